@@ -1,0 +1,13 @@
+"""Errors that are the user's to mend; the tools print them as one line and exit with code 2."""
+
+
+class UserError(Exception):
+    """Bad input: a config, a path, a checkpoint or a data set that cannot be used as given.
+
+    The message is one line and says what is wrong, where, what was expected and what to do. `tools/*.py` print it
+    without a traceback and exit with code 2 (`COMA_MM_DEBUG=1` shows the traceback too).
+    """
+
+
+class BadImageError(UserError):
+    """An image file that cannot be decoded (truncated, empty, not an image)."""
