@@ -59,7 +59,7 @@ class DyViT(BaseBackbone):
     The dense and the masked encoder are the same plain transformer on (B, N, C); the number of patches differs.
 
     Args:
-        arch (str | dict): 'tiny' (1.4 M parameters, ours), 'small' (35 M), 'base' (70 M), or a dict with ``dims``,
+        arch (str | dict): 'tiny' (1.5 M parameters, ours), 'small' (35 M), 'base' (70 M), or a dict with ``dims``,
             ``depths`` and ``num_heads``, one number per stage. Defaults to 'base'.
         in_channels (int): Channels of the image. Defaults to 3.
         windows (str | Sequence[Sequence[int]]): DM-MSA's window sides per stage in tokens (a patch is 8, 4, 2, 1

@@ -1,0 +1,3 @@
+from .masking import PackMaskedImage, PatchMask
+
+__all__ = ['PackMaskedImage', 'PatchMask']
