@@ -4,3 +4,7 @@ Importing the package makes the OpenMMLab libraries importable without compiled 
 registers everything in mmpretrain's, mmsegmentation's and mmdetection's registries.
 """
 __version__ = '0.1.0'
+
+from coma_mm.compat import install
+
+install()

@@ -1,0 +1,75 @@
+"""Makes the OpenMMLab libraries importable, complete and quiet without compiled operators.
+
+`install()` runs on `import coma_mm`, before any `*.models` module is imported. It mends, and only where needed:
+
+- mmcv without compiled operators: `mmcv._ext` comes from `coma_mm.compat.mmcv_ext`;
+- transformers 5 and newer, beside which `mmpretrain.models` cannot be imported;
+- config inheritance from mmsegmentation (`_base_ = 'mmseg::...'`);
+- lines that the libraries print on import and that no user can act upon.
+"""
+import functools
+import importlib.abc
+import importlib.metadata
+import importlib.util
+import os.path as osp
+import sys
+import warnings
+
+__all__ = ['install']
+
+_ONEDL_LINE = 'Could not import OneDL. Skipping OneDL datasets.'
+
+
+def install() -> None:
+    """Prepares the OpenMMLab libraries for import. Calling it again changes nothing."""
+    if any(isinstance(finder, _MmcvExtFinder) for finder in sys.meta_path):
+        return
+    # Last in the list: a compiled `mmcv._ext` is found by Python's own finders, and this one is never asked.
+    sys.meta_path.append(_MmcvExtFinder())
+    _silence_import_noise()
+    _map_mmseg_configs()
+    _skip_multimodal_models_beside_transformers_5()
+
+
+class _MmcvExtFinder(importlib.abc.MetaPathFinder):
+    """Finds the torchvision-backed `mmcv._ext` where mmcv has no compiled one."""
+
+    def find_spec(self, fullname, path=None, target=None):
+        if fullname != 'mmcv._ext':
+            return None
+        return importlib.util.spec_from_file_location(fullname, osp.join(osp.dirname(__file__), 'mmcv_ext.py'))
+
+
+def _silence_import_noise() -> None:
+    # Python 3.12 and newer report invalid escape sequences when they first compile these libraries' files.
+    warnings.filterwarnings(
+        'ignore', category=SyntaxWarning, module=r'.*[\\/](mmcv|mmdet|mmengine|mmpretrain|mmseg|imaug|imgaug)[\\/]')
+    warnings.filterwarnings('ignore', r'``MultiScaleDeformableAttention`` has been moved', ImportWarning)
+
+    # mmdet "logs" this line at debug level without a logger, which mmengine turns into a bare print().
+    import mmengine.logging
+    print_log = mmengine.logging.print_log
+
+    @functools.wraps(print_log)
+    def print_log_but_onedl(msg, *args, **kwargs):
+        if msg != _ONEDL_LINE:
+            print_log(msg, *args, **kwargs)
+
+    mmengine.logging.print_log = print_log_but_onedl
+
+
+def _map_mmseg_configs() -> None:
+    # mmengine looks for the distribution 'mmsegmentation'; the maintained one has another name, the module has not.
+    from mmengine.config.utils import MODULE2PACKAGE
+    MODULE2PACKAGE['mmseg'] = 'mmseg'
+
+
+def _skip_multimodal_models_beside_transformers_5() -> None:
+    # mmpretrain's multi-modal models need transformers 4 and fail to import beside a newer one; coma_mm uses none.
+    try:
+        major = int(importlib.metadata.version('transformers').split('.')[0])
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return
+    if major >= 5:
+        import mmpretrain.utils.dependency
+        mmpretrain.utils.dependency.WITH_MULTIMODAL = False
