@@ -134,11 +134,13 @@ def test_wrapped_data_sets_and_forwarding():
         def prepare_data(self, idx):
             return idx, random.random()
 
-    inner = ConcatDataset([RepeatDataset(List(), times=2), RepeatDataset(List(), times=2)])
+    inner = ConcatDataset([List(), List()])
+    dataset = SeededDataset(RepeatDataset(inner.datasets[0], times=2))
+    assert len(dataset) == 8 and dataset[SampleIndex(1)] != dataset[SampleIndex(5)]
     dataset = SeededDataset(inner)
-    assert len(dataset) == 16 and dataset.metainfo == inner.metainfo
+    assert len(dataset) == 8 and dataset.metainfo == inner.metainfo
     assert dataset.get_data_info(SampleIndex(5))['img_path'] == '1.png'
-    first, again, other = (dataset[SampleIndex(index, 0, 1)] for index in (5, 5, 13))
+    first, again, other = (dataset[SampleIndex(index, 0, 1)] for index in (5, 5, 1))
     assert first == again and first[1] != other[1]
     with pytest.raises(AttributeError):
         dataset.no_such_attribute  # noqa: B018
