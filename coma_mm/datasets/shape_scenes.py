@@ -166,12 +166,12 @@ def _lay_out(rng, label: int, size: int):
     """
     side = size * SUPERSAMPLING
     elements = [_clutter(rng, side) for _ in range(rng.integers(0, 4))]
-    dominant = _object(rng, side, label, reach=rng.uniform(0.19, 0.28), margin=0.15)
+    dominant = _object(rng, side, label, reach=rng.uniform(0.19, 0.265), margin=0.15)
     objects = [dominant]
     elements.insert(rng.integers(0, len(elements) + 1) if rng.random() < 0.25 else len(elements), dominant)
     if not _acceptable(elements, objects, size):  # clutter hides too much
         elements = [e for e in elements if e is not dominant] + [dominant]
-    for _ in range(rng.choice(6, p=[.2, .25, .22, .15, .1, .08])):
+    for _ in range(rng.choice(6, p=[.28, .28, .2, .12, .07, .05])):
         candidate = _object(rng, side, int(rng.integers(len(CLASSES))), reach=rng.uniform(0.08, 0.15), margin=0.03)
         trial = list(elements)
         trial.insert(rng.integers(0, len(trial) + 1), candidate)
@@ -202,7 +202,7 @@ def _instance_map(elements, objects, size: int) -> np.ndarray:
 
 
 def _object(rng, side: int, class_id: int, reach: float, margin: float) -> _Element:
-    angle = rng.uniform(-np.pi / 6, np.pi / 6)
+    angle = rng.uniform(-np.pi / 8, np.pi / 8)
     stretch, shear = np.exp(rng.uniform(-0.15, 0.15)), rng.uniform(-0.12, 0.12)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     pose = reach * turn @ np.array([[stretch, shear], [0, 1 / stretch]])
@@ -363,7 +363,8 @@ def _draw(rng, canvas: np.ndarray, element: _Element, background_colour, light: 
     patch *= (1 - np.float32(shadow) * fallen)[..., None]
 
     colour = surface.paint(_grid(side, (x0, y0, x1, y1)))
-    slope = np.float32(np.cos(light)) * cv2.Sobel(soft, -1, 1, 0) + np.float32(np.sin(light)) * cv2.Sobel(soft, -1, 0, 1)
+    slope = (np.float32(np.cos(light)) * cv2.Sobel(soft, -1, 1, 0)
+             + np.float32(np.sin(light)) * cv2.Sobel(soft, -1, 0, 1))
     # The blurred mask rises inwards: the rim that faces the light has a slope against the light's direction.
     colour *= (1 - np.float32(relief * throw * side * 0.12) * slope)[..., None]
     if outlined:

@@ -137,8 +137,8 @@ def _is_there(out: Path, parameters: dict, overwrite: bool) -> bool:
         complete, version, found = marker['complete'], marker['version'], dict(marker['parameters'])
         in_words = f'version {version}, {_in_words(found)}'
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f'{out} cannot be used: {type(error).__name__}: {error}; expected a folder to write to, absent, '
-                        'empty or made by this tool') from error
+        raise UserError(f'{out} cannot be used: {type(error).__name__}: {error}; expected a folder to write to, '
+                        'absent, empty or made by this tool') from error
     if (found, version) == (parameters, VERSION):
         return complete and _has_all_files(out, parameters['counts'])
     if not overwrite:
