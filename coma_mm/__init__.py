@@ -8,3 +8,5 @@ __version__ = '0.1.0'
 from coma_mm.compat import install
 
 install()
+
+from coma_mm import datasets, engine, evaluation, models  # noqa: E402, F401

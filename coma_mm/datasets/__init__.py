@@ -1,6 +1,7 @@
 """Data sets, transforms and samplers; importing the package registers them."""
 from .image_folder import ImageFolder
 from .loading import LoadImage, read_image
+from .masking import PackMaskedImage, PatchMask
 from .seeding import (
     SampleIndex,
     SeededDataset,
@@ -12,6 +13,6 @@ from .seeding import (
 )
 
 __all__ = [
-    'ImageFolder', 'LoadImage', 'SampleIndex', 'SeededDataset', 'SeededInfiniteSampler', 'SeededSampler', 'read_image',
-    'seed_dataloader', 'seeded_generators', 'use_per_sample_seeds'
+    'ImageFolder', 'LoadImage', 'PackMaskedImage', 'PatchMask', 'SampleIndex', 'SeededDataset', 'SeededInfiniteSampler',
+    'SeededSampler', 'read_image', 'seed_dataloader', 'seeded_generators', 'use_per_sample_seeds'
 ]

@@ -1,0 +1,72 @@
+"""Pipeline steps of masked pre-training: draw a sample's mask, pack both."""
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+from mmengine.registry import TASK_UTILS, TRANSFORMS
+from mmpretrain.structures import DataSample
+
+from coma_mm.errors import UserError
+from coma_mm.models.masking import expand_units
+
+
+@TRANSFORMS.register_module()
+class PatchMask(BaseTransform):
+    """Draws which patches of a sample are kept.
+
+    The generator is seeded from NumPy's global one, which the data set seeds per sample: the mask is a function of
+    (seed, epoch, sample index), the same on every device and for any number of workers and processes.
+
+    Required keys: ``img``. Added keys: ``ids_keep``, ``ids_rest`` (ascending int64 indices of patches, raster order).
+
+    Args:
+        sampler (dict): A mask sampler. Defaults to ``dict(type='UniformMaskSampler', ratio=0.6)``.
+        patch_size (int): Side of the model's patch in px. Defaults to 32.
+        unit (int, optional): Side in px of what is masked as one, a multiple of the patch. Defaults to the patch.
+
+    Raises:
+        UserError: A unit that is no multiple of the patch, an image that is no multiple of the unit, or a ratio that
+            leaves no patch.
+    """
+
+    def __init__(self, sampler: dict | None = None, patch_size: int = 32, unit: int | None = None):
+        unit = unit or patch_size
+        if unit % patch_size:
+            raise UserError(f'PatchMask: unit={unit} px is not a multiple of the patch of {patch_size} px')
+        self.sampler = TASK_UTILS.build(sampler or dict(type='UniformMaskSampler'))
+        self.unit = unit
+        self.scale = unit // patch_size
+
+    def transform(self, results: dict) -> dict:
+        """Add the indices."""
+        height, width = results['img'].shape[:2]
+        if height % self.unit or width % self.unit:
+            raise UserError(f'PatchMask: image of {width}×{height} px: both sides must be multiples of {self.unit} px; '
+                            'set the crop size of the pipeline')
+        grid = (height // self.unit, width // self.unit)
+        rng = np.random.default_rng(np.random.randint(2**32, size=4, dtype=np.uint64))
+        keep, rest = self.sampler(grid, rng)
+        results['ids_keep'] = expand_units(keep, grid, self.scale)
+        results['ids_rest'] = expand_units(rest, grid, self.scale)
+        return results
+
+
+@TRANSFORMS.register_module()
+class PackMaskedImage(BaseTransform):
+    """Packs a masked image for ``default_collate``: ``inputs`` (3, H, W) uint8, ``ids_keep``, ``ids_rest`` and
+    ``data_samples`` with the meta keys.
+
+    Args:
+        meta_keys (tuple[str]): What to keep of the sample's description. Defaults to ('sample_idx', 'img_path').
+    """
+
+    def __init__(self, meta_keys: tuple[str, ...] = ('sample_idx', 'img_path')):
+        self.meta_keys = meta_keys
+
+    def transform(self, results: dict) -> dict:
+        """Pack."""
+        image = np.ascontiguousarray(results['img'].transpose(2, 0, 1))
+        return dict(
+            inputs=torch.from_numpy(image),
+            ids_keep=torch.from_numpy(results['ids_keep']),
+            ids_rest=torch.from_numpy(results['ids_rest']),
+            data_samples=DataSample(metainfo={key: results[key] for key in self.meta_keys if key in results}))

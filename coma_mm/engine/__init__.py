@@ -1,0 +1,3 @@
+from .evaluation_model_hook import EvaluationModelHook
+
+__all__ = ['EvaluationModelHook']

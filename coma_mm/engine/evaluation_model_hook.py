@@ -1,0 +1,15 @@
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+
+
+@HOOKS.register_module()
+class EvaluationModelHook(Hook):
+    """Ties CoMA's evaluation model to the optimiser, one update behind (Eq. 4); see ``CoMA.follow``."""
+
+    def before_train(self, runner) -> None:
+        """Start equal in a new run (also one that loaded other weights), and follow."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if runner.iter == 0:
+            model.sync_evaluation()
+        model.follow(runner.optim_wrapper.optimizer)

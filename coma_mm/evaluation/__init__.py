@@ -1,0 +1,3 @@
+from .reconstruction import ReconstructionError
+
+__all__ = ['ReconstructionError']

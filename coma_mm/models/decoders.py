@@ -1,0 +1,68 @@
+"""Pre-training decoders: from the tokens of some patches to the pixels of all."""
+import torch
+from mmengine.model import BaseModule
+from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
+from mmpretrain.registry import MODELS
+from torch import nn
+
+from .token_layout import sincos_position
+
+
+@MODELS.register_module()
+class ViTDecoder(BaseModule):
+    """Plain transformer over all patches; masked ones start from a mask token, as in MAE ("Mask Reassembly").
+
+    Args:
+        in_channels (int): Channels of the encoder's tokens.
+        patch_size (int): Side of a patch in px. Defaults to 32.
+        embed_dims (int): Width; a multiple of 4. Defaults to 512 (MAE).
+        depth (int): Blocks. Defaults to 8 (the paper, and MAE).
+        num_heads (int): Attention heads. Defaults to 16 (MAE).
+        mask_token (str): 'learned': one learned vector; 'noise': standard normal noise drawn at every forward.
+            Defaults to 'learned'.
+        out_channels (int): Channels of the image. Defaults to 3.
+    """
+
+    def __init__(self,
+                 in_channels: int,
+                 patch_size: int = 32,
+                 embed_dims: int = 512,
+                 depth: int = 8,
+                 num_heads: int = 16,
+                 mask_token: str = 'learned',
+                 out_channels: int = 3,
+                 init_cfg=(dict(type='Xavier', layer='Linear', distribution='uniform'), )):
+        super().__init__(list(init_cfg) if init_cfg else init_cfg)
+        if mask_token not in ('learned', 'noise'):
+            raise ValueError(f"ViTDecoder: mask_token={mask_token!r}: expected 'learned' or 'noise'")
+        self.embed = nn.Linear(in_channels, embed_dims)
+        self.mask_token = nn.Parameter(torch.zeros(embed_dims)) if mask_token == 'learned' else None
+        if self.mask_token is not None:
+            nn.init.normal_(self.mask_token, std=.02)
+        self.blocks = nn.Sequential(
+            *(TransformerEncoderLayer(embed_dims, num_heads, 4 * embed_dims) for _ in range(depth)))
+        self.norm = nn.LayerNorm(embed_dims, eps=1e-6)
+        self.predict = nn.Linear(embed_dims, patch_size**2 * out_channels)
+
+    def forward(self, tokens: torch.Tensor, ids_keep: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+        """Predict all patches.
+
+        Args:
+            tokens (Tensor): Encoded patches, (B, K, in_channels).
+            ids_keep (Tensor): Their int64 places among the image's patches, (B, K).
+            grid (tuple[int, int]): Rows and columns of patches.
+
+        Returns:
+            Tensor: Predicted pixels, (B, rows·columns, patch_size²·out_channels).
+        """
+        tokens = self.embed(tokens)  # B K D
+        B, _, D = tokens.shape
+        shape = (B, grid[0] * grid[1], D)
+        if self.mask_token is None:
+            x = torch.randn(shape, dtype=tokens.dtype, device=tokens.device)
+        else:
+            x = self.mask_token.to(tokens.dtype).expand(shape)
+        x = x.scatter(1, ids_keep[..., None].expand(-1, -1, D), tokens)
+        position = sincos_position(grid, D, x.device).flatten(2).transpose(1, 2)  # 1 n D
+        x = self.blocks(x + position.to(x.dtype))
+        return self.predict(self.norm(x))

@@ -1,0 +1,302 @@
+"""DyViT: the hierarchical vision transformer of the CoMA paper (Section "Hierarchical Dynamic Vision Transformer")."""
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import ModuleList
+from mmpretrain.models.backbones.base_backbone import BaseBackbone
+from mmpretrain.registry import MODELS
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from coma_mm.errors import UserError
+
+from .attention import Block
+from .token_layout import gather_patches, grid_to_tokens, sincos_position, tokens_to_grid
+
+# Table 1 of the paper; 'tiny' is ours, for CPUs, tests and the demo.
+ARCHS = {
+    'tiny': dict(dims=(32, 64, 128, 256), depths=(1, 1, 3, 1), num_heads=(1, 2, 4, 8)),
+    'small': dict(dims=(96, 192, 384, 768), depths=(1, 2, 11, 2), num_heads=(2, 4, 8, 16)),
+    'base': dict(dims=(112, 224, 448, 896), depths=(2, 3, 16, 3), num_heads=(2, 4, 8, 16)),
+}
+
+# Window sides of DM-MSA by stage. 'default' reproduces Table 2's FLOPs; 'eq8' is Eq. 8 to the letter.
+WINDOWS = {
+    'default': ((8, 4), (4, ), (), ()),
+    'fine': ((8, 4, 2), (4, 2), (), ()),
+    'eq8': ((8, 4, 2, 1), (4, 2, 1), (), ()),
+    'plain': ((), (), (), ()),
+}
+
+STEM_STRIDE = 4
+
+
+class Downsample(nn.Module):
+    """Between two stages: LayerNorm, 2×2 max-pooling inside each patch, linear C -> 2C."""
+
+    def __init__(self, in_dims: int, out_dims: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(in_dims, eps=1e-6)
+        self.expand = nn.Linear(in_dims, out_dims)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, 4·N, C) -> (B, N, C')."""
+        x = self.norm(x)
+        return self.expand(x.view(x.shape[0], -1, 4, x.shape[-1]).amax(2))
+
+
+@MODELS.register_module()
+class DyViT(BaseBackbone):
+    """Hierarchical vision transformer with Dynamic Multi-Window Self-Attention.
+
+    A 7×7 convolution of stride 4, then four stages at strides 4, 8, 16 and 32. The first two attend to windows of
+    several sizes (:class:`~coma_mm.models.attention.MultiWindowAttention`), the last two globally. Inputs of any size:
+    they are padded to multiples of 32 px at the right and bottom, and the feature maps cropped to ceil(side / stride).
+
+    It is a *masked encoder*: given the indices of the patches to keep, only those patches are computed after the stem.
+    The dense and the masked encoder are the same plain transformer on (B, N, C); the number of patches differs.
+
+    Args:
+        arch (str | dict): 'tiny' (1.5 M parameters, ours), 'small' (35 M), 'base' (70 M), or a dict with ``dims``,
+            ``depths`` and ``num_heads``, one number per stage. Defaults to 'base'.
+        in_channels (int): Channels of the image. Defaults to 3.
+        windows (str | Sequence[Sequence[int]]): DM-MSA's window sides per stage in tokens (a patch is 8, 4, 2, 1
+            tokens wide), or a preset: 'default' {8,4},{4}; 'fine' {8,4,2},{4,2}; 'eq8' {8,4,2,1},{4,2,1}; 'plain'.
+            An empty set is plain attention over all tokens. Defaults to 'default'.
+        dense_conv (bool): Dense instead of depthwise window convolutions. Defaults to False.
+        reduce (str): 'sum' (Eq. 10) or 'mean' of the windows' outputs. Defaults to 'sum'.
+        mlp_ratio (float): Hidden over input channels of the MLPs. Defaults to 4.
+        pos_embed (str): 'sincos', computed for the grid at hand, or 'learned' for ``img_size`` and resized
+            bicubically to other grids; both at stride 4. Defaults to 'sincos'.
+        img_size (int): Side in px that the learned position embedding is made for. Defaults to 224.
+        mask_before_stem (bool): Zero the pixels of dropped patches before the stem, whose 7×7 kernel otherwise sees
+            3 px of them (Eq. 1 masks the image, the text the feature map). Defaults to False.
+        out_indices (Sequence[int] | int): Stages to return, 0 to 3; negative counts from the end. Each has an output
+            LayerNorm. Defaults to (3, ).
+        out_type (str): 'featmap' (B, C, ceil(H/stride), ceil(W/stride)); 'avg_featmap' (B, C), the map's mean; 'raw'
+            (B, patches·side², C), tokens patch by patch in Z-order, the only one for masked input.
+            Defaults to 'featmap'.
+        drop_path_rate (float): Stochastic depth, rising linearly with depth. Defaults to 0.
+        frozen_stages (int): Freezes the stem, and the stages up to this one. -1: nothing. Defaults to -1.
+        with_cp (bool): Recompute activations in the backward pass to save memory. Defaults to False.
+        init_cfg (dict | list[dict], optional): Defaults to Xavier-uniform linear layers as in MAE. With
+            ``dict(type='Pretrained', checkpoint=…, prefix='backbone.')`` every tensor must be found in the checkpoint;
+            the report is logged and the origin kept as ``self.provenance``.
+
+    Raises:
+        UserError: An unknown arch, preset or out_type, or windows that do not divide the patch.
+    """
+    patch_size = 32
+    """Side of a patch in px: the unit of masking."""
+    sides = (8, 4, 2, 1)
+    """Tokens along a patch's side, per stage."""
+    OUT_TYPES = ('featmap', 'avg_featmap', 'raw')
+
+    def __init__(self,
+                 arch: str | dict = 'base',
+                 in_channels: int = 3,
+                 windows: str | Sequence[Sequence[int]] = 'default',
+                 dense_conv: bool = False,
+                 reduce: str = 'sum',
+                 mlp_ratio: float = 4.,
+                 pos_embed: str = 'sincos',
+                 img_size: int = 224,
+                 mask_before_stem: bool = False,
+                 out_indices: Sequence[int] | int = (3, ),
+                 out_type: str = 'featmap',
+                 drop_path_rate: float = 0.,
+                 frozen_stages: int = -1,
+                 with_cp: bool = False,
+                 init_cfg=(dict(type='Xavier', layer='Linear', distribution='uniform'), )):
+        super().__init__(list(init_cfg) if isinstance(init_cfg, tuple) else init_cfg)
+        self.arch = arch if isinstance(arch, str) else 'custom'
+        settings = _check_arch(arch)
+        self.dims, self.depths, num_heads = (tuple(settings[key]) for key in ('dims', 'depths', 'num_heads'))
+        windows = self._check_windows(windows)
+        out_type = _choice('out_type', out_type, self.OUT_TYPES)
+        pos_embed = _choice('pos_embed', pos_embed, ('sincos', 'learned'))
+        if isinstance(out_indices, int):
+            out_indices = (out_indices, )
+        if not all(-4 <= i <= 3 for i in out_indices):
+            raise UserError(f'DyViT: out_indices={tuple(out_indices)}: expected stages 0 to 3 (or -4 to -1)')
+        self.out_indices = tuple(sorted(i % 4 for i in out_indices))
+        self.out_type = out_type
+        self.mask_before_stem = mask_before_stem
+        self.frozen_stages = frozen_stages
+        self.with_cp = with_cp
+
+        self.stem = nn.Conv2d(in_channels, self.dims[0], 7, stride=STEM_STRIDE, padding=3)
+        if pos_embed == 'learned':
+            grid = (-(-img_size // self.patch_size) * self.sides[0], ) * 2
+            self.pos_embed = nn.Parameter(sincos_position(grid, self.dims[0]))
+        else:
+            self.pos_embed = None
+
+        drop_path = iter(torch.linspace(0, drop_path_rate, sum(self.depths)).tolist())
+        self.stages = ModuleList()
+        for i, (dims, depth, heads) in enumerate(zip(self.dims, self.depths, num_heads, strict=True)):
+            blocks = [
+                Block(dims, heads, windows[i], mlp_ratio, next(drop_path), dense_conv=dense_conv, reduce=reduce)
+                for _ in range(depth)
+            ]
+            downsample = Downsample(self.dims[i - 1], dims) if i else nn.Identity()
+            self.stages.append(ModuleList([downsample, *blocks]))
+        for i in self.out_indices:
+            self.add_module(f'norm{i}', nn.LayerNorm(self.dims[i], eps=1e-6))
+        self._freeze()
+
+    @classmethod
+    def _check_windows(cls, windows) -> tuple[tuple[int, ...], ...]:
+        if isinstance(windows, str):
+            return WINDOWS[_choice('windows', windows, WINDOWS)]
+        windows = tuple(tuple(stage) for stage in windows)
+        if len(windows) != 4:
+            raise UserError(f'DyViT: windows={windows}: expected four sets of window sides, one per stage')
+        for i, (stage, side) in enumerate(zip(windows, cls.sides, strict=True)):
+            for k in stage:
+                if k < 1 or side % k:
+                    allowed = [d for d in (1, 2, 4, 8) if d <= side]
+                    raise UserError(f'DyViT: window {k} of stage {i} does not divide its patch of {side}×{side} '
+                                    f'tokens; choose from {allowed}')
+        return windows
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Stride in px of each stage's tokens."""
+        return tuple(self.patch_size // side for side in self.sides)
+
+    def forward(self, x: torch.Tensor, ids_keep: torch.Tensor | None = None) -> tuple[torch.Tensor, ...]:
+        """Encode images, or only some patches of them.
+
+        Args:
+            x (Tensor): Images, (B, in_channels, H, W), of any size.
+            ids_keep (Tensor, optional): int64 indices of the patches to keep, (B, K), in raster order of the padded
+                image's ceil(H/32)·ceil(W/32) patches; needs ``out_type='raw'``. Defaults to None: all patches.
+
+        Returns:
+            tuple[Tensor]: One output per stage in ``out_indices``, see ``out_type``; with ``ids_keep`` of shape
+            (B, K·side², C).
+
+        Raises:
+            ValueError: ``ids_keep`` with another ``out_type`` than 'raw'.
+        """
+        if ids_keep is not None and self.out_type != 'raw':
+            raise ValueError(f"masked input gives no feature map: use out_type='raw', not {self.out_type!r}")
+        H, W = x.shape[-2:]
+        P = self.patch_size
+        x = F.pad(x, (0, -W % P, 0, -H % P))
+        grid = (x.shape[-2] // P, x.shape[-1] // P)
+        if ids_keep is not None and self.mask_before_stem:
+            x = x * self._pixel_mask(ids_keep, grid)
+
+        x = self.stem(x)  # B C H/4 W/4
+        x = x + self._position(x).to(x.dtype)
+        x = grid_to_tokens(x, self.sides[0])  # B n 64 C
+        if ids_keep is not None:
+            x = gather_patches(x, ids_keep)
+        x = x.flatten(1, 2)  # B N C
+
+        outs = []
+        for i, (downsample, *blocks) in enumerate(self.stages):
+            x = downsample(x)
+            for block in blocks:
+                if self.with_cp and torch.is_grad_enabled():
+                    x = checkpoint(block, x, use_reentrant=False)
+                else:
+                    x = block(x)
+            if i in self.out_indices:
+                out = getattr(self, f'norm{i}')(x)
+                outs.append(self._format(out, i, grid, (H, W)))
+        return tuple(outs)
+
+    def _pixel_mask(self, ids_keep: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+        """1 on the pixels of kept patches, 0 elsewhere: (B, 1, H, W)."""
+        B = ids_keep.shape[0]
+        keep = torch.zeros(B, grid[0] * grid[1], device=ids_keep.device).scatter_(1, ids_keep, 1.)
+        keep = keep.view(B, 1, *grid)
+        return keep.repeat_interleave(self.patch_size, 2).repeat_interleave(self.patch_size, 3)
+
+    def _position(self, x: torch.Tensor) -> torch.Tensor:
+        size = tuple(x.shape[-2:])
+        if self.pos_embed is None:
+            return sincos_position(size, self.dims[0], x.device)
+        if tuple(self.pos_embed.shape[-2:]) == size:
+            return self.pos_embed
+        return F.interpolate(self.pos_embed, size, mode='bicubic', align_corners=False)
+
+    def _format(self, x: torch.Tensor, stage: int, grid: tuple[int, int], size: tuple[int, int]) -> torch.Tensor:
+        if self.out_type == 'raw':
+            return x
+        stride = self.strides[stage]
+        x = tokens_to_grid(x, grid, self.sides[stage])
+        x = x[..., :-(-size[0] // stride), :-(-size[1] // stride)].contiguous()
+        return x if self.out_type == 'featmap' else x.mean((2, 3))
+
+    def init_weights(self) -> None:
+        """Initialise by ``init_cfg``; pre-trained weights must match (see the class)."""
+        cfgs = self.init_cfg if isinstance(self.init_cfg, list) else [self.init_cfg or {}]
+        pretrained = [cfg for cfg in cfgs if cfg.get('type') == 'Pretrained']
+        if not pretrained:
+            return super().init_weights()
+        from coma_mm.engine.checkpoint import load_backbone
+        load_backbone(self, **{k: v for k, v in pretrained[-1].items() if k != 'type'})
+
+    def _freeze(self) -> None:
+        if self.frozen_stages < 0:
+            return
+        frozen = [self.stem, *self.stages[:self.frozen_stages + 1]]
+        frozen += [getattr(self, f'norm{i}') for i in self.out_indices if i <= self.frozen_stages]
+        for module in frozen:
+            module.eval().requires_grad_(False)
+        if self.pos_embed is not None:
+            self.pos_embed.requires_grad_(False)
+
+    def train(self, mode: bool = True):
+        """Set training mode; frozen stages stay in evaluation mode."""
+        super().train(mode)
+        self._freeze()
+        return self
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Depth of a parameter, for layer-wise learning-rate decay.
+
+        Args:
+            param_name (str): Name of the parameter in the whole model.
+            prefix (str): What comes before the backbone's own name, for instance 'backbone.'. Defaults to ''.
+
+        Returns:
+            tuple[int, int]: The parameter's depth and the number of depths: 0 for stem and position embedding, then
+            one per block (a downsampling belongs to the block after it), the last for output norms and heads.
+        """
+        num_layers = sum(self.depths) + 2
+        name = param_name.removeprefix(prefix).split('.')
+        if not param_name.startswith(prefix):
+            return num_layers - 1, num_layers
+        if name[0] in ('stem', 'pos_embed'):
+            return 0, num_layers
+        if name[0] == 'stages':
+            stage, block = int(name[1]), int(name[2])  # block 0 is the downsampling
+            return sum(self.depths[:stage]) + max(block, 1), num_layers
+        return num_layers - 1, num_layers
+
+
+def _choice(name: str, value: str, choices) -> str:
+    """Check a named choice; raises UserError with the nearest name."""
+    if value in choices:
+        return value
+    near = get_close_matches(str(value), choices, 1)
+    hint = f"; did you mean '{near[0]}'?" if near else ''
+    raise UserError(f'DyViT: unknown {name} {value!r}: expected one of {", ".join(choices)}{hint}')
+
+
+def _check_arch(arch: str | dict) -> dict:
+    if isinstance(arch, str):
+        return ARCHS[_choice('arch', arch, ARCHS)]
+    if set(arch) != {'dims', 'depths', 'num_heads'} or any(len(v) != 4 for v in arch.values()):
+        raise UserError(f"DyViT: arch={arch}: expected keys 'dims', 'depths', 'num_heads', each with four numbers")
+    for dims, heads in zip(arch['dims'], arch['num_heads'], strict=True):
+        if dims % heads:
+            raise UserError(f'DyViT: arch={arch}: {heads} heads do not divide {dims} channels')
+    return arch

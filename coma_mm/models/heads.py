@@ -1,0 +1,83 @@
+"""Reconstruction target and error."""
+import torch
+from mmengine.model import BaseModule
+from mmpretrain.registry import MODELS
+
+from coma_mm.errors import UserError
+
+
+@MODELS.register_module()
+class PixelHead(BaseModule):
+    """Pixels as the target, compared patch by patch (Eq. 3; per-patch normalisation is MAE's).
+
+    Args:
+        patch_size (int): Side of a patch in px. Defaults to 32.
+        norm_pix (bool): Normalise the target by each patch's own mean and variance. Defaults to True (MAE).
+    """
+    eps = 1e-6
+
+    def __init__(self, patch_size: int = 32, norm_pix: bool = True, init_cfg=None):
+        super().__init__(init_cfg)
+        self.patch_size = patch_size
+        self.norm_pix = norm_pix
+
+    def grid(self, images: torch.Tensor) -> tuple[int, int]:
+        """Rows and columns of patches of images (B, C, H, W).
+
+        Raises:
+            UserError: A side is not a multiple of the patch.
+        """
+        H, W = images.shape[-2:]
+        P = self.patch_size
+        if H % P or W % P or not H or not W:
+            raise UserError(f'pre-training images are {W}×{H} px: both sides must be multiples of the {P} px patch; '
+                            'set the crop size of the train and val pipelines')
+        return H // P, W // P
+
+    def patchify(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, C, rows·P, columns·P) -> (B, rows·columns, P²·C), each patch row by row, channels last."""
+        rows, columns = self.grid(images)
+        B, C, P = *images.shape[:2], self.patch_size
+        x = images.reshape(B, C, rows, P, columns, P)
+        return x.permute(0, 2, 4, 3, 5, 1).reshape(B, rows * columns, P * P * C)
+
+    def unpatchify(self, patches: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+        """The inverse of :meth:`patchify` for a grid of (rows, columns)."""
+        B, P = patches.shape[0], self.patch_size
+        x = patches.reshape(B, *grid, P, P, -1)
+        return x.permute(0, 5, 1, 3, 2, 4).reshape(B, -1, grid[0] * P, grid[1] * P)
+
+    def _moments(self, patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        var, mean = torch.var_mean(patches, dim=-1, keepdim=True)
+        return mean, (var + self.eps).sqrt()
+
+    def target(self, images: torch.Tensor) -> torch.Tensor:
+        """What the decoder should predict: (B, n, P²·C)."""
+        patches = self.patchify(images)
+        if self.norm_pix:
+            mean, std = self._moments(patches)
+            patches = (patches - mean) / std
+        return patches
+
+    def patch_errors(self, pred: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        """Mean squared error of each patch, in float32.
+
+        Args:
+            pred (Tensor): Prediction of all patches, (B, n, P²·C).
+            images (Tensor): (B, C, H, W).
+
+        Returns:
+            Tensor: (B, n).
+        """
+        return (pred.float() - self.target(images.float())).square().mean(-1)
+
+    def to_pixels(self, pred: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        """The prediction as images (B, C, H, W), in the scale of ``images``.
+
+        With ``norm_pix`` the prediction holds no brightness or contrast: each patch's own mean and variance are taken
+        from ``images``, masked patches included. That is for looking only.
+        """
+        if self.norm_pix:
+            mean, std = self._moments(self.patchify(images))
+            pred = pred * std + mean
+        return self.unpatchify(pred, self.grid(images))

@@ -1,0 +1,270 @@
+"""Masked autoencoding (MAE) and CoMA: Section "Complementary Masked Autoencoders" of the paper."""
+import copy
+
+import torch
+from mmengine.model import BaseDataPreprocessor
+from mmpretrain.models.selfsup import BaseSelfSupervisor
+from mmpretrain.registry import MODELS
+from mmpretrain.structures import DataSample
+from torch import nn
+
+from coma_mm.errors import UserError
+
+
+@MODELS.register_module()
+class MaskedImagePreprocessor(BaseDataPreprocessor):
+    """Moves a batch of masked images to the device and normalises the images there.
+
+    Args:
+        mean (Sequence[float]): Per channel, in 0 to 255, in the order RGB. Defaults to ImageNet's.
+        std (Sequence[float]): Likewise.
+        to_rgb (bool): Images arrive as BGR. Defaults to True.
+    """
+
+    def __init__(self, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375), to_rgb: bool = True):
+        super().__init__()
+        self.to_rgb = to_rgb
+        self.register_buffer('mean', torch.tensor(mean).view(-1, 1, 1), False)
+        self.register_buffer('std', torch.tensor(std).view(-1, 1, 1), False)
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """``data['inputs']``: uint8 (B, 3, H, W) -> float32, RGB, normalised."""
+        data = self.cast_data(data)
+        images = data['inputs'].flip(1) if self.to_rgb else data['inputs']
+        return {**data, 'inputs': (images.float() - self.mean) / self.std}
+
+    def to_uint8(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalised images -> uint8 RGB, for looking."""
+        return (images * self.std + self.mean).round().clamp(0, 255).to(torch.uint8)
+
+
+@MODELS.register_module()
+class MaskedAutoencoder(BaseSelfSupervisor):
+    """Encode some patches, reconstruct the others (He et al. 2022), with any masked encoder.
+
+    Args:
+        backbone (dict): A masked encoder: called with images and the indices of the patches to keep, it returns
+            tokens of those patches; its ``patch_size`` is the head's.
+        neck (dict): Fuses the encoder's outputs to one token per patch, (B, K, C).
+        decoder (dict): Predicts all patches from the tokens, their indices and the grid.
+        head (dict): Target and error.
+        data_preprocessor (dict, optional): Defaults to :class:`MaskedImagePreprocessor` with ImageNet's moments.
+        init_cfg (dict, optional): Defaults to None.
+    """
+
+    def __init__(self, backbone: dict, neck: dict, decoder: dict, head: dict, data_preprocessor=None, init_cfg=None):
+        super().__init__(
+            backbone=backbone,
+            neck=neck,
+            head=head,
+            data_preprocessor=data_preprocessor or dict(type='MaskedImagePreprocessor'),
+            init_cfg=init_cfg)
+        self.decoder = decoder if isinstance(decoder, nn.Module) else MODELS.build(decoder)
+
+    def forward(self,
+                inputs: torch.Tensor,
+                ids_keep: torch.Tensor | None = None,
+                ids_rest: torch.Tensor | None = None,
+                data_samples: list[DataSample] | None = None,
+                mode: str = 'tensor'):
+        """Entry for training, validation and feature extraction.
+
+        Args:
+            inputs (Tensor): Normalised images, (B, 3, H, W).
+            ids_keep (Tensor, optional): int64 indices of the patches that the adaptive model sees, (B, K).
+            ids_rest (Tensor, optional): The other patches, (B, n - K).
+            data_samples (list[DataSample], optional): Names of the images. Only passed on.
+            mode (str): 'loss': a dict with the loss; 'predict': a list of samples with a ``reconstruction_error``
+                dict each; 'tensor': the backbone's outputs, on the patches in ``ids_keep`` (None: on all).
+
+        Returns:
+            dict | list[DataSample] | tuple[Tensor]: By ``mode``.
+        """
+        if mode == 'tensor':
+            return self.backbone(inputs, ids_keep)
+        self._check_masks(inputs, ids_keep, ids_rest)
+        if mode == 'loss':
+            return self.loss(inputs, ids_keep, ids_rest)
+        if mode == 'predict':
+            return self.predict(inputs, ids_keep, ids_rest, data_samples)
+        raise ValueError(f'mode {mode!r}: expected loss, predict or tensor')
+
+    def _check_masks(self, images, ids_keep, ids_rest):
+        rows, columns = self.head.grid(images)
+        if ids_keep is None or ids_rest is None:
+            raise UserError(f'{type(self).__name__} got images without masks: put PatchMask and PackMaskedImage at the '
+                            'end of the pipeline')
+        drawn = ids_keep.shape[1] + ids_rest.shape[1]
+        if drawn != rows * columns:
+            raise UserError(f'masks were drawn for {drawn} patches, the images have {rows}×{columns} of '
+                            f'{self.head.patch_size} px: PatchMask.patch_size must be that of the model')
+
+    def reconstruct(self, images: torch.Tensor, ids_keep: torch.Tensor, branch=None) -> torch.Tensor:
+        """Predict all patches from the kept ones.
+
+        Args:
+            images (Tensor): (B, 3, H, W).
+            ids_keep (Tensor): int64, (B, K).
+            branch (optional): What has ``backbone``, ``neck`` and ``decoder``. Defaults to this model.
+
+        Returns:
+            Tensor: (B, n, patch_size²·3).
+        """
+        branch = self if branch is None else branch
+        tokens = branch.neck(branch.backbone(images, ids_keep))
+        return branch.decoder(tokens, ids_keep, self.head.grid(images))
+
+    def loss(self, inputs: torch.Tensor, ids_keep: torch.Tensor, ids_rest: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Mean squared error over the masked patches, as in MAE."""
+        errors = self.head.patch_errors(self.reconstruct(inputs, ids_keep), inputs)
+        return dict(loss=errors.gather(1, ids_rest).mean())
+
+    def reconstruct_both(self, images: torch.Tensor, ids_keep: torch.Tensor,
+                         ids_rest: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What each branch predicts, (B, n, patch_size²·3) each: 'adaptive', and 'evaluation' where there is one."""
+        return dict(adaptive=self.reconstruct(images, ids_keep))
+
+    def predict(self, inputs, ids_keep, ids_rest, data_samples=None) -> list[DataSample]:
+        """Reconstruction errors of each image.
+
+        Returns:
+            list[DataSample]: With ``reconstruction_error``: 'masked', the adaptive model's mean squared error over
+            the patches that it did not see; with an evaluation branch also 'complement', that branch's over the
+            patches that *it* did not see, and 'assembled', over the assembled image (Eq. 2 and 3).
+        """
+        preds = self.reconstruct_both(inputs, ids_keep, ids_rest)
+        masked = self.head.patch_errors(preds['adaptive'], inputs).gather(1, ids_rest)
+        values = dict(masked=masked.mean(1))
+        if 'evaluation' in preds:
+            complement = self.head.patch_errors(preds['evaluation'], inputs).gather(1, ids_keep)
+            values['complement'] = complement.mean(1)
+            values['assembled'] = torch.cat([masked, complement], 1).mean(1)
+        samples = data_samples or [DataSample() for _ in inputs]
+        for i, sample in enumerate(samples):
+            sample.set_field({k: v[i].item() for k, v in values.items()}, 'reconstruction_error')
+        return samples
+
+
+@MODELS.register_module()
+class CoMA(MaskedAutoencoder):
+    """Masked autoencoding with complementary masks.
+
+    The adaptive model sees the patches ``ids_keep`` and is supervised on ``ids_rest``; the complementary branch sees
+    ``ids_rest`` and is supervised on ``ids_keep``; the loss is the mean over all patches of the image assembled from
+    both (Eq. 2 and 3). The evaluation model lags the adaptive model by exactly one update (Eq. 4): :meth:`follow`,
+    which :class:`~coma_mm.engine.EvaluationModelHook` calls, sets it just before each update that is really made.
+
+    Args:
+        complement (str): The complementary branch.
+
+            - 'frozen': the evaluation model, encoder to decoder, without gradient. The paper's reading. Its half of
+              the loss teaches nothing: the gradient is :class:`MaskedAutoencoder`'s times the share of masked
+              patches.
+            - 'decoder': the evaluation *encoder*, without gradient, then the trained neck and decoder, which so are
+              supervised on every patch at every step.
+            - 'full': the adaptive model itself, trained on both masks, at twice the cost.
+            - 'none': no branch: :class:`MaskedAutoencoder`.
+
+            Defaults to 'frozen'.
+        momentum (float): Share of its old weights that the evaluation model keeps at each update. 0 copies (Eq. 4),
+            more makes it an exponential moving average. Defaults to 0.
+        **kwargs: Arguments of :class:`MaskedAutoencoder`.
+    """
+    COPIES = dict(frozen=('backbone', 'neck', 'decoder'), decoder=('backbone', ), full=(), none=())
+
+    def __init__(self, *args, complement: str = 'frozen', momentum: float = 0., **kwargs):
+        super().__init__(*args, **kwargs)
+        if complement not in self.COPIES:
+            raise UserError(f'CoMA: unknown complement {complement!r}: expected one of {", ".join(self.COPIES)}')
+        if not 0 <= momentum < 1:
+            raise UserError(f'CoMA: momentum {momentum} is outside [0, 1)')
+        self.complement = complement
+        self.momentum = momentum
+        self.evaluation = nn.ModuleDict({
+            name: copy.deepcopy(getattr(self, name)) for name in self.COPIES[complement]
+        }).requires_grad_(False).eval()
+        self._followed = not self.evaluation
+
+    def init_weights(self):
+        """Initialise; the evaluation model starts equal."""
+        super().init_weights()
+        self.sync_evaluation()
+
+    def train(self, mode: bool = True):
+        """Set training mode; the evaluation model stays in evaluation mode."""
+        super().train(mode)
+        self.evaluation.eval()
+        return self
+
+    def _pairs(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Tensors of the evaluation model and, in the same order, of the adaptive one."""
+        lagged, current = [], []
+        for name, module in self.evaluation.items():
+            theirs, ours = module.state_dict(), getattr(self, name).state_dict()
+            lagged += theirs.values()
+            current += [ours[key] for key in theirs]
+        return lagged, current
+
+    @torch.no_grad()
+    def sync_evaluation(self, momentum: float = 0.) -> None:
+        """Set the evaluation model from the adaptive one, keeping ``momentum`` of its old weights."""
+        lagged, current = self._pairs()
+        if not lagged:
+            return
+        if momentum:
+            torch._foreach_lerp_(lagged, current, 1 - momentum)
+        else:
+            torch._foreach_copy_(lagged, current)
+
+    def follow(self, optimizer: torch.optim.Optimizer) -> None:
+        """Let the evaluation model lag by one update of ``optimizer``.
+
+        Tied to the optimiser's own step, so that gradient accumulation counts as one update, and a step that a
+        gradient scaler skips as none (also with fused optimisers, which the scaler always calls, with ``found_inf``).
+        """
+
+        def before_step(optimizer, args, kwargs):
+            found_inf = getattr(optimizer, 'found_inf', None)
+            if found_inf is None or not found_inf.item():
+                self.sync_evaluation(self.momentum)
+
+        if self.evaluation:
+            optimizer.register_step_pre_hook(before_step)
+        self._followed = True
+
+    def reconstruct_both(self, images, ids_keep, ids_rest):
+        """See the base class; the complementary branch sees ``ids_rest``."""
+        preds = super().reconstruct_both(images, ids_keep, ids_rest)
+        if self.complement == 'frozen':
+            with torch.no_grad():
+                preds['evaluation'] = self.reconstruct(images, ids_rest, self.evaluation)
+        elif self.complement == 'decoder':
+            with torch.no_grad():
+                feats = self.evaluation['backbone'](images, ids_rest)
+            preds['evaluation'] = self.decoder(self.neck(feats), ids_rest, self.head.grid(images))
+        elif self.complement == 'full':
+            preds['evaluation'] = self.reconstruct(images, ids_rest)
+        return preds
+
+    def loss(self, inputs, ids_keep, ids_rest):
+        """Mean squared error over the assembled image (Eq. 3), and for the log each branch's own error.
+
+        Returns:
+            dict[str, Tensor]: 'loss', and with a complementary branch 'mse_adaptive' (over ``ids_rest``) and
+            'mse_evaluation' (over ``ids_keep``).
+
+        Raises:
+            RuntimeError: In training when nothing updates the evaluation model.
+        """
+        if self.complement == 'none':
+            return super().loss(inputs, ids_keep, ids_rest)
+        if self.training and not self._followed:
+            raise RuntimeError("nothing updates CoMA's evaluation model: add dict(type='EvaluationModelHook') to "
+                               'custom_hooks, or call follow(optimizer)')
+        preds = self.reconstruct_both(inputs, ids_keep, ids_rest)
+        adaptive = self.head.patch_errors(preds['adaptive'], inputs).gather(1, ids_rest)
+        evaluation = self.head.patch_errors(preds['evaluation'], inputs).gather(1, ids_keep)
+        return dict(
+            loss=torch.cat([adaptive, evaluation], 1).mean(),
+            mse_adaptive=adaptive.detach().mean(),
+            mse_evaluation=evaluation.detach().mean())
