@@ -13,6 +13,7 @@ from .seeding import (
 )
 
 __all__ = [
-    'ImageFolder', 'LoadImage', 'PackMaskedImage', 'PatchMask', 'SampleIndex', 'SeededDataset', 'SeededInfiniteSampler',
-    'SeededSampler', 'read_image', 'seed_dataloader', 'seeded_generators', 'use_per_sample_seeds'
+    'ImageFolder', 'LoadImage', 'PackMaskedImage', 'PatchMask', 'SampleIndex', 'SeededDataset',
+    'SeededInfiniteSampler', 'SeededSampler', 'read_image', 'seed_dataloader', 'seeded_generators',
+    'use_per_sample_seeds'
 ]
