@@ -9,6 +9,7 @@ import traceback
 
 import torch
 from mmengine.config import DictAction
+from mmengine.registry import OPTIMIZERS
 
 from coma_mm.errors import UserError
 
@@ -136,8 +137,11 @@ def _explain_unknown_type(error):
     if not match:
         return None
     name, _, kind = match.groups()
-    registry = next((frame.f_locals['registry'] for frame in _frames(error) if frame.f_code.co_name == 'build_from_cfg'),
-                    None)
+    return _unknown_type(name, kind, next(
+        (frame.f_locals['registry'] for frame in _frames(error) if frame.f_code.co_name == 'build_from_cfg'), None))
+
+
+def _unknown_type(name, kind, registry):
     known = {}
     if registry is not None:
         root = registry._get_root_registry()
@@ -153,6 +157,10 @@ def _explain_arguments(error, text):
     unexpected = re.search(r"([\w.]+)\(\) got an unexpected keyword argument '(\w+)'", text)
     missing = re.search(r"([\w.]+)\(\) missing \d+ required (?:positional|keyword-only) arguments?: (.+)", text)
     if not (unexpected or missing):
+        # mmengine looks an optimiser's class up without checking that there is one.
+        for frame in _frames(error):
+            if frame.f_locals.get('optimizer_cls', ...) is None and 'optimizer_cfg' in frame.f_locals:
+                return _unknown_type(frame.f_locals['optimizer_cfg']['type'], 'optimizer', OPTIMIZERS)
         return None
     name = (unexpected or missing).group(1).split('.')[0]
     built = _class_being_built(error, name)

@@ -118,6 +118,21 @@ class BatchSizeHook(Hook):
 
 
 @HOOKS.register_module()
+class MeanLossHook(Hook):
+    """Makes the logged losses those of the whole batch: their mean over the processes, not the first one's own."""
+    priority = 'HIGHEST'  # before RuntimeInfoHook notes them
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        """Replace the values in `outputs`, in one exchange."""
+        if runner.world_size == 1 or not outputs:
+            return
+        names = [name for name, value in outputs.items() if isinstance(value, torch.Tensor) and value.numel() == 1]
+        values = torch.stack([outputs[name].detach().float().reshape(()) for name in names])
+        dist.all_reduce(values, op='mean')
+        outputs.update(zip(names, values, strict=True))
+
+
+@HOOKS.register_module()
 class BadImageHook(Hook):
     """Reports how many images were skipped as unreadable so far (`on_bad_image='skip'`).
 
@@ -221,5 +236,5 @@ def _leaves(dataset):
 
 RUN_HOOKS = tuple(
     dict(type=hook.__name__)
-    for hook in (ProvenanceHook, BatchSizeHook, BadImageHook, LabelCheckHook, PolygonCheckHook))
+    for hook in (ProvenanceHook, BatchSizeHook, MeanLossHook, BadImageHook, LabelCheckHook, PolygonCheckHook))
 """Configs of the hooks that `tools/train.py` adds to every run."""
