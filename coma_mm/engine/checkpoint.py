@@ -12,9 +12,18 @@ from safetensors import SafetensorError, safe_open
 
 from coma_mm.errors import UserError
 
+
+
+def _statistic(owner, name):
+    """Stands in for `getattr`, which the curves of logged scalars need to name their statistics, and for nothing else."""
+    if owner is not HistoryBuffer or name.startswith('_'):
+        raise pickle.UnpicklingError(f'GLOBAL getattr of {name}')
+    return getattr(owner, name)
+
+
 # What mmengine's training checkpoints hold besides tensors and plain Python values: curves of logged scalars.
 _SAFE_TYPES = [
-    HistoryBuffer, np.ndarray, np.dtype, np._core.multiarray._reconstruct, np._core.multiarray.scalar,
+    (_statistic, 'builtins.getattr'), HistoryBuffer, np.ndarray, np.dtype, np._core.multiarray._reconstruct, np._core.multiarray.scalar,
     *(type(np.dtype(name)) for name in ('float16', 'float32', 'float64', 'int32', 'int64', 'uint8', 'uint32', 'bool'))
 ]
 
@@ -37,14 +46,17 @@ def load_weights_only(path, map_location='cpu'):
     path = _local_file(os.fspath(path))
     if path.endswith('.safetensors'):
         return _load_safetensors(path, map_location)
+    with open(path, 'rb') as file:
+        start = file.read(2)
+    if start[:1] not in (b'P', b'\x80', b''):  # a zip archive, or a pickle
+        raise UserError(_not_a_checkpoint(path))
     try:
         with torch.serialization.safe_globals(_SAFE_TYPES):
             checkpoint = torch.load(path, map_location=map_location or 'cpu', weights_only=True)
     except pickle.UnpicklingError as error:
         names = re.findall(r'GLOBAL ([\w.]+)', str(error))
         if not names:
-            raise UserError(f'{path} is not a PyTorch checkpoint; expected a .pth file that torch.save wrote, or a '
-                            '.safetensors file') from error
+            raise UserError(_not_a_checkpoint(path)) from error
         raise UserError(f'refused to read the checkpoint {path}: it would run code of its own ({names[0]}); only weights '
                         'and plain values are read. If you trust it, save its state_dict alone and use that') from error
     except Exception as error:  # RuntimeError, EOFError, OSError, struct.error, ... by where the file was cut off
@@ -61,6 +73,10 @@ def load_weights_only(path, map_location='cpu'):
     if not isinstance(checkpoint.get('meta'), dict):
         checkpoint['meta'] = {}
     return checkpoint
+
+
+def _not_a_checkpoint(path):
+    return f'{path} is not a PyTorch checkpoint; expected a .pth file that torch.save wrote, or a .safetensors file'
 
 
 def _local_file(path):

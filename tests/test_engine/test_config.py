@@ -1,0 +1,148 @@
+"""Configs are prepared the same way for all libraries, and keys that nothing reads are found."""
+import random
+from pathlib import Path
+
+import mmdet
+import mmpretrain
+import mmseg
+import pytest
+import torch
+from mmengine.config import Config
+
+from coma_mm.engine import config as config_module
+from coma_mm.engine.config import draw_predictions, read_config, use_amp, use_auto_scale_lr, use_tta
+from coma_mm.engine.config_check import KNOWN_KEYS, check_keys
+from coma_mm.errors import UserError
+
+# Keys in the libraries' own configs that nothing reads: left over from the old format, or never used.
+LEFT_OVERS = {'bgr_std', 'cudnn_benchmark', 'data', 'fp16', 'norm_cfg', 'optimizer', 'runner'}
+
+
+def write(tmp_path, text, name='my.py'):
+    path = tmp_path / name
+    path.write_text(text)
+    return str(path)
+
+
+MINIMAL = "default_scope = 'mmpretrain'\nmodel = dict(type='ImageClassifier')\n"
+
+
+@pytest.fixture
+def said(monkeypatch):
+    lines = []
+    monkeypatch.setattr(config_module, 'say', lines.append)
+    return lines
+
+
+@pytest.mark.parametrize('library', [mmpretrain, mmseg, mmdet])
+def test_no_false_alarm_on_the_libraries_configs(library):
+    folder = Path(library.__file__).parent / '.mim' / 'configs'
+    files = sorted(path for path in folder.rglob('*.py') if '_base_' not in path.parts and 'dsdl' not in path.parts)
+    for path in random.Random(0).sample(files, 25):
+        try:
+            cfg = Config.fromfile(path, import_custom_modules=False)
+        except Exception:  # some of the shipped files cannot be read at all
+            continue
+        for line in check_keys(cfg):
+            assert line.split("'")[1] in LEFT_OVERS, f'{path}: {line}'
+        # Also as a run dumps it, with every variable written out.
+        for line in check_keys(Config.fromstring(cfg.pretty_text, '.py')):
+            assert line.split("'")[1] in LEFT_OVERS, f'{path} dumped: {line}'
+
+
+def test_a_misspelt_key_is_an_error_and_an_unread_one_a_warning(tmp_path):
+    def check(text):
+        return check_keys(Config.fromfile(write(tmp_path, text)), 'my.py')
+
+    for key in ('optim_wraper', 'custom_hook', 'train_dataloder', 'visualiser', 'defalt_hooks'):
+        with pytest.raises(UserError, match=f"my.py: nothing reads the key '{key}'; did you mean "):
+            check(f'{key} = dict(a=1)')
+    assert all(not check(f'{key} = 1') for key in KNOWN_KEYS - {'custom_imports', 'compile'})
+    for key in ('fp16', 'optimizer', 'optimizer_config', 'lr_config', 'runner', 'total_epochs', 'data', 'evaluation', 'amp'):
+        line, = check(f'{key} = dict(a=1)\nmodel = dict(b=dict(a=1))')
+        assert f"'{key}'" in line and 'what you want is' in line
+    assert len(check('something = 7')) == 1
+    assert not check('size = 7\nmodel = dict(size=2 * size)')
+    write(tmp_path, 'size = 7\nunused = 5', 'base.py')
+    assert not check("_base_ = 'base.py'\nmodel = dict(size=_base_.size + 1, other={{_base_.unused}})")
+    assert len(check("_base_ = 'base.py'\nmodel = dict(size=_base_.size + 1)")) == 1
+
+
+def test_options_are_merged_last_and_defaults_filled_in(tmp_path, said, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    path = write(tmp_path, MINIMAL + "resume = True\n"
+                 "train_dataloader = dict(batch_size=2, num_workers=2, pin_memory=True)\n"
+                 "val_dataloader = dict(batch_size=2, num_workers=0)\n"
+                 "optim_wrapper = dict(type='AmpOptimWrapper', loss_scale=2., dtype='float16', optimizer=dict(lr=1.))\n")
+
+    def change(cfg):
+        cfg.optim_wrapper.optimizer.lr = 2.
+        cfg.optim_wrapper.accumulative_counts = 4
+
+    options = {'work_dir': 'last', 'optim_wrapper.optimizer.lr': 3.}
+    cfg = read_config(path, options, work_dir='first', launcher='pytorch', change=change)
+    assert cfg.work_dir == 'last' and cfg.launcher == 'pytorch' and cfg.resume is True
+    assert cfg.optim_wrapper == dict(type='AutocastOptimWrapper', optimizer=dict(lr=3.), accumulative_counts=4)
+    assert said == ['No GPU here: AutocastOptimWrapper (bf16 on the CPU) takes the place of AmpOptimWrapper']
+    assert cfg.train_dataloader == dict(batch_size=2, num_workers=2, persistent_workers=True,
+                                        collate_fn=dict(type='default_collate'))
+    assert 'persistent_workers' not in cfg.val_dataloader
+    assert Path(read_config(path).work_dir) == Path('work_dirs/my')
+
+
+def test_amp(tmp_path, said, monkeypatch):
+    def after_amp(wrapper, gpu):
+        monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu)
+        path = write(tmp_path, MINIMAL + f'optim_wrapper = {wrapper}\n')
+        return read_config(path, change=use_amp).optim_wrapper
+
+    for gpu in (False, True):
+        assert after_amp(dict(optimizer=dict(lr=1)), gpu)['type'] == 'AutocastOptimWrapper'
+        assert after_amp(dict(type='mmengine.OptimWrapper', optimizer=dict(lr=1)), gpu)['type'] == 'AutocastOptimWrapper'
+    fp16 = dict(type='AmpOptimWrapper', loss_scale='dynamic', optimizer=dict(lr=1))
+    assert after_amp(fp16, gpu=True) == fp16
+    assert after_amp(fp16, gpu=False)['type'] == 'AutocastOptimWrapper'
+    for wrapper in (dict(type='ApexOptimWrapper', optimizer=dict(lr=1)), dict(type='OptimWrapper')):
+        with pytest.raises(UserError, match='--amp'):
+            after_amp(wrapper, gpu=True)
+
+
+def test_bad_configs_give_one_line(tmp_path, said):
+    cases = {
+        'def': 'line 1',
+        'a = 1/0': 'division by zero',
+        "_base_ = './none.py'": 'none.py',
+        'import os\nb = missing': 'missing',
+        "default_scope = 'mmpretain'": 'mmpretrain, mmseg, mmdet',
+        "default_scope = 'mmpretrain'": 'model',
+    }
+    for text, part in cases.items():
+        path = write(tmp_path, text)
+        with pytest.raises(UserError) as caught:
+            read_config(path)
+        assert part in str(caught.value) and '\n' not in str(caught.value), text
+    with pytest.raises(UserError, match='none.py'):
+        read_config('none.py')
+    with pytest.raises(UserError, match='cfg-options'):
+        read_config(write(tmp_path, MINIMAL + 'hooks = [1]\nuse = dict(a=hooks)'), {'hooks.7.a': 1})
+    with pytest.raises(UserError, match='base_batch_size'):
+        read_config(write(tmp_path, MINIMAL), change=use_auto_scale_lr)
+    with pytest.raises(UserError, match='visualization'):
+        read_config(write(tmp_path, MINIMAL), change=lambda cfg: draw_predictions(cfg, 'x'))
+
+
+@pytest.mark.parametrize('name', [
+    'mmpretrain::resnet/resnet18_8xb32_in1k.py', 'mmseg::fcn/fcn_r50-d8_4xb2-40k_cityscapes-512x1024.py',
+    'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'
+])
+def test_tta_and_drawing_apply_to_each_library(tmp_path, name, said):
+    def change(cfg):
+        use_tta(cfg)
+        cfg.default_hooks.setdefault('visualization', dict(type='VisualizationHook'))
+        draw_predictions(cfg, 'drawn')
+
+    cfg = read_config(write(tmp_path, f"_base_ = '{name}'"), change=change)
+    assert cfg.model.module.type in ('ImageClassifier', 'EncoderDecoder', 'MaskRCNN')
+    assert cfg.test_dataloader.dataset.pipeline[-1].type == 'TestTimeAug'
+    assert 'drawn' in cfg.default_hooks.visualization.get('out_dir', '') + cfg.default_hooks.visualization.get(
+        'test_out_dir', '') + cfg.visualizer.get('save_dir', '')

@@ -1,0 +1,192 @@
+"""The runner, its hooks and the optimiser wrapper, in small runs in this process."""
+import json
+import logging
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.model import BaseModel
+from mmengine.registry import MODELS
+from torch import nn
+from torch.utils.data import Dataset
+
+from coma_mm.engine import (
+    AutocastOptimWrapper,
+    ComaRunner,
+    LabelCheckHook,
+    MeanLossHook,
+    PolygonCheckHook,
+    load_weights_only,
+)
+from coma_mm.engine import hooks as hooks_module
+from coma_mm.engine.hooks import RUN_HOOKS
+from coma_mm.errors import BadImageError, UserError
+
+
+class Squares(Dataset):
+    def __init__(self, bad=()):
+        self.bad = bad
+
+    def __getitem__(self, index):
+        if index in self.bad:
+            raise BadImageError(f'cannot read the image {index}.jpg')
+        return dict(inputs=torch.rand(2) + index)
+
+    def __len__(self):
+        return 6
+
+
+@MODELS.register_module()
+class Toy(BaseModel):
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Linear(2, 1)
+        self.seen = []
+
+    def forward(self, inputs, mode='tensor'):
+        out = self.backbone(torch.stack(inputs) if isinstance(inputs, list) else inputs)
+        self.seen.append((inputs, out.dtype))
+        return dict(loss=out.float().square().mean())
+
+
+def make_cfg(tmp_path, bad=(), **changes):
+    return Config(dict(dict(
+        model=dict(type='Toy'), work_dir=str(tmp_path / 'run'),
+        train_dataloader=dict(dataset=Squares(bad), batch_size=2, sampler=dict(type='DefaultSampler', shuffle=True)),
+        train_cfg=dict(by_epoch=True, max_epochs=2), optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)),
+        custom_hooks=[dict(hook) for hook in RUN_HOOKS], randomness=dict(seed=3), experiment_name=tmp_path.name), **changes))
+
+
+def train(cfg):
+    runner = ComaRunner.from_cfg(cfg)
+    runner.train()
+    return runner
+
+
+def log_of(runner):
+    with open(f'{runner.log_dir}/{runner.timestamp}.log') as file:
+        return file.read()
+
+
+def test_provenance_is_written_with_the_checkpoint_and_the_run(tmp_path):
+    cfg = make_cfg(tmp_path)
+    cfg.train_dataloader['dataset'] = Squares()
+    runner = train(cfg)
+    facts = load_weights_only(f'{runner.work_dir}/epoch_2.pth')['meta']['coma_mm']
+    assert (facts['algorithm'], facts['backbone'], facts['epochs'], facts['iters']) == ('Toy', 'Linear', 2, 6)
+    assert facts['seed'] == 3 and facts['images_per_update'] == 2 and facts['backbone_from'] is None
+    with open(f'{runner.work_dir}/provenance.json') as file:
+        assert json.load(file) == dict(facts, epochs=0, iters=0)
+    # The next run's backbone carries them on.
+    runner.model.backbone.provenance = dict(algorithm='CoMA', sha256='0' * 64)
+    assert hooks_module.ProvenanceHook.facts(runner, 2, 6)['backbone_from'] == runner.model.backbone.provenance
+
+
+def test_the_mask_ratio_is_found_in_the_pipeline_or_the_model():
+    def ratio(pipeline=(), model=None):
+        return hooks_module._mask_ratio(
+            Config(dict(train_dataloader=dict(dataset=dict(dataset=dict(pipeline=list(pipeline)))), model=model or {})))
+
+    assert ratio([dict(type='LoadImage'), dict(type='PatchMask')]) == 0.6
+    assert ratio([dict(type='PatchMask', sampler=dict(type='UniformMaskSampler', ratio=0.75))]) == 0.75
+    assert ratio(model=dict(backbone=dict(mask_ratio=0.7))) == 0.7
+    assert ratio() is None
+
+
+def test_samples_of_a_run_do_not_depend_on_workers(tmp_path):
+    seen = []
+    for workers in (0, 2):
+        cfg = make_cfg(tmp_path / str(workers), experiment_name=f'{tmp_path.name}{workers}')
+        cfg.train_dataloader.num_workers = workers
+        cfg.train_dataloader.persistent_workers = workers > 0
+        runner = train(cfg)
+        seen.append(torch.stack([torch.stack(inputs) for inputs, _ in runner.model.seen]))
+        assert runner.cfg.train_dataloader.sampler.type == 'DefaultSampler'  # the dumped config is the user's
+    assert torch.equal(*seen) and not torch.equal(seen[0][:3], seen[0][3:])
+
+
+def test_unreadable_images_are_counted(tmp_path):
+    cfg = make_cfg(tmp_path, bad=(1, 4))
+    with pytest.raises(BadImageError):
+        train(cfg)
+    cfg.train_dataloader['on_bad_image'] = 'skip'
+    cfg.experiment_name += 'skip'
+    assert log_of(train(cfg)).count('2 unreadable images skipped so far, of 6') == 1
+
+
+@pytest.mark.parametrize('accumulation', [1, 4])
+def test_learning_rate_is_scaled_by_the_images_per_update(tmp_path, accumulation):
+    wrapper = dict(optimizer=dict(type='SGD', lr=0.01), accumulative_counts=accumulation)
+    runner = train(make_cfg(tmp_path, auto_scale_lr=dict(enable=True, base_batch_size=16), optim_wrapper=wrapper))
+    assert runner.optim_wrapper.param_groups[0]['lr'] == pytest.approx(0.01 * 2 * accumulation / 16)
+    log = log_of(runner)
+    assert f'16 images per update, this run has {2 * accumulation}' in log
+    assert ('accumulative_counts=4 is more than the 3 batches of an epoch' in log) == (accumulation == 4)
+
+
+def test_autocast_wrapper_runs_in_bf16_and_keeps_float_weights(tmp_path):
+    wrapper = dict(type='AutocastOptimWrapper', optimizer=dict(type='SGD', lr=0.01))
+    runner = train(make_cfg(tmp_path, optim_wrapper=wrapper))
+    assert isinstance(runner.optim_wrapper, AutocastOptimWrapper)
+    assert {dtype for _, dtype in runner.model.seen} == {torch.bfloat16}
+    assert runner.model.backbone.weight.dtype == torch.float32
+    with pytest.raises(UserError, match='float16'):
+        AutocastOptimWrapper(dtype='float16', optimizer=runner.optim_wrapper.optimizer)
+
+
+def test_losses_are_averaged_over_processes(monkeypatch):
+    monkeypatch.setattr(hooks_module.dist, 'all_reduce', lambda values, op: values.add_(1))
+    outputs = dict(loss=torch.tensor(2.), acc=torch.tensor([3.]), note='text')
+    MeanLossHook().after_train_iter(SimpleNamespace(world_size=1), 0, outputs=outputs)
+    assert outputs['loss'] == 2
+    MeanLossHook().after_train_iter(SimpleNamespace(world_size=2), 0, outputs=outputs)
+    assert outputs == dict(loss=torch.tensor(3.), acc=torch.tensor(4.), note='text')
+
+
+def samples_of_all_libraries(label):
+    from mmdet.structures import DetDataSample
+    from mmengine.structures import InstanceData, PixelData
+    from mmpretrain.structures import DataSample
+    from mmseg.structures import SegDataSample
+    instances = DetDataSample(gt_instances=InstanceData(labels=torch.tensor([0, label])))
+    pixels = SegDataSample(gt_sem_seg=PixelData(data=torch.tensor([[[0, 255], [label, 1]]])))
+    return [DataSample().set_gt_label(label), pixels, instances]
+
+
+def test_class_ids_out_of_range_are_named():
+    hook, model = LabelCheckHook(), nn.Module()
+    model.roi_head = nn.Module()
+    model.roi_head.bbox_head = SimpleNamespace(num_classes=3)
+    hook.before_train(SimpleNamespace(model=model))
+    for fitting, wrong in zip(samples_of_all_libraries(2), samples_of_all_libraries(3), strict=True):
+        hook.before_train_iter(None, 0, dict(data_samples=[fitting]))
+        wrong.set_metainfo(dict(img_path='a.jpg'))
+        with pytest.raises(UserError, match='class id 3 .*a.jpg .*num_classes=3'):
+            hook.before_train_iter(None, 0, dict(data_samples=[fitting, wrong]))
+
+
+@pytest.mark.parametrize('with_mask', [True, False])
+def test_coco_objects_without_segmentation_are_named(tmp_path, with_mask):
+    from mmdet.registry import DATASETS
+    annotation = dict(id=1, image_id=1, category_id=1, bbox=[0, 0, 9, 9], area=81, iscrowd=0)
+    polygons = dict(annotation, id=2, segmentation=[[0, 0, 9, 0, 9, 9]])
+    content = dict(images=[dict(id=1, file_name='a.jpg', width=32, height=32)], annotations=[polygons, annotation],
+                   categories=[dict(id=1, name='cat')])
+    (tmp_path / 'ann.json').write_text(json.dumps(content))
+    dataset = DATASETS.build(dict(
+        type='mmdet.CocoDataset', data_root=str(tmp_path), ann_file='ann.json', metainfo=dict(classes=('cat', )),
+        pipeline=[dict(type='mmdet.LoadAnnotations', with_bbox=True, with_mask=with_mask)]))
+    runner = SimpleNamespace(train_dataloader=SimpleNamespace(dataset=SimpleNamespace(dataset=dataset)))
+    if not with_mask:
+        return PolygonCheckHook().before_train(runner)
+    with pytest.raises(UserError, match=r'ann.json: an object in .*a.jpg has no segmentation'):
+        PolygonCheckHook().before_train(runner)
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    yield
+    for name in list(MMLogger._instance_dict):
+        logging.getLogger(name).handlers.clear()
