@@ -1,3 +1,18 @@
+"""Data sets, transforms and samplers; importing the package registers them."""
+from .image_folder import ImageFolder
+from .loading import LoadImage, read_image
 from .masking import PackMaskedImage, PatchMask
+from .seeding import (
+    SampleIndex,
+    SeededDataset,
+    SeededInfiniteSampler,
+    SeededSampler,
+    seed_dataloader,
+    seeded_generators,
+    use_per_sample_seeds,
+)
 
-__all__ = ['PackMaskedImage', 'PatchMask']
+__all__ = [
+    'ImageFolder', 'LoadImage', 'PackMaskedImage', 'PatchMask', 'SampleIndex', 'SeededDataset', 'SeededInfiniteSampler',
+    'SeededSampler', 'read_image', 'seed_dataloader', 'seeded_generators', 'use_per_sample_seeds'
+]

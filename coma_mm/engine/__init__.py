@@ -1,3 +1,16 @@
-from .evaluation_model_hook import EvaluationModelHook
+"""Hooks, optimiser wrappers, checkpoints and the runner; importing the package registers them.
 
-__all__ = ['EvaluationModelHook']
+It also makes mmengine read every checkpoint as weights only.
+"""
+from .checkpoint import load_backbone, load_weights_only, read_safely
+from .evaluation_model_hook import EvaluationModelHook
+from .hooks import BadImageHook, BatchSizeHook, LabelCheckHook, PolygonCheckHook, ProvenanceHook
+from .optim_wrapper import AutocastOptimWrapper
+from .runner import ComaRunner
+
+__all__ = [
+    'AutocastOptimWrapper', 'BadImageHook', 'BatchSizeHook', 'ComaRunner', 'EvaluationModelHook', 'LabelCheckHook',
+    'PolygonCheckHook', 'ProvenanceHook', 'load_backbone', 'load_weights_only'
+]
+
+read_safely()

@@ -1,0 +1,48 @@
+"""Any folder of images as a data set for pre-training."""
+import os
+
+from mmengine.dataset import BaseDataset
+from mmengine.registry import DATASETS
+
+from coma_mm.errors import UserError
+
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.pgm', '.gif')
+
+
+@DATASETS.register_module()
+class ImageFolder(BaseDataset):
+    """All images in a folder and the folders below it: no labels, no class folders, no annotation file.
+
+    A file is an image if its suffix says so, in any case; hidden files and folders are left out. Samples are
+    `dict(img_path=...)`, sorted by path, so the order is the same on every machine.
+
+    Args:
+        data_root (str): The folder.
+        pipeline (Sequence): The transforms. Defaults to ().
+        suffixes (Sequence[str]): Suffixes of image files. Defaults to `IMAGE_SUFFIXES`.
+        **kwargs: Further arguments of mmengine's `BaseDataset`, e.g. `indices`.
+
+    Raises:
+        UserError: If `data_root` is missing, is not a folder, or holds no image.
+    """
+
+    def __init__(self, data_root, pipeline=(), suffixes=IMAGE_SUFFIXES, **kwargs):
+        self.suffixes = tuple(suffix.lower() for suffix in suffixes)
+        super().__init__(data_root=data_root, pipeline=list(pipeline), **kwargs)
+
+    def load_data_list(self):
+        """list[dict]: One `dict(img_path=...)` per image, sorted."""
+        root = os.path.normpath(self.data_prefix['img_path'])
+        if not os.path.isdir(root):
+            what = 'is not a folder' if os.path.exists(root) else 'does not exist'
+            raise UserError(f'data_root {root} {what}; expected a folder with images in it or in folders below it')
+        paths, others = [], 0
+        for folder, subfolders, files in os.walk(root, followlinks=True):
+            subfolders[:] = [name for name in subfolders if not name.startswith('.')]
+            images = [name for name in files if name.lower().endswith(self.suffixes) and not name.startswith('.')]
+            paths += [os.path.join(folder, name) for name in images]
+            others += len(files) - len(images)
+        if not paths:
+            raise UserError(f'no image in data_root {root} ({others} other files in it and below); expected files that '
+                            f'end in {", ".join(self.suffixes)}')
+        return [dict(img_path=path) for path in sorted(paths)]

@@ -1,0 +1,62 @@
+"""Reading images from files, whatever their mode, depth and orientation."""
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmengine.registry import TRANSFORMS
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from coma_mm.errors import BadImageError, UserError
+
+
+def read_image(path):
+    """Read any image file as 8-bit BGR, the OpenMMLab libraries' channel order.
+
+    The EXIF orientation is applied; grey, palette, CMYK and 16-bit images are converted (16 bits are scaled to 8, not
+    clipped), transparency is dropped, of an animation the first frame is taken.
+
+    Args:
+        path (str): The image file.
+
+    Returns:
+        np.ndarray[uint8]: The image, of shape (H, W, 3).
+
+    Raises:
+        BadImageError: If the file cannot be decoded to its end.
+        UserError: If there is no such file, or it may not be read.
+    """
+    try:
+        with Image.open(path) as image:
+            image = ImageOps.exif_transpose(image)
+            if image.mode.startswith('I'):  # 16 bits per pixel; Pillow's own conversion clips at 255
+                image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257 + 0.5).astype(np.uint8))
+            return np.ascontiguousarray(np.asarray(image.convert('RGB'))[..., ::-1])
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        raise UserError(f'cannot open the image {path}: {error.strerror}; check data_root and the annotations') from None
+    except UnidentifiedImageError:
+        reason = 'empty or not an image'
+    except Exception as error:  # on broken data Pillow's decoders raise many types, SyntaxError and struct.error too
+        reason = str(error) or type(error).__name__
+    raise BadImageError(f"cannot read the image {path}: {reason}; replace or remove the file, or skip such files with "
+                        "train_dataloader.on_bad_image='skip'")
+
+
+@TRANSFORMS.register_module()
+class LoadImage(BaseTransform):
+    """Load an image file of any mode, depth and orientation; a drop-in for `LoadImageFromFile` in all libraries.
+
+    Required keys: `img_path`. Added keys: `img` (np.ndarray[uint8] of shape (H, W, 3), BGR), `img_shape` and
+    `ori_shape`, both (H, W).
+
+    Raises:
+        BadImageError: If the file is truncated, empty or not an image.
+        UserError: If there is no such file.
+    """
+
+    def transform(self, results):
+        """Read `results['img_path']`; see the class."""
+        image = read_image(results['img_path'])
+        results['img'] = image
+        results['img_shape'] = results['ori_shape'] = image.shape[:2]
+        return results
+
+    def __repr__(self):
+        return f'{type(self).__name__}()'

@@ -1,0 +1,196 @@
+"""Randomness of the data pipeline as a function of (seed, epoch, sample index).
+
+A sampler puts the seed and the epoch on every index that it yields (`SampleIndex`), the data set seeds the generators
+from the three while it prepares the sample (`SeededDataset`). So the same samples come out for any number of workers
+and processes, with persistent workers, and after a resume; no worker needs to be told the epoch.
+"""
+import logging
+import multiprocessing
+import random
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from mmengine.dataset import DefaultSampler, InfiniteSampler
+from mmengine.logging import print_log
+from mmengine.registry import DATA_SAMPLERS, DATASETS
+
+from coma_mm.errors import BadImageError, UserError
+
+
+class SampleIndex(int):
+    """The index of a sample that also carries the seed and the epoch it is drawn for, to loader workers too.
+
+    Args:
+        index (int): The sample's index in the data set.
+        seed (int): The run's seed. Defaults to 0.
+        epoch (int): The number of the pass over the data set, from 0. Defaults to 0.
+    """
+
+    def __new__(cls, index, seed=0, epoch=0):
+        self = super().__new__(cls, index)
+        self.seed, self.epoch = seed, epoch
+        return self
+
+    def __reduce__(self):
+        return SampleIndex, (int(self), self.seed, self.epoch)
+
+
+@DATA_SAMPLERS.register_module()
+class SeededSampler(DefaultSampler):
+    """mmengine's `DefaultSampler`, yielding `SampleIndex`: the same indices in the same order."""
+
+    def __iter__(self):
+        return (SampleIndex(index, self.seed, self.epoch) for index in super().__iter__())
+
+
+@DATA_SAMPLERS.register_module()
+class SeededInfiniteSampler(InfiniteSampler):
+    """mmengine's `InfiniteSampler`, yielding `SampleIndex` whose epoch is the number of the pass, from 0."""
+
+    def _infinite_indices(self):
+        for position, index in enumerate(super()._infinite_indices()):
+            yield SampleIndex(index, self.seed, position // self.size)
+
+
+@contextmanager
+def seeded_generators(*entropy):
+    """Seed `random`, `numpy.random` and torch's CPU generator for a while; afterwards they go on as before.
+
+    Args:
+        *entropy (int): Non-negative numbers, e.g. seed, epoch and sample index.
+    """
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    seeds = np.random.SeedSequence(entropy).generate_state(12)
+    random.seed(seeds[:4].tobytes())
+    np.random.seed(seeds[4:8])
+    # Not torch.manual_seed, which would seed the GPUs' generators too.
+    torch.default_generator.manual_seed(int.from_bytes(seeds[8:10].tobytes(), 'little'))
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+
+
+@DATASETS.register_module()
+class SeededDataset:
+    """A data set whose samples, augmentations included, depend on (seed, epoch, sample index) alone.
+
+    It wraps any data set (wrappers of several too) and forwards everything else to it: `metainfo`, `get_data_info`,
+    `full_init`, ... A plain int as index stands for seed 0 and epoch 0.
+
+    Args:
+        dataset (dict | Dataset): The data set or its config.
+        on_bad_image (str): What to do about an image that cannot be decoded: 'error' stops the run naming the file;
+            'skip' takes the next sample instead, logs the file's name once and counts it. Defaults to 'error'.
+
+    Raises:
+        UserError: If `on_bad_image` is neither, or if no image at all can be decoded.
+        BadImageError: By `dataset[index]`, if the image is bad and `on_bad_image='error'`.
+    """
+
+    def __init__(self, dataset, on_bad_image='error'):
+        if on_bad_image not in ('error', 'skip'):
+            raise UserError(f"on_bad_image={on_bad_image!r}: expected 'error' or 'skip'")
+        self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
+        self.on_bad_image = on_bad_image
+        # One byte per sample, shared by the loader's workers: 1 where the sample was found to be bad.
+        self._bad = multiprocessing.RawArray('B', len(self.dataset)) if on_bad_image == 'skip' else None
+
+    def __getitem__(self, index):
+        seed, epoch = getattr(index, 'seed', 0), getattr(index, 'epoch', 0)
+        size = len(self.dataset)
+        index = int(index) % size
+        for attempt in range(size):
+            current = SampleIndex((index + attempt) % size, seed, epoch)
+            try:
+                with seeded_generators(seed, epoch, current):
+                    return self.dataset[current]
+            except BadImageError as error:
+                if self.on_bad_image == 'error':
+                    raise
+                if not self._bad[current]:
+                    self._bad[current] = 1
+                    print_log(f'Skipped an unreadable image: {error}', logger='current', level=logging.WARNING)
+        raise UserError(f'None of the {size} images of the data set can be read (the last one: '
+                        f'{self._file_name(current)}); check the files')
+
+    def bad_images(self):
+        """np.ndarray[uint8]: 1 for each sample found unreadable so far, of shape (len(self), ); empty unless 'skip'."""
+        return np.frombuffer(self._bad or b'', dtype=np.uint8)
+
+    def _file_name(self, index):
+        try:
+            return self.dataset.get_data_info(index)['img_path']
+        except (AttributeError, KeyError):
+            return f'sample {index}'
+
+    @property
+    def pipeline(self):
+        """The wrapped data set's pipeline; hooks that switch the pipeline in mid-training assign to it."""
+        return self.dataset.pipeline
+
+    @pipeline.setter
+    def pipeline(self, value):
+        self.dataset.pipeline = value
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getattr__(self, name):
+        if name.startswith('__') or 'dataset' not in self.__dict__:  # e.g. while being unpickled
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
+
+_SEEDED_SAMPLERS = dict(DefaultSampler='SeededSampler', InfiniteSampler='SeededInfiniteSampler')
+
+
+def _type_name(cfg):
+    """The class name in a config's `type`, which may be a class or a name with a scope."""
+    kind = cfg.get('type', '') if isinstance(cfg, dict) else type(cfg)
+    return str(getattr(kind, '__name__', kind)).rpartition('.')[2]
+
+
+def seed_dataloader(dataloader):
+    """Give a data loader's config per-sample randomness, in place; once is as good as twice.
+
+    The data set is wrapped in `SeededDataset`, mmengine's samplers become the seeded ones. A loader with another
+    sampler keeps the library's own seeding, because its indices carry no epoch. The key `on_bad_image` of the loader,
+    if given, goes to `SeededDataset`.
+
+    Args:
+        dataloader (dict): A config as `Runner.build_dataloader` takes it.
+    """
+    sampler, dataset = dataloader.get('sampler'), dataloader.get('dataset')
+    on_bad_image = dataloader.pop('on_bad_image', None)
+    name = _type_name(sampler)
+    if name in _SEEDED_SAMPLERS and isinstance(sampler, dict):
+        sampler['type'] = _SEEDED_SAMPLERS[name]
+    elif name not in _SEEDED_SAMPLERS.values():
+        print_log(f'The sampler {name} does not say the epoch of a sample: augmentations and masks will depend on the '
+                  'number of workers; DefaultSampler and InfiniteSampler avoid that', logger='current',
+                  level=logging.WARNING)
+        if on_bad_image:
+            raise UserError(f'on_bad_image={on_bad_image!r} needs the sampler DefaultSampler or InfiniteSampler, '
+                            f'not {name}')
+        return
+    if _type_name(dataset) != 'SeededDataset':
+        dataset = dict(type='SeededDataset', dataset=dataset)
+    if on_bad_image:
+        dataset['on_bad_image'] = on_bad_image
+    dataloader['dataset'] = dataset
+
+
+def use_per_sample_seeds(cfg):
+    """`seed_dataloader` for the train, val and test data loaders of a config, in place.
+
+    Args:
+        cfg (Config | dict): A whole config.
+    """
+    for split in ('train', 'val', 'test'):
+        dataloader = cfg.get(f'{split}_dataloader')
+        if isinstance(dataloader, dict):
+            seed_dataloader(dataloader)

@@ -1,0 +1,174 @@
+"""Reading checkpoints as weights only, and loading a backbone from one with a report of what matched."""
+import hashlib
+import os
+import pickle
+import re
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer, print_log
+from mmengine.runner.checkpoint import CheckpointLoader
+from safetensors import SafetensorError, safe_open
+
+from coma_mm.errors import UserError
+
+# What mmengine's training checkpoints hold besides tensors and plain Python values: curves of logged scalars.
+_SAFE_TYPES = [
+    HistoryBuffer, np.ndarray, np.dtype, np._core.multiarray._reconstruct, np._core.multiarray.scalar,
+    *(type(np.dtype(name)) for name in ('float16', 'float32', 'float64', 'int32', 'int64', 'uint8', 'uint32', 'bool'))
+]
+
+
+def load_weights_only(path, map_location='cpu'):
+    """Read a checkpoint file without running any code from it.
+
+    Args:
+        path (str): A `.safetensors` file, or a file that `torch.save` wrote: a training checkpoint of mmengine, or a
+            dict of tensors, on its own or under the key 'state_dict' or 'model'. An http(s) address is downloaded to
+            torch's cache first.
+        map_location (str | torch.device): Where the tensors go. Defaults to 'cpu'.
+
+    Returns:
+        dict: The checkpoint, with at least the keys `state_dict` (dict[str, Tensor]) and `meta` (dict).
+
+    Raises:
+        UserError: If the file is missing, truncated, not a checkpoint, or asks for more than weights and plain values.
+    """
+    path = _local_file(os.fspath(path))
+    if path.endswith('.safetensors'):
+        return _load_safetensors(path, map_location)
+    try:
+        with torch.serialization.safe_globals(_SAFE_TYPES):
+            checkpoint = torch.load(path, map_location=map_location or 'cpu', weights_only=True)
+    except pickle.UnpicklingError as error:
+        names = re.findall(r'GLOBAL ([\w.]+)', str(error))
+        if not names:
+            raise UserError(f'{path} is not a PyTorch checkpoint; expected a .pth file that torch.save wrote, or a '
+                            '.safetensors file') from error
+        raise UserError(f'refused to read the checkpoint {path}: it would run code of its own ({names[0]}); only weights '
+                        'and plain values are read. If you trust it, save its state_dict alone and use that') from error
+    except Exception as error:  # RuntimeError, EOFError, OSError, struct.error, ... by where the file was cut off
+        raise UserError(f'the checkpoint {path} is damaged or cut off ({_first_line(error)}); copy or save it '
+                        'again') from error
+    if not isinstance(checkpoint, dict):
+        raise UserError(f'{path} holds a {type(checkpoint).__name__}, not a checkpoint; expected a dict of tensors')
+    if 'state_dict' not in checkpoint:
+        weights = checkpoint.get('model', checkpoint)
+        if not weights or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+            raise UserError(f"{path} is not a model's checkpoint; expected a dict of tensors, on its own or under the key "
+                            "'state_dict'")
+        checkpoint = dict(state_dict=weights)
+    if not isinstance(checkpoint.get('meta'), dict):
+        checkpoint['meta'] = {}
+    return checkpoint
+
+
+def _local_file(path):
+    """str: The path of an existing file; an address is downloaded, unless it was before."""
+    if path.startswith(('http://', 'https://')):
+        target = os.path.join(torch.hub.get_dir(), 'checkpoints', os.path.basename(path))
+        if not os.path.isfile(target):
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            try:
+                torch.hub.download_url_to_file(path, target)
+            except OSError as error:
+                raise UserError(f'cannot download the checkpoint {path}: {_first_line(error)}') from error
+        return target
+    path = os.path.expanduser(path)
+    if not os.path.isfile(path):
+        raise UserError(f'no checkpoint at {path}; expected a .pth or .safetensors file')
+    return path
+
+
+def _load_safetensors(path, map_location):
+    try:
+        with safe_open(path, framework='pt', device=str(map_location or 'cpu')) as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            return dict(state_dict=tensors, meta=dict(file.metadata() or {}))
+    except (SafetensorError, OSError) as error:
+        raise UserError(f'{path} is damaged, or not a safetensors file ({_first_line(error)})') from error
+
+
+def _first_line(error):
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def read_safely():
+    """Make every checkpoint that mmengine reads from disk or web go through `load_weights_only`.
+
+    mmengine's own readers fall back to unpickling, with a warning, where weights alone cannot be read.
+    """
+    for prefixes in ('', ('http://', 'https://')):
+        CheckpointLoader.register_scheme(prefixes, lambda path, map_location=None: load_weights_only(path, map_location),
+                                         force=True)
+
+
+def load_backbone(module, checkpoint, prefix='backbone.'):
+    """Load a backbone's weights and say how many tensors matched; the facts on their origin go to `module.provenance`.
+
+    Tensors that the module has and the checkpoint lacks are an error, unless the module lists them in an attribute
+    `allowed_missing`; tensors that only the checkpoint has are named in the log.
+
+    Args:
+        module (nn.Module): The backbone.
+        checkpoint (str): The path of a checkpoint, of a whole model or of a backbone alone.
+        prefix (str): Of the backbone's tensors in the checkpoint. A checkpoint without a tensor under it is taken as
+            one of a backbone alone. Defaults to 'backbone.'.
+
+    Returns:
+        dict: The facts, as `module.provenance` has them: those that `ProvenanceHook` wrote into the checkpoint, its path
+        and its SHA-256 hash.
+
+    Raises:
+        UserError: If the file cannot be read, nothing matches, a tensor is missing, or a shape differs.
+    """
+    loaded = load_weights_only(checkpoint)
+    facts = dict(loaded['meta'].get('coma_mm') or {})
+    name = type(module).__name__
+    weights = {key[len(prefix):]: value for key, value in loaded['state_dict'].items() if key.startswith(prefix)}
+    if not weights:
+        print_log(f'No tensor in {checkpoint} starts with "{prefix}"; taking it as a backbone alone', logger='current')
+        weights = dict(loaded['state_dict'])
+    own = module.state_dict()
+    matched = [key for key in own if key in weights]
+    if not matched:
+        raise UserError(f'nothing in the checkpoint {checkpoint} fits {name}: it holds {_names(weights)}; expected '
+                        f'{_names(own)}, with or without the prefix "{prefix}"')
+    try:
+        # A module may rename or resize tensors of other versions of itself in its hooks, so it has the first say.
+        missing, unexpected = module.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
+        differing = next((key for key in matched if own[key].shape != weights[key].shape), None)
+        if differing is None:
+            raise
+        raise UserError(
+            f'the checkpoint {checkpoint}{_arch(facts.get("arch"))} does not fit {name}'
+            f'{_arch(getattr(module, "arch", None))}: {differing} has shape {tuple(weights[differing].shape)} there and '
+            f'{tuple(own[differing].shape)} here; use the same arch') from error
+    missing = [key for key in missing if key not in getattr(module, 'allowed_missing', ())]
+    if missing:
+        raise UserError(f'the checkpoint {checkpoint}{_arch(facts.get("arch"))} lacks {len(missing)} of {len(own)} tensors '
+                        f'of {name}{_arch(getattr(module, "arch", None))}: {_names(missing)}')
+    line = f'loaded {len(matched)} of {len(own)} tensors into {name} from {checkpoint}{_origin(facts)}'
+    if unexpected:
+        line += f'; {len(unexpected)} tensors of the checkpoint have no place here: {_names(unexpected)}'
+    print_log(line, logger='current')
+    with open(_local_file(os.fspath(checkpoint)), 'rb') as file:
+        module.provenance = dict(facts, checkpoint=str(checkpoint), sha256=hashlib.file_digest(file, 'sha256').hexdigest())
+    return module.provenance
+
+
+def _names(names, shown=3):
+    names = list(names)
+    return ', '.join(names[:shown]) + (', …' if len(names) > shown else '')
+
+
+def _arch(arch):
+    return f' (arch {arch!r})' if isinstance(arch, str) else ''
+
+
+def _origin(facts):
+    if not facts:
+        return ' (of unknown origin)'
+    length = f'{facts["epochs"]} epochs' if facts.get('epochs') else f'{facts.get("iters", "?")} iterations'
+    return f' (pre-trained with {facts.get("algorithm", "?")}, {length})'

@@ -1,0 +1,190 @@
+"""What the tools share: one clear line for bad input, exit code 2, nothing left behind by a run that never began."""
+import argparse
+import inspect
+import os
+import re
+import shutil
+import sys
+import traceback
+
+import torch
+from mmengine.config import DictAction
+
+from coma_mm.errors import UserError
+
+from .config_check import nearest
+from .runner import ComaRunner
+
+
+def add_common_arguments(parser):
+    """Add the options of both tools, as people know them from the three libraries.
+
+    Args:
+        parser (ArgumentParser): Of a tool.
+    """
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints (default: work_dirs/CONFIG_NAME)')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+                        help='settings that replace those of the config; merged last')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
+                        help='how the processes were started: pytorch stands for torchrun')
+    parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def run(cfg, job):
+    """Build a runner and do a job with it.
+
+    Args:
+        cfg (Config): From `read_config`.
+        job (Callable): Takes the runner.
+
+    Returns:
+        Any: What `job` returns.
+    """
+    before = _entries(cfg.work_dir)
+    os.environ.setdefault('LOCAL_RANK', '0')
+    runner = None
+    try:
+        runner = ComaRunner.from_cfg(cfg)
+        return job(runner)
+    except Exception as error:
+        # In a loop the processes see different data, so an error may be that of a single one.
+        error.of_one_process = bool(runner and runner.in_loop)
+        if explain(error) and not (runner and runner.trained):
+            _remove_new(cfg.work_dir, before)
+        raise
+
+
+def _entries(folder):
+    return set(os.listdir(folder)) if os.path.isdir(folder) else None
+
+
+def _remove_new(folder, before):
+    """Remove what appeared in a folder, and the folder itself, with parents left empty, if it was not there."""
+    if not _is_main_process() or not os.path.isdir(folder):
+        return
+    if before is None:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    for name in _entries(folder) - before:
+        path = os.path.join(folder, name)
+        shutil.rmtree(path, ignore_errors=True) if os.path.isdir(path) else os.remove(path)
+
+
+def _is_main_process():
+    return int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))) == 0
+
+
+def main(tool):
+    """Run a tool: bad input ends it with one line on stderr and exit code 2, other errors with their traceback.
+
+    With `COMA_MM_DEBUG=1` in the environment the traceback is shown for both.
+
+    Args:
+        tool (Callable): Takes no argument.
+    """
+    try:
+        tool()
+    except KeyboardInterrupt:
+        print('interrupted', file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        line = explain(error)
+        if line is None:
+            raise
+        if os.environ.get('COMA_MM_DEBUG', '0') != '0':
+            traceback.print_exc()
+        if _is_main_process() or getattr(error, 'of_one_process', False):
+            print(f'error: {line}', file=sys.stderr)
+        sys.exit(2)
+
+
+def explain(error):
+    """One line for an error that is the user's to mend.
+
+    Args:
+        error (Exception): From anywhere below a tool.
+
+    Returns:
+        str | None: The line; None for any other error.
+    """
+    text = str(error)
+    if 'Original Traceback' in text:  # a data loader's worker puts its whole traceback into the message
+        text = text.strip().splitlines()[-1].partition(': ')[2]
+    if isinstance(error, UserError):
+        return text
+    if isinstance(error, FileNotFoundError):
+        path = error.filename or (re.findall(r"'([^']+)'", text) or [text])[-1]
+        return f'no such file or folder: {path}; check data_root, ann_file and data_prefix in the config'
+    if isinstance(error, AssertionError) and text.startswith('failed to load image'):
+        return f'{text}; replace or remove the file, or load images with LoadImage, which can skip it'
+    if isinstance(error, torch.OutOfMemoryError):
+        return "the GPU's memory is full; take a smaller train_dataloader.batch_size, or --amp"
+    if isinstance(error, KeyError):
+        return _explain_unknown_type(error)
+    if isinstance(error, TypeError):
+        return _explain_arguments(error, text)
+    return None
+
+
+def _frames(error):
+    """list: The frames of an error's traceback, innermost first."""
+    return [frame for frame, _ in traceback.walk_tb(error.__traceback__)][::-1]
+
+
+def _explain_unknown_type(error):
+    match = re.match(r"['\"]?(\S+) is not in the (\S+)::(.+?) registry", str(error))
+    if not match:
+        return None
+    name, _, kind = match.groups()
+    registry = next((frame.f_locals['registry'] for frame in _frames(error) if frame.f_code.co_name == 'build_from_cfg'),
+                    None)
+    known = {}
+    if registry is not None:
+        root = registry._get_root_registry()
+        for library in (*root.children.values(), root, registry):  # the later ones win
+            prefix = '' if library in (root, registry) else f'{library.scope}.'
+            known.update({key: prefix + key for key in library.module_dict})
+    close = nearest(name.rpartition('.')[2], known)
+    return f'type={name!r}: there is no {kind} of that name' + (f'; did you mean {known[close]!r}?' if close else
+                                                               '; check its spelling and custom_imports')
+
+
+def _explain_arguments(error, text):
+    unexpected = re.search(r"([\w.]+)\(\) got an unexpected keyword argument '(\w+)'", text)
+    missing = re.search(r"([\w.]+)\(\) missing \d+ required (?:positional|keyword-only) arguments?: (.+)", text)
+    if not (unexpected or missing):
+        return None
+    name = (unexpected or missing).group(1).split('.')[0]
+    built = _class_being_built(error, name)
+    if built is None:  # a wrong call somewhere in the code, not a config
+        return None
+    if missing:
+        return f'{built.__name__} needs the key {missing.group(2)}, which its config lacks'
+    key = unexpected.group(2)
+    close = nearest(key, _parameters(built), cutoff=0.5)
+    return f'{built.__name__} has no key {key!r}' + (f'; did you mean {close!r}?' if close else '')
+
+
+def _class_being_built(error, name):
+    """type | None: The class whose config was being built when a call of `name` failed."""
+    for frame in _frames(error):
+        if frame.f_code.co_name == 'build_from_cfg' and 'obj_cls' in frame.f_locals:
+            built = frame.f_locals['obj_cls']
+            return built if name in [one.__name__ for one in getattr(built, '__mro__', [built])] else None
+        if frame.f_code.co_name == 'build_dataloader' and name == 'DataLoader':
+            return torch.utils.data.DataLoader
+    return None
+
+
+def _parameters(built):
+    """set[str]: The arguments of a class, its parents' included, as far as it passes others on."""
+    names = set()
+    for one in getattr(built, '__mro__', [built]):
+        try:
+            parameters = inspect.signature(one.__init__ if inspect.isclass(one) else one).parameters
+        except (TypeError, ValueError):
+            continue
+        names |= {key for key, value in parameters.items() if value.kind not in (value.VAR_KEYWORD, value.VAR_POSITIONAL)}
+        if not any(value.kind is value.VAR_KEYWORD for value in parameters.values()):
+            break
+    return names - {'self'}

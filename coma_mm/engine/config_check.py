@@ -1,0 +1,108 @@
+"""Top-level keys of a config that nothing reads: misspelt, left over from the old config format, or mistaken.
+
+mmengine takes the keys that it knows and passes over the others in silence.
+"""
+import ast
+import difflib
+import inspect
+import re
+
+from mmengine.config import ConfigDict
+from mmengine.runner import FlexibleRunner, Runner
+
+from coma_mm.errors import UserError
+
+# Read by the runners through `cfg`, by `Config.fromfile`, by the tools, or by tools of the libraries.
+_READ_ELSEWHERE = {
+    'activation_checkpointing', 'compile', 'custom_imports', 'efficient_conv_bn_eval', 'env_cfg', 'find_unused_parameters',
+    'model_wrapper_cfg', 'runner_type', 'strategy', 'sync_bn', 'tta_model', 'tta_pipeline', 'work_dir'
+}
+KNOWN_KEYS = (set(inspect.signature(Runner).parameters) | set(inspect.signature(FlexibleRunner).parameters)
+              | _READ_ELSEWHERE) - {'cfg'}
+
+REPLACED_KEYS = dict(
+    amp="optim_wrapper=dict(type='AutocastOptimWrapper', ...), or --amp",
+    fp16="optim_wrapper=dict(type='AutocastOptimWrapper', ...), or --amp",
+    optimizer='optim_wrapper=dict(optimizer=dict(...))',
+    optimizer_config='optim_wrapper=dict(clip_grad=..., accumulative_counts=...)',
+    lr_config='param_scheduler',
+    momentum_config='param_scheduler',
+    runner='train_cfg=dict(by_epoch=..., max_epochs or max_iters=...)',
+    total_epochs='train_cfg=dict(by_epoch=True, max_epochs=...)',
+    max_epochs='train_cfg=dict(by_epoch=True, max_epochs=...)',
+    max_iters='train_cfg=dict(by_epoch=False, max_iters=...)',
+    batch_size='train_dataloader=dict(batch_size=...)',
+    lr='optim_wrapper=dict(optimizer=dict(lr=...))',
+    data='train_dataloader, val_dataloader and test_dataloader',
+    evaluation='val_cfg, val_evaluator and train_cfg=dict(val_interval=...)',
+    checkpoint_config='default_hooks=dict(checkpoint=...)',
+    log_config='default_hooks=dict(logger=...)',
+    workflow='train_cfg=dict(val_interval=...)',
+    resume_from='resume=True with load_from',
+    seed='randomness=dict(seed=...)',
+    deterministic='randomness=dict(deterministic=...)',
+    dist_params='env_cfg=dict(dist_cfg=...)',
+    cudnn_benchmark='env_cfg=dict(cudnn_benchmark=...)',
+)
+"""What took over the job of keys of the old format, and of keys that people expect at the top level."""
+
+
+def nearest(name, names, cutoff=0.6):
+    """str | None: The one of `names` that is spelt most like `name`, if any is similar."""
+    return next(iter(difflib.get_close_matches(name, sorted(names), n=1, cutoff=cutoff)), None)
+
+
+def check_keys(cfg, path=''):
+    """Find the top-level keys of a config that nothing reads.
+
+    A key is read if mmengine or a tool knows it, if the config's files use it as a variable, or if its value occurs
+    elsewhere in the config (as in a config that a run dumped, where variables are written out).
+
+    Args:
+        cfg (Config): The config, as `Config.fromfile` gives it.
+        path (str): What to call it in messages. Defaults to ''.
+
+    Returns:
+        list[str]: One line of warning for each key that nothing reads.
+
+    Raises:
+        UserError: If such a key is a known key misspelt.
+    """
+    variables = _names_read(cfg)
+    warnings = []
+    for key, value in cfg.items():
+        if key in KNOWN_KEYS or key in variables or key.startswith('_'):
+            continue
+        if key in REPLACED_KEYS:
+            warnings.append(f'{path}: nothing reads the key {key!r}; what you want is {REPLACED_KEYS[key]}')
+        elif close := nearest(key, KNOWN_KEYS, cutoff=0.85):
+            raise UserError(f'{path}: nothing reads the key {key!r}; did you mean {close!r}?')
+        elif not _occurs(value, [other for name, other in cfg.items() if name != key]):
+            hint = nearest(key, KNOWN_KEYS | REPLACED_KEYS.keys(), cutoff=0.75)
+            warnings.append(f'{path}: nothing reads the key {key!r}' + (f'; did you mean {hint!r}?' if hint else ''))
+    return warnings
+
+
+def _names_read(cfg):
+    """set[str]: The variables that the config's files read, `x` as well as `_base_.x`."""
+    # The text is that of all files, each below a line with its path.
+    text = re.sub(r'''^[^'"#\n]+\.py$''', '', cfg.text, flags=re.MULTILINE)
+    try:
+        nodes = list(ast.walk(ast.parse(text)))
+    except (SyntaxError, ValueError):
+        return set(re.findall(r'\w+', text))
+    names = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    return names | {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+
+
+def _occurs(value, places):
+    """bool: Whether a value that is telling (no flag, no None) is found anywhere within nested dicts and lists."""
+    if value is None or isinstance(value, bool):
+        return False
+    for place in places:
+        if type(place) in (type(value), ConfigDict) and place == value:
+            return True
+        inner = place.values() if isinstance(place, dict) else place if isinstance(place, (list, tuple)) else ()
+        if _occurs(value, inner):
+            return True
+    return False

@@ -1,0 +1,225 @@
+"""Hooks that every run has: where weights came from, what a batch is, what is wrong with the data."""
+import json
+import logging
+import os.path as osp
+
+import mmengine.dist as dist
+import torch
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+
+import coma_mm
+from coma_mm.errors import UserError
+
+
+def unwrap(model):
+    """nn.Module: The model inside a wrapper for distributed training, or itself."""
+    return model.module if is_model_wrapper(model) else model
+
+
+def find_key(cfg, key):
+    """The first value of a key in nested dicts and lists, depth first, or None."""
+    if isinstance(cfg, dict):
+        if key in cfg:
+            return cfg[key]
+        cfg = cfg.values()
+    elif not isinstance(cfg, (list, tuple)):
+        return None
+    return next((found for value in cfg if (found := find_key(value, key)) is not None), None)
+
+
+@HOOKS.register_module()
+class ProvenanceHook(Hook):
+    """Writes what a run is, and where its backbone came from, into its checkpoints and its folder.
+
+    The facts are `checkpoint['meta']['coma_mm']`, a plain dict, and `provenance.json` in the work_dir, written when
+    training starts.
+    """
+    priority = 'LOW'
+
+    def before_train(self, runner):
+        """Write `provenance.json`."""
+        if dist.is_main_process():
+            with open(osp.join(runner.work_dir, 'provenance.json'), 'w') as file:
+                json.dump(self.facts(runner, runner.epoch, runner.iter), file, indent=2)
+
+    def before_save_checkpoint(self, runner, checkpoint):
+        """Add the facts to the checkpoint."""
+        meta = checkpoint.setdefault('meta', {})
+        meta['coma_mm'] = self.facts(runner, meta.get('epoch', runner.epoch), meta.get('iter', runner.iter))
+
+    @staticmethod
+    def facts(runner, epochs, iters):
+        """dict: Plain values only. `epochs` and `iters` are what is done so far; None for what the loop does not count."""
+        model, cfg = unwrap(runner.model), runner.cfg
+        backbone = getattr(model, 'backbone', None)
+        backbone_cfg = (cfg.get('model') or {}).get('backbone') or {}
+        arch = backbone_cfg.get('arch', getattr(backbone, 'arch', None))
+        loader = cfg.get('train_dataloader') or {}
+        by_epoch = (cfg.get('train_cfg') or {}).get('by_epoch', getattr(runner.train_loop, '_max_iters', None) is None)
+        return dict(
+            algorithm=type(model).__name__,
+            backbone=type(backbone).__name__ if backbone is not None else None,
+            arch=arch if isinstance(arch, str) or arch is None else json.loads(json.dumps(arch, default=str)),
+            epochs=epochs if by_epoch else None,
+            iters=iters,
+            mask_ratio=_mask_ratio(cfg),
+            complement=getattr(model, 'complement', None),
+            config=osp.basename(cfg.filename) if cfg.filename else None,
+            data_root=find_key(loader.get('dataset'), 'data_root'),
+            images_per_update=getattr(runner, 'images_per_update', None),
+            seed=runner.seed,
+            coma_mm=coma_mm.__version__,
+            load_from=cfg.get('load_from'),
+            backbone_from=getattr(backbone, 'provenance', None),
+        )
+
+
+def _mask_ratio(cfg):
+    """float | None: The share of masked patches, of our own transform or of a library's masked model."""
+    dataset = (cfg.get('train_dataloader') or {}).get('dataset')
+    transform = _find_type(dataset, 'PatchMask')
+    if transform is None:
+        return find_key(cfg.get('model'), 'mask_ratio')
+    return (transform.get('sampler') or {}).get('ratio', 0.6)
+
+
+def _find_type(cfg, name):
+    """dict | None: The first config of a class in nested dicts and lists."""
+    if isinstance(cfg, dict):
+        if str(cfg.get('type')).rpartition('.')[2] == name:
+            return cfg
+        cfg = cfg.values()
+    elif not isinstance(cfg, (list, tuple)):
+        return None
+    return next((found for value in cfg if (found := _find_type(value, name)) is not None), None)
+
+
+@HOOKS.register_module()
+class BatchSizeHook(Hook):
+    """Says how many images make one update, and warns of accumulation over more than an epoch."""
+
+    def before_train(self, runner):
+        """Log one line, or two."""
+        if not hasattr(runner, 'images_per_update'):
+            return
+        images, accumulated = runner.images_per_update, runner.accumulation
+        print_log(f'{images} images per update: {runner.world_size} process(es) × {images // runner.world_size // accumulated}'
+                  f' images × {accumulated} accumulated', logger='current')
+        try:
+            batches = len(runner.train_dataloader)
+        except TypeError:
+            return
+        if accumulated > batches:
+            print_log(f'accumulative_counts={accumulated} is more than the {batches} batches of an epoch: there is less '
+                      'than one update per epoch', logger='current', level=logging.WARNING)
+
+
+@HOOKS.register_module()
+class BadImageHook(Hook):
+    """Reports how many images were skipped as unreadable so far (`on_bad_image='skip'`).
+
+    Args:
+        interval (int): Iterations between reports within an epoch, which iteration-based runs never finish. Defaults
+            to 1000.
+    """
+
+    def __init__(self, interval=1000):
+        self.interval = interval
+        self.reported = 0
+
+    def after_train_epoch(self, runner):
+        """Report."""
+        bad_images = getattr(runner.train_dataloader.dataset, 'bad_images', None)
+        if bad_images is None or not len(bad_images()):
+            return
+        seen = torch.from_numpy(bad_images().copy())
+        dist.all_reduce(seen, op='max')  # a sample may be drawn by one process now, by another later
+        count = int(seen.sum())
+        if count > self.reported:
+            print_log(f'{count} unreadable images skipped so far, of {len(seen)}', logger='current', level=logging.WARNING)
+        self.reported = count
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        """Report every `interval` iterations."""
+        if self.every_n_train_iters(runner, self.interval):
+            self.after_train_epoch(runner)
+
+
+@HOOKS.register_module()
+class LabelCheckHook(Hook):
+    """Stops training at a class id that the model has no class for, which a GPU reports as a device-side assertion."""
+
+    def before_train(self, runner):
+        """Find out how many classes the model has."""
+        model = unwrap(runner.model)
+        heads = [getattr(model, name, None) for name in ('head', 'decode_head', 'bbox_head')]
+        heads.append(getattr(getattr(model, 'roi_head', None), 'bbox_head', None))
+        counts = [getattr(head, 'num_classes', None) for head in heads]
+        self.num_classes = next((count for count in counts if isinstance(count, int)), None)
+        self.ignored = getattr(getattr(model, 'decode_head', None), 'ignore_index', 255)
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        """Check the labels of a batch, before they go to the device.
+
+        Raises:
+            UserError: Naming the image, the class id and the number of classes.
+        """
+        if self.num_classes is None or not isinstance(data_batch, dict):
+            return
+        for sample in data_batch.get('data_samples') or ():
+            for labels in _labels(sample):
+                wrong = labels[(labels != self.ignored) & ((labels < 0) | (labels >= self.num_classes))]
+                if len(wrong):
+                    raise UserError(f'class id {int(wrong[0])} in the annotation of {sample.metainfo.get("img_path", "?")} '
+                                    f'is out of range: the model has num_classes={self.num_classes}, ids 0 to '
+                                    f'{self.num_classes - 1}')
+
+
+def _labels(sample):
+    """list[Tensor]: The class ids of a sample of any of the three libraries."""
+    found = []
+    if isinstance(getattr(sample, 'gt_label', None), torch.Tensor):
+        found.append(sample.gt_label)
+    if hasattr(sample, 'gt_sem_seg'):
+        found.append(sample.gt_sem_seg.data)
+    if hasattr(sample, 'gt_instances') and 'labels' in sample.gt_instances:
+        found.append(sample.gt_instances.labels)
+    return found
+
+
+@HOOKS.register_module()
+class PolygonCheckHook(Hook):
+    """Stops a run at its start if it trains masks and an object of its COCO annotations has none."""
+
+    def before_train(self, runner):
+        """Look at every object's annotation.
+
+        Raises:
+            UserError: Naming the annotation file and the image.
+        """
+        for dataset in _leaves(runner.train_dataloader.dataset):
+            steps = getattr(getattr(dataset, 'pipeline', None), 'transforms', ())
+            if not any(getattr(step, 'with_mask', False) for step in steps):
+                continue
+            for index in range(len(dataset)):
+                info = dataset.get_data_info(index)
+                if any('mask' not in instance for instance in info.get('instances', ())):
+                    raise UserError(f'{dataset.ann_file}: an object in {info.get("img_path", f"image {index}")} has no '
+                                    'segmentation; expected polygons or RLE for every object, as masks are trained')
+
+
+def _leaves(dataset):
+    """list: The data sets inside wrappers."""
+    inner = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
+    if inner == [None]:
+        return [dataset]
+    return [leaf for one in inner for leaf in _leaves(one)]
+
+
+RUN_HOOKS = tuple(
+    dict(type=hook.__name__)
+    for hook in (ProvenanceHook, BatchSizeHook, BadImageHook, LabelCheckHook, PolygonCheckHook))
+"""Configs of the hooks that `tools/train.py` adds to every run."""

@@ -1,0 +1,95 @@
+"""mmengine's runner, with what all runs of the toolkit share."""
+import torch
+from mmengine.dist import is_distributed
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+from torch import distributed
+
+from coma_mm.datasets.seeding import seed_dataloader
+from coma_mm.errors import UserError
+
+
+@RUNNERS.register_module()
+class ComaRunner(Runner):
+    """mmengine's `Runner`, where in addition
+
+    - every sample is a function of (seed, epoch, sample index), see `seed_dataloader`;
+    - several processes work without a GPU too (gloo);
+    - the learning rate is scaled by the batch of one *update*: gradient accumulation counts.
+
+    Attributes:
+        in_loop (bool): Whether the training, validation or test loop was entered.
+        trained (bool): Whether an iteration of training was finished.
+    """
+    in_loop = False
+    trained = False
+
+    def build_dataloader(self, dataloader, seed=None, diff_rank_seed=False):
+        """Build a data loader with per-sample seeds; the run's config is left as its author wrote it."""
+        if isinstance(dataloader, dict):
+            dataloader = dict(dataloader, sampler=_copy(dataloader.get('sampler')))
+            seed_dataloader(dataloader)
+        return Runner.build_dataloader(dataloader, seed=seed, diff_rank_seed=diff_rank_seed)
+
+    def setup_env(self, env_cfg):
+        """Set the environment up; mmengine's own needs a GPU to start several processes."""
+        if self.distributed and not is_distributed() and not torch.cuda.is_available():
+            if self.launcher != 'pytorch':
+                raise UserError(f'--launcher {self.launcher} needs a GPU; without one take torchrun (--launcher pytorch)')
+            distributed.init_process_group('gloo')
+        super().setup_env(env_cfg)
+
+    def wrap_model(self, model_wrapper_cfg, model):
+        """Wrap the model for several processes, on a CPU too."""
+        if self.distributed and not torch.cuda.is_available():
+            model = revert_sync_batchnorm(model)  # torch synchronises batch norm on GPUs only
+            model_wrapper_cfg = dict(
+                dict(find_unused_parameters=self.cfg.get('find_unused_parameters', False), broadcast_buffers=False),
+                **(model_wrapper_cfg or {}))
+            model_wrapper_cfg['device_ids'] = None
+        return super().wrap_model(model_wrapper_cfg, model)
+
+    @property
+    def accumulation(self):
+        """int: Batches whose gradients make one update."""
+        return getattr(self.optim_wrapper, '_accumulative_counts', 1)
+
+    @property
+    def images_per_update(self):
+        """int: Images that one update sees: processes × batch size × accumulated batches."""
+        loader = self._train_dataloader
+        batch_size = loader['batch_size'] if isinstance(loader, dict) else loader.batch_size
+        return self.world_size * batch_size * self.accumulation
+
+    def scale_lr(self, optim_wrapper, auto_scale_lr=None):
+        """Scale the learning rate linearly with the batch of one update (mmengine's ignores accumulation).
+
+        Raises:
+            UserError: If the config does not say which batch size the learning rate is for.
+        """
+        if not (auto_scale_lr or {}).get('enable'):
+            return
+        base = auto_scale_lr.get('base_batch_size')
+        if not base:
+            raise UserError('auto_scale_lr needs base_batch_size: the batch size that the learning rate is for')
+        factor = self.images_per_update / base
+        wrappers = optim_wrapper.values() if isinstance(optim_wrapper, dict) else [optim_wrapper]
+        groups = [group for wrapper in wrappers for group in wrapper.optimizer.param_groups]
+        before = max(group['lr'] for group in groups)
+        for group in groups:
+            group['lr'] *= factor
+        self.logger.info(f'Learning rate scaled from {before:.4g} to {before * factor:.4g}: the config gives it for '
+                         f'{base} images per update, this run has {self.images_per_update}')
+
+    def call_hook(self, fn_name, **kwargs):
+        """Call the hooks, and keep track of how far the run got."""
+        if fn_name in ('before_train', 'before_val', 'before_test'):
+            self.in_loop = True
+        super().call_hook(fn_name, **kwargs)
+        if fn_name == 'after_train_iter':
+            self.trained = True
+
+
+def _copy(cfg):
+    return dict(cfg) if isinstance(cfg, dict) else cfg

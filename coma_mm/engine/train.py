@@ -1,0 +1,90 @@
+"""The jobs of `tools/train.py` and `tools/test.py`."""
+import json
+from pathlib import Path
+
+from mmengine.dist import is_main_process
+from mmengine.runner import find_latest_checkpoint
+
+from coma_mm.errors import UserError
+
+from .checkpoint import load_weights_only
+from .cli import run
+from .config import need, say
+from .hooks import RUN_HOOKS
+
+
+def train(cfg):
+    """Train as a config says, with the hooks of `RUN_HOOKS` added.
+
+    Args:
+        cfg (Config): From `read_config`.
+
+    Returns:
+        nn.Module: The trained model.
+
+    Raises:
+        UserError: If the config is not one for training, or a checkpoint cannot be read; nothing is written then.
+    """
+    need(cfg, ('train_dataloader', 'train_cfg', 'optim_wrapper'), 'training')
+    if cfg.get('resume') and not cfg.get('load_from'):
+        latest = find_latest_checkpoint(cfg.work_dir) if Path(cfg.work_dir).is_dir() else None
+        say(f'Resuming from {latest}' if latest else f'No checkpoint in {cfg.work_dir} to resume from: a new run starts')
+        if latest:
+            _check_checkpoint(latest, resume=True)
+    elif cfg.get('load_from'):
+        _check_checkpoint(cfg.load_from, resume=cfg.get('resume'))
+    hooks = list(cfg.get('custom_hooks') or [])
+    present = {hook.get('type') for hook in hooks if isinstance(hook, dict)}
+    cfg.custom_hooks = hooks + [dict(hook) for hook in RUN_HOOKS if hook['type'] not in present]
+    return run(cfg, lambda runner: runner.train())
+
+
+def test(cfg, out=None):
+    """Test as a config says.
+
+    Args:
+        cfg (Config): From `read_config`, with `load_from` set.
+        out (str, optional): A JSON file for the metrics.
+
+    Returns:
+        dict: The metrics.
+
+    Raises:
+        UserError: If the config is not one for testing, or the checkpoint cannot be read or is of another model.
+    """
+    need(cfg, ('test_dataloader', 'test_cfg', 'test_evaluator'), 'testing')
+    _check_checkpoint(cfg.load_from)
+    metrics = run(cfg, _test)
+    if out and is_main_process():
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
+        Path(out).write_text(json.dumps(metrics, indent=2, default=float) + '\n')
+    return metrics
+
+
+def _test(runner):
+    _check_fit(runner)
+    return runner.test()
+
+
+def _check_checkpoint(path, resume=False):
+    """Raise a UserError before anything is written, if a checkpoint cannot be used."""
+    checkpoint = load_weights_only(path)
+    if resume and not {'optimizer', 'message_hub'} <= checkpoint.keys():
+        raise UserError(f'cannot resume from {path}: it holds weights alone, without the state of training; take it as '
+                        'load_from without --resume')
+
+
+def _check_fit(runner):
+    """Raise a UserError if a checkpoint to test is not one of this model: mmengine would test random weights."""
+    model = getattr(runner.model, 'module', runner.model)
+    own, path = model.state_dict(), runner.cfg.load_from
+    weights = load_weights_only(path)['state_dict']
+    weights = {name.removeprefix('module.'): value for name, value in weights.items()}
+    for name, value in own.items():
+        if name in weights and weights[name].shape != value.shape:
+            raise UserError(f'the checkpoint {path} is of another model: {name} has shape {tuple(weights[name].shape)} there '
+                            f'and {tuple(value.shape)} here')
+    missing = [name for name in own if name not in weights and not name.startswith('data_preprocessor.')]
+    if missing:
+        raise UserError(f'the checkpoint {path} lacks {len(missing)} of {len(own)} tensors of {type(model).__name__}: '
+                        f'{", ".join(missing[:3])}{", …" if len(missing) > 3 else ""}; it is of another model')

@@ -1,0 +1,103 @@
+"""Images of every kind, and folders of them."""
+import numpy as np
+import pytest
+from mmengine.registry import DATASETS, TRANSFORMS
+from PIL import Image
+
+from coma_mm.datasets import ImageFolder, read_image
+from coma_mm.errors import BadImageError, UserError
+
+
+@pytest.fixture
+def scene():
+    """A 6x8 RGB image with a different colour in every corner region."""
+    pixels = np.zeros((6, 8, 3), np.uint8)
+    pixels[:3, :4] = 255, 0, 0
+    pixels[:3, 4:] = 0, 255, 0
+    pixels[3:, :4] = 0, 0, 255
+    return pixels
+
+
+@pytest.mark.parametrize('suffix', ['png', 'bmp', 'webp', 'gif', 'tif'])
+def test_lossless_files_come_back_as_bgr(tmp_path, scene, suffix):
+    path = tmp_path / f'a.{suffix}'
+    Image.fromarray(scene).save(path, **(dict(lossless=True) if suffix == 'webp' else {}))
+    image = read_image(str(path))
+    assert image.dtype == np.uint8 and image.flags['C_CONTIGUOUS']
+    np.testing.assert_array_equal(image, scene[..., ::-1])
+
+
+@pytest.mark.parametrize('mode', ['RGBA', 'P', 'CMYK'])
+def test_modes(tmp_path, scene, mode):
+    path = tmp_path / ('a.jpg' if mode == 'CMYK' else 'a.png')
+    Image.fromarray(scene).resize((64, 48), 0).convert(mode).save(path, quality=100)
+    image = read_image(path)
+    expected = np.asarray(Image.fromarray(scene).resize((64, 48), 0))[..., ::-1]
+    assert image.shape == (48, 64, 3)
+    # JPEG blurs the edges between the regions; their middles are exact to a few levels.
+    middles = np.ix_([12, 36], [16, 48])
+    np.testing.assert_allclose(image[middles].astype(int), expected[middles].astype(int), atol=3)
+
+
+def test_grey_and_16_bit_are_scaled_not_clipped(tmp_path):
+    ramp = np.linspace(0, 65535, 48).reshape(6, 8).astype(np.uint16)
+    Image.fromarray(ramp).save(tmp_path / 'deep.png')
+    Image.fromarray(ramp).save(tmp_path / 'deep.tif')
+    Image.fromarray((ramp >> 8).astype(np.uint8)).save(tmp_path / 'grey.png')
+    for name in ('deep.png', 'deep.tif'):
+        image = read_image(tmp_path / name)
+        np.testing.assert_allclose(image, np.repeat(ramp[..., None] / 257, 3, axis=2), atol=0.51)
+    np.testing.assert_array_equal(read_image(tmp_path / 'grey.png'), np.repeat((ramp >> 8)[..., None], 3, axis=2))
+
+
+def test_exif_orientation_is_applied(tmp_path, scene):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotate by 90 degrees clockwise to view
+    Image.fromarray(scene).save(tmp_path / 'a.png', exif=exif)
+    np.testing.assert_array_equal(read_image(tmp_path / 'a.png'), np.rot90(scene, -1)[..., ::-1])
+
+
+def test_bad_files_are_named(tmp_path, scene):
+    whole = tmp_path / 'whole.jpg'
+    Image.fromarray(scene).resize((64, 64)).save(whole)
+    (tmp_path / 'truncated.jpg').write_bytes(whole.read_bytes()[:-300])
+    (tmp_path / 'empty.jpg').write_bytes(b'')
+    (tmp_path / 'text.jpg').write_text('not an image')
+    Image.fromarray(scene).save(tmp_path / 'whole.png')
+    (tmp_path / 'truncated.png').write_bytes((tmp_path / 'whole.png').read_bytes()[:-25])
+    for name in ('truncated.jpg', 'empty.jpg', 'text.jpg', 'truncated.png'):
+        with pytest.raises(BadImageError) as caught:
+            read_image(tmp_path / name)
+        assert name in str(caught.value) and 'on_bad_image' in str(caught.value) and '\n' not in str(caught.value)
+    with pytest.raises(UserError, match='missing.jpg'):
+        read_image(tmp_path / 'missing.jpg')
+
+
+def test_load_image_fills_the_keys_of_the_libraries(tmp_path, scene):
+    Image.fromarray(scene).save(tmp_path / 'a.png')
+    for scope in ('mmpretrain', 'mmseg', 'mmdet'):
+        with TRANSFORMS.switch_scope_and_registry(scope) as registry:
+            results = registry.build(dict(type='LoadImage'))(dict(img_path=str(tmp_path / 'a.png')))
+        assert results['img_shape'] == results['ori_shape'] == (6, 8) and results['img'].shape == (6, 8, 3)
+
+
+def test_image_folder_finds_images_at_any_depth_in_order(tmp_path, scene):
+    names = ['b.png', 'a/c.PNG', 'a/b/d.png', 'z/e.png']
+    for name in names + ['.hidden/f.png', '.g.png']:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(scene).save(tmp_path / name)
+    (tmp_path / 'notes.txt').write_text('no image')
+    dataset = DATASETS.build(dict(type='ImageFolder', data_root=str(tmp_path), pipeline=[dict(type='LoadImage')]))
+    assert [dataset.get_data_info(index)['img_path'] for index in range(len(dataset))] == sorted(
+        str(tmp_path / name) for name in names)
+    assert dataset[0]['img'].shape == (6, 8, 3)
+    assert len(ImageFolder(str(tmp_path), indices=2)) == 2
+
+
+def test_image_folder_says_what_is_wrong_with_the_root(tmp_path):
+    (tmp_path / 'file').write_text('')
+    (tmp_path / 'empty').mkdir()
+    for name, reason in (('none', 'does not exist'), ('file', 'not a folder'), ('empty', 'no image')):
+        with pytest.raises(UserError, match=reason) as caught:
+            ImageFolder(str(tmp_path / name))
+        assert str(tmp_path / name) in str(caught.value) and '\n' not in str(caught.value)

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# tools/slurm_train.sh PARTITION JOB_NAME CONFIG [arguments of train.py]
+# GPUS processes in all (default 8), GPUS_PER_NODE of them on a machine (default 8), each with CPUS_PER_TASK cores
+# (default 5). More options for srun go into SRUN_ARGS.
+set -euo pipefail
+if [ $# -lt 3 ]; then
+    echo "usage: [GPUS=8] [GPUS_PER_NODE=8] [CPUS_PER_TASK=5] [SRUN_ARGS=...] $0 PARTITION JOB_NAME CONFIG" \
+        "[arguments of train.py]" >&2
+    exit 2
+fi
+partition=$1 job_name=$2 config=$3
+shift 3
+gpus=${GPUS:-8}
+per_node=${GPUS_PER_NODE:-8}
+if [ "$per_node" -gt "$gpus" ]; then per_node=$gpus; fi
+# shellcheck disable=SC2086  # SRUN_ARGS is several words
+exec srun -p "$partition" --job-name="$job_name" --gres="gpu:$per_node" --ntasks="$gpus" \
+    --ntasks-per-node="$per_node" --cpus-per-task="${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1 ${SRUN_ARGS:-} \
+    "${PYTHON:-python}" -u "$(dirname "$0")/train.py" "$config" --launcher slurm "$@"

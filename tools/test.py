@@ -1,0 +1,40 @@
+#!/usr/bin/env python
+"""Test any config's model with a checkpoint: classification, segmentation or detection (its default_scope decides)."""
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a checkout runs without being installed
+
+from coma_mm.engine import cli, config  # noqa: E402
+from coma_mm.engine.train import test  # noqa: E402
+
+
+def parse_args():
+    """Namespace: The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', metavar='CONFIG')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT')
+    cli.add_common_arguments(parser)
+    parser.add_argument('--out', metavar='FILE.json', help='write the metrics to a file')
+    parser.add_argument('--show-dir', metavar='DIR', help='draw the predictions into a folder')
+    parser.add_argument('--tta', action='store_true', help='test-time augmentation')
+    return parser.parse_args()
+
+
+def main():
+    """Test."""
+    args = parse_args()
+
+    def change(cfg):
+        cfg.load_from, cfg.resume = args.checkpoint, False
+        if args.show_dir:
+            config.draw_predictions(cfg, args.show_dir)
+        if args.tta:
+            config.use_tta(cfg)
+
+    test(config.read_config(args.config, args.cfg_options, args.work_dir, args.launcher, change), args.out)
+
+
+if __name__ == '__main__':
+    cli.main(main)

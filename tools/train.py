@@ -1,0 +1,46 @@
+#!/usr/bin/env python
+"""Train any config: pre-training, classification, segmentation or detection (its default_scope decides)."""
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a checkout runs without being installed
+
+from coma_mm.engine import cli, config  # noqa: E402
+from coma_mm.engine.train import train  # noqa: E402
+
+
+def parse_args():
+    """Namespace: The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', metavar='CONFIG')
+    cli.add_common_arguments(parser)
+    parser.add_argument('--resume', nargs='?', const='auto', metavar='auto|PATH',
+                        help='go on from a checkpoint; auto, the default, is the latest one in the work dir')
+    parser.add_argument('--amp', action='store_true', help='mixed precision: bf16, or what the config says')
+    parser.add_argument('--no-validate', action='store_true', help='do not evaluate during training')
+    parser.add_argument('--auto-scale-lr', action='store_true',
+                        help="scale the learning rate by the batch size over the config's base_batch_size")
+    return parser.parse_args()
+
+
+def main():
+    """Train."""
+    args = parse_args()
+
+    def change(cfg):
+        if args.no_validate:
+            config.no_validation(cfg)
+        if args.amp:
+            config.use_amp(cfg)
+        if args.auto_scale_lr:
+            config.use_auto_scale_lr(cfg)
+        if args.resume:
+            cfg.resume = True
+            cfg.load_from = None if args.resume == 'auto' else args.resume
+
+    train(config.read_config(args.config, args.cfg_options, args.work_dir, args.launcher, change))
+
+
+if __name__ == '__main__':
+    cli.main(main)
