@@ -64,7 +64,7 @@ def test_nms_half_precision(device, dtype, boxes_and_scores, offset):
 
 @given(scored_boxes(), st.booleans(), st.randoms(use_true_random=False))
 def test_batched_nms(boxes_and_scores, class_agnostic, random):
-    # mmcv moves each class by the largest coordinate, which keeps them apart where none is negative; it takes no 0 boxes.
+    # mmcv moves each class by the largest coordinate, which parts them where none is negative; it takes no empty input.
     boxes, scores = boxes_and_scores
     boxes = boxes.clamp(min=0)
     assume(len(boxes))
