@@ -17,8 +17,6 @@ import warnings
 
 __all__ = ['install']
 
-_ONEDL_LINE = 'Could not import OneDL. Skipping OneDL datasets.'
-
 
 def install() -> None:
     """Prepares the OpenMMLab libraries for import. Calling it again changes nothing."""
@@ -45,14 +43,15 @@ def _silence_import_noise() -> None:
     warnings.filterwarnings(
         'ignore', category=SyntaxWarning, module=r'.*[\\/](mmcv|mmdet|mmengine|mmpretrain|mmseg|imaug|imgaug)[\\/]')
     warnings.filterwarnings('ignore', r'``MultiScaleDeformableAttention`` has been moved', ImportWarning)
+    warnings.filterwarnings('ignore', 'faster_coco_eval is not installed', UserWarning)
 
-    # mmdet "logs" this line at debug level without a logger, which mmengine turns into a bare print().
+    # The libraries "log" one line at debug level without a logger, which mmengine turns into a bare print().
     import mmengine.logging
     print_log = mmengine.logging.print_log
 
     @functools.wraps(print_log)
     def print_log_but_onedl(msg, *args, **kwargs):
-        if msg != _ONEDL_LINE:
+        if not str(msg).startswith('Could not import OneDL'):
             print_log(msg, *args, **kwargs)
 
     mmengine.logging.print_log = print_log_but_onedl

@@ -19,6 +19,9 @@ class ImageFolder(BaseDataset):
     Args:
         data_root (str): The folder.
         pipeline (Sequence): The transforms. Defaults to ().
+        part (str): 'all'; or with every `holdout`-th image, in sorted order, held out for validation: 'train' for
+            the others, 'val' for those. Defaults to 'all'.
+        holdout (int): See `part`. Defaults to 20.
         suffixes (Sequence[str]): Suffixes of image files. Defaults to `IMAGE_SUFFIXES`.
         **kwargs: Further arguments of mmengine's `BaseDataset`, e.g. `indices`.
 
@@ -26,7 +29,10 @@ class ImageFolder(BaseDataset):
         UserError: If `data_root` is missing, is not a folder, or holds no image.
     """
 
-    def __init__(self, data_root, pipeline=(), suffixes=IMAGE_SUFFIXES, **kwargs):
+    def __init__(self, data_root, pipeline=(), part='all', holdout=20, suffixes=IMAGE_SUFFIXES, **kwargs):
+        if part not in ('all', 'train', 'val'):
+            raise UserError(f"ImageFolder: part={part!r}: expected 'all', 'train' or 'val'")
+        self.part, self.holdout = part, holdout
         self.suffixes = tuple(suffix.lower() for suffix in suffixes)
         super().__init__(data_root=data_root, pipeline=list(pipeline), **kwargs)
 
@@ -45,4 +51,11 @@ class ImageFolder(BaseDataset):
         if not paths:
             raise UserError(f'no image in data_root {root} ({others} other files in it and below); expected files that '
                             f'end in {", ".join(self.suffixes)}')
-        return [dict(img_path=path) for path in sorted(paths)]
+        paths.sort()
+        if self.part == 'val':
+            paths = paths[::self.holdout]
+        elif self.part == 'train':
+            paths = [path for i, path in enumerate(paths) if i % self.holdout]
+            if not paths:
+                raise UserError(f'data_root {root} holds a single image, which is held out for validation; expected more')
+        return [dict(img_path=path) for path in paths]

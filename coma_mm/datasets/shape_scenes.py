@@ -17,9 +17,9 @@ PALETTE = ((230, 80, 60), (70, 130, 230), (245, 200, 60), (90, 190, 110), (225, 
 SPLITS = ('unlabelled', 'train', 'val', 'test')
 
 SUPERSAMPLING = 3
-DOMINANCE = 1.6  # visible area of the dominant object over that of any other, at least
-MIN_VISIBLE_SHARE = 0.4  # of an object's own area; the dominant object keeps at least twice 0.35
-MIN_VISIBLE_SHARE_DOMINANT = 0.7
+DOMINANCE = 2  # visible area of the dominant object over that of any other, at least
+MIN_VISIBLE_SHARE = 0.5  # of an object's own area, what lies outside of the image included
+MIN_VISIBLE_SHARE_DOMINANT = 0.75
 MIN_VISIBLE_AREA = 0.004  # of the image
 
 
@@ -60,7 +60,7 @@ def render_scene(seed: int, split: str, index: int, size: int) -> Scene:
     """
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
     label = dominant_class(seed, split, index)
-    background = _Surface(rng, period=(0.08, 0.3), contrast=(0.15, 0.6))
+    background = _Surface(rng, period=(0.08, 0.3), contrast=(0.1, 0.4))
     elements, instances, classes = _lay_out(rng, label, size)
 
     side = size * SUPERSAMPLING
@@ -165,14 +165,14 @@ def _lay_out(rng, label: int, size: int):
     dominant one stays dominant, so a scene never shows an object that is not annotated.
     """
     side = size * SUPERSAMPLING
-    elements = [_clutter(rng, side) for _ in range(rng.integers(0, 6))]
-    dominant = _object(rng, side, label, reach=rng.uniform(0.16, 0.26), margin=0.15)
+    elements = [_clutter(rng, side) for _ in range(rng.integers(0, 4))]
+    dominant = _object(rng, side, label, reach=rng.uniform(0.19, 0.265), margin=0.15)
     objects = [dominant]
     elements.insert(rng.integers(0, len(elements) + 1) if rng.random() < 0.25 else len(elements), dominant)
     if not _acceptable(elements, objects, size):  # clutter hides too much
         elements = [e for e in elements if e is not dominant] + [dominant]
-    for _ in range(rng.choice(6, p=[.12, .2, .22, .2, .16, .1])):
-        candidate = _object(rng, side, int(rng.integers(len(CLASSES))), reach=rng.uniform(0.08, 0.165), margin=0.03)
+    for _ in range(rng.choice(6, p=[.28, .28, .2, .12, .07, .05])):
+        candidate = _object(rng, side, int(rng.integers(len(CLASSES))), reach=rng.uniform(0.08, 0.15), margin=0.03)
         trial = list(elements)
         trial.insert(rng.integers(0, len(trial) + 1), candidate)
         if len(objects) < 5 and _acceptable(trial, objects + [candidate], size):
@@ -202,7 +202,7 @@ def _instance_map(elements, objects, size: int) -> np.ndarray:
 
 
 def _object(rng, side: int, class_id: int, reach: float, margin: float) -> _Element:
-    angle = rng.uniform(-np.pi / 4, np.pi / 4)
+    angle = rng.uniform(-np.pi / 8, np.pi / 8)
     stretch, shear = np.exp(rng.uniform(-0.15, 0.15)), rng.uniform(-0.12, 0.12)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     pose = reach * turn @ np.array([[stretch, shear], [0, 1 / stretch]])
@@ -233,8 +233,9 @@ def _clutter(rng, side: int) -> _Element:
             _stroke(mask, ends, 0.016)
     else:
         angle = np.linspace(0, 2 * np.pi, 60, endpoint=False)
-        radius = 1 + sum(rng.uniform(0.1, 0.3) * np.sin(k * angle + rng.uniform(0, 7)) for k in (2, 3, 4))
-        points = np.stack([np.cos(angle), np.sin(angle)], 1) * radius[:, None] * rng.uniform(0.03, 0.12)
+        # Elongated and rippled: with waves 3 and 4 instead it would now and then pass for a heart or a star.
+        radius = 1 + sum(a * np.sin(k * angle + rng.uniform(0, 7)) for k, a in ((2, 0.35), (5, 0.15), (7, 0.12)))
+        points = np.stack([np.cos(angle), np.sin(angle)], 1) * radius[:, None] * rng.uniform(0.03, 0.11)
         mask = _fill([points + start], side)
     return _Element(-1, mask.astype(bool), float(mask.sum()), 0.06)
 
@@ -269,7 +270,7 @@ def _grid(side: int, box):
 
 
 def _random_colour(rng) -> np.ndarray:
-    hue, saturation, value = rng.uniform(0, 6), rng.uniform(0.1, 0.95), rng.uniform(0.2, 1)
+    hue, saturation, value = rng.uniform(0, 6), rng.uniform(0.1, 0.95), rng.uniform(0.3, 1)
     ramp = np.clip(np.abs((hue + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)
     return value * (1 - saturation * (1 - ramp))
 
@@ -298,7 +299,7 @@ class _Surface:
         self.phase = rng.uniform(0, 1, 2).astype(np.float32)
         self.duty = rng.uniform(-0.3, 0.3)
         self.lattice = rng.random((16, 16), np.float32)  # of the value noise
-        self.grain = rng.uniform(0.02, 0.1)
+        self.grain = rng.uniform(0.02, 0.08)
 
     def paint(self, grid) -> np.ndarray:
         """Colours (H, W, 3), float32, of the pixels at `grid`."""
@@ -343,7 +344,7 @@ class _Surface:
 def _draw(rng, canvas: np.ndarray, element: _Element, background_colour, light: float) -> None:
     """Paint an element's shadow and surface onto the canvas (in place)."""
     side = len(canvas)
-    surface = _Surface(rng, period=(0.045, 0.13), contrast=(0.15, 1), unlike=background_colour)
+    surface = _Surface(rng, period=(0.045, 0.13), contrast=(0.1, 0.7), unlike=background_colour)
     relief, shadow, outlined = rng.uniform(0, 1), rng.uniform(0, 0.6), rng.random() < 0.25
     rows, columns = np.flatnonzero(element.mask.any(1)), np.flatnonzero(element.mask.any(0))
     if not len(rows):
@@ -362,7 +363,8 @@ def _draw(rng, canvas: np.ndarray, element: _Element, background_colour, light: 
     patch *= (1 - np.float32(shadow) * fallen)[..., None]
 
     colour = surface.paint(_grid(side, (x0, y0, x1, y1)))
-    slope = np.float32(np.cos(light)) * cv2.Sobel(soft, -1, 1, 0) + np.float32(np.sin(light)) * cv2.Sobel(soft, -1, 0, 1)
+    slope = (np.float32(np.cos(light)) * cv2.Sobel(soft, -1, 1, 0)
+             + np.float32(np.sin(light)) * cv2.Sobel(soft, -1, 0, 1))
     # The blurred mask rises inwards: the rim that faces the light has a slope against the light's direction.
     colour *= (1 - np.float32(relief * throw * side * 0.12) * slope)[..., None]
     if outlined:

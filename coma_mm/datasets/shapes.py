@@ -12,12 +12,13 @@ import signal
 import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import nullcontext
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 from pycocotools import mask as coco_mask
 from rich.progress import track
 
@@ -105,12 +106,12 @@ def write_shapes(out, counts: dict, size: int = 128, seed: int = 0, workers: int
     return True
 
 
-def contact_sheet(scenes: list, columns: int = 5, min_side: int = 128) -> np.ndarray:
+def contact_sheet(scenes: list, columns: int = 4, min_side: int = 128) -> np.ndarray:
     """Pictures beside their annotations: instance masks and boxes in the colour of the class, the label below.
 
     Args:
         scenes (list[Scene]): Scenes of one size.
-        columns (int): Scenes per row. Defaults to 5.
+        columns (int): Scenes per row. Defaults to 4.
         min_side (int): Pictures smaller than this are enlarged by a whole factor, in pixels. Defaults to 128.
 
     Returns:
@@ -125,30 +126,30 @@ def contact_sheet(scenes: list, columns: int = 5, min_side: int = 128) -> np.nda
 
 def _is_there(out: Path, parameters: dict, overwrite: bool) -> bool:
     """Whether the data set is complete in `out`; raises UserError where writing it would destroy something."""
-    if not out.exists():
-        return False
     try:
-        if not any(out.iterdir()):
+        # A first marker that was never finished is not worth keeping.
+        if not out.exists() or all(path.name == f'{MARKER}.tmp' for path in out.iterdir()):
             return False
         if not (out / MARKER).exists():
             raise UserError(f'{out} is not empty and was not made by this tool (it has no {MARKER}); choose another '
                             'folder, it is left as it is')
         marker = json.loads((out / MARKER).read_text())
-        found, complete, version = marker['parameters'], marker['complete'], marker['version']
+        complete, version, found = marker['complete'], marker['version'], dict(marker['parameters'])
+        in_words = f'version {version}, {_in_words(found)}'
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f'{out} cannot be used: {type(error).__name__}: {error}; expected a folder to write to, absent, '
-                        'empty or made by this tool') from error
+        raise UserError(f'{out} cannot be used: {type(error).__name__}: {error}; expected a folder to write to, '
+                        'absent, empty or made by this tool') from error
     if (found, version) == (parameters, VERSION):
         return complete and _has_all_files(out, parameters['counts'])
     if not overwrite:
-        raise UserError(f'{out} holds CoMA-Shapes with other parameters (version {version}, {_in_words(found)}; asked '
-                        f'for version {VERSION}, {_in_words(parameters)}); pass --overwrite to replace it')
+        raise UserError(f'{out} holds CoMA-Shapes with other parameters ({in_words}; asked for version {VERSION}, '
+                        f'{_in_words(parameters)}); pass --overwrite to replace it')
     return False
 
 
 def _in_words(parameters: dict) -> str:
-    flat = {**{k: v for k, v in parameters.items() if k != 'counts'}, **parameters.get('counts', {})}
-    return ', '.join(f'{key} {value}' for key, value in flat.items())
+    counts = ', '.join(f'{count} {split}' for split, count in parameters['counts'].items())
+    return f'{counts}, {parameters["size"]} px, seed {parameters["seed"]}'
 
 
 def _has_all_files(out: Path, counts: dict) -> bool:
@@ -199,19 +200,25 @@ def _write_all(out: Path, counts: dict, size: int, seed: int, workers: int, prog
     tasks = [(split, index) for split in SPLITS for index in range(counts[split])]
     write = partial(_write_scene, out, seed, size)
     records = {split: [] for split in LABELLED}
-    # With one worker everything is drawn in this process.
-    with ProcessPoolExecutor(workers, initializer=_start_worker) if workers > 1 else nullcontext() as pool:
-        results = pool.map(write, tasks, chunksize=16) if pool else map(write, tasks)
-        for (split, _), record in zip(
-                tasks, track(results, 'CoMA-Shapes', total=len(tasks), disable=not progress), strict=True):
+    with ExitStack() as stack:
+        if workers == 1:
+            results = map(write, tasks)
+        else:
+            pool = ProcessPoolExecutor(workers, initializer=_start_worker)
+            stack.callback(pool.shutdown, cancel_futures=True)  # or Ctrl-C would wait for all that is queued
+            results = pool.map(write, tasks, chunksize=16)
+        results = track(results, 'CoMA-Shapes', total=len(tasks), disable=not progress)
+        for (split, _), record in zip(tasks, results, strict=True):
             if split in LABELLED:
                 records[split].append(record)
     for split in LABELLED:
         path = out / 'coco' / 'annotations' / f'instances_{split}.json'
         path.write_text(json.dumps(_coco(records[split], size), separators=(',', ':')))
     split = next(split for split in ('val', 'train', 'test', 'unlabelled') if counts[split])
-    scenes = [render_scene(seed, split, index, size) for index in range(min(20, counts[split]))]
-    _write_bytes(out / 'preview.png', _encode('.png', contact_sheet(scenes)))
+    scenes = [render_scene(seed, split, index, size) for index in range(min(12, counts[split]))]
+    sheet = Image.fromarray(contact_sheet(scenes))
+    # 256 colours, dithered, are enough to look at and a quarter of the size.
+    sheet.quantize(palette=sheet.quantize(256)).save(out / 'preview.png', optimize=True)
 
 
 def _start_worker() -> None:
@@ -233,23 +240,19 @@ def _write_scene(out: Path, seed: int, size: int, task: tuple) -> dict | None:
     name = f'{split}_{index:06d}'
     jpeg = _encode('.jpg', scene.image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     if split == 'unlabelled':
-        _write_bytes(out / 'unlabelled' / f'{name}.jpg', jpeg)
+        (out / 'unlabelled' / f'{name}.jpg').write_bytes(jpeg)
         return None
     picture = out / 'coco' / split / f'{name}.jpg'
-    _write_bytes(picture, jpeg)
+    picture.write_bytes(jpeg)
     _link(picture, out / 'imagenet' / split / CLASSES[scene.label] / f'{name}.jpg')
     _link(picture, out / 'ade20k' / 'images' / ADE_FOLDERS[split] / f'{name}.jpg')
-    _write_bytes(out / 'ade20k' / 'annotations' / ADE_FOLDERS[split] / f'{name}.png', _encode('.png', scene.semantic))
+    (out / 'ade20k' / 'annotations' / ADE_FOLDERS[split] / f'{name}.png').write_bytes(_encode('.png', scene.semantic))
     return dict(file_name=f'{name}.jpg', objects=[_coco_object(scene, k) for k in range(len(scene.classes))])
 
 
 def _encode(suffix: str, image: np.ndarray, options=()) -> bytes:
     """Compress an RGB or single-channel uint8 image."""
     return cv2.imencode(suffix, image[..., ::-1] if image.ndim == 3 else image, list(options))[1].tobytes()
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
 
 
 def _link(source: Path, target: Path) -> None:

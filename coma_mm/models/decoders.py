@@ -39,8 +39,9 @@ class ViTDecoder(BaseModule):
         self.mask_token = nn.Parameter(torch.zeros(embed_dims)) if mask_token == 'learned' else None
         if self.mask_token is not None:
             nn.init.normal_(self.mask_token, std=.02)
-        self.blocks = nn.Sequential(
-            *(TransformerEncoderLayer(embed_dims, num_heads, 4 * embed_dims) for _ in range(depth)))
+        norm_cfg = dict(type='LN', eps=1e-6)
+        self.blocks = nn.Sequential(*(TransformerEncoderLayer(embed_dims, num_heads, 4 * embed_dims, norm_cfg=norm_cfg)
+                                      for _ in range(depth)))
         self.norm = nn.LayerNorm(embed_dims, eps=1e-6)
         self.predict = nn.Linear(embed_dims, patch_size**2 * out_channels)
 

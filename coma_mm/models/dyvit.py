@@ -117,6 +117,9 @@ class DyViT(BaseBackbone):
         windows = self._check_windows(windows)
         out_type = _choice('out_type', out_type, self.OUT_TYPES)
         pos_embed = _choice('pos_embed', pos_embed, ('sincos', 'learned'))
+        reduce = _choice('reduce', reduce, ('sum', 'mean'))
+        if not -1 <= frozen_stages <= 3:
+            raise UserError(f'DyViT: frozen_stages={frozen_stages}: expected -1 (nothing) to 3 (all stages)')
         if isinstance(out_indices, int):
             out_indices = (out_indices, )
         if not all(-4 <= i <= 3 for i in out_indices):
@@ -134,7 +137,7 @@ class DyViT(BaseBackbone):
         else:
             self.pos_embed = None
 
-        drop_path = iter(torch.linspace(0, drop_path_rate, sum(self.depths)).tolist())
+        drop_path = iter(torch.linspace(0, drop_path_rate, sum(self.depths), device='cpu').tolist())
         self.stages = ModuleList()
         for i, (dims, depth, heads) in enumerate(zip(self.dims, self.depths, num_heads, strict=True)):
             blocks = [
@@ -151,9 +154,9 @@ class DyViT(BaseBackbone):
     def _check_windows(cls, windows) -> tuple[tuple[int, ...], ...]:
         if isinstance(windows, str):
             return WINDOWS[_choice('windows', windows, WINDOWS)]
-        windows = tuple(tuple(stage) for stage in windows)
-        if len(windows) != 4:
+        if len(windows) != 4 or any(isinstance(stage, (int, str)) for stage in windows):
             raise UserError(f'DyViT: windows={windows}: expected four sets of window sides, one per stage')
+        windows = tuple(tuple(stage) for stage in windows)
         for i, (stage, side) in enumerate(zip(windows, cls.sides, strict=True)):
             for k in stage:
                 if k < 1 or side % k:
@@ -299,4 +302,6 @@ def _check_arch(arch: str | dict) -> dict:
     for dims, heads in zip(arch['dims'], arch['num_heads'], strict=True):
         if dims % heads:
             raise UserError(f'DyViT: arch={arch}: {heads} heads do not divide {dims} channels')
+    if arch['dims'][0] % 4:
+        raise UserError(f"DyViT: arch={arch}: the first of 'dims' must be a multiple of 4 (sine-cosine positions)")
     return arch

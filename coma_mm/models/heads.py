@@ -60,7 +60,7 @@ class PixelHead(BaseModule):
         return patches
 
     def patch_errors(self, pred: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        """Mean squared error of each patch, in float32.
+        """Mean squared error of each patch, in float32 at least.
 
         Args:
             pred (Tensor): Prediction of all patches, (B, n, P²·C).
@@ -69,7 +69,8 @@ class PixelHead(BaseModule):
         Returns:
             Tensor: (B, n).
         """
-        return (pred.float() - self.target(images.float())).square().mean(-1)
+        dtype = torch.promote_types(pred.dtype, torch.float32)
+        return (pred.to(dtype) - self.target(images.to(dtype))).square().mean(-1)
 
     def to_pixels(self, pred: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
         """The prediction as images (B, C, H, W), in the scale of ``images``.

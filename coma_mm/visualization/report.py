@@ -1,0 +1,158 @@
+"""One self-contained HTML file that reports what a run of the whole path has given."""
+import base64
+import io
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jinja2
+from matplotlib.figure import Figure
+from PIL import Image
+
+# Task, metric, its name in the logs, factor to per cent.
+METRICS = (
+    ('Classification', 'top-1 accuracy', 'accuracy/top1', 1),
+    ('Segmentation, UperNet', 'mIoU', 'mIoU', 1),
+    ('Detection, Mask R-CNN', 'box AP', 'coco/bbox_mAP', 100),
+    ('Detection, Mask R-CNN', 'mask AP', 'coco/segm_mAP', 100),
+)
+PNG_LIMIT = 400_000  # bytes; larger pictures are embedded as JPEG
+DPI = 160
+
+
+@dataclass
+class Comparison:
+    """One metric in per cent of the run from pre-trained weights and of the one from scratch; None: no such run."""
+    task: str
+    metric: str
+    pretrained: float | None
+    scratch: float | None
+
+    @property
+    def difference(self) -> float | None:
+        """In percentage points; None unless both runs are there."""
+        return None if self.pretrained is None or self.scratch is None else self.pretrained - self.scratch
+
+
+@dataclass
+class Picture:
+    """A picture of the report.
+
+    Args:
+        image (Figure | str | Path): A figure of matplotlib, or an image file.
+        caption (str): What one sees.
+        alt (str): The same in short, for those who do not see it.
+        min_width (int): In CSS px; narrower screens scroll the picture sideways. Defaults to 0.
+    """
+    image: Figure | str | Path
+    caption: str
+    alt: str
+    min_width: int = 0
+
+
+@dataclass
+class Section:
+    """A heading, some sentences, pictures."""
+    title: str
+    text: str = ''
+    pictures: list[Picture] = field(default_factory=list)
+
+
+@dataclass
+class Step:
+    """A step that was run: its name, its command, and how long it took, in seconds (None: not known)."""
+    name: str
+    command: str
+    seconds: float | None = None
+
+
+def compare(pretrained: dict[str, float], scratch: dict[str, float]) -> list[Comparison]:
+    """The rows of the result table.
+
+    Args:
+        pretrained (dict[str, float]): Metrics of all runs from pre-trained weights, see ``collect_metrics``.
+        scratch (dict[str, float]): Of those from scratch.
+    """
+
+    def per_cent(metrics, key, factor):
+        return factor * metrics[key] if key in metrics else None
+
+    return [
+        Comparison(task, metric, per_cent(pretrained, key, factor), per_cent(scratch, key, factor))
+        for task, metric, key, factor in METRICS
+    ]
+
+
+def format_table(table: list[Comparison]) -> str:
+    """The table as Markdown, aligned for a terminal."""
+    head = ('task', 'metric, %', 'pre-trained', 'from scratch', 'difference')
+    rows = [(x.task, x.metric, _number(x.pretrained), _number(x.scratch), _number(x.difference, signed=True)) for x in table]
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    rule = [('-' * w if i < 2 else '-' * (w - 1) + ':') for i, w in enumerate(widths)]
+    lines = [[cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))]
+             for row in (head, *rows)]
+    return '\n'.join(f'| {" | ".join(line)} |' for line in (lines[0], rule, *lines[1:]))
+
+
+def write_report(path: str | Path, title: str, summary: str, table: list[Comparison], sections: list[Section],
+                 environment: dict[str, str], steps: list[Step] = (), notes: list[str] = ()) -> None:
+    """Write the report: one HTML file with everything in it, to be opened without a network.
+
+    Args:
+        path (str | Path): Where to; its folder is made. Replaced whole or not at all.
+        title (str): Heading.
+        summary (str): What was done and what came out, in plain words; an empty line separates paragraphs.
+        table (list[Comparison]): Results, see :func:`compare`. A value of None leaves its cell empty.
+        sections (list[Section]): Pictures and what to say on them.
+        environment (dict[str, str]): What it ran on, see ``environment``; seeds too.
+        steps (list[Step]): What was run. Defaults to none.
+        notes (list[str]): What a reader of the table must know. Defaults to none.
+    """
+    env = jinja2.Environment(
+        loader=jinja2.PackageLoader('coma_mm.visualization'),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined)
+    env.filters.update(data_uri=_data_uri, number=_number, duration=_duration, paragraphs=_paragraphs)
+    html = env.get_template('report.html.j2').render(
+        title=title, summary=summary, table=table, sections=sections, environment=environment, steps=steps, notes=notes)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + '.tmp')
+    temporary.write_text(html, encoding='utf-8')
+    os.replace(temporary, path)
+
+
+def _data_uri(image: Figure | str | Path) -> str:
+    """A picture as a data: address, PNG where that is small, JPEG where it is not."""
+    buffer = io.BytesIO()
+    if isinstance(image, Figure):
+        image.savefig(buffer, format='png', dpi=DPI, facecolor='white')
+        buffer.seek(0)
+        image = buffer
+    png, jpeg = io.BytesIO(), io.BytesIO()
+    with Image.open(image) as picture:
+        picture = picture.convert('RGB')
+    picture.save(png, 'PNG', optimize=True)
+    if png.tell() <= PNG_LIMIT:
+        return f'data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}'
+    picture.save(jpeg, 'JPEG', quality=85, optimize=True)
+    return f'data:image/jpeg;base64,{base64.b64encode(jpeg.getvalue()).decode()}'
+
+
+def _number(value: float | None, signed: bool = False) -> str:
+    if value is None:
+        return ''
+    return f'{value:+.1f}'.replace('-', '−') if signed else f'{value:.1f}'
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return ''
+    minutes, seconds = divmod(round(seconds), 60)
+    return f'{minutes} min {seconds:02d} s' if minutes else f'{seconds} s'
+
+
+def _paragraphs(text: str) -> list[str]:
+    return [part.strip() for part in text.split('\n\n') if part.strip()]

@@ -1,0 +1,40 @@
+"""Masked pre-training on any folder of images, flat or nested: no labels, no class folders, no annotation file.
+
+Every 20th image is held out for validation. Set the folder by the environment variable IMAGE_ROOT or by data_root.
+"""
+data_root = '{{$IMAGE_ROOT:data/images}}'
+size = 224
+
+train_pipeline = [
+    dict(type='LoadImage'),
+    dict(type='RandomResizedCrop', scale=size, crop_ratio_range=(0.2, 1.0), backend='pillow', interpolation='bicubic'),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PatchMask', sampler=dict(type='UniformMaskSampler', ratio=0.6)),
+    dict(type='PackMaskedImage'),
+]
+val_pipeline = [
+    dict(type='LoadImage'),
+    dict(type='ResizeEdge', scale=size, edge='short', backend='pillow', interpolation='bicubic'),
+    dict(type='CenterCrop', crop_size=size),
+    *train_pipeline[-2:],
+]
+
+train_dataloader = dict(
+    batch_size=64,
+    num_workers=8,
+    persistent_workers=True,
+    pin_memory=True,
+    drop_last=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(type='ImageFolder', data_root=data_root, part='train', pipeline=train_pipeline))
+val_dataloader = dict(
+    batch_size=64,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(type='ImageFolder', data_root=data_root, part='val', pipeline=val_pipeline))
+val_evaluator = dict(type='ReconstructionError')
+test_dataloader = val_dataloader
+test_evaluator = val_evaluator

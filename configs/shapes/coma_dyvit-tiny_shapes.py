@@ -1,0 +1,30 @@
+_base_ = [
+    'mmpretrain::_base_/default_runtime.py', '../_base_/models/coma_dyvit-base.py',
+    '../_base_/datasets/image_folder.py', '../_base_/datasets/shapes.py', '../_base_/schedules/shapes.py',
+    '../_base_/runtime.py'
+]
+model = dict(
+    backbone=dict(arch='tiny'),
+    neck=dict(in_channels=(32, 64, 128, 256)),
+    decoder=dict(in_channels=256, embed_dims=128, depth=2, num_heads=4))
+
+train_pipeline = [
+    dict(type='LoadImage'),
+    dict(type='RandomResizedCrop', scale=128, crop_ratio_range=(0.4, 1.0), backend='pillow', interpolation='bicubic'),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PatchMask', sampler=dict(type='UniformMaskSampler', ratio=0.6)),
+    dict(type='PackMaskedImage'),
+]
+val_pipeline = [
+    dict(type='LoadImage'),
+    dict(type='Resize', scale=(128, 128), backend='pillow', interpolation='bicubic'),
+    *train_pipeline[-2:],
+]
+data_root = {{_base_.unlabelled_root}}
+train_dataloader = dict(
+    num_workers=2, pin_memory=False, dataset=dict(data_root=data_root, pipeline=train_pipeline))
+val_dataloader = dict(num_workers=1, pin_memory=False, dataset=dict(data_root=data_root, pipeline=val_pipeline))
+test_dataloader = val_dataloader
+default_hooks = dict(
+    logger=dict(type='LoggerHook', interval=10), checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2))
+randomness = dict(seed=0)

@@ -1,0 +1,39 @@
+"""Installs coma_mm; `pip install -e .` compiles nothing (see docs/install.md)."""
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).resolve().parent
+# Read, not imported: importing coma_mm needs the packages that are about to be installed.
+VERSION = re.search(r"^__version__ = '(.+)'$", (ROOT / 'coma_mm/__init__.py').read_text(), re.MULTILINE)[1]
+
+setup(
+    name='coma-mm',
+    version=VERSION,
+    description='CoMA masked autoencoding and DyViT on OpenMMLab: pre-train, then classify, segment and detect',
+    packages=find_packages(include=['coma_mm', 'coma_mm.*']),
+    package_data={'coma_mm': ['**/*.html', '**/*.j2', '**/*.json', '**/*.csv']},
+    python_requires='>=3.11,<3.14',
+    install_requires=[
+        # Every torchvision asks for exactly one torch, so pip takes a matching pair.
+        'torch>=2.11,<3',
+        'torchvision>=0.26,<1',
+        # The maintained OpenMMLab: modules mmengine, mmcv, mmpretrain, mmseg, mmdet.
+        'onedl-mmengine>=0.10.12,<0.11',
+        'onedl-mmcv>=2.3.6,<2.4',
+        'onedl-mmpretrain>=1.3.6,<1.4',
+        'onedl-mmsegmentation>=1.4.2,<1.5',
+        'onedl-mmdetection>=3.5.1,<3.6',
+        'numpy>=2,<3',
+        'pillow>=11',
+        'matplotlib>=3.9',
+        'jinja2>=3.1',
+        'safetensors>=0.5',
+        'pycocotools>=2.0.8',
+        'rich>=13',
+        # mmcv asks for the build with a display, which servers cannot import; `make` puts this one on top.
+        'opencv-python-headless>=4.10',
+    ],
+    extras_require={'test': ['pytest>=8', 'pytest-xdist>=3.6', 'hypothesis>=6.100', 'ruff>=0.9']},
+)

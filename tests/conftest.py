@@ -1,0 +1,20 @@
+"""Settings for all tests."""
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+# Before torch is imported, and inherited by processes that tests start.
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
+
+import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+import coma_mm  # noqa: E402, F401
+
+torch.set_num_threads(int(os.environ['OMP_NUM_THREADS']))
+# Speed varies on shared machines: no test may fail because it was slow.
+settings.register_profile('coma_mm', deadline=None, derandomize=True, max_examples=50)
+settings.load_profile('coma_mm')

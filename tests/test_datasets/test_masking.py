@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+import torch
+from mmengine.dataset import default_collate
+from mmengine.registry import TRANSFORMS
+
+from coma_mm.datasets import PackMaskedImage, PatchMask
+from coma_mm.errors import UserError
+
+
+def masked(seed, height=224, width=224, **kwargs):
+    np.random.seed(seed)
+    return PatchMask(**kwargs)(dict(img=np.zeros((height, width, 3), np.uint8)))
+
+
+def test_the_default_is_the_papers():
+    out = masked(0)
+    assert (len(out['ids_keep']), len(out['ids_rest'])) == (20, 29)
+    assert sorted([*out['ids_keep'], *out['ids_rest']]) == list(range(49))
+
+
+def test_a_function_of_numpys_global_seed():
+    assert np.array_equal(masked(3)['ids_keep'], masked(3)['ids_keep'])
+    torch.manual_seed(0)
+    first = masked(3)['ids_keep']
+    torch.manual_seed(1)
+    assert np.array_equal(masked(3)['ids_keep'], first)
+    assert len({tuple(masked(seed)['ids_keep']) for seed in range(20)}) == 20
+
+
+def test_consecutive_samples_differ():
+    np.random.seed(0)
+    step = PatchMask()
+    draws = [tuple(step(dict(img=np.zeros((224, 224, 3), np.uint8)))['ids_keep']) for _ in range(20)]
+    assert len(set(draws)) == 20
+
+
+@pytest.mark.parametrize('height, width', [(224, 224), (64, 160)])
+def test_height_is_rows(height, width):
+    out = masked(0, height, width)
+    assert len(out['ids_keep']) + len(out['ids_rest']) == (height // 32) * (width // 32)
+
+
+def test_units_of_two_by_two_patches_are_masked_as_one():
+    out = masked(0, 192, 256, unit=64)
+    mask = np.zeros((6, 8), int)
+    mask.flat[out['ids_keep']] = 1
+    sums = mask.reshape(3, 2, 4, 2).sum((1, 3))
+    assert set(np.unique(sums)) == {0, 4}
+    assert (sums == 4).sum() == round(12 * 0.4)
+    assert np.array_equal(np.flatnonzero(mask == 0), out['ids_rest'])
+
+
+def test_any_sampler():
+    out = masked(0, sampler=dict(type='UniformMaskSampler', ratio=0.75), patch_size=16)
+    assert len(out['ids_keep']) == 49
+
+
+@pytest.mark.parametrize('kwargs, words', [
+    (dict(unit=48), 'unit=48 px is not a multiple of the patch of 32 px'),
+    (dict(height=200), 'image of 224×200 px'),
+    (dict(unit=64), 'multiples of 64 px'),
+    (dict(height=32, width=32), 'at least one must be kept'),
+    (dict(sampler=dict(type='UniformMaskSampler', ratio=1.)), r'outside \(0, 1\)'),
+])
+def test_bad_input(kwargs, words):
+    with pytest.raises(UserError, match=words):
+        masked(0, **kwargs)
+
+
+def test_packed_samples_collate_to_a_batch():
+    pack = TRANSFORMS.build(dict(type='PackMaskedImage'))
+    assert isinstance(pack, PackMaskedImage)
+    samples = []
+    for i in range(2):
+        img = np.random.default_rng(i).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+        results = masked(i, 64, 96)
+        results.update(img=img, sample_idx=i, img_path=f'{i}.jpg', gt_label=1)
+        packed = pack(results)
+        assert packed['inputs'].dtype == torch.uint8
+        assert np.array_equal(packed['inputs'].permute(1, 2, 0).numpy(), img)
+        assert packed['data_samples'].metainfo == dict(sample_idx=i, img_path=f'{i}.jpg')
+        samples.append(packed)
+    batch = default_collate([{k: v for k, v in s.items() if k != 'data_samples'} for s in samples])
+    assert batch['inputs'].shape == (2, 3, 64, 96)
+    assert batch['ids_keep'].dtype == torch.int64 and batch['ids_keep'].shape == (2, 2)
+    assert batch['ids_rest'].shape == (2, 4)
+
+
+def test_a_flipped_image_is_packed():
+    """OpenCV flips give arrays of negative strides, which torch does not take."""
+    results = masked(0, 64, 96)
+    results['img'] = results['img'][:, ::-1]
+    assert PackMaskedImage()(results)['inputs'].shape == (3, 64, 96)

@@ -1,0 +1,391 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from coma_mm.errors import UserError
+from coma_mm.models import DyViT
+from coma_mm.models.dyvit import WINDOWS
+from coma_mm.models.token_layout import sincos_position
+
+from .. import reference
+from .helpers import ARCH, draw_masks, randomise, small_dyvit
+from .suites import MaskedEncoderSuite
+
+STRIDES = (4, 8, 16, 32)
+PAPER_WINDOWS = ((8, 4), (4, ), (), ())
+
+
+def images(B, H, W, seed=1):
+    return torch.randn(B, 3, H, W, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def position_of(model, H, W):
+    size = (math.ceil(H / 32) * 8, math.ceil(W / 32) * 8)
+    if model.pos_embed is None:
+        return sincos_position(size, model.dims[0])[0].double()
+    return F.interpolate(model.pos_embed, size, mode='bicubic', align_corners=False)[0]
+
+
+def check_dense(model, x, windows=PAPER_WINDOWS, **kwargs):
+    """A model with out_indices 0 to 3 agrees with the reference on every feature map."""
+    H, W = x.shape[-2:]
+    with torch.no_grad():
+        outs = model(x)
+        for b in range(len(x)):
+            stages, grid = reference.dyvit(model, x[b], windows, position_of(model, H, W), **kwargs)
+            for i in range(4):
+                expected = reference.feature_map(stages[i], grid, STRIDES[i], (H, W))
+                assert outs[i][b].shape == (ARCH['dims'][i], math.ceil(H / STRIDES[i]), math.ceil(W / STRIDES[i]))
+                torch.testing.assert_close(outs[i][b], expected, rtol=1e-10, atol=1e-10)
+
+
+def check_masked(model, x, ids_keep, windows=PAPER_WINDOWS, **kwargs):
+    """The same for raw tokens of masked input."""
+    with torch.no_grad():
+        outs = model(x, ids_keep)
+        for b in range(len(x)):
+            position = position_of(model, *x.shape[-2:])
+            stages, _ = reference.dyvit(model, x[b], windows, position, keep=ids_keep[b].tolist(), **kwargs)
+            for i in range(4):
+                torch.testing.assert_close(outs[i][b], reference.raw_tokens(stages[i]), rtol=1e-10, atol=1e-10)
+
+
+ALL = (0, 1, 2, 3)
+
+
+@pytest.mark.parametrize('size', [(64, 64), (32, 32), (32, 96), (50, 33), (5, 70), (1, 1)])
+def test_agrees_with_the_reference_at_any_size(size):
+    check_dense(small_dyvit(out_indices=ALL), images(2, *size))
+
+
+@pytest.mark.parametrize('windows', ['default', 'fine', 'eq8', 'plain'])
+def test_agrees_with_the_reference_with_every_preset(windows):
+    sets = dict(
+        default=PAPER_WINDOWS,
+        fine=((8, 4, 2), (4, 2), (), ()),
+        eq8=((8, 4, 2, 1), (4, 2, 1), (), ()),
+        plain=((), (), (), ()))
+    assert WINDOWS == sets
+    check_dense(small_dyvit(out_indices=ALL, windows=windows), images(1, 64, 40), sets[windows])
+    model = small_dyvit(out_indices=ALL, windows=windows, out_type='raw')
+    check_masked(model, images(2, 64, 96), draw_masks(2, (2, 3))[0], sets[windows])
+
+
+@pytest.mark.parametrize('windows', [
+    ((4, ), (1, ), (2, ), (1, )),
+    ((2, 8), (), (2, 1), ()),
+    ((), (2, ), (1, ), (1, )),
+])
+def test_agrees_with_the_reference_with_odd_windows(windows):
+    check_dense(small_dyvit(out_indices=ALL, windows=windows), images(1, 32, 64), windows)
+
+
+@pytest.mark.parametrize('kwargs', [dict(dense_conv=True), dict(reduce='mean'), dict(dense_conv=True, reduce='mean')])
+def test_agrees_with_the_reference_in_its_other_readings(kwargs):
+    model = small_dyvit(out_indices=ALL, windows='fine', **kwargs)
+    reading = dict(dense=kwargs.get('dense_conv', False), reduce=kwargs.get('reduce', 'sum'))
+    check_dense(model, images(1, 64, 64), WINDOWS['fine'], **reading)
+
+
+@pytest.mark.parametrize('ids_keep', [[[0, 3, 4]], [[5, 1, 0]], [[2]], [[0, 1, 2, 3, 4, 5]]])
+def test_agrees_with_the_reference_masked(ids_keep):
+    x = images(1, 64, 96)
+    check_masked(small_dyvit(out_indices=ALL, out_type='raw'), x, torch.tensor(ids_keep))
+    model = small_dyvit(out_indices=ALL, out_type='raw', mask_before_stem=True)
+    check_masked(model, x, torch.tensor(ids_keep), mask_before_stem=True)
+
+
+def test_agrees_with_the_reference_masked_and_padded():
+    check_masked(small_dyvit(out_indices=ALL, out_type='raw'), images(2, 60, 70), draw_masks(2, (2, 3))[0])
+
+
+@pytest.mark.parametrize('size', [(64, 64), (96, 40)])
+def test_learned_position_embedding_is_resized_bicubically(size):
+    model = small_dyvit(out_indices=ALL, pos_embed='learned', img_size=64)
+    assert model.pos_embed.shape == (1, 8, 16, 16)
+    check_dense(model, images(1, *size))
+
+
+def test_learned_position_embedding_starts_as_sincos():
+    model = DyViT(ARCH, pos_embed='learned', img_size=224)
+    model.init_weights()
+    assert torch.equal(model.pos_embed, sincos_position((56, 56), 8))
+
+
+def test_window_convolutions_start_as_average_pooling():
+    """Dense and depthwise convolutions are the same function at the start."""
+    depthwise, dense = DyViT(ARCH), DyViT(ARCH, dense_conv=True)
+    state = {k: v for k, v in depthwise.state_dict().items() if '.convs.' not in k}
+    dense.load_state_dict(state, strict=False)
+    x = images(1, 64, 64).float()
+    torch.testing.assert_close(depthwise(x)[0], dense(x)[0], rtol=1e-4, atol=1e-5)
+    assert torch.equal(depthwise.stages[0][1].attn.convs[0].weight, torch.full((64, 16), 1 / 64))
+
+
+# Outputs
+
+
+def test_out_indices_and_out_type():
+    x = images(2, 64, 40)
+    everything = small_dyvit(out_indices=ALL)(x)
+    assert len(everything) == 4
+    for out_indices, expected in [(3, (3, )), (-1, (3, )), ((0, 2), (0, 2)), ((-2, 1), (1, 2)), ((-4, ), (0, ))]:
+        model = small_dyvit(out_indices=out_indices)
+        model.load_state_dict(small_dyvit(out_indices=ALL).state_dict(), strict=False)
+        outs = model(x)
+        assert isinstance(outs, tuple) and len(outs) == len(expected)
+        for out, i in zip(outs, expected, strict=True):
+            assert torch.equal(out, everything[i])
+    for out, featmap in zip(small_dyvit(out_indices=ALL, out_type='avg_featmap')(x), everything, strict=True):
+        torch.testing.assert_close(out, featmap.mean((2, 3)))
+    for out, dims, side in zip(small_dyvit(out_indices=ALL, out_type='raw')(x), ARCH['dims'], (8, 4, 2, 1),
+                               strict=True):
+        assert out.shape == (2, 4 * side**2, dims)
+
+
+def test_masked_input_needs_raw_output():
+    with pytest.raises(ValueError, match="out_type='raw'"):
+        small_dyvit()(images(1, 64, 64), torch.tensor([[0]]))
+
+
+def test_keeping_all_patches_is_the_dense_encoder():
+    x = images(2, 64, 64)
+    model = small_dyvit(out_type='raw')
+    ids = torch.arange(4).expand(2, 4)
+    torch.testing.assert_close(model(x, ids)[0], model(x)[0], rtol=1e-12, atol=1e-12)
+
+
+class TestMaskedEncoder(MaskedEncoderSuite):
+
+    def build(self):
+        return small_dyvit(out_type='raw')
+
+
+# Leakage: what the encoder knows of masked pixels
+
+
+def pixel_distance(keep, grid):
+    """Distance in px (Chebyshev) of every pixel to the nearest kept patch, 0 inside."""
+    H, W = grid[0] * 32, grid[1] * 32
+    distance = torch.full((H, W), 10**6)
+    for i in keep:
+        top, left = i // grid[1] * 32, i % grid[1] * 32
+        for y in range(H):
+            for x in range(W):
+                dy = max(top - y, y - (top + 31), 0)
+                dx = max(left - x, x - (left + 31), 0)
+                distance[y, x] = min(distance[y, x], max(dy, dx))
+    return distance
+
+
+def test_masked_pixels_do_not_reach_the_encoder_with_mask_before_stem():
+    model = small_dyvit(out_indices=ALL, out_type='raw', mask_before_stem=True)
+    x, keep = images(1, 96, 96), [1, 4, 5]
+    masked = pixel_distance(keep, (3, 3)) > 0
+    other = torch.where(masked, 1e3 * images(1, 96, 96, seed=2), x)
+    for a, b in zip(model(x, torch.tensor([keep])), model(other, torch.tensor([keep])), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_without_it_the_stem_sees_three_pixels():
+    model = small_dyvit(out_type='raw')
+    x, keep = images(1, 96, 96), [4]
+    distance = pixel_distance(keep, (3, 3))
+    base = model(x, torch.tensor([keep]))[0]
+    far = torch.where(distance > 3, 1e3 * images(1, 96, 96, seed=2), x)
+    assert torch.equal(model(far, torch.tensor([keep]))[0], base)
+    # A stride of 4 starts at each patch's first pixel: the 7×7 kernel reaches 3 px above and to the left, and its
+    # last position ends with the patch.
+    row, column = 32, 32
+    for dy, dx, seen in [(-3, 0, True), (-1, 31, True), (0, -3, True), (-3, -3, True), (32, 0, False), (0, 32, False)]:
+        near = x.clone()
+        near[..., row + dy, column + dx] += 1
+        assert torch.equal(model(near, torch.tensor([keep]))[0], base) != seen
+
+
+# Size and cost
+
+
+@pytest.mark.parametrize('arch, millions', [('tiny', 1.5), ('small', 35.1), ('base', 70.3)])
+def test_parameters(arch, millions):
+    with torch.device('meta'):
+        model = DyViT(arch, out_indices=ALL)
+    assert abs(sum(p.numel() for p in model.parameters()) / 1e6 - millions) < 0.06
+
+
+def giga_macs(model, x, ids_keep=None):
+    """GMACs in convolutions and linear layers, and in attention's products."""
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        model(x, ids_keep)
+    counts = {str(op): flops / 2e9 for op, flops in counter.get_flop_counts()['Global'].items()}
+    layers = sum(v for op, v in counts.items() if 'convolution' in op or 'mm' in op and 'bmm' not in op)
+    return layers, sum(counts.values()) - layers
+
+
+@pytest.mark.parametrize('arch, windows, layers, total', [
+    ('small', 'default', 5.6, 6.1),
+    ('base', 'default', 11.4, 12.4),
+    ('small', 'fine', 5.6, 6.7),
+    ('base', 'fine', 11.4, 13.7),
+    ('small', 'eq8', 5.6, 9.1),
+    ('base', 'eq8', 11.4, 18.9),
+])
+def test_macs_at_224_px(arch, windows, layers, total):
+    with torch.device('meta'):
+        model = DyViT(arch, windows=windows)
+        x = torch.empty(1, 3, 224, 224)
+    counted, attention = giga_macs(model, x)
+    assert abs(counted - layers) < 0.06
+    assert abs(counted + attention - total) < 0.06
+
+
+def test_masked_input_computes_only_visible_patches():
+    with torch.device('meta'):
+        model = DyViT('small', out_type='raw')
+        x, ids_keep = torch.empty(1, 3, 224, 224), torch.empty(1, 20, dtype=torch.int64)
+    stem = 56 * 56 * 7 * 7 * 3 * 96 / 1e9
+    dense, dense_attention = giga_macs(model, x)
+    masked, masked_attention = giga_macs(model, x, ids_keep)
+    assert math.isclose(masked - stem, (dense - stem) * 20 / 49, rel_tol=1e-6)
+    assert math.isclose(masked_attention, dense_attention * (20 / 49)**2, rel_tol=1e-6)
+
+
+# Training features
+
+
+def test_activation_checkpointing_changes_nothing():
+    x = images(1, 64, 64)
+    plain, checkpointed = small_dyvit(), small_dyvit(with_cp=True)
+    outs = [m.train()(x)[0] for m in (plain, checkpointed)]
+    assert torch.equal(*outs)
+    for out in outs:
+        out.square().sum().backward()
+    for a, b in zip(plain.parameters(), checkpointed.parameters(), strict=True):
+        assert torch.equal(a.grad, b.grad)
+
+
+def test_activation_checkpointing_saves_memory():
+    def saved(model):
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
+            model.train()(images(1, 64, 64))
+        return sum(sizes)
+
+    assert saved(small_dyvit(with_cp=True)) < saved(small_dyvit()) / 2
+
+
+@pytest.mark.parametrize('frozen_stages', [-1, 0, 2, 3])
+@pytest.mark.parametrize('pos_embed', ['sincos', 'learned'])
+def test_frozen_stages(frozen_stages, pos_embed):
+    model = small_dyvit(
+        out_indices=ALL, frozen_stages=frozen_stages, drop_path_rate=0.5, pos_embed=pos_embed, img_size=64).train()
+    for name, p in model.named_parameters():
+        if name.startswith('stages.'):
+            frozen = int(name.split('.')[1]) <= frozen_stages
+        elif name.startswith('norm'):
+            frozen = int(name[4]) <= frozen_stages
+        else:
+            frozen = frozen_stages >= 0  # stem and position embedding
+        assert p.requires_grad != frozen, name
+    for i, stage in enumerate(model.stages):
+        assert all(m.training == (i > frozen_stages) for m in stage.modules())
+    if frozen_stages == 3:
+        return
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    optimizer = torch.optim.SGD((p for p in model.parameters() if p.requires_grad), lr=0.1)
+    sum(out.square().mean() for out in model(images(4, 64, 64))).backward()
+    optimizer.step()
+    for name, p in model.named_parameters():
+        if not p.requires_grad:
+            assert p.grad is None and torch.equal(p, before[name]), name
+    assert not torch.equal(model.stages[3][1].attn.proj.weight, before['stages.3.1.attn.proj.weight'])
+
+
+def test_drop_path_rises_with_depth_and_drops_in_training_alone():
+    model = small_dyvit(arch={**ARCH, 'depths': (1, 2, 1, 1)}, drop_path_rate=0.4)
+    rates = [getattr(block.drop_path, 'drop_prob', 0.) for stage in model.stages for block in list(stage)[1:]]
+    assert rates == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
+    x = images(8, 32, 32)
+    assert torch.equal(model(x)[0], model(x)[0])
+    model.train()
+    torch.manual_seed(0)
+    assert not torch.equal(model(x)[0], model(x)[0])
+
+
+def test_layer_depth_follows_the_forward_pass():
+    model = DyViT({**ARCH, 'depths': (1, 2, 3, 1)}, out_indices=ALL, pos_embed='learned', img_size=64)
+    order, hooks = [], []
+    for name, module in model.named_modules():
+        if not list(module.children()) and list(module.parameters()):
+            hooks.append(module.register_forward_hook(lambda *_, name=name: order.append(name)))
+    model(torch.zeros(1, 3, 64, 64))
+    depths = []
+    for name in order:
+        if not name.startswith('norm'):
+            depth, count = model.get_layer_depth(f'backbone.{name}.weight', 'backbone.')
+            assert count == 7 + 2
+            depths.append(depth)
+    assert depths == sorted(depths)
+    assert set(depths) == set(range(8))
+    for name, _ in model.named_parameters():
+        depth, _ = model.get_layer_depth('backbone.' + name, 'backbone.')
+        assert depth == model.get_layer_depth(name)[0]
+        assert 0 <= depth <= 8
+        if name.startswith('norm'):
+            assert depth == 8
+    assert model.get_layer_depth('backbone.pos_embed', 'backbone.') == (0, 9)
+    assert model.get_layer_depth('backbone.stages.1.0.expand.weight', 'backbone.') == (2, 9)
+    assert model.get_layer_depth('backbone.stages.1.2.norm1.weight', 'backbone.') == (3, 9)
+    assert model.get_layer_depth('head.fc.weight', 'backbone.') == (8, 9)
+
+
+def test_bf16_autocast_is_close():
+    model = randomise(DyViT(ARCH), std=0.1).eval()
+    x = images(2, 64, 64).float()
+    expected = model(x)[0]
+    with torch.autocast('cpu', torch.bfloat16):
+        out = model(x)[0]
+    assert (out.float() - expected).norm() / expected.norm() < 0.03
+
+
+@pytest.mark.parametrize('library', ['mmpretrain', 'mmseg', 'mmdet'])
+def test_every_library_builds_it(library):
+    import importlib
+    registry = importlib.import_module(f'{library}.registry').MODELS
+    model = registry.build(dict(type='mmpretrain.DyViT', arch=ARCH, out_indices=ALL))
+    model.init_weights()
+    outs = model(torch.zeros(1, 3, 40, 70))
+    assert [tuple(out.shape[1:]) for out in outs] == [(8, 10, 18), (16, 5, 9), (32, 3, 5), (64, 2, 3)]
+
+
+# Bad input
+
+
+@pytest.mark.parametrize('kwargs, words', [
+    (dict(arch='smal'), "unknown arch 'smal'.*did you mean 'small'"),
+    (dict(arch='vit'), 'expected one of tiny, small, base'),
+    (dict(arch=dict(dims=(8, 16, 32, 64))), "expected keys 'dims', 'depths', 'num_heads'"),
+    (dict(arch={**ARCH, 'depths': (1, 1)}), 'each with four numbers'),
+    (dict(arch={**ARCH, 'num_heads': (3, 2, 4, 4)}), '3 heads do not divide 8 channels'),
+    (dict(arch={**ARCH, 'dims': (6, 16, 32, 64)}), 'multiple of 4'),
+    (dict(windows='defualt'), "did you mean 'default'"),
+    (dict(windows=((3, ), (), (), ())), r'window 3 of stage 0 .* 8×8 tokens; choose from \[1, 2, 4, 8\]'),
+    (dict(windows=((8, ), (8, ), (), ())), r'window 8 of stage 1 .* 4×4 tokens; choose from \[1, 2, 4\]'),
+    (dict(windows=((0, ), (), (), ())), 'window 0 of stage 0'),
+    (dict(windows=((8, 4), (4, ))), 'four sets of window sides'),
+    (dict(windows=(8, 4, 2, 1)), 'four sets of window sides'),
+    (dict(out_type='cls_token'), 'unknown out_type'),
+    (dict(out_indices=(0, 4)), 'expected stages 0 to 3'),
+    (dict(pos_embed='rope'), 'unknown pos_embed'),
+    (dict(reduce='max'), "reduce"),
+    (dict(frozen_stages=4), 'frozen_stages=4'),
+])
+def test_bad_arguments(kwargs, words):
+    kwargs.setdefault('arch', ARCH)
+    with pytest.raises(UserError, match=words) as error:
+        DyViT(**kwargs)
+    assert '\n' not in str(error.value)
