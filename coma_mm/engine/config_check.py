@@ -7,7 +7,6 @@ import difflib
 import inspect
 import re
 
-from mmengine.config import ConfigDict
 from mmengine.runner import FlexibleRunner, Runner
 
 from coma_mm.errors import UserError
@@ -55,8 +54,9 @@ def nearest(name, names, cutoff=0.6):
 def check_keys(cfg, path=''):
     """Find the top-level keys of a config that nothing reads.
 
-    A key is read if mmengine or a tool knows it, if the config's files use it as a variable, or if its value occurs
-    elsewhere in the config (as in a config that a run dumped, where variables are written out).
+    A key is read if mmengine or a tool knows it, or if the config's files use it as a variable. A config without any use
+    of a variable may be one that a run dumped, with every variable written out; there only keys of the old format are
+    reported, and misspelt ones.
 
     Args:
         cfg (Config): The config, as `Config.fromfile` gives it.
@@ -68,16 +68,19 @@ def check_keys(cfg, path=''):
     Raises:
         UserError: If such a key is a known key misspelt.
     """
-    variables = _names_read(cfg)
+    variables = _names_read(cfg) & cfg.keys()
     warnings = []
     for key, value in cfg.items():
         if key in KNOWN_KEYS or key in variables or key.startswith('_'):
             continue
+        # *_pipeline is the customary name of a variable, and near to tta_pipeline.
+        if not key.endswith('_pipeline') and (close := nearest(key, KNOWN_KEYS, cutoff=0.85)):
+            raise UserError(f'{path}: nothing reads the key {key!r}; did you mean {close!r}?')
+        if not variables and (key not in REPLACED_KEYS or _may_be_variable(value, cfg, key)):
+            continue
         if key in REPLACED_KEYS:
             warnings.append(f'{path}: nothing reads the key {key!r}; what you want is {REPLACED_KEYS[key]}')
-        elif close := nearest(key, KNOWN_KEYS, cutoff=0.85):
-            raise UserError(f'{path}: nothing reads the key {key!r}; did you mean {close!r}?')
-        elif not _occurs(value, [other for name, other in cfg.items() if name != key]):
+        else:
             hint = nearest(key, KNOWN_KEYS | REPLACED_KEYS.keys(), cutoff=0.75)
             warnings.append(f'{path}: nothing reads the key {key!r}' + (f'; did you mean {hint!r}?' if hint else ''))
     return warnings
@@ -95,14 +98,15 @@ def _names_read(cfg):
     return names | {node.attr for node in nodes if isinstance(node, ast.Attribute)}
 
 
-def _occurs(value, places):
-    """bool: Whether a value that is telling (no flag, no None) is found anywhere within nested dicts and lists."""
-    if value is None or isinstance(value, bool):
+def _may_be_variable(value, cfg, key):
+    """bool: Whether a value in a dumped config was perhaps a variable's: a number or name, or found elsewhere too."""
+    if isinstance(value, bool):
         return False
-    for place in places:
-        if type(place) in (type(value), ConfigDict) and place == value:
-            return True
-        inner = place.values() if isinstance(place, dict) else place if isinstance(place, (list, tuple)) else ()
-        if _occurs(value, inner):
-            return True
-    return False
+    return not isinstance(value, dict) or any(_holds(other, value) for name, other in cfg.items() if name != key)
+
+
+def _holds(place, value):
+    """bool: Whether a dict is found in nested dicts and lists."""
+    if isinstance(place, dict):
+        return place == value or any(_holds(inner, value) for inner in place.values())
+    return isinstance(place, (list, tuple)) and any(_holds(inner, value) for inner in place)

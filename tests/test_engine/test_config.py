@@ -59,9 +59,10 @@ def test_a_misspelt_key_is_an_error_and_an_unread_one_a_warning(tmp_path):
             check(f'{key} = dict(a=1)')
     assert all(not check(f'{key} = 1') for key in KNOWN_KEYS - {'custom_imports', 'compile'})
     for key in ('fp16', 'optimizer', 'optimizer_config', 'lr_config', 'runner', 'total_epochs', 'data', 'evaluation', 'amp'):
-        line, = check(f'{key} = dict(a=1)\nmodel = dict(b=dict(a=1))')
-        assert f"'{key}'" in line and 'what you want is' in line
-    assert len(check('something = 7')) == 1
+        for start in ('', 'size = 7\ntrain_cfg = dict(a=size)\n'):  # without and with variables
+            line, = check(f'{start}{key} = dict(a=1)\nmodel = dict(b=1)')
+            assert f"'{key}'" in line and 'what you want is' in line
+    assert len(check('size = 7\nmodel = dict(a=size)\nother = 7')) == 1
     assert not check('size = 7\nmodel = dict(size=2 * size)')
     write(tmp_path, 'size = 7\nunused = 5', 'base.py')
     assert not check("_base_ = 'base.py'\nmodel = dict(size=_base_.size + 1, other={{_base_.unused}})")

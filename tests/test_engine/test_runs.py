@@ -8,7 +8,7 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
-from mmengine.registry import MODELS
+from mmengine.registry import DATASETS, MODELS
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -25,6 +25,7 @@ from coma_mm.engine.hooks import RUN_HOOKS
 from coma_mm.errors import BadImageError, UserError
 
 
+@DATASETS.register_module()
 class Squares(Dataset):
     def __init__(self, bad=()):
         self.bad = bad
@@ -54,7 +55,7 @@ class Toy(BaseModel):
 def make_cfg(tmp_path, bad=(), **changes):
     return Config(dict(dict(
         model=dict(type='Toy'), work_dir=str(tmp_path / 'run'),
-        train_dataloader=dict(dataset=Squares(bad), batch_size=2, sampler=dict(type='DefaultSampler', shuffle=True)),
+        train_dataloader=dict(dataset=dict(type='Squares', bad=bad), batch_size=2, sampler=dict(type='DefaultSampler', shuffle=True)),
         train_cfg=dict(by_epoch=True, max_epochs=2), optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)),
         custom_hooks=[dict(hook) for hook in RUN_HOOKS], randomness=dict(seed=3), experiment_name=tmp_path.name), **changes))
 
@@ -71,9 +72,7 @@ def log_of(runner):
 
 
 def test_provenance_is_written_with_the_checkpoint_and_the_run(tmp_path):
-    cfg = make_cfg(tmp_path)
-    cfg.train_dataloader['dataset'] = Squares()
-    runner = train(cfg)
+    runner = train(make_cfg(tmp_path))
     facts = load_weights_only(f'{runner.work_dir}/epoch_2.pth')['meta']['coma_mm']
     assert (facts['algorithm'], facts['backbone'], facts['epochs'], facts['iters']) == ('Toy', 'Linear', 2, 6)
     assert facts['seed'] == 3 and facts['images_per_update'] == 2 and facts['backbone_from'] is None
@@ -177,7 +176,7 @@ def test_coco_objects_without_segmentation_are_named(tmp_path, with_mask):
     (tmp_path / 'ann.json').write_text(json.dumps(content))
     dataset = DATASETS.build(dict(
         type='mmdet.CocoDataset', data_root=str(tmp_path), ann_file='ann.json', metainfo=dict(classes=('cat', )),
-        pipeline=[dict(type='mmdet.LoadAnnotations', with_bbox=True, with_mask=with_mask)]))
+        data_prefix=dict(img=''), pipeline=[dict(type='mmdet.LoadAnnotations', with_bbox=True, with_mask=with_mask)]))
     runner = SimpleNamespace(train_dataloader=SimpleNamespace(dataset=SimpleNamespace(dataset=dataset)))
     if not with_mask:
         return PolygonCheckHook().before_train(runner)

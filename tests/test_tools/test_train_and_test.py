@@ -1,0 +1,186 @@
+"""The tools as users start them, on a tiny classifier and a few generated images."""
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from coma_mm.engine import load_weights_only
+
+ROOT = Path(__file__).parents[2]
+
+CONFIG = '''
+default_scope = 'mmpretrain'
+data_root = 'images/'
+pipeline = [dict(type='LoadImage'), dict(type='RandomResizedCrop', scale=32), dict(type='RandomFlip', prob=0.5),
+            dict(type='PackInputs')]
+train_dataloader = dict(batch_size=4, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=True),
+                        dataset=dict(type='CustomDataset', data_root=data_root + 'train', pipeline=pipeline))
+val_dataloader = dict(batch_size=4, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
+                      dataset=dict(type='CustomDataset', data_root=data_root + 'val', pipeline=pipeline))
+test_dataloader = val_dataloader
+val_evaluator = test_evaluator = dict(type='Accuracy', topk=1)
+val_cfg = test_cfg = dict()
+train_cfg = dict(by_epoch=True, max_epochs=2)
+optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9))
+param_scheduler = dict(type='CosineAnnealingLR', T_max=2)
+model = dict(
+    type='ImageClassifier', data_preprocessor=dict(mean=[128.] * 3, std=[64.] * 3, to_rgb=True),
+    backbone=dict(type='VisionTransformer', img_size=32, patch_size=8,
+                  arch=dict(embed_dims=16, num_layers=1, num_heads=2, feedforward_channels=32)),
+    head=dict(type='LinearClsHead', num_classes=2, in_channels=16, loss=dict(type='CrossEntropyLoss')))
+randomness = dict(seed=0)
+default_hooks = dict(logger=dict(type='LoggerHook', interval=1), visualization=dict(type='VisualizationHook'))
+visualizer = dict(type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
+'''
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """A working directory with a config, twelve images for training and four for validation."""
+    folder = tmp_path_factory.mktemp('user')
+    generator = np.random.default_rng(0)
+    for split, number in (('train', 6), ('val', 2)):
+        for channel, name in enumerate('ab'):
+            (folder / 'images' / split / name).mkdir(parents=True)
+            for index in range(number):
+                pixels = generator.integers(0, 128, (40, 40, 3)).astype(np.uint8)
+                pixels[..., channel] += 100
+                Image.fromarray(pixels).save(folder / 'images' / split / name / f'{name}{index}.png')
+    (folder / 'toy.py').write_text(CONFIG)
+    return folder
+
+
+def environment():
+    env = {key: value for key, value in os.environ.items() if key not in ('PYTHONPATH', 'COMA_MM_DEBUG')}
+    return dict(env, OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='', PYTHON=sys.executable)
+
+
+def start(folder, tool, *args):
+    command = [str(ROOT / 'tools' / tool)] if tool.endswith('.sh') else [sys.executable, str(ROOT / 'tools' / tool)]
+    return subprocess.Popen([*command, *map(str, args)], cwd=folder, env=environment(), text=True, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE)
+
+
+def finish(process, code=0):
+    """str: What the tool printed; its exit code must be `code`."""
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == code, out[-2000:] + err[-4000:]
+    return out + err
+
+
+def losses(text):
+    return [float(value) for value in re.findall(r'Epoch\(train\).*loss: ([\d.]+)', text)]
+
+
+@pytest.fixture(scope='module')
+def trained(folder):
+    """The log of the run in work_dirs/toy, which other tests resume and test."""
+    return finish(start(folder, 'train.py', 'toy.py'))
+
+
+def test_train_needs_no_options(folder, trained):
+    run = folder / 'work_dirs' / 'toy'
+    assert {'epoch_1.pth', 'epoch_2.pth', 'provenance.json', 'toy.py'} <= set(os.listdir(run))
+    assert json.loads((run / 'provenance.json').read_text())['algorithm'] == 'ImageClassifier'
+    assert len(losses(trained)) == 6 and 'eta' in trained and 'accuracy/top1' in trained
+    assert '4 images per update' in trained
+
+
+def test_two_processes_and_resumed_runs_equal_one_run(folder, trained):
+    options = ['--no-validate', '--cfg-options', 'train_dataloader.num_workers=2']
+    two = start(folder, 'dist_train.sh', 'toy.py', 2, '--work-dir', 'two', '--no-validate', '--cfg-options',
+                'train_dataloader.batch_size=2')
+    distributed = finish(two)
+    np.testing.assert_allclose(losses(distributed), losses(trained), atol=2e-4)  # the log has four decimals
+    assert '4 images per update: 2 process(es) × 2 images' in distributed
+    first = folder / 'work_dirs' / 'toy' / 'epoch_1.pth'
+    by_path = finish(start(folder, 'train.py', 'toy.py', '--resume', first, '--work-dir', 'by_path', *options))
+    assert 'resumed epoch: 1' in by_path and losses(by_path) == losses(trained)[3:]
+    (folder / 'by_path' / 'epoch_2.pth').unlink()
+    (folder / 'by_path' / 'last_checkpoint').write_text(str(first))
+    # A config's own resume = True is honoured.
+    (folder / 'resuming.py').write_text("_base_ = 'toy.py'\nresume = True\n")
+    by_auto = finish(start(folder, 'train.py', 'resuming.py', '--work-dir', 'by_path', *options))
+    assert f'Resuming from {first}' in by_auto and losses(by_auto) == losses(trained)[3:]
+    expected = load_weights_only(folder / 'work_dirs/toy/epoch_2.pth')['state_dict']
+    for run, tolerance in (('two', 1e-5), ('by_path', 0)):
+        weights = load_weights_only(folder / run / 'epoch_2.pth')['state_dict']
+        for name, value in expected.items():
+            torch.testing.assert_close(weights[name], value, rtol=0, atol=tolerance)
+
+
+def test_options_of_train_are_merged_last_and_said(folder):
+    log = finish(start(
+        folder, 'train.py', 'toy.py', '--work-dir', 'ignored', '--amp', '--no-validate', '--auto-scale-lr', '--cfg-options',
+        'auto_scale_lr.base_batch_size=8', 'work_dir=last', 'train_cfg.max_epochs=1', 'optim_wrapper.accumulative_counts=8',
+        'fp16=True'), code=2)
+    assert 'error: --auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...)' in log
+    (folder / 'scaled.py').write_text("_base_ = 'toy.py'\nauto_scale_lr = dict(base_batch_size=8)\n")
+    log = finish(start(
+        folder, 'train.py', 'scaled.py', '--work-dir', 'ignored', '--amp', '--no-validate', '--auto-scale-lr',
+        '--cfg-options', 'work_dir=last', 'train_cfg.max_epochs=1', 'optim_wrapper.accumulative_counts=8', 'fp16=True'))
+    assert not (folder / 'ignored').exists() and (folder / 'last' / 'epoch_1.pth').exists()
+    assert "type='AutocastOptimWrapper'" in log and 'Epoch(val)' not in log
+    assert 'Learning rate scaled from 0.1 to 0.4' in log and 'this run has 32' in log
+    assert 'accumulative_counts=8 is more than the 3 batches of an epoch' in log
+    assert "nothing reads the key 'fp16'; what you want is optim_wrapper=dict(type='AutocastOptimWrapper'" in log
+
+
+def test_test_writes_metrics_and_drawings(folder, trained):
+    checkpoint = 'work_dirs/toy/epoch_2.pth'
+    one = start(folder, 'test.py', 'toy.py', checkpoint, '--work-dir', 'tested', '--out', 'out/metrics.json', '--show-dir',
+                'shown', '--tta')
+    two = start(folder, 'dist_test.sh', 'toy.py', checkpoint, 2, '--work-dir', 'tested2', '--out', 'out/metrics2.json')
+    for process in (one, two):
+        finish(process)
+    for name in ('metrics.json', 'metrics2.json'):
+        assert json.loads((folder / 'out' / name).read_text())['accuracy/top1'] == 100
+    assert len(list((folder / 'shown').rglob('*.png'))) == 4
+
+
+def test_bad_input_ends_with_one_line_and_leaves_nothing(folder, trained):
+    checkpoint = folder / 'work_dirs' / 'toy' / 'epoch_2.pth'
+    (folder / 'cut.pth').write_bytes(checkpoint.read_bytes()[:5000])
+    (folder / 'broken.py').write_text('model = dict(')
+    (folder / 'mistyped.py').write_text("_base_ = 'toy.py'\noptim_wraper = dict(optimizer=dict(lr=1))\n")
+    images = folder / 'bad_images' / 'a'
+    images.mkdir(parents=True)
+    (images / 'text.png').write_text('not an image')
+    options = '--cfg-options'
+    cases = [
+        (('none.py', ), 'no config file none.py'),
+        (('broken.py', ), 'broken.py'),
+        (('mistyped.py', ), "mistyped.py: nothing reads the key 'optim_wraper'; did you mean 'optim_wrapper'"),
+        (('toy.py', '--resume', 'none.pth'), 'no checkpoint at none.pth'),
+        (('toy.py', options, 'load_from=cut.pth'), 'checkpoint cut.pth is damaged'),
+        (('toy.py', options, 'model.backbone.img_sise=32'), "VisionTransformer has no key 'img_sise'; did you mean 'img_size'"),
+        (('toy.py', options, 'model.type=ImageClasifier'), "did you mean 'ImageClassifier'"),
+        (('toy.py', options, 'optim_wrapper.optimizer.type=AdamWW'), "did you mean 'AdamW'"),
+        (('toy.py', options, 'train_dataloader.batchsize=3'), "DataLoader has no key 'batchsize'; did you mean 'batch_size'"),
+        (('toy.py', options, 'train_dataloader.dataset.data_root=nowhere'), 'nowhere'),
+        (('toy.py', options, 'train_dataloader.dataset.data_root=bad_images', 'train_dataloader.num_workers=1'), 'text.png'),
+        (('toy.py', options, 'model.head.num_classes=1'), 'class id 1'),
+    ]
+    for start_at in range(0, len(cases), 2):  # two at a time
+        pair = cases[start_at:start_at + 2]
+        started = [start(folder, 'train.py', *args, '--work-dir', f'bad/{start_at + number}')
+                   for number, (args, _) in enumerate(pair)]
+        for process, (args, expected) in zip(started, pair, strict=True):
+            text = finish(process, code=2)
+            line = text.strip().splitlines()[-1]
+            assert line.startswith('error: ') and expected in line and 'Traceback' not in text, (args, line)
+    small = [options, 'model.backbone.arch.embed_dims=8', 'model.head.in_channels=8']
+    text = finish(start(folder, 'test.py', 'toy.py', checkpoint, '--work-dir', 'bad/test', *small), code=2)
+    assert 'is of another model: backbone' in text.strip().splitlines()[-1]
+    assert not list((folder / 'bad').glob('*')) if (folder / 'bad').exists() else True
+    # A folder that was there before keeps what it had, and nothing else.
+    before = set(os.listdir(checkpoint.parent))
+    finish(start(folder, 'train.py', 'toy.py', options, 'model.backbone.img_sise=32'), code=2)
+    assert set(os.listdir(checkpoint.parent)) == before
