@@ -5,6 +5,8 @@ from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLay
 from mmpretrain.registry import MODELS
 from torch import nn
 
+from coma_mm.errors import UserError
+
 from .token_layout import sincos_position
 
 
@@ -34,7 +36,7 @@ class ViTDecoder(BaseModule):
                  init_cfg=(dict(type='Xavier', layer='Linear', distribution='uniform'), )):
         super().__init__(list(init_cfg) if init_cfg else init_cfg)
         if mask_token not in ('learned', 'noise'):
-            raise ValueError(f"ViTDecoder: mask_token={mask_token!r}: expected 'learned' or 'noise'")
+            raise UserError(f"ViTDecoder: mask_token={mask_token!r}: expected 'learned' or 'noise'")
         self.embed = nn.Linear(in_channels, embed_dims)
         self.mask_token = nn.Parameter(torch.zeros(embed_dims)) if mask_token == 'learned' else None
         if self.mask_token is not None:

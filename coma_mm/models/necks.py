@@ -6,6 +6,8 @@ from mmengine.model import BaseModule
 from mmpretrain.registry import MODELS
 from torch import nn
 
+from coma_mm.errors import UserError
+
 
 @MODELS.register_module()
 class MultiScaleFusion(BaseModule):
@@ -25,7 +27,7 @@ class MultiScaleFusion(BaseModule):
                  init_cfg=(dict(type='Xavier', layer='Linear', distribution='uniform'), )):
         super().__init__(list(init_cfg) if init_cfg else init_cfg)
         if mode not in ('cascade', 'parallel'):
-            raise ValueError(f"MultiScaleFusion: mode={mode!r}: expected 'cascade' or 'parallel'")
+            raise UserError(f"MultiScaleFusion: mode={mode!r}: expected 'cascade' or 'parallel'")
         self.mode = mode
         last = len(in_channels) - 1
         # With kernel = stride inside a patch, and tokens in Z-order, a convolution is a linear layer on the

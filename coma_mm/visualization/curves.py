@@ -7,9 +7,8 @@ from matplotlib.figure import Figure
 from coma_mm.errors import UserError
 
 from .logs import read_scalars
-from .style import COLORS, RC
+from .style import LINE_COLORS, RC
 
-# Runs differ in dashes as well as in colour.
 DASHES = ('-', '--', ':', '-.')
 
 
@@ -42,7 +41,7 @@ def curve_figure(runs: dict[str, str | Path], key: str = 'loss', label: str | No
                 points, marker = [(entry['step'], scale * entry[key]) for entry in val if key in entry], 'o'
             known.update(*train, *val)
             if points:
-                ax.plot(*zip(*points, strict=True), DASHES[i % len(DASHES)], color=COLORS[2 * i % len(COLORS)], label=name,
+                ax.plot(*zip(*points, strict=True), DASHES[i % len(DASHES)], color=LINE_COLORS[i % len(LINE_COLORS)], label=name,
                         marker=marker, markersize=4, linewidth=2)
         if not ax.lines:
             raise UserError(f'{key!r} is not in the logs of {", ".join(map(str, runs.values()))}; they have '

@@ -3,12 +3,14 @@
 mmsegmentation's and mmdetection's own visualisers write their labels into the pixels of the image, which covers a
 picture of 100 px; these figures put them on top at the figure's resolution, in the same colours in every panel.
 """
+import cv2
 import matplotlib
 import mmcv
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.patheffects import withStroke
 from mmdet.datasets.transforms import LoadAnnotations as LoadInstances
 from mmengine.dataset import pseudo_collate
 from mmengine.structures import InstanceData
@@ -41,6 +43,9 @@ def segmentation_figure(model, dataset, number: int = 4) -> Figure:
 
     Returns:
         Figure: For ``savefig``.
+
+    Raises:
+        UserError: Image, truth and prediction differ in size.
     """
     classes = dataset.metainfo['classes']
     colors = np.array(class_colors(classes, dataset.metainfo.get('palette')))
@@ -51,15 +56,21 @@ def segmentation_figure(model, dataset, number: int = 4) -> Figure:
         image = mmcv.imread(info['img_path'], channel_order='rgb')
         truth = info['gt_seg_map']
         prediction = _predict(model, dataset, index).pred_sem_seg.data[0].numpy()
+        if not image.shape[:2] == truth.shape == prediction.shape:
+            raise UserError(f'{info["img_path"]}: image, truth and prediction differ in size (rows × columns): '
+                            f'{image.shape[:2]}, {truth.shape}, {prediction.shape}; they must agree to be compared')
         scored = truth != IGNORED
         shown |= {*np.unique(truth[scored]), *np.unique(prediction[scored])}
-        rows.append((image, _tint(image, truth, colors, np.where(scored, .7, 0)),
-                     _tint(image, prediction, colors, np.where(scored, .7, .2))))
-    handles = [Patch(color=colors[i], label=classes[i]) for i in sorted(int(i) for i in shown)]
-    fig, axes = _grid(rows, ('Image', 'Truth', 'Prediction'), legend_rows=-(-len(handles) // 4))
-    for row, images in zip(axes, rows, strict=True):
-        for ax, image in zip(row, images, strict=True):
+        rows.append(((image, None), (_tint(image, truth, colors, np.where(scored, .7, 0)), truth),
+                     (_tint(image, prediction, colors, np.where(scored, .7, .2)), np.where(scored, prediction, IGNORED))))
+    shown = sorted(int(label) for label in shown)
+    handles = [Patch(facecolor=colors[i], edgecolor='grey', label=classes[i]) for i in shown]
+    fig, axes = _grid([row[0][0] for row in rows], ('Image', 'Truth', 'Prediction'), legend_rows=-(-len(handles) // 4))
+    for row, panels in zip(axes, rows, strict=True):
+        for ax, (image, labels) in zip(row, panels, strict=True):
             ax.imshow(image, interpolation='nearest')
+            if labels is not None:
+                _name_regions(ax, labels, classes, colors)
     fig.legend(handles=handles, loc='lower center', ncols=min(4, len(handles)), frameon=False, fontsize=9, borderaxespad=0)
     return fig
 
@@ -80,7 +91,7 @@ def detection_figure(model, dataset, number: int = 4, score_threshold: float = .
     classes = dataset.metainfo['classes']
     colors = class_colors(classes, dataset.metainfo.get('palette'))
     load_truth = LoadInstances(with_mask=True)
-    rows, instances = [], []
+    rows = []
     for index in spread_indices(dataset, number):
         info = dataset.get_data_info(index)
         image = mmcv.imread(info['img_path'], channel_order='rgb')
@@ -91,21 +102,17 @@ def detection_figure(model, dataset, number: int = 4, score_threshold: float = .
             masks=torch.from_numpy(info['gt_masks'].to_ndarray().astype(bool)))
         found = _predict(model, dataset, index).pred_instances
         found = found[found.scores >= score_threshold]
-        rows.append((image, image))
-        instances.append((truth, found[found.scores.argsort(descending=True)[:max_detections]]))
-    fig, axes = _grid(rows, ('Truth', f'Detections (score ≥ {score_threshold:g})'), cell=3.)
-    for row, (image, _), pair in zip(axes, rows, instances, strict=True):
-        for ax, found in zip(row, pair, strict=True):
-            ax.imshow(_tint_masks(image, found, colors), interpolation='nearest')
-            _draw_boxes(ax, found, classes, colors)
+        rows.append((image, truth, found[found.scores.argsort(descending=True)[:max_detections]]))
+    fig, axes = _grid([row[0] for row in rows], ('Truth', f'Detections (score ≥ {score_threshold:g})'), cell=3.)
+    for row, (image, *pair) in zip(axes, rows, strict=True):
+        for ax, instances in zip(row, pair, strict=True):
+            ax.imshow(_tint_masks(image, instances, colors), interpolation='nearest')
+            _draw_boxes(ax, instances, classes, colors)
     return fig
 
 
 def _tint(image: np.ndarray, labels: np.ndarray, colors: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """Lay the colours of a label map (H, W) over an image's grey values, ``alpha`` (H, W) opaque."""
-    if labels.shape != image.shape[:2]:
-        raise UserError(f'a segmentation map of {labels.shape[1]}×{labels.shape[0]} px cannot be laid over an image of '
-                        f'{image.shape[1]}×{image.shape[0]} px: they must be of one size')
     grey = image.mean(-1, keepdims=True).repeat(3, -1)
     tint = 255 * colors[np.where(labels < len(colors), labels, 0)]
     return (grey + alpha[..., None] * (tint - grey)).astype(np.uint8)
@@ -132,14 +139,31 @@ def _draw_boxes(ax, instances: InstanceData, classes: tuple[str, ...], colors: l
             clip_on=True, bbox=dict(facecolor=color, edgecolor='none', pad=1))
 
 
-def _grid(rows: list[tuple[np.ndarray, ...]], titles: tuple[str, ...], cell: float = CELL, legend_rows: int = 0):
-    """Empty axes for rows of equally large images, under column titles; rows may differ in height."""
-    heights = [cell * row[0].shape[0] / row[0].shape[1] for row in rows]
+def _name_regions(ax, labels: np.ndarray, classes: tuple[str, ...], colors: np.ndarray, min_share: float = .015) -> None:
+    """Write its class on every connected region of a label map that is large enough, where it is widest."""
+    for label in np.unique(labels[labels < len(classes)]):
+        number, regions, stats, _ = cv2.connectedComponentsWithStats((labels == label).astype(np.uint8))
+        for region in range(1, number):
+            if stats[region, cv2.CC_STAT_AREA] < min_share * labels.size:
+                continue
+            # Padded, as the image's edge is a region's edge too.
+            depth = cv2.distanceTransform(np.pad(regions == region, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
+            y, x = np.unravel_index(depth.argmax(), depth.shape)
+            color = text_color(colors[label])
+            width = labels.shape[1]
+            side = 'left' if x < .15 * width else 'right' if x > .85 * width else 'center'
+            text = ax.text(x, y, classes[label], fontsize=7, color=color, ha=side, va='center', clip_on=True)
+            text.set_path_effects([withStroke(linewidth=1.5, foreground='white' if color == 'black' else 'black', alpha=.4)])
+
+
+def _grid(images: list[np.ndarray], titles: tuple[str, ...], cell: float = CELL, legend_rows: int = 0):
+    """Empty axes, a row per image in its shape, under column titles."""
+    heights = [cell * image.shape[0] / image.shape[1] for image in images]
     head, foot = .3, .22 * legend_rows + (.1 if legend_rows else 0)
     total = sum(heights) + head + foot
     with matplotlib.rc_context(RC):
         fig = Figure(figsize=(cell * len(titles), total))
-        axes = fig.subplots(len(rows), len(titles), squeeze=False, height_ratios=heights)
+        axes = fig.subplots(len(images), len(titles), squeeze=False, height_ratios=heights)
         fig.subplots_adjust(0, foot / total, 1, 1 - head / total, wspace=.03, hspace=.03)
         for ax, title in zip(axes[0], titles, strict=True):
             ax.set_title(title, fontsize=10, pad=4)

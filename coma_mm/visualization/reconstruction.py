@@ -14,7 +14,7 @@ TITLES = {
     'adaptive': 'and\nreconstructed',
     'evaluation_saw': 'Evaluation model\nsaw',
     'evaluation': 'and\nreconstructed',
-    'assembled': 'Assembled from\nwhat each did not see',
+    'assembled': 'Assembled\nfrom both',
 }
 
 

@@ -1,4 +1,5 @@
 """Small models and random input for the tests of the models."""
+import numpy as np
 import torch
 
 from coma_mm.models import CoMA, DyViT, MaskedAutoencoder
@@ -12,8 +13,8 @@ def randomise(module, seed=0, std=0.3):
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, p in module.named_parameters():
-            fan = max(p[0].numel() if p.dim() > 1 else 1, 1)
-            p.copy_(torch.randn(p.shape, generator=generator, dtype=torch.float64) * std * (3 / fan**.5 if fan > 1 else 1))
+            scale = std * 3 / p[0].numel()**.5 if p.dim() > 1 else std
+            p.copy_(scale * torch.randn(p.shape, generator=generator, dtype=torch.float64))
             if 'norm' in name and name.endswith('weight'):
                 p.add_(1)
     return module
@@ -27,7 +28,6 @@ def small_dyvit(**kwargs):
 
 def draw_masks(batch, grid, ratio=0.6, seed=0):
     """ids_keep and ids_rest of a batch."""
-    import numpy as np
     rng = np.random.default_rng(seed)
     sampler = UniformMaskSampler(ratio)
     keep, rest = zip(*(sampler(grid, rng) for _ in range(batch)), strict=True)

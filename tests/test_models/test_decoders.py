@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from coma_mm.errors import UserError
 from coma_mm.models import ViTDecoder
 from coma_mm.models.token_layout import sincos_position
 
@@ -40,5 +41,5 @@ def test_noise_replaces_the_mask_token():
 
 
 def test_unknown_mask_token():
-    with pytest.raises(ValueError, match='learned'):
+    with pytest.raises(UserError, match='learned'):
         ViTDecoder(12, mask_token='zeros')

@@ -413,8 +413,7 @@ def test_bf16_autocast(complement):
             assert p.grad.dtype == torch.float32 and torch.isfinite(p.grad).all()
 
 
-@pytest.mark.parametrize('complement, backend', [
-    ('frozen', 'aot_eager'), ('decoder', 'eager'), ('full', 'eager'), ('none', 'eager')])
+@pytest.mark.parametrize('complement, backend', [('frozen', 'aot_eager'), ('decoder', 'eager')])
 def test_compiles_as_one_graph(complement, backend):
     """For another batch size, as at the end of an epoch, it is compiled once more, with the size left open."""
     torch._dynamo.reset()
@@ -422,7 +421,7 @@ def test_compiles_as_one_graph(complement, backend):
     model._followed = True
     counter = CompileCounterWithBackend(backend)
     compiled = torch.compile(model.forward, fullgraph=True, backend=counter)
-    for batch_size in (4, 3, 5):
+    for batch_size in (4, 3, 2):
         batch = small_batch(batch_size)
         expected = {name: grad.clone() for name, grad in gradients(model, batch).items()}
         model.zero_grad()

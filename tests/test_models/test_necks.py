@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from coma_mm.errors import UserError
 from coma_mm.models import MultiScaleFusion
 
 from .. import reference
@@ -31,5 +32,5 @@ def test_patches_do_not_mix():
 
 
 def test_unknown_mode():
-    with pytest.raises(ValueError, match='cascade'):
+    with pytest.raises(UserError, match='cascade'):
         MultiScaleFusion(ARCH['dims'], mode='serial')
