@@ -66,6 +66,10 @@ def test_a_misspelt_key_is_an_error_and_an_unread_one_a_warning(tmp_path):
     assert not check('size = 7\nmodel = dict(size=2 * size)')
     write(tmp_path, 'size = 7\nunused = 5', 'base.py')
     assert not check("_base_ = 'base.py'\nmodel = dict(size=_base_.size + 1, other={{_base_.unused}})")
+    # A base may hold variables for others; the config itself is for itself.
+    assert not check("_base_ = 'base.py'\nmodel = dict(size=_base_.size + 1)")
+    assert len(check("_base_ = 'base.py'\nmodel = dict(size=_base_.size + 1)\nunused = 6")) == 1
+    write(tmp_path, 'size = 7\nfp16 = dict()', 'base.py')
     assert len(check("_base_ = 'base.py'\nmodel = dict(size=_base_.size + 1)")) == 1
 
 
