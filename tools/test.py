@@ -17,8 +17,9 @@ def parse_args():
     parser.add_argument('checkpoint', metavar='CHECKPOINT')
     cli.add_common_arguments(parser)
     parser.add_argument('--out', metavar='FILE.json', help='write the metrics to a file')
-    parser.add_argument('--show-dir', metavar='DIR', help='draw the predictions into a folder')
-    parser.add_argument('--tta', action='store_true', help='test-time augmentation')
+    either = parser.add_mutually_exclusive_group()  # mmpretrain's drawings know nothing of augmented inputs
+    either.add_argument('--show-dir', metavar='DIR', help='draw the predictions into a folder')
+    either.add_argument('--tta', action='store_true', help='test-time augmentation')
     return parser.parse_args()
 
 

@@ -186,7 +186,7 @@ def draw_predictions(cfg, folder):
                         'visualisation hook')
     scope = cfg.get('default_scope')
     if scope == 'mmpretrain':
-        hook.update(enable=True, out_dir=folder)
+        hook.update(enable=True, out_dir=folder, interval=1)
     elif scope == 'mmdet':
         # mmdet writes below the run's own folder, unless the path is absolute.
         hook.update(draw=True, test_out_dir=os.path.abspath(folder))

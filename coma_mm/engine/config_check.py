@@ -54,9 +54,9 @@ def nearest(name, names, cutoff=0.6):
 def check_keys(cfg, path=''):
     """Find the top-level keys of a config that nothing reads.
 
-    A key is read if mmengine or a tool knows it, or if the config's files use it as a variable. A config without any use
-    of a variable may be one that a run dumped, with every variable written out; there only keys of the old format are
-    reported, and misspelt ones.
+    A key is read if mmengine or a tool knows it, or if the config's files use it as a variable. Misspelt keys and keys of
+    the old format are reported wherever they are; other unread keys only in the config itself, because a base may hold
+    variables for some of its heirs, and not where variables are not used at all, as in a config that a run dumped.
 
     Args:
         cfg (Config): The config, as `Config.fromfile` gives it.
@@ -68,7 +68,10 @@ def check_keys(cfg, path=''):
     Raises:
         UserError: If such a key is a known key misspelt.
     """
-    variables = _names_read(cfg) & cfg.keys()
+    # The text is that of all files, the config's own last, each below a line with its path.
+    *bases, own = re.split(r"""^[^'"#\n]+\.py$""", cfg.text, flags=re.MULTILINE)
+    variables = _names('\n'.join([*bases, own]), ast.Load) & cfg.keys()
+    inherited = _names('\n'.join(bases), ast.Store) - _names(own, ast.Store)
     warnings = []
     for key, value in cfg.items():
         if key in KNOWN_KEYS or key in variables or key.startswith('_'):
@@ -80,22 +83,20 @@ def check_keys(cfg, path=''):
             continue
         if key in REPLACED_KEYS:
             warnings.append(f'{path}: nothing reads the key {key!r}; what you want is {REPLACED_KEYS[key]}')
-        else:
+        elif key not in inherited:
             hint = nearest(key, KNOWN_KEYS | REPLACED_KEYS.keys(), cutoff=0.75)
             warnings.append(f'{path}: nothing reads the key {key!r}' + (f'; did you mean {hint!r}?' if hint else ''))
     return warnings
 
 
-def _names_read(cfg):
-    """set[str]: The variables that the config's files read, `x` as well as `_base_.x`."""
-    # The text is that of all files, each below a line with its path.
-    text = re.sub(r'''^[^'"#\n]+\.py$''', '', cfg.text, flags=re.MULTILINE)
+def _names(text, context):
+    """set[str]: The variables that Python text reads (`ast.Load`; `x` as well as `_base_.x`) or sets (`ast.Store`)."""
     try:
         nodes = list(ast.walk(ast.parse(text)))
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError):  # another format, e.g. YAML: every word may be one
         return set(re.findall(r'\w+', text))
-    names = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
-    return names | {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    names = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, context)}
+    return names | {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, context)}
 
 
 def _may_be_variable(value, cfg, key):

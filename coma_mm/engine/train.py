@@ -3,6 +3,7 @@ import json
 from pathlib import Path
 
 from mmengine.dist import is_main_process
+from mmengine.model import BaseTTAModel
 from mmengine.runner import find_latest_checkpoint
 
 from coma_mm.errors import UserError
@@ -10,7 +11,7 @@ from coma_mm.errors import UserError
 from .checkpoint import load_weights_only
 from .cli import run
 from .config import need, say
-from .hooks import RUN_HOOKS
+from .hooks import RUN_HOOKS, unwrap
 
 
 def train(cfg):
@@ -76,7 +77,9 @@ def _check_checkpoint(path, resume=False):
 
 def _check_fit(runner):
     """Raise a UserError if a checkpoint to test is not one of this model: mmengine would test random weights."""
-    model = getattr(runner.model, 'module', runner.model)
+    model = unwrap(runner.model)
+    if isinstance(model, BaseTTAModel):
+        model = model.module
     own, path = model.state_dict(), runner.cfg.load_from
     weights = load_weights_only(path)['state_dict']
     weights = {name.removeprefix('module.'): value for name, value in weights.items()}

@@ -38,15 +38,15 @@ def said(monkeypatch):
 def test_no_false_alarm_on_the_libraries_configs(library):
     folder = Path(library.__file__).parent / '.mim' / 'configs'
     files = sorted(path for path in folder.rglob('*.py') if '_base_' not in path.parts and 'dsdl' not in path.parts)
-    for path in random.Random(0).sample(files, 25):
+    for number, path in enumerate(random.Random(0).sample(files, 14)):
         try:
             cfg = Config.fromfile(path, import_custom_modules=False)
         except Exception:  # some of the shipped files cannot be read at all
             continue
         for line in check_keys(cfg):
             assert line.split("'")[1] in LEFT_OVERS, f'{path}: {line}'
-        # Also as a run dumps it, with every variable written out.
-        for line in check_keys(Config.fromstring(cfg.pretty_text, '.py')):
+        # Also as a run dumps it, with every variable written out (which takes seconds).
+        for line in check_keys(Config.fromstring(cfg.pretty_text, '.py')) if number < 3 else ():
             assert line.split("'")[1] in LEFT_OVERS, f'{path} dumped: {line}'
 
 
@@ -66,6 +66,10 @@ def test_a_misspelt_key_is_an_error_and_an_unread_one_a_warning(tmp_path):
     assert not check('size = 7\nmodel = dict(size=2 * size)')
     write(tmp_path, 'size = 7\nunused = 5', 'base.py')
     assert not check("_base_ = 'base.py'\nmodel = dict(size=_base_.size + 1, other={{_base_.unused}})")
+    # A base may hold variables for others; the config itself is for itself.
+    assert not check("_base_ = 'base.py'\nmodel = dict(size=_base_.size + 1)")
+    assert len(check("_base_ = 'base.py'\nmodel = dict(size=_base_.size + 1)\nunused = 6")) == 1
+    write(tmp_path, 'size = 7\nfp16 = dict()', 'base.py')
     assert len(check("_base_ = 'base.py'\nmodel = dict(size=_base_.size + 1)")) == 1
 
 
