@@ -136,7 +136,8 @@ def _draw_boxes(ax, instances: InstanceData, classes: tuple[str, ...], colors: l
     if not len(instances):
         ax.text(.03, .95, 'none', transform=ax.transAxes, va='top', bbox=dict(facecolor='white', edgecolor='none'))
     scores = instances.get('scores', [None] * len(instances))
-    for (left, top, right, bottom), label, score in zip(instances.bboxes.tolist(), instances.labels, scores, strict=True):
+    for box, label, score in zip(instances.bboxes.tolist(), instances.labels, scores, strict=True):
+        left, top, right, bottom = box
         color = colors[label]
         ax.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=color, linewidth=1.5))
         text = classes[label] if score is None else f'{classes[label]} {score:.2f}'
