@@ -13,7 +13,6 @@ from safetensors import SafetensorError, safe_open
 from coma_mm.errors import UserError
 
 
-
 def _statistic(owner, name):
     """Stands in for `getattr`, which the curves of logged scalars need to name their statistics, and for nothing else."""
     if owner is not HistoryBuffer or name.startswith('_'):
