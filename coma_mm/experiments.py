@@ -166,7 +166,7 @@ def make_shapes(out: str | Path, size: int, **counts: int) -> None:
         UserError: The tool failed, and has said why.
     """
     arguments = [f'--{split}={count}' for split, count in counts.items()]
-    command = [sys.executable, 'tools/make_shapes.py', str(out), f'--size={size}', *arguments]
+    command = [sys.executable, 'tools/make_shapes.py', str(out), f'--size={size}', '--overwrite', *arguments]
     code = subprocess.run(command, cwd=ROOT, env={**os.environ, 'OMP_NUM_THREADS': '1'}).returncode
     if code == 130:
         raise KeyboardInterrupt

@@ -36,8 +36,8 @@ def main():
     """Run the demo."""
     args = parse_args()
     folder = Path(args.work_dir).absolute()
-    counts = {split: int(count * args.budget) for split, count in IMAGES.items()}
-    epochs = {task: max(1, round(count * args.budget)) for task, count in EPOCHS.items()}
+    counts = {split: count and max(32, int(count * args.budget)) for split, count in IMAGES.items()}
+    epochs = {task: max(2, round(count * args.budget)) for task, count in EPOCHS.items()}
     pretraining = Run('pretrain', 'Pre-training with CoMA', 'coma_dyvit-tiny_shapes', epochs['Pre-training'])
     runs = experiments.fine_tunings(epochs)
 

@@ -2,9 +2,12 @@
 import argparse
 import os
 import sys
+from pathlib import Path
 
-from coma_mm.datasets.shapes import SHARES, split_counts, write_shapes
-from coma_mm.errors import UserError
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a checkout runs without being installed
+
+from coma_mm.datasets.shapes import SHARES, split_counts, write_shapes  # noqa: E402
+from coma_mm.errors import UserError  # noqa: E402
 
 
 class Parser(argparse.ArgumentParser):

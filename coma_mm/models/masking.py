@@ -31,7 +31,8 @@ class UniformMaskSampler:
         keep = round(n * (1 - self.ratio))
         if not 0 < keep < n:
             raise UserError(f'{type(self).__name__}: mask ratio {self.ratio} on {grid[0]}×{grid[1]} patches keeps '
-                            f'{keep} of {n}; at least one must be kept and one masked: change the ratio or use larger images')
+                            f'{keep} of {n}; at least one must be kept and one masked: change the ratio or use '
+                            'larger images')
         return keep
 
     def __call__(self, grid: tuple[int, int], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

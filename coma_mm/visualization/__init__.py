@@ -8,6 +8,6 @@ from .report import Comparison, Picture, Section, Step, compare, format_table, w
 
 __all__ = [
     'Comparison', 'Picture', 'Section', 'Step', 'collect_metrics', 'compare', 'curve_figure', 'detection_figure',
-    'environment', 'format_table', 'load_for_viewing', 'read_scalars', 'reconstruction_caption', 'reconstruction_figure',
-    'reconstruction_panels', 'segmentation_figure', 'write_report'
+    'environment', 'format_table', 'load_for_viewing', 'read_scalars', 'reconstruction_caption',
+    'reconstruction_figure', 'reconstruction_panels', 'segmentation_figure', 'write_report'
 ]

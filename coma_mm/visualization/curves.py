@@ -41,8 +41,8 @@ def curve_figure(runs: dict[str, str | Path], key: str = 'loss', label: str | No
                 points, marker = [(entry['step'], scale * entry[key]) for entry in val if key in entry], 'o'
             known.update(*train, *val)
             if points:
-                ax.plot(*zip(*points, strict=True), DASHES[i % len(DASHES)], color=LINE_COLORS[i % len(LINE_COLORS)], label=name,
-                        marker=marker, markersize=4, linewidth=2)
+                style = dict(linestyle=DASHES[i % len(DASHES)], color=LINE_COLORS[i % len(LINE_COLORS)], linewidth=2)
+                ax.plot(*zip(*points, strict=True), label=name, marker=marker, markersize=4, **style)
         if not ax.lines:
             raise UserError(f'{key!r} is not in the logs of {", ".join(map(str, runs.values()))}; they have '
                             f'{", ".join(sorted(known)) or "no entries"}')

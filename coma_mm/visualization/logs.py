@@ -46,12 +46,12 @@ def read_scalars(run: str | Path) -> tuple[list[dict], list[dict]]:
                 step = entry['step']
                 train.append(entry)
             else:
-                val.append(dict(entry, step=(step if step is not None else train[-1]['step'] if train else 0)))
+                val.append(dict(entry, step=train[-1]['step'] if train else 0))
     return train, val
 
 
 def collect_metrics(work_dir: str | Path, split: str = 'val') -> dict[str, float]:
-    """The last metrics of a run, by mmengine's names: 'accuracy/top1', 'mIoU', 'coco/bbox_mAP', 'reconstruction/masked'…
+    """The last metrics of a run, by their names in the log: 'accuracy/top1', 'mIoU', 'coco/bbox_mAP' and so on.
 
     Args:
         work_dir (str | Path): Of the run.
@@ -63,7 +63,8 @@ def collect_metrics(work_dir: str | Path, split: str = 'val') -> dict[str, float
     """
     work_dir = Path(work_dir)
     if split == 'test':
-        files = sorted(work_dir.glob('*/*.json'))
+        # mmengine names this file as its folder, by the time.
+        files = sorted(file for file in work_dir.glob('*/*.json') if file.stem == file.parent.name)
         entry = json.loads(files[-1].read_text(encoding='utf-8')) if files else {}
     else:
         val = read_scalars(work_dir)[1] if any(work_dir.glob('*/vis_data/scalars.json')) else []

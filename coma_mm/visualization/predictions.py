@@ -23,6 +23,7 @@ from .style import RC, class_colors, text_color
 
 IGNORED = 255  # in segmentation maps: not labelled, not scored
 CELL = 2.1  # inches, width of a panel
+MIN_NAMED = .015  # of the image: smaller regions get no name
 
 
 @torch.no_grad()
@@ -61,8 +62,11 @@ def segmentation_figure(model, dataset, number: int = 4) -> Figure:
                             f'{image.shape[:2]}, {truth.shape}, {prediction.shape}; they must agree to be compared')
         scored = truth != IGNORED
         shown |= {*np.unique(truth[scored]), *np.unique(prediction[scored])}
-        rows.append(((image, None), (_tint(image, truth, colors, np.where(scored, .7, 0)), truth),
-                     (_tint(image, prediction, colors, np.where(scored, .7, .2)), np.where(scored, prediction, IGNORED))))
+        rows.append((
+            (image, None),
+            (_tint(image, truth, colors, np.where(scored, .7, 0)), truth),
+            (_tint(image, prediction, colors, np.where(scored, .7, .2)), np.where(scored, prediction, IGNORED)),
+        ))
     shown = sorted(int(label) for label in shown)
     handles = [Patch(facecolor=colors[i], edgecolor='grey', label=classes[i]) for i in shown]
     fig, axes = _grid([row[0][0] for row in rows], ('Image', 'Truth', 'Prediction'), legend_rows=-(-len(handles) // 4))
@@ -71,7 +75,8 @@ def segmentation_figure(model, dataset, number: int = 4) -> Figure:
             ax.imshow(image, interpolation='nearest')
             if labels is not None:
                 _name_regions(ax, labels, classes, colors)
-    fig.legend(handles=handles, loc='lower center', ncols=min(4, len(handles)), frameon=False, fontsize=9, borderaxespad=0)
+    fig.legend(
+        handles=handles, loc='lower center', ncols=min(4, len(handles)), frameon=False, fontsize=9, borderaxespad=0)
     return fig
 
 
@@ -102,7 +107,8 @@ def detection_figure(model, dataset, number: int = 4, score_threshold: float = .
             masks=torch.from_numpy(info['gt_masks'].to_ndarray().astype(bool)))
         found = _predict(model, dataset, index).pred_instances
         found = found[found.scores >= score_threshold]
-        rows.append((image, truth, found[found.scores.argsort(descending=True)[:max_detections]]))
+        # The most certain last, on top of the others.
+        rows.append((image, truth, found[found.scores.argsort()[-max_detections:]]))
     fig, axes = _grid([row[0] for row in rows], ('Truth', f'Detections (score ≥ {score_threshold:g})'), cell=3.)
     for row, (image, *pair) in zip(axes, rows, strict=True):
         for ax, instances in zip(row, pair, strict=True):
@@ -128,9 +134,10 @@ def _tint_masks(image: np.ndarray, instances: InstanceData, colors: list) -> np.
 
 def _draw_boxes(ax, instances: InstanceData, classes: tuple[str, ...], colors: list) -> None:
     if not len(instances):
-        ax.text(.5, .5, 'none', transform=ax.transAxes, ha='center', bbox=dict(facecolor='white', edgecolor='none'))
+        ax.text(.03, .95, 'none', transform=ax.transAxes, va='top', bbox=dict(facecolor='white', edgecolor='none'))
     scores = instances.get('scores', [None] * len(instances))
-    for (left, top, right, bottom), label, score in zip(instances.bboxes.tolist(), instances.labels, scores, strict=True):
+    for box, label, score in zip(instances.bboxes.tolist(), instances.labels, scores, strict=True):
+        left, top, right, bottom = box
         color = colors[label]
         ax.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=color, linewidth=1.5))
         text = classes[label] if score is None else f'{classes[label]} {score:.2f}'
@@ -139,21 +146,22 @@ def _draw_boxes(ax, instances: InstanceData, classes: tuple[str, ...], colors: l
             clip_on=True, bbox=dict(facecolor=color, edgecolor='none', pad=1))
 
 
-def _name_regions(ax, labels: np.ndarray, classes: tuple[str, ...], colors: np.ndarray, min_share: float = .015) -> None:
+def _name_regions(ax, labels: np.ndarray, classes: tuple[str, ...], colors: np.ndarray) -> None:
     """Write its class on every connected region of a label map that is large enough, where it is widest."""
     for label in np.unique(labels[labels < len(classes)]):
         number, regions, stats, _ = cv2.connectedComponentsWithStats((labels == label).astype(np.uint8))
         for region in range(1, number):
-            if stats[region, cv2.CC_STAT_AREA] < min_share * labels.size:
+            if stats[region, cv2.CC_STAT_AREA] < MIN_NAMED * labels.size:
                 continue
             # Padded, as the image's edge is a region's edge too.
-            depth = cv2.distanceTransform(np.pad(regions == region, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
-            y, x = np.unravel_index(depth.argmax(), depth.shape)
+            depth = cv2.distanceTransform(np.pad(regions == region, 1).astype(np.uint8), cv2.DIST_L2, 3)
+            y, x = np.array(np.unravel_index(depth.argmax(), depth.shape)) - 1
             color = text_color(colors[label])
             width = labels.shape[1]
             side = 'left' if x < .15 * width else 'right' if x > .85 * width else 'center'
             text = ax.text(x, y, classes[label], fontsize=7, color=color, ha=side, va='center', clip_on=True)
-            text.set_path_effects([withStroke(linewidth=1.5, foreground='white' if color == 'black' else 'black', alpha=.4)])
+            halo = 'white' if color == 'black' else 'black'
+            text.set_path_effects([withStroke(linewidth=1.5, foreground=halo, alpha=.4)])
 
 
 def _grid(images: list[np.ndarray], titles: tuple[str, ...], cell: float = CELL, legend_rows: int = 0):

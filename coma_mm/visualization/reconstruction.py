@@ -91,7 +91,8 @@ def reconstruction_figure(model, dataset, number: int = 4) -> Figure:
                 ax.imshow(image, interpolation='nearest')
                 ax.set_axis_off()
         if note:
-            fig.text(.005, .02, 'Brightness and contrast of reconstructed patches are the input’s (norm_pix).', fontsize=7.5)
+            words = 'Brightness and contrast of reconstructed patches are the input’s (norm_pix).'
+            fig.text(.005, .02, words, fontsize=7.5)
     return fig
 
 
@@ -106,18 +107,19 @@ def _title(model, name: str) -> str:
 
 def reconstruction_caption(model) -> str:
     """What a reader must know to read :func:`reconstruction_figure` rightly."""
-    caption = 'Grey patches are hidden. In a reconstruction, hidden patches are predicted, and the others are the input.'
+    caption = 'Grey patches are hidden. In a reconstruction, hidden patches are predicted, the others are the input.'
     complement = getattr(model, 'complement', 'none')
     if complement == 'full':
         caption += ' The same model sees the image twice, each time what the other time hid.'
     elif complement == 'decoder':
-        caption += (' The evaluation model’s encoder, one update behind the adaptive one, sees exactly what the other does'
-                    ' not; both share the decoder.')
+        caption += (' The evaluation model’s encoder, one update behind the adaptive one, sees exactly what the other '
+                    'does not; both share the decoder.')
     elif complement == 'frozen':
-        caption += (' The evaluation model, one update behind the adaptive one, sees exactly what the other does not.')
+        caption += ' The evaluation model, one update behind the adaptive one, sees exactly what the other does not.'
     if complement != 'none':
-        caption += ' The assembled image takes every patch from the branch that did not see it, so all of it is predicted.'
+        caption += (' The assembled image takes every patch from the branch that did not see it, so all of it is '
+                    'predicted.')
     if model.head.norm_pix:
-        caption += (' The models predict the structure inside a patch, not its brightness and contrast (norm_pix): for these'
-                    ' pictures each predicted patch borrows the mean and variance of the true one, hidden or not.')
+        caption += (' The models predict the structure inside a patch, not its brightness and contrast (norm_pix): for '
+                    'these pictures each predicted patch borrows the mean and variance of the true one, hidden or not.')
     return caption

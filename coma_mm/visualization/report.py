@@ -86,7 +86,8 @@ def compare(pretrained: dict[str, float], scratch: dict[str, float]) -> list[Com
 def format_table(table: list[Comparison]) -> str:
     """The table as Markdown, aligned for a terminal."""
     head = ('task', 'metric, %', 'pre-trained', 'from scratch', 'difference')
-    rows = [(x.task, x.metric, _number(x.pretrained), _number(x.scratch), _number(x.difference, signed=True)) for x in table]
+    rows = [(x.task, x.metric, _number(x.pretrained), _number(x.scratch), _number(x.difference, signed=True))
+            for x in table]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     rule = [('-' * w if i < 2 else '-' * (w - 1) + ':') for i, w in enumerate(widths)]
     lines = [[cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))]

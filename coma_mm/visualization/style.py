@@ -5,7 +5,8 @@ import matplotlib
 LINE_COLORS = ('#3f90da', '#bd1f01', '#832db6', '#a96b59')
 # Chosen by search for a large distance between any two, and from grey, in CIELAB as seen with normal, protanopic and
 # deuteranopic vision (Machado et al. 2009): at least 26 for the colour-blind.
-CLASS_COLORS = ('#1c4772', '#bf98e5', '#72311c', '#7ff20c', '#0c0cf2', '#85f8f8', '#c946f5', '#28a347', '#e5e598', '#070787')
+CLASS_COLORS = ('#1c4772', '#bf98e5', '#72311c', '#7ff20c', '#0c0cf2', '#85f8f8', '#c946f5', '#28a347', '#e5e598',
+                '#070787')
 HIDDEN_GREY = 128  # of patches that a model does not see
 RC = {'font.size': 10, 'font.family': 'DejaVu Sans', 'axes.spines.top': False, 'axes.spines.right': False}
 
@@ -15,8 +16,8 @@ def class_colors(classes: tuple[str, ...], palette=None) -> list[tuple[float, fl
 
     Args:
         classes (tuple[str]): Names; a class 'background' is light grey.
-        palette (Sequence[tuple[int]], optional): The data set's own colours, 0 to 255; used where there are more classes
-            than `CLASS_COLORS`. Defaults to None.
+        palette (Sequence[tuple[int]], optional): The data set's own colours, 0 to 255; used where there are more
+            classes than `CLASS_COLORS`. Defaults to None.
     """
     objects = [name for name in classes if name != 'background']
     if len(objects) > len(CLASS_COLORS) and palette and len(palette) == len(classes):

@@ -98,8 +98,8 @@ def test_detection(tmp_path):
     truth, predicted = detection_figure(Model(DetDataSample(pred_instances=found)), dataset, score_threshold=.2).axes
     box, = truth.patches
     assert (*box.get_xy(), box.get_width(), box.get_height()) == (10, 20, 20, 10)
-    assert texts(truth) == ['ring'] and texts(predicted) == ['ring 0.90', 'star 0.30']
-    assert [box.get_xy() for box in predicted.patches] == [(1, 1), (0, 0)]
+    assert texts(truth) == ['ring'] and texts(predicted) == ['star 0.30', 'ring 0.90']
+    assert [box.get_xy() for box in predicted.patches] == [(0, 0), (1, 1)]
     ring = PICTURE[0, 0] + .45 * (255 * COLORS[1] - PICTURE[0, 0])
     np.testing.assert_allclose(pixels(truth)[25, 20], ring, atol=1)
     np.testing.assert_array_equal(pixels(truth)[5, 5], PICTURE[0, 0])

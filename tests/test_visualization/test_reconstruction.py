@@ -100,6 +100,7 @@ def test_load_for_viewing(tmp_path):
     for name, value in trained.state_dict().items():
         assert torch.equal(value, model.state_dict()[name])
     assert len(reconstruction_figure(model, dataset).axes) == 12
+    assert len({tuple(dataset[1]['ids_keep'].tolist()) for _ in range(8)}) == 1
 
     torch.save(dict(state_dict=trained.backbone.state_dict()), tmp_path / 'backbone.pth')
     with pytest.raises(UserError, match='backbone.pth does not hold the model'):
