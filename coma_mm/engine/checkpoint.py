@@ -114,8 +114,12 @@ def read_safely():
     mmengine's own readers fall back to unpickling, with a warning, where weights alone cannot be read.
     """
     for prefixes in ('', ('http://', 'https://')):
-        CheckpointLoader.register_scheme(prefixes, lambda path, map_location=None: load_weights_only(path, map_location),
-                                         force=True)
+        CheckpointLoader.register_scheme(prefixes, load_from_weights_only, force=True)
+
+
+def load_from_weights_only(filename, map_location=None):
+    """`load_weights_only` under the name that mmengine's log makes "Loads checkpoint by weights_only backend" of."""
+    return load_weights_only(filename, map_location)
 
 
 def load_backbone(module, checkpoint, prefix='backbone.'):

@@ -174,17 +174,19 @@ def use_auto_scale_lr(cfg):
     cfg.auto_scale_lr.enable = True
 
 
-def draw_predictions(cfg, folder):
-    """`--show-dir`: have each library's visualisation hook write its drawings into a folder.
+_VISUALIZERS = dict(
+    mmpretrain=('VisualizationHook', 'UniversalVisualizer'), mmseg=('SegVisualizationHook', 'SegLocalVisualizer'),
+    mmdet=('DetVisualizationHook', 'DetLocalVisualizer'))
 
-    Raises:
-        UserError: If the config has no such hook.
-    """
-    hook = (cfg.get('default_hooks') or {}).get('visualization')
-    if not hook:
-        raise UserError("--show-dir needs default_hooks=dict(visualization=dict(type=...)) in the config: the library's "
-                        'visualisation hook')
+
+def draw_predictions(cfg, folder):
+    """`--show-dir`: have each library's own visualisation hook write drawings of all test images into a folder."""
     scope = cfg.get('default_scope')
+    hook_type, visualizer_type = _VISUALIZERS[scope]
+    cfg.setdefault('default_hooks', {})
+    cfg.default_hooks.setdefault('visualization', dict(type=hook_type))
+    hook = cfg.default_hooks.visualization
+    cfg.setdefault('visualizer', dict(type=visualizer_type, vis_backends=[dict(type='LocalVisBackend')]))
     if scope == 'mmpretrain':
         hook.update(enable=True, out_dir=folder, interval=1)
     elif scope == 'mmdet':
@@ -192,7 +194,6 @@ def draw_predictions(cfg, folder):
         hook.update(draw=True, test_out_dir=os.path.abspath(folder))
     else:
         hook['draw'] = True
-        cfg.setdefault('visualizer', dict(type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')]))
         cfg.visualizer['save_dir'] = folder
 
 

@@ -9,6 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
+from mmengine.runner import IterBasedTrainLoop
 
 import coma_mm
 from coma_mm.errors import UserError
@@ -58,7 +59,7 @@ class ProvenanceHook(Hook):
         backbone_cfg = (cfg.get('model') or {}).get('backbone') or {}
         arch = backbone_cfg.get('arch', getattr(backbone, 'arch', None))
         loader = cfg.get('train_dataloader') or {}
-        by_epoch = (cfg.get('train_cfg') or {}).get('by_epoch', getattr(runner.train_loop, '_max_iters', None) is None)
+        by_epoch = not isinstance(runner.train_loop, IterBasedTrainLoop)
         return dict(
             algorithm=type(model).__name__,
             backbone=type(backbone).__name__ if backbone is not None else None,

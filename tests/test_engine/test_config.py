@@ -132,8 +132,6 @@ def test_bad_configs_give_one_line(tmp_path, said):
         read_config(write(tmp_path, MINIMAL + 'hooks = [1]\nuse = dict(a=hooks)'), {'hooks.7.a': 1})
     with pytest.raises(UserError, match='base_batch_size'):
         read_config(write(tmp_path, MINIMAL), change=use_auto_scale_lr)
-    with pytest.raises(UserError, match='visualization'):
-        read_config(write(tmp_path, MINIMAL), change=lambda cfg: draw_predictions(cfg, 'x'))
 
 
 @pytest.mark.parametrize('name', [
@@ -143,7 +141,7 @@ def test_bad_configs_give_one_line(tmp_path, said):
 def test_tta_and_drawing_apply_to_each_library(tmp_path, name, said):
     def change(cfg):
         use_tta(cfg)
-        cfg.default_hooks.setdefault('visualization', dict(type='VisualizationHook'))
+        cfg.default_hooks.pop('visualization', None)
         draw_predictions(cfg, 'drawn')
 
     cfg = read_config(write(tmp_path, f"_base_ = '{name}'"), change=change)

@@ -72,7 +72,12 @@ def log_of(runner):
 
 
 def test_provenance_is_written_with_the_checkpoint_and_the_run(tmp_path):
-    runner = train(make_cfg(tmp_path))
+    runner = train(make_cfg(tmp_path / 'iters', train_cfg=dict(type='IterBasedTrainLoop', max_iters=4),
+                            default_hooks=dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=4))))
+    facts = load_weights_only(f'{runner.work_dir}/iter_4.pth')['meta']['coma_mm']
+    assert (facts['epochs'], facts['iters']) == (None, 4)
+
+    runner = train(make_cfg(tmp_path, train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=2)))
     facts = load_weights_only(f'{runner.work_dir}/epoch_2.pth')['meta']['coma_mm']
     assert (facts['algorithm'], facts['backbone'], facts['epochs'], facts['iters']) == ('Toy', 'Linear', 2, 6)
     assert facts['seed'] == 3 and facts['images_per_update'] == 2 and facts['backbone_from'] is None
