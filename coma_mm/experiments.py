@@ -111,7 +111,7 @@ class Experiment:
         save(seconds=seconds)
         start = time.monotonic()
         task = self.progress.add_task(run.title, total=run.epochs)
-        with open(work_dir / 'log.txt', 'a', encoding='utf-8') as log:
+        with open(work_dir / 'log.txt', 'a', encoding='utf-8', buffering=1) as log:
             for line in self._lines(run.command(self.folder)):
                 log.write(line)
                 if found := _PROGRESS.search(line):

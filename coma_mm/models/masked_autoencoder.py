@@ -181,8 +181,8 @@ class CoMA(MaskedAutoencoder):
         self.complement = complement
         self.momentum = momentum
         self.evaluation = nn.ModuleDict({
-            name: copy.deepcopy(getattr(self, name)) for name in self.COPIES[complement]
-        }).requires_grad_(False).eval()
+            name: _freeze(copy.deepcopy(getattr(self, name))) for name in self.COPIES[complement]
+        }).eval()
         self._followed = not self.evaluation
 
     def init_weights(self):
@@ -268,3 +268,12 @@ class CoMA(MaskedAutoencoder):
             loss=torch.cat([adaptive, evaluation], 1).mean(),
             mse_adaptive=adaptive.detach().mean(),
             mse_evaluation=evaluation.detach().mean())
+
+
+def _freeze(module: nn.Module) -> nn.Module:
+    """Make a module's parameters buffers: saved with the model, unseen by optimisers and parameter counts."""
+    for part in module.modules():
+        for name, parameter in list(part.named_parameters(recurse=False)):
+            delattr(part, name)
+            part.register_buffer(name, parameter.detach())
+    return module

@@ -29,6 +29,7 @@ def worker(rank, folder):
     for complement in COMPLEMENTS:
         inner = small_coma(complement, seed=rank)  # DDP broadcasts the first process's weights
         model = MMDistributedDataParallel(inner, find_unused_parameters=False, broadcast_buffers=False)
+        inner.sync_evaluation()  # as EvaluationModelHook does at the start: DDP broadcasts no buffers
         state = train(model, inner, slice(2 * rank, 2 * rank + 2))
         torch.save(state, f'{folder}/{complement}{rank}.pth')
     dist.barrier()

@@ -200,7 +200,7 @@ def test_full_is_both_maskings():
     coma = small_coma('full')
     torch.testing.assert_close(coma(**batch, mode='loss')['loss'], loss, rtol=1e-12, atol=0)
     assert_gradients_equal(gradients(coma, batch), {name: p.grad for name, p in mae.named_parameters()})
-    assert not list(coma.evaluation.parameters())
+    assert not coma.evaluation
 
 
 def test_decoder_teaches_the_decoder_on_every_patch_and_the_encoder_on_its_own_half():
@@ -224,7 +224,10 @@ def test_decoder_teaches_the_decoder_on_every_patch_and_the_encoder_on_its_own_h
 def test_the_evaluation_model_has_no_gradient(complement):
     model = small_coma(complement)
     gradients(model, small_batch())
-    assert all(p.grad is None and not p.requires_grad for p in model.evaluation.parameters())
+    assert not list(model.evaluation.parameters())
+    assert not any(t.requires_grad or t.grad is not None for t in model.evaluation.buffers())
+    assert len(list(model.evaluation.buffers())) == sum(
+        len(list(getattr(model, name).parameters())) for name in model.evaluation)
     assert all(p.grad is not None for name, p in model.named_parameters() if name.startswith(ADAPTIVE))
     assert all(m.training for name, m in model.named_modules() if not name.startswith('evaluation'))
     assert not any(m.training for m in model.evaluation.modules())
