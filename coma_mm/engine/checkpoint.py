@@ -58,7 +58,8 @@ def load_weights_only(path, map_location='cpu'):
         if not names:
             raise UserError(_not_a_checkpoint(path)) from error
         raise UserError(f'refused to read the checkpoint {path}: it would run code of its own ({names[0]}); only '
-                        'weights and plain values are read. If you trust it, save its state_dict alone and use that') from error
+                        'weights and plain values are read. If you trust it, save its state_dict alone and use '
+                        'that') from error
     except Exception as error:  # RuntimeError, EOFError, OSError, struct.error, ... by where the file was cut off
         raise UserError(f'the checkpoint {path} is damaged or cut off ({_first_line(error)}); copy or save it '
                         'again') from error

@@ -108,7 +108,8 @@ class BatchSizeHook(Hook):
             return
         images, accumulated = runner.images_per_update, runner.accumulation
         batch_size = images // runner.world_size // accumulated
-        print_log(f'{images} images per update: {runner.world_size} process(es) × {batch_size} images × {accumulated} accumulated', logger='current')
+        print_log(f'{images} images per update: {runner.world_size} process(es) × {batch_size} images × '
+                  f'{accumulated} accumulated', logger='current')
         try:
             batches = len(runner.train_dataloader)
         except TypeError:
@@ -191,7 +192,8 @@ class LabelCheckHook(Hook):
                 wrong = labels[(labels != self.ignored) & ((labels < 0) | (labels >= self.num_classes))]
                 if len(wrong):
                     path = sample.metainfo.get('img_path', '?')
-                    raise UserError(f'class id {int(wrong[0])} in the annotation of {path} is out of range: the model has num_classes={self.num_classes}, ids 0 to '
+                    raise UserError(f'class id {int(wrong[0])} in the annotation of {path} is out of '
+                                    f'range: the model has num_classes={self.num_classes}, ids 0 to '
                                     f'{self.num_classes - 1}')
 
 
