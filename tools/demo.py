@@ -18,7 +18,7 @@ IMAGES = dict(unlabelled=3000, train=500, val=200, test=0)
 EPOCHS = {'Pre-training': 12, 'Classification': 12, 'UperNet': 8, 'Mask R-CNN': 4}
 NOTES = [
     'One seed and a budget of minutes: the table shows that everything runs, not whether pre-training pays. '
-    '`make study` asks that question with a longer budget, several seeds and an untouched test split; its answer is in '
+    'make study asks that question with a longer budget, several seeds and an untouched test split; its answer is in '
     'docs/results/study.md.',
     'Average precision (AP) in this budget is near noise.',
 ]

@@ -24,7 +24,7 @@ def parse_args():
     parser.add_argument('--images', type=int, default=4000, metavar='N',
                         help=f'pictures in all, shared out as {shares}'.replace('%', '%%') + ' (default: %(default)s)')
     for split in SHARES:
-        parser.add_argument(f'--{split}', type=int, metavar='N', help=f'pictures of the split, instead of its share')
+        parser.add_argument(f'--{split}', type=int, metavar='N', help='pictures of the split, instead of its share')
     parser.add_argument('--size', type=int, default=128, help='side of the pictures in pixels (default: %(default)s)')
     parser.add_argument('--seed', type=int, default=0, help='same seed, same bytes (default: %(default)s)')
     parser.add_argument('--workers', type=int, default=cores, metavar='N', help='processes (default: one per core)')

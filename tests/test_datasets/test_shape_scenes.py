@@ -6,8 +6,16 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from coma_mm.datasets import shape_scenes
-from coma_mm.datasets.shape_scenes import (CLASSES, DOMINANCE, MIN_VISIBLE_AREA, OUTLINES, SPLITS, SUPERSAMPLING,
-                                           dominant_class, render_scene)
+from coma_mm.datasets.shape_scenes import (
+    CLASSES,
+    DOMINANCE,
+    MIN_VISIBLE_AREA,
+    OUTLINES,
+    SPLITS,
+    SUPERSAMPLING,
+    dominant_class,
+    render_scene,
+)
 
 
 @settings(max_examples=25, deadline=None)

@@ -119,8 +119,9 @@ def test_copies_where_there_are_no_hard_links(root, tmp_path, monkeypatch):
 # ---------------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize('kind', ['CustomDataset', 'ImageNet'])
 def test_mmpretrain_reads_it(root, kind):
-    import coma_mm  # noqa: F401
     from mmpretrain.datasets import CustomDataset, ImageNet
+
+    import coma_mm  # noqa: F401
     pipeline = [dict(type='mmpretrain.LoadImageFromFile')]
     if kind == 'ImageNet':
         dataset = ImageNet(str(root / 'imagenet'), split='train', metainfo=dict(classes=CLASSES), pipeline=pipeline)
@@ -135,16 +136,18 @@ def test_mmpretrain_reads_it(root, kind):
 
 
 def test_mmpretrain_reads_the_unlabelled_pictures(root):
-    import coma_mm  # noqa: F401
     from mmpretrain.datasets import CustomDataset
+
+    import coma_mm  # noqa: F401
     dataset = CustomDataset(str(root / 'unlabelled'), with_label=False, pipeline=[])
     assert len(dataset) == COUNTS['unlabelled']
 
 
 @pytest.mark.parametrize('background', [True, False])
 def test_mmseg_reads_it(root, background):
-    import coma_mm  # noqa: F401
     from mmseg.datasets import BaseSegDataset
+
+    import coma_mm  # noqa: F401
     classes = ('background', *CLASSES) if background else CLASSES
     dataset = BaseSegDataset(
         data_root=str(root / 'ade20k'), metainfo=dict(classes=classes), reduce_zero_label=not background,
@@ -159,8 +162,9 @@ def test_mmseg_reads_it(root, background):
 
 
 def test_mmdet_reads_it(root):
-    import coma_mm  # noqa: F401
     from mmdet.datasets import CocoDataset
+
+    import coma_mm  # noqa: F401
     dataset = CocoDataset(
         data_root=str(root / 'coco'), ann_file='annotations/instances_val.json', data_prefix=dict(img='val'),
         metainfo=dict(classes=CLASSES),
