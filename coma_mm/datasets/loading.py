@@ -30,7 +30,8 @@ def read_image(path):
                 image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257 + 0.5).astype(np.uint8))
             return np.ascontiguousarray(np.asarray(image.convert('RGB'))[..., ::-1])
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-        raise UserError(f'cannot open the image {path}: {error.strerror}; check data_root and the annotations') from None
+        raise UserError(f'cannot open the image {path}: {error.strerror}; check data_root and the '
+                        'annotations') from None
     except UnidentifiedImageError:
         reason = 'empty or not an image'
     except Exception as error:  # on broken data Pillow's decoders raise many types, SyntaxError and struct.error too

@@ -14,7 +14,7 @@ from coma_mm.errors import UserError
 
 
 def _statistic(owner, name):
-    """Stands in for `getattr`, which the curves of logged scalars need to name their statistics, and for nothing else."""
+    """Stands in for `getattr`, which curves of logged scalars need to name their statistics; for nothing else."""
     if owner is not HistoryBuffer or name.startswith('_'):
         raise pickle.UnpicklingError(f'GLOBAL getattr of {name}')
     return getattr(owner, name)
@@ -22,7 +22,8 @@ def _statistic(owner, name):
 
 # What mmengine's training checkpoints hold besides tensors and plain Python values: curves of logged scalars.
 _SAFE_TYPES = [
-    (_statistic, 'builtins.getattr'), HistoryBuffer, np.ndarray, np.dtype, np._core.multiarray._reconstruct, np._core.multiarray.scalar,
+    (_statistic, 'builtins.getattr'), HistoryBuffer, np.ndarray, np.dtype,
+    np._core.multiarray._reconstruct, np._core.multiarray.scalar,
     *(type(np.dtype(name)) for name in ('float16', 'float32', 'float64', 'int32', 'int64', 'uint8', 'uint32', 'bool'))
 ]
 
@@ -56,8 +57,9 @@ def load_weights_only(path, map_location='cpu'):
         names = re.findall(r'GLOBAL ([\w.]+)', str(error))
         if not names:
             raise UserError(_not_a_checkpoint(path)) from error
-        raise UserError(f'refused to read the checkpoint {path}: it would run code of its own ({names[0]}); only weights '
-                        'and plain values are read. If you trust it, save its state_dict alone and use that') from error
+        raise UserError(f'refused to read the checkpoint {path}: it would run code of its own ({names[0]}); only '
+                        'weights and plain values are read. If you trust it, save its state_dict alone and use '
+                        'that') from error
     except Exception as error:  # RuntimeError, EOFError, OSError, struct.error, ... by where the file was cut off
         raise UserError(f'the checkpoint {path} is damaged or cut off ({_first_line(error)}); copy or save it '
                         'again') from error
@@ -66,8 +68,8 @@ def load_weights_only(path, map_location='cpu'):
     if 'state_dict' not in checkpoint:
         weights = checkpoint.get('model', checkpoint)
         if not weights or not all(isinstance(value, torch.Tensor) for value in weights.values()):
-            raise UserError(f"{path} is not a model's checkpoint; expected a dict of tensors, on its own or under the key "
-                            "'state_dict'")
+            raise UserError(f"{path} is not a model's checkpoint; expected a dict of tensors, on its own or under the "
+                            "key 'state_dict'")
         checkpoint = dict(state_dict=weights)
     if not isinstance(checkpoint.get('meta'), dict):
         checkpoint['meta'] = {}
@@ -135,8 +137,8 @@ def load_backbone(module, checkpoint, prefix='backbone.'):
             one of a backbone alone. Defaults to 'backbone.'.
 
     Returns:
-        dict: The facts, as `module.provenance` has them: those that `ProvenanceHook` wrote into the checkpoint, its path
-        and its SHA-256 hash.
+        dict: The facts, as `module.provenance` has them: those that `ProvenanceHook` wrote into the checkpoint, its
+        path and its SHA-256 hash.
 
     Raises:
         UserError: If the file cannot be read, nothing matches, a tensor is missing, or a shape differs.
@@ -162,18 +164,19 @@ def load_backbone(module, checkpoint, prefix='backbone.'):
             raise
         raise UserError(
             f'the checkpoint {checkpoint}{_arch(facts.get("arch"))} does not fit {name}'
-            f'{_arch(getattr(module, "arch", None))}: {differing} has shape {tuple(weights[differing].shape)} there and '
-            f'{tuple(own[differing].shape)} here; use the same arch') from error
+            f'{_arch(getattr(module, "arch", None))}: {differing} has shape {tuple(weights[differing].shape)} there '
+            f'and {tuple(own[differing].shape)} here; use the same arch') from error
     missing = [key for key in missing if key not in getattr(module, 'allowed_missing', ())]
     if missing:
-        raise UserError(f'the checkpoint {checkpoint}{_arch(facts.get("arch"))} lacks {len(missing)} of {len(own)} tensors '
-                        f'of {name}{_arch(getattr(module, "arch", None))}: {_names(missing)}')
+        raise UserError(f'the checkpoint {checkpoint}{_arch(facts.get("arch"))} lacks {len(missing)} of {len(own)} '
+                        f'tensors of {name}{_arch(getattr(module, "arch", None))}: {_names(missing)}')
     line = f'loaded {len(matched)} of {len(own)} tensors into {name} from {checkpoint}{_origin(facts)}'
     if unexpected:
         line += f'; {len(unexpected)} tensors of the checkpoint have no place here: {_names(unexpected)}'
     print_log(line, logger='current')
     with open(_local_file(os.fspath(checkpoint)), 'rb') as file:
-        module.provenance = dict(facts, checkpoint=str(checkpoint), sha256=hashlib.file_digest(file, 'sha256').hexdigest())
+        sha256 = hashlib.file_digest(file, 'sha256').hexdigest()
+    module.provenance = dict(facts, checkpoint=str(checkpoint), sha256=sha256)
     return module.provenance
 
 

@@ -192,7 +192,9 @@ def _parameters(built):
             parameters = inspect.signature(one.__init__ if inspect.isclass(one) else one).parameters
         except (TypeError, ValueError):
             continue
-        names |= {key for key, value in parameters.items() if value.kind not in (value.VAR_KEYWORD, value.VAR_POSITIONAL)}
-        if not any(value.kind is value.VAR_KEYWORD for value in parameters.values()):
+        kinds = {key: value.kind for key, value in parameters.items()}
+        rest = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+        names |= {key for key, kind in kinds.items() if kind not in rest}
+        if inspect.Parameter.VAR_KEYWORD not in kinds.values():
             break
     return names - {'self'}

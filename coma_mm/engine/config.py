@@ -151,7 +151,8 @@ def use_amp(cfg):
     if is_type(wrapper, 'AmpOptimWrapper') or is_type(wrapper, 'AutocastOptimWrapper'):
         return
     if not is_type(wrapper, 'OptimWrapper') and wrapper.get('type'):
-        raise UserError(f'--amp cannot be combined with optim_wrapper.type={wrapper.get("type")!r}; expected OptimWrapper')
+        raise UserError(f'--amp cannot be combined with optim_wrapper.type={wrapper.get("type")!r}; expected '
+                        'OptimWrapper')
     if 'optimizer' not in wrapper:
         raise UserError('--amp: the config has no optim_wrapper.optimizer')
     use_bf16(wrapper)
@@ -169,8 +170,8 @@ def use_auto_scale_lr(cfg):
         UserError: If the config does not say which batch size its learning rate is for.
     """
     if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
-        raise UserError('--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in the config: the batch size that '
-                        'its learning rate is for')
+        raise UserError('--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in the config: the batch size '
+                        'that its learning rate is for')
     cfg.auto_scale_lr.enable = True
 
 
@@ -215,7 +216,8 @@ def use_tta(cfg):
     if 'tta_pipeline' not in cfg:
         pack = dict(pipeline[-1])
         if scope == 'mmdet':
-            pack['meta_keys'] = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip', 'flip_direction')
+            pack['meta_keys'] = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip',
+                                 'flip_direction')
         flips = [dict(type='RandomFlip', prob=1.), dict(type='RandomFlip', prob=0.)]
         cfg.tta_pipeline = [*pipeline[:-1], dict(type='TestTimeAug', transforms=[flips, [pack]])]
     cfg.model = ConfigDict(**cfg.get('tta_model', _TTA_MODELS.get(scope)), module=cfg.model)

@@ -13,8 +13,9 @@ from coma_mm.errors import UserError
 
 # Read by the runners through `cfg`, by `Config.fromfile`, by the tools, or by tools of the libraries.
 _READ_ELSEWHERE = {
-    'activation_checkpointing', 'compile', 'custom_imports', 'efficient_conv_bn_eval', 'env_cfg', 'find_unused_parameters',
-    'model_wrapper_cfg', 'runner_type', 'strategy', 'sync_bn', 'tta_model', 'tta_pipeline', 'work_dir'
+    'activation_checkpointing', 'compile', 'custom_imports', 'efficient_conv_bn_eval', 'env_cfg',
+    'find_unused_parameters', 'model_wrapper_cfg', 'runner_type', 'strategy', 'sync_bn', 'tta_model', 'tta_pipeline',
+    'work_dir'
 }
 KNOWN_KEYS = (set(inspect.signature(Runner).parameters) | set(inspect.signature(FlexibleRunner).parameters)
               | _READ_ELSEWHERE) - {'cfg'}
@@ -54,9 +55,10 @@ def nearest(name, names, cutoff=0.6):
 def check_keys(cfg, path=''):
     """Find the top-level keys of a config that nothing reads.
 
-    A key is read if mmengine or a tool knows it, or if the config's files use it as a variable. Misspelt keys and keys of
-    the old format are reported wherever they are; other unread keys only in the config itself, because a base may hold
-    variables for some of its heirs, and not where variables are not used at all, as in a config that a run dumped.
+    A key is read if mmengine or a tool knows it, or if the config's files use it as a variable. Misspelt keys and
+    keys of the old format are reported wherever they are; other unread keys only in the config itself, because a base
+    may hold variables for some of its heirs, and not where variables are not used at all, as in a config that a run
+    dumped.
 
     Args:
         cfg (Config): The config, as `Config.fromfile` gives it.

@@ -53,7 +53,7 @@ class ProvenanceHook(Hook):
 
     @staticmethod
     def facts(runner, epochs, iters):
-        """dict: Plain values only. `epochs` and `iters` are what is done so far; None for what the loop does not count."""
+        """dict: Plain values only. `epochs` and `iters` are what is done so far; None for what is not counted."""
         model, cfg = unwrap(runner.model), runner.cfg
         backbone = getattr(model, 'backbone', None)
         backbone_cfg = (cfg.get('model') or {}).get('backbone') or {}
@@ -107,15 +107,16 @@ class BatchSizeHook(Hook):
         if not hasattr(runner, 'images_per_update'):
             return
         images, accumulated = runner.images_per_update, runner.accumulation
-        print_log(f'{images} images per update: {runner.world_size} process(es) × {images // runner.world_size // accumulated}'
-                  f' images × {accumulated} accumulated', logger='current')
+        batch_size = images // runner.world_size // accumulated
+        print_log(f'{images} images per update: {runner.world_size} process(es) × {batch_size} images × '
+                  f'{accumulated} accumulated', logger='current')
         try:
             batches = len(runner.train_dataloader)
         except TypeError:
             return
         if accumulated > batches:
-            print_log(f'accumulative_counts={accumulated} is more than the {batches} batches of an epoch: there is less '
-                      'than one update per epoch', logger='current', level=logging.WARNING)
+            print_log(f'accumulative_counts={accumulated} is more than the {batches} batches of an epoch: there is '
+                      'less than one update per epoch', logger='current', level=logging.WARNING)
 
 
 @HOOKS.register_module()
@@ -155,7 +156,8 @@ class BadImageHook(Hook):
         dist.all_reduce(seen, op='max')  # a sample may be drawn by one process now, by another later
         count = int(seen.sum())
         if count > self.reported:
-            print_log(f'{count} unreadable images skipped so far, of {len(seen)}', logger='current', level=logging.WARNING)
+            print_log(f'{count} unreadable images skipped so far, of {len(seen)}', logger='current',
+                      level=logging.WARNING)
         self.reported = count
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
@@ -189,8 +191,9 @@ class LabelCheckHook(Hook):
             for labels in _labels(sample):
                 wrong = labels[(labels != self.ignored) & ((labels < 0) | (labels >= self.num_classes))]
                 if len(wrong):
-                    raise UserError(f'class id {int(wrong[0])} in the annotation of {sample.metainfo.get("img_path", "?")} '
-                                    f'is out of range: the model has num_classes={self.num_classes}, ids 0 to '
+                    path = sample.metainfo.get('img_path', '?')
+                    raise UserError(f'class id {int(wrong[0])} in the annotation of {path} is out of '
+                                    f'range: the model has num_classes={self.num_classes}, ids 0 to '
                                     f'{self.num_classes - 1}')
 
 

@@ -25,7 +25,8 @@ class AutocastOptimWrapper(OptimWrapper):
 
     def __init__(self, dtype='bfloat16', **kwargs):
         if dtype not in ('bfloat16', torch.bfloat16):
-            raise UserError(f'AutocastOptimWrapper: dtype {dtype!r}; expected bfloat16 (for float16 take AmpOptimWrapper)')
+            raise UserError(f'AutocastOptimWrapper: dtype {dtype!r}; expected bfloat16 (for float16 take '
+                            'AmpOptimWrapper)')
         super().__init__(**kwargs)
         self.cast_dtype = torch.bfloat16
 

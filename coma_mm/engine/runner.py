@@ -36,7 +36,8 @@ class ComaRunner(Runner):
         """Set the environment up; mmengine's own needs a GPU to start several processes."""
         if self.distributed and not is_distributed() and not torch.cuda.is_available():
             if self.launcher != 'pytorch':
-                raise UserError(f'--launcher {self.launcher} needs a GPU; without one take torchrun (--launcher pytorch)')
+                raise UserError(f'--launcher {self.launcher} needs a GPU; without one take torchrun '
+                                '(--launcher pytorch)')
             distributed.init_process_group('gloo')
         super().setup_env(env_cfg)
 

@@ -29,7 +29,8 @@ def train(cfg):
     need(cfg, ('train_dataloader', 'train_cfg', 'optim_wrapper'), 'training')
     if cfg.get('resume') and not cfg.get('load_from'):
         latest = find_latest_checkpoint(cfg.work_dir) if Path(cfg.work_dir).is_dir() else None
-        say(f'Resuming from {latest}' if latest else f'No checkpoint in {cfg.work_dir} to resume from: a new run starts')
+        say(f'Resuming from {latest}' if latest else
+            f'No checkpoint in {cfg.work_dir} to resume from: a new run starts')
         if latest:
             _check_checkpoint(latest, resume=True)
     elif cfg.get('load_from'):
@@ -85,8 +86,8 @@ def _check_fit(runner):
     weights = {name.removeprefix('module.'): value for name, value in weights.items()}
     for name, value in own.items():
         if name in weights and weights[name].shape != value.shape:
-            raise UserError(f'the checkpoint {path} is of another model: {name} has shape {tuple(weights[name].shape)} there '
-                            f'and {tuple(value.shape)} here')
+            raise UserError(f'the checkpoint {path} is of another model: {name} has shape {tuple(weights[name].shape)} '
+                            f'there and {tuple(value.shape)} here')
     missing = [name for name in own if name not in weights and not name.startswith('data_preprocessor.')]
     if missing:
         raise UserError(f'the checkpoint {path} lacks {len(missing)} of {len(own)} tensors of {type(model).__name__}: '

@@ -205,7 +205,8 @@ def test_use_per_sample_seeds_rewrites_once():
 def test_a_built_loader_gives_the_same_samples_for_any_number_of_workers():
     batches = []
     for workers in (0, 2):
-        cfg = dict(dataset=Noise(), sampler=dict(type='DefaultSampler', shuffle=True), batch_size=3, num_workers=workers)
+        cfg = dict(dataset=Noise(), sampler=dict(type='DefaultSampler', shuffle=True), batch_size=3,
+                   num_workers=workers)
         seed_dataloader(cfg)
         loader = Runner.build_dataloader(cfg, seed=1)
         batches.append(list(loader))

@@ -66,7 +66,8 @@ def test_plain_dicts_and_safetensors_are_read(tmp_path):
 @pytest.mark.parametrize('legacy', [False, True])
 def test_nothing_in_a_file_is_run(tmp_path, legacy):
     target = tmp_path / 'created'
-    torch.save(dict(state_dict={}, meta=Tripwire(target)), tmp_path / 'a.pth', _use_new_zipfile_serialization=not legacy)
+    torch.save(dict(state_dict={}, meta=Tripwire(target)), tmp_path / 'a.pth',
+               _use_new_zipfile_serialization=not legacy)
     for read in (load_weights_only, lambda path: load_checkpoint(nn.Linear(1, 1), str(path))):
         with pytest.raises(UserError) as caught:
             read(tmp_path / 'a.pth')

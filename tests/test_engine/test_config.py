@@ -58,7 +58,8 @@ def test_a_misspelt_key_is_an_error_and_an_unread_one_a_warning(tmp_path):
         with pytest.raises(UserError, match=f"my.py: nothing reads the key '{key}'; did you mean "):
             check(f'{key} = dict(a=1)')
     assert all(not check(f'{key} = 1') for key in KNOWN_KEYS - {'custom_imports', 'compile'})
-    for key in ('fp16', 'optimizer', 'optimizer_config', 'lr_config', 'runner', 'total_epochs', 'data', 'evaluation', 'amp'):
+    for key in ('fp16', 'optimizer', 'optimizer_config', 'lr_config', 'runner', 'total_epochs', 'data', 'evaluation',
+                'amp'):
         for start in ('', 'size = 7\ntrain_cfg = dict(a=size)\n'):  # without and with variables
             line, = check(f'{start}{key} = dict(a=1)\nmodel = dict(b=1)')
             assert f"'{key}'" in line and 'what you want is' in line
@@ -78,7 +79,8 @@ def test_options_are_merged_last_and_defaults_filled_in(tmp_path, said, monkeypa
     path = write(tmp_path, MINIMAL + "resume = True\n"
                  "train_dataloader = dict(batch_size=2, num_workers=2, pin_memory=True)\n"
                  "val_dataloader = dict(batch_size=2, num_workers=0)\n"
-                 "optim_wrapper = dict(type='AmpOptimWrapper', loss_scale=2., dtype='float16', optimizer=dict(lr=1.))\n")
+                 "optim_wrapper = dict(type='AmpOptimWrapper', loss_scale=2., dtype='float16', "
+                 "optimizer=dict(lr=1.))\n")
 
     def change(cfg):
         cfg.optim_wrapper.optimizer.lr = 2.
@@ -103,7 +105,8 @@ def test_amp(tmp_path, said, monkeypatch):
 
     for gpu in (False, True):
         assert after_amp(dict(optimizer=dict(lr=1)), gpu)['type'] == 'AutocastOptimWrapper'
-        assert after_amp(dict(type='mmengine.OptimWrapper', optimizer=dict(lr=1)), gpu)['type'] == 'AutocastOptimWrapper'
+        scoped = dict(type='mmengine.OptimWrapper', optimizer=dict(lr=1))
+        assert after_amp(scoped, gpu)['type'] == 'AutocastOptimWrapper'
     fp16 = dict(type='AmpOptimWrapper', loss_scale='dynamic', optimizer=dict(lr=1))
     assert after_amp(fp16, gpu=True) == fp16
     assert after_amp(fp16, gpu=False)['type'] == 'AutocastOptimWrapper'

@@ -55,9 +55,11 @@ class Toy(BaseModel):
 def make_cfg(tmp_path, bad=(), **changes):
     return Config(dict(dict(
         model=dict(type='Toy'), work_dir=str(tmp_path / 'run'),
-        train_dataloader=dict(dataset=dict(type='Squares', bad=bad), batch_size=2, sampler=dict(type='DefaultSampler', shuffle=True)),
+        train_dataloader=dict(dataset=dict(type='Squares', bad=bad), batch_size=2,
+                              sampler=dict(type='DefaultSampler', shuffle=True)),
         train_cfg=dict(by_epoch=True, max_epochs=2), optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)),
-        custom_hooks=[dict(hook) for hook in RUN_HOOKS], randomness=dict(seed=3), experiment_name=tmp_path.name), **changes))
+        custom_hooks=[dict(hook) for hook in RUN_HOOKS], randomness=dict(seed=3),
+        experiment_name=tmp_path.name), **changes))
 
 
 def train(cfg):
