@@ -32,6 +32,7 @@ setup(
         'safetensors>=0.5',
         'pycocotools>=2.0.8',
         'rich>=13',
+        'scipy>=1.14',
         # mmcv asks for the build with a display, which servers cannot import; `make` puts this one on top.
         'opencv-python-headless>=4.10',
     ],
