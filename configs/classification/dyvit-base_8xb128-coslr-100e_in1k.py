@@ -1,0 +1,28 @@
+"""Fine-tuning of DyViT-B on ImageNet-1K, from PRETRAINED.
+
+Sources: augmentation, schedule, learning rate: MAE's for ViT-B, as mmpretrain has them; layer-wise decay: MAE's for
+ViT-L, which like DyViT-B has 24 blocks; no weight decay on norms and biases: MAE.
+"""
+_base_ = ['mmpretrain::mae/benchmarks/vit-base-p16_8xb128-coslr-100e_in1k.py', '../_base_/runtime.py']
+pretrained = '{{$PRETRAINED:work_dirs/coma_dyvit-base_8xb512-amp-coslr-300e_folder/epoch_300.pth}}'
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='DyViT',
+        arch='base',
+        drop_path_rate=0.1,
+        out_type='avg_featmap',
+        init_cfg=dict(type='Pretrained', checkpoint=pretrained, prefix='backbone.')),
+    head=dict(in_channels=896))
+
+train_pipeline = [dict(type='LoadImage'), *_base_.train_pipeline[1:]]
+test_pipeline = [dict(type='LoadImage'), *_base_.test_pipeline[1:]]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader
+
+optim_wrapper = dict(
+    paramwise_cfg=dict(
+        _delete_=True, layer_decay_rate=0.75, norm_decay_mult=0., bias_decay_mult=0., flat_decay_mult=0.))
+randomness = dict(_delete_=True, seed=0)
+auto_scale_lr = dict(base_batch_size=1024)
