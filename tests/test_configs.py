@@ -7,7 +7,7 @@ import torch
 from mmdet.datasets import CocoDataset
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper, build_optim_wrapper
-from mmengine.registry import MODELS, PARAM_SCHEDULERS, TRANSFORMS, DefaultScope
+from mmengine.registry import LOG_PROCESSORS, MODELS, PARAM_SCHEDULERS, TRANSFORMS, DefaultScope
 
 from coma_mm.datasets.shape_scenes import CLASSES
 from coma_mm.engine import AutocastOptimWrapper
@@ -102,6 +102,13 @@ def test_classes(config):
         assert model.decode_head.num_classes == model.auxiliary_head.num_classes == number
     else:
         assert model.head.num_classes == (10 if 'shapes' in name else 1000)
+
+
+def test_branches_errors_are_logged_as_the_loss_is(config):
+    _, cfg, _ = config
+    if cfg.model.type == 'CoMA':
+        pattern = LOG_PROCESSORS.build(dict(type='LogProcessor', **cfg.log_processor)).mean_pattern
+        assert all(pattern.search(name) for name in ('loss', 'mse_adaptive', 'mse_evaluation', 'time', 'data_time'))
 
 
 def test_named_classes_are_those_of_the_data():

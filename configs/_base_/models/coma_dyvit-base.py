@@ -9,3 +9,5 @@ model = dict(
     decoder=dict(type='ViTDecoder', in_channels=896, patch_size=32, embed_dims=512, depth=8, num_heads=16),
     head=dict(type='PixelHead', patch_size=32, norm_pix=True))
 custom_hooks = [dict(type='EvaluationModelHook')]
+# The log has means over its window of each branch's error, as of the loss; mmengine's default is the last value.
+log_processor = dict(mean_pattern=r'.*(loss|mse|time|data_time|grad_norm).*')
