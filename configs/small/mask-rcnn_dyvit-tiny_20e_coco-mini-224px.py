@@ -39,9 +39,9 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file={{_base_.coco_mini_val_file}})
 test_evaluator = val_evaluator
-train_cfg = dict(max_epochs=40, val_interval=20)
+train_cfg = dict(max_epochs=20, val_interval=20)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
-    dict(type='CosineAnnealingLR', by_epoch=True, begin=0, end=40, eta_min=1e-6, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', by_epoch=True, begin=0, end=20, eta_min=1e-6, convert_to_iter_based=True),
 ]
 default_hooks = dict(checkpoint=dict(interval=20))
