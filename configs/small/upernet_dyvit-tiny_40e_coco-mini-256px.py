@@ -28,9 +28,11 @@ test_pipeline = [
 train_dataloader = dict(
     batch_size=8,
     dataset=dict(data_root=data_root, metainfo=metainfo, reduce_zero_label=True, pipeline=train_pipeline))
+# One by one, as they differ in shape.
 val_dataloader = dict(
-    batch_size=8, dataset=dict(data_root=data_root, metainfo=metainfo, reduce_zero_label=True, pipeline=test_pipeline))
+    batch_size=1, dataset=dict(data_root=data_root, metainfo=metainfo, reduce_zero_label=True, pipeline=test_pipeline))
 test_dataloader = val_dataloader
+optim_wrapper = dict(optimizer=dict(lr=1e-3))
 train_cfg = dict(max_epochs=40, val_interval=20)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
