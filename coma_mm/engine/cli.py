@@ -118,6 +118,9 @@ def explain(error):
         return f'no such file or folder: {path}; check data_root, ann_file and data_prefix in the config'
     if isinstance(error, AssertionError) and text.startswith('failed to load image'):
         return f'{text}; replace or remove the file, or load images with LoadImage, which can skip it'
+    if isinstance(error, AssertionError) and text.startswith('The image size in a batch should be the same'):
+        return ('the images of a validation or test batch differ in size; take val_dataloader.batch_size=1 (and '
+                'test_dataloader.batch_size=1), or a pipeline that makes them equal')
     if isinstance(error, torch.OutOfMemoryError):
         return "the GPU's memory is full; take a smaller train_dataloader.batch_size, or --amp"
     if isinstance(error, KeyError):
