@@ -2,6 +2,8 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 
+from coma_mm.errors import UserError
+
 
 @HOOKS.register_module()
 class EvaluationModelHook(Hook):
@@ -10,6 +12,9 @@ class EvaluationModelHook(Hook):
     def before_train(self, runner) -> None:
         """Start equal in a new run (also one that loaded other weights), and follow."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if not hasattr(model, 'follow'):
+            raise UserError(f'EvaluationModelHook is for CoMA, the model is {type(model).__name__}: leave the hook out of '
+                            "custom_hooks (or take CoMA with complement='none')")
         if runner.iter == 0:
             model.sync_evaluation()
         model.follow(runner.optim_wrapper.optimizer)

@@ -53,11 +53,13 @@ class MaskedAutoencoder(BaseSelfSupervisor):
     """
 
     def __init__(self, backbone: dict, neck: dict, decoder: dict, head: dict, data_preprocessor=None, init_cfg=None):
+        if not isinstance(data_preprocessor, nn.Module):
+            data_preprocessor = dict(type='MaskedImagePreprocessor') | (data_preprocessor or {})
         super().__init__(
             backbone=backbone,
             neck=neck,
             head=head,
-            data_preprocessor=data_preprocessor or dict(type='MaskedImagePreprocessor'),
+            data_preprocessor=data_preprocessor,
             init_cfg=init_cfg)
         self.decoder = decoder if isinstance(decoder, nn.Module) else MODELS.build(decoder)
 
@@ -183,7 +185,7 @@ class CoMA(MaskedAutoencoder):
         self.evaluation = nn.ModuleDict({
             name: _freeze(copy.deepcopy(getattr(self, name))) for name in self.COPIES[complement]
         }).eval()
-        self._followed = not self.evaluation
+        self._followed = None  # the hook that updates the evaluation model
 
     def init_weights(self):
         """Initialise; the evaluation model starts equal."""
@@ -219,6 +221,8 @@ class CoMA(MaskedAutoencoder):
     def follow(self, optimizer: torch.optim.Optimizer) -> None:
         """Let the evaluation model lag by one update of ``optimizer``.
 
+        Another call follows another optimiser instead.
+
         Tied to the optimiser's own step, so that gradient accumulation counts as one update, and a step that a
         gradient scaler skips as none (also with fused optimisers, which the scaler always calls, with ``found_inf``).
         """
@@ -228,9 +232,9 @@ class CoMA(MaskedAutoencoder):
             if found_inf is None or not found_inf.item():
                 self.sync_evaluation(self.momentum)
 
-        if self.evaluation:
-            optimizer.register_step_pre_hook(before_step)
-        self._followed = True
+        if self._followed:
+            self._followed.remove()
+        self._followed = optimizer.register_step_pre_hook(before_step)
 
     def reconstruct_both(self, images, ids_keep, ids_rest):
         """See the base class; the complementary branch sees ``ids_rest``."""
@@ -258,7 +262,7 @@ class CoMA(MaskedAutoencoder):
         """
         if self.complement == 'none':
             return super().loss(inputs, ids_keep, ids_rest)
-        if self.training and not self._followed:
+        if self.training and self.evaluation and not self._followed:
             raise RuntimeError("nothing updates CoMA's evaluation model: add dict(type='EvaluationModelHook') to "
                                'custom_hooks, or call follow(optimizer)')
         preds = self.reconstruct_both(inputs, ids_keep, ids_rest)

@@ -23,7 +23,7 @@ test_pipeline = [
 ]
 data_root = {{_base_.imagenet_root}}
 train_dataloader = dict(
-    batch_size=32,
+    batch_size=16,
     num_workers=2,
     persistent_workers=True,
     drop_last=True,
@@ -48,3 +48,4 @@ test_evaluator = val_evaluator
 default_hooks = dict(
     logger=dict(type='LoggerHook', interval=10), checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2))
 randomness = dict(seed=0)
+optim_wrapper = dict(optimizer=dict(lr=3e-4))

@@ -79,3 +79,4 @@ test_evaluator = dict(type='CocoMetric', ann_file={{_base_.coco_test_file}}, met
 default_hooks = dict(
     logger=dict(type='LoggerHook', interval=10), checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2))
 randomness = dict(seed=0)
+optim_wrapper = dict(optimizer=dict(lr=3e-4))

@@ -8,13 +8,14 @@ model = dict(
     data_preprocessor=dict(size=crop_size),
     backbone=dict(
         _delete_=True, type='mmpretrain.DyViT', arch='tiny', out_indices=(0, 1, 2, 3), drop_path_rate=0.05),
-    decode_head=dict(in_channels=[32, 64, 128, 256], channels=64, num_classes=11, norm_cfg=norm_cfg),
-    auxiliary_head=dict(in_channels=128, channels=64, num_classes=11, norm_cfg=norm_cfg))
+    decode_head=dict(in_channels=[32, 64, 128, 256], channels=64, num_classes=10, norm_cfg=norm_cfg),
+    auxiliary_head=dict(in_channels=128, channels=64, num_classes=10, norm_cfg=norm_cfg))
 
-metainfo = {{_base_.shapes_seg_metainfo}}
+# As in ADE20K, 0 in the PNGs is not a class: background takes no part in loss and metric.
+metainfo = {{_base_.shapes_metainfo}}
 train_pipeline = [
     dict(type='LoadImage'),
-    dict(type='LoadAnnotations'),
+    dict(type='LoadAnnotations', reduce_zero_label=True),
     dict(type='RandomResize', scale=(128, 128), ratio_range=(1.0, 1.5), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size),
     dict(type='RandomFlip', prob=0.5),
@@ -23,12 +24,12 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImage'),
     dict(type='Resize', scale=(128, 128), keep_ratio=True),
-    dict(type='LoadAnnotations'),
+    dict(type='LoadAnnotations', reduce_zero_label=True),
     dict(type='PackSegInputs'),
 ]
 data_root = {{_base_.ade20k_root}}
 train_dataloader = dict(
-    batch_size=16,
+    batch_size=8,
     num_workers=2,
     persistent_workers=True,
     drop_last=True,
@@ -37,6 +38,7 @@ train_dataloader = dict(
         type='BaseSegDataset',
         data_root=data_root,
         metainfo=metainfo,
+        reduce_zero_label=True,
         data_prefix=dict(img_path='images/training', seg_map_path='annotations/training'),
         pipeline=train_pipeline))
 val_dataloader = dict(
@@ -48,6 +50,7 @@ val_dataloader = dict(
         type='BaseSegDataset',
         data_root=data_root,
         metainfo=metainfo,
+        reduce_zero_label=True,
         data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation'),
         pipeline=test_pipeline))
 test_dataloader = dict(
@@ -58,6 +61,7 @@ test_dataloader = dict(
         type='BaseSegDataset',
         data_root=data_root,
         metainfo=metainfo,
+        reduce_zero_label=True,
         data_prefix=dict(img_path='images/test', seg_map_path='annotations/test'),
         pipeline=test_pipeline))
 val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
@@ -66,3 +70,4 @@ log_processor = dict(by_epoch=True)
 default_hooks = dict(
     logger=dict(type='LoggerHook', interval=10), checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2))
 randomness = dict(seed=0)
+optim_wrapper = dict(optimizer=dict(lr=3e-4))

@@ -432,3 +432,17 @@ def test_compiles_as_one_graph(complement, backend):
         ours = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
         assert_gradients_equal(ours, expected, rtol=1e-8)
     assert counter.frame_count == 2
+
+
+def test_following_again_replaces_the_first_optimiser():
+    """Two hooks would average twice per update."""
+    model = small_coma(momentum=0.5)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model.follow(optimizer)
+    model.follow(optimizer)
+    with torch.no_grad():
+        model.backbone.stem.bias.fill_(1.)
+        model.evaluation['backbone'].stem.bias.fill_(0.)
+    model(**small_batch(), mode='loss')['loss'].backward()
+    optimizer.step()
+    torch.testing.assert_close(model.evaluation['backbone'].stem.bias, torch.full_like(model.backbone.stem.bias, .5))

@@ -9,7 +9,5 @@ coco_test_file = coco_root + 'annotations/instances_test.json'
 
 shapes_classes = ('arrow', 'circle', 'crescent', 'cross', 'heart', 'hourglass', 'ring', 'square', 'star', 'triangle')
 shapes_metainfo = dict(classes=shapes_classes)
-# Background is a class of its own: the PNGs' 0 is kept (reduce_zero_label=False).
-shapes_seg_metainfo = dict(classes=('background', *shapes_classes))
 
 pretrained = '{{$PRETRAINED:work_dirs/coma_dyvit-tiny_shapes/epoch_12.pth}}'
