@@ -16,6 +16,7 @@ from coma_mm.errors import UserError
 
 from .config_check import nearest
 from .runner import ComaRunner
+from .terminal import quieten
 
 
 class ParseOptions(DictAction):
@@ -113,6 +114,7 @@ def main(tool):
     Args:
         tool (Callable): Takes no argument.
     """
+    quieten()
     try:
         tool()
     except KeyboardInterrupt:

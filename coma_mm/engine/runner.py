@@ -11,6 +11,8 @@ from torch import distributed
 from coma_mm.datasets.seeding import seed_dataloader
 from coma_mm.errors import UserError
 
+from .terminal import quieten
+
 
 @RUNNERS.register_module()
 class ComaRunner(Runner):
@@ -38,6 +40,12 @@ class ComaRunner(Runner):
                             f'batch of batch_size={loader.batch_sampler.batch_size} with drop_last=True; take a smaller batch_size, more '
                             'data, or drop_last=False')
         return loader
+
+    def build_logger(self, *args, **kwargs):
+        """Build the logger, with less noise on the terminal."""
+        logger = super().build_logger(*args, **kwargs)
+        quieten(logger)
+        return logger
 
     def setup_env(self, env_cfg):
         """Set the environment up; mmengine's own needs a GPU to start several processes."""
