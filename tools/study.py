@@ -94,8 +94,8 @@ def interval(values: list[float]) -> str:
 
 
 def _report(args, runs, pretraining_seconds, results):
-    lines = ['| task | metric, % | from CoMA | from scratch | difference (paired by seed) | CoMA by seed | scratch by seed |',
-             '|---|---|---:|---:|---:|---|---|']
+    lines = ['| task | metric, % | from CoMA | from scratch | difference (paired by seed) | CoMA by seed | '
+             'scratch by seed |', '|---|---|---:|---:|---:|---|---|']
     for task, (name, metric, key, factor) in zip(('Classification', 'UperNet', 'Mask R-CNN', 'Mask R-CNN'), METRICS,
                                                  strict=True):
         values = {arm: [factor * results[runs[seed][task, arm].name][1][key] for seed in runs] for arm in ARMS}

@@ -21,7 +21,8 @@ class CheckedCOCO(COCO):
         try:
             super().__init__(annotation_file)
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise UserError(f'{annotation_file} is damaged, or not a JSON file ({error}); expected COCO annotations') from error
+            raise UserError(f'{annotation_file} is damaged, or not a JSON file ({error}); expected COCO '
+                            'annotations') from error
 
     def createIndex(self):
         """Check, and index as the parent does."""
@@ -31,7 +32,8 @@ class CheckedCOCO(COCO):
                                 'annotations and categories')
         categories = {category['id'] for category in self.dataset['categories']}
         for annotation in self.dataset['annotations']:
-            where = f'{self.annotation_file}: annotation {annotation.get("id", "?")} of image {annotation.get("image_id", "?")}'
+            where = (f'{self.annotation_file}: annotation {annotation.get("id", "?")} of image '
+                     f'{annotation.get("image_id", "?")}')
             if len(annotation.get('bbox') or ()) != 4:
                 raise UserError(f'{where} has no bbox; expected [x, y, width, height] in px')
             if annotation.get('category_id') not in categories:

@@ -37,8 +37,8 @@ class ComaRunner(Runner):
         loader = Runner.build_dataloader(dataloader, seed=seed, diff_rank_seed=diff_rank_seed)
         if hasattr(loader.sampler, '__len__') and not len(loader):  # a sampler without a length has no end
             raise UserError(f'a data set of {len(loader.dataset)} samples ({len(loader.sampler)} for each process) gives no '
-                            f'batch of batch_size={loader.batch_sampler.batch_size} with drop_last=True; take a smaller batch_size, more '
-                            'data, or drop_last=False')
+                            f'batch of batch_size={loader.batch_sampler.batch_size} with drop_last=True; take a smaller '
+                            'batch_size, more data, or drop_last=False')
         return loader
 
     def build_logger(self, *args, **kwargs):

@@ -94,9 +94,11 @@ def test_data_root_missing_or_without_images(run, data, tmp_path):
         assert f'{data}/{part}' in line and 'SHAPES_ROOT is set to' in line and nothing_written()
         shutil.rmtree(data / part)
         assert f'{data}/{part}' in run(config) and nothing_written()
-    (tmp_path / 'notes.txt').write_text('no image')
-    line = run(PRETRAINING, f'train_dataloader.dataset.data_root={tmp_path}')
-    assert f'no image in data_root {tmp_path}' in line and '.jpg' in line and nothing_written()
+    folder = tmp_path / 'documents'
+    folder.mkdir()
+    (folder / 'notes.txt').write_text('no image')
+    line = run(PRETRAINING, f'train_dataloader.dataset.data_root={folder}')
+    assert f'no image in data_root {folder}' in line and '.jpg' in line and nothing_written()
 
 
 def test_fewer_images_than_a_batch(run):
