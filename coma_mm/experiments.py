@@ -1,5 +1,6 @@
 """Sequences of training runs that go on where they were: what `make demo` and `make study` are made of."""
 import ctypes
+import hashlib
 import json
 import os
 import re
@@ -31,6 +32,7 @@ class Run:
         epochs (int): Length; the schedule follows.
         seed (int): Defaults to 0.
         options (dict): More ``--cfg-options``. Defaults to none.
+        pretrained (bool): Whether it starts from the checkpoint in the variable PRETRAINED. Defaults to False.
     """
     name: str
     title: str
@@ -38,6 +40,7 @@ class Run:
     epochs: int
     seed: int = 0
     options: dict = field(default_factory=dict)
+    pretrained: bool = False
 
     def command(self, folder: Path) -> list[str]:
         """Arguments of the interpreter."""
@@ -64,13 +67,13 @@ class Experiment:
     Args:
         folder (str | Path): Where the runs are.
         env (dict[str, str]): Environment variables that the configs read.
-        threads (int, optional): Threads of each process. Defaults to all cores.
+        threads (int, optional): Threads of each process. Defaults to OMP_NUM_THREADS, or else to all cores.
     """
 
     def __init__(self, folder: str | Path, env: dict[str, str], threads: int | None = None):
         self.folder = Path(folder)
         self.env = env
-        threads = threads or len(os.sched_getaffinity(0))
+        threads = threads or os.environ.get('OMP_NUM_THREADS') or len(os.sched_getaffinity(0))
         self._environ = {**os.environ, **env, 'OMP_NUM_THREADS': str(threads), 'PYTHONUNBUFFERED': '1'}
         self.progress = Progress(
             TextColumn('{task.description}'), BarColumn(), TextColumn('{task.completed:.1f}/{task.total} epochs'),
@@ -94,10 +97,13 @@ class Experiment:
         record = work_dir / 'run.json'
         command = self.written_command(run)
         state = json.loads(record.read_text()) if record.exists() else {}
-        if state.get('done') and state['command'] == command and run.checkpoint(self.folder).exists():
+        inputs = self._inputs(run)
+        # A record of a version that did not note the inputs counts as one of the same.
+        same = bool(state) and state['command'] == command and state.get('inputs', inputs) == inputs
+        if state.get('done') and same and run.checkpoint(self.folder).exists():
             self.progress.console.print(f'{run.title}: done before')
             return state['seconds']
-        if state and state['command'] != command:  # an earlier version's, or another budget's: nothing to go on with
+        if state and not same:  # an earlier version's, or another budget's: nothing to go on with
             shutil.rmtree(work_dir)
             state = {}
         work_dir.mkdir(parents=True, exist_ok=True)
@@ -105,7 +111,7 @@ class Experiment:
 
         def save(**facts):
             temporary = record.with_suffix('.tmp')
-            temporary.write_text(json.dumps(dict(command=command, **facts)))
+            temporary.write_text(json.dumps(dict(command=command, inputs=inputs, **facts)))
             temporary.replace(record)
 
         save(seconds=seconds)
@@ -124,6 +130,18 @@ class Experiment:
         self.progress.remove_task(task)
         self.progress.console.print(f'{run.title}: {seconds:.0f} s')
         return seconds
+
+    def _inputs(self, run: Run) -> dict:
+        """What a run is made of besides its command: the parameters of the data, the pre-training's checkpoint."""
+        marker = Path(self.env.get('SHAPES_ROOT', ''), 'coma_shapes.json')
+        inputs = {}
+        if marker.is_file():
+            shapes = json.loads(marker.read_text())
+            inputs['data'] = dict(version=shapes['version'], **shapes['parameters'])
+        checkpoint = Path(self.env.get('PRETRAINED', ''))
+        if run.pretrained and checkpoint.is_file():
+            inputs['pretrained'] = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+        return inputs
 
     def test(self, run: Run) -> dict[str, float]:
         """Metrics of a run's last checkpoint on the test split, measured once."""
@@ -193,7 +211,7 @@ def fine_tunings(epochs: dict[str, int], seed: int = 0, options: dict | None = N
     """
     return {
         (task, arm): Run(f'{prefix}_{arm}_seed{seed}', f'{task} {how}, seed {seed}', f'{prefix}_{arm}_shapes',
-                         epochs[task], seed, (options or {}).get(task, {}))
+                         epochs[task], seed, (options or {}).get(task, {}), pretrained=arm == 'coma')
         for task, prefix in TASKS
         for arm, how in ARMS.items()
     }

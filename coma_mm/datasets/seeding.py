@@ -6,6 +6,7 @@ and processes, with persistent workers, and after a resume; no worker needs to b
 """
 import logging
 import multiprocessing
+import os
 import random
 from contextlib import contextmanager
 
@@ -16,6 +17,8 @@ from mmengine.logging import print_log
 from mmengine.registry import DATA_SAMPLERS, DATASETS
 
 from coma_mm.errors import BadImageError, UserError
+
+from .loading import read_image
 
 
 class SampleIndex(int):
@@ -108,18 +111,35 @@ class SeededDataset:
             try:
                 with seeded_generators(seed, epoch, current):
                     return self.dataset[current]
-            except BadImageError as error:
-                if self.on_bad_image == 'error':
+            except Exception as error:
+                bad = error if isinstance(error, BadImageError) else self._bad_segmentation_map(current)
+                if bad is None:
                     raise
+                if self.on_bad_image == 'error':
+                    raise bad from error
                 if not self._bad[current]:
                     self._bad[current] = 1
-                    print_log(f'Skipped an unreadable image: {error}', logger='current', level=logging.WARNING)
+                    print_log(f'Skipped an unreadable image: {bad}', logger='current', level=logging.WARNING)
         raise UserError(f'None of the {size} images of the data set can be read (the last one: '
                         f'{self._file_name(current)}); check the files')
 
     def bad_images(self):
         """np.ndarray[uint8]: 1 for each sample found unreadable so far, of shape (len(self), ); empty unless 'skip'."""
         return np.frombuffer(self._bad or b'', dtype=np.uint8)
+
+    def _bad_segmentation_map(self, index):
+        """BadImageError | None: What is wrong with the sample's map file; the libraries' error does not name it."""
+        try:
+            path = self.dataset.get_data_info(index).get('seg_map_path')
+        except (AttributeError, TypeError):
+            return None
+        if not path or not os.path.isfile(path):
+            return None
+        try:
+            read_image(path)
+        except BadImageError as error:
+            return error
+        return None
 
     def _file_name(self, index):
         try:

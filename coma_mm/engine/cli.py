@@ -10,11 +10,30 @@ import traceback
 import torch
 from mmengine.config import DictAction
 from mmengine.registry import OPTIMIZERS
+from mmengine.utils.dl_utils import set_multi_processing
 
 from coma_mm.errors import UserError
 
 from .config_check import nearest
 from .runner import ComaRunner
+from .terminal import quieten
+
+
+class ParseOptions(DictAction):
+    """mmengine's action for ``KEY=VALUE``, with an error in one line where the text is none."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        """Parse."""
+        for value in values:
+            key, equals, _ = value.partition('=')
+            try:
+                if not key or not equals:
+                    raise ValueError('no KEY=VALUE')
+                super().__call__(parser, namespace, [value], option_string)
+            except (ValueError, AssertionError, RecursionError) as error:
+                raise argparse.ArgumentError(
+                    self, f'cannot read {value!r}; expected KEY=VALUE, where a value is a number, a name or a list like '
+                    '[1,2] (dicts: one KEY.SUBKEY=VALUE for each entry)') from error
 
 
 def add_common_arguments(parser):
@@ -24,7 +43,7 @@ def add_common_arguments(parser):
         parser (ArgumentParser): Of a tool.
     """
     parser.add_argument('--work-dir', help='folder for logs and checkpoints (default: work_dirs/CONFIG_NAME)')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+    parser.add_argument('--cfg-options', nargs='+', action=ParseOptions, metavar='KEY=VALUE',
                         help='settings that replace those of the config; merged last')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
                         help='how the processes were started: pytorch stands for torchrun')
@@ -50,9 +69,21 @@ def run(cfg, job):
     except Exception as error:
         # In a loop the processes see different data, so an error may be that of a single one.
         error.of_one_process = bool(runner and runner.in_loop)
-        if explain(error) and not (runner and runner.trained):
-            _remove_new(cfg.work_dir, before)
+        if line := explain(error):
+            error.hint = _variable_hint(cfg, line)
+            if not (runner and runner.trained):
+                _remove_new(cfg.work_dir, before)
         raise
+
+
+def _variable_hint(cfg, line):
+    """str: Which environment variable of the config's files an error in `line` is about, or ''."""
+    for name, default in re.findall(r"""\{\{['"]?\s*\$(\w+)\s*:\s*(\S*?)\s*['"]?\}\}""", cfg.text):
+        value = os.environ.get(name, default)
+        if value and value in line:
+            how = 'is set to' if name in os.environ else 'is not set, which stands for'
+            return f' (the environment variable {name} {how} {value})'
+    return ''
 
 
 def _entries(folder):
@@ -83,6 +114,7 @@ def main(tool):
     Args:
         tool (Callable): Takes no argument.
     """
+    quieten()
     try:
         tool()
     except KeyboardInterrupt:
@@ -95,7 +127,7 @@ def main(tool):
         if os.environ.get('COMA_MM_DEBUG', '0') != '0':
             traceback.print_exc()
         if _is_main_process() or getattr(error, 'of_one_process', False):
-            print(f'error: {line}', file=sys.stderr)
+            print(f'error: {line}{getattr(error, "hint", "")}', file=sys.stderr)
         sys.exit(2)
 
 
@@ -116,6 +148,8 @@ def explain(error):
     if isinstance(error, FileNotFoundError):
         path = error.filename or (re.findall(r"'([^']+)'", text) or [text])[-1]
         return f'no such file or folder: {path}; check data_root, ann_file and data_prefix in the config'
+    if (line := _explain_data_set(error)):
+        return line
     if isinstance(error, AssertionError) and text.startswith('failed to load image'):
         return f'{text}; replace or remove the file, or load images with LoadImage, which can skip it'
     if isinstance(error, AssertionError) and text.startswith('The image size in a batch should be the same'):
@@ -130,15 +164,40 @@ def explain(error):
     return None
 
 
+_SETTINGS = {
+    'Runner.set_randomness': ComaRunner.set_randomness,
+    'set_multi_processing': set_multi_processing,
+}
+"""What reads the settings in `randomness` and `env_cfg.mp_cfg`: functions, not classes."""
+
+
 def _frames(error):
     """list: The frames of an error's traceback, innermost first."""
     return [frame for frame, _ in traceback.walk_tb(error.__traceback__)][::-1]
 
 
+def _explain_data_set(error):
+    """str | None: The line for an error in reading a data set's list of samples, which the libraries raise as any type."""
+    for frame in _frames(error):
+        if frame.f_code.co_name == 'full_init' and 'self' in frame.f_locals:
+            break
+    else:
+        return None
+    data = frame.f_locals['self']
+    places = [data.ann_file] if getattr(data, 'ann_file', None) else [*(getattr(data, 'data_prefix', None) or {}).values()]
+    where = ', '.join(map(str, places)) or getattr(data, 'data_root', '?')
+    name = type(data).__name__
+    if 'load_data_list' not in {inner.f_code.co_name for inner in _frames(error)}:  # serialising nothing failed
+        return (f'{name} finds no sample in {where}; expected files as the config describes them: check data_root, '
+                'ann_file, data_prefix, suffixes, and that metainfo.classes are the names in the annotations')
+    return f'{name} cannot read {where}: {type(error).__name__}: {" ".join(str(error).split())}'
+
+
 def _explain_unknown_type(error):
     match = re.match(r"['\"]?(\S+) is not in the (\S+)::(.+?) registry", str(error))
     if not match:
-        return None
+        untyped = re.search(r'must contain the key "type", but got (.*?)(?:\\n|$)', str(error))
+        return untyped and f'a config needs the key type: {untyped.group(1)}; is the name of its key misspelt?'
     name, _, kind = match.groups()
     return _unknown_type(name, kind, next(
         (frame.f_locals['registry'] for frame in _frames(error) if frame.f_code.co_name == 'build_from_cfg'), None))
@@ -166,7 +225,7 @@ def _explain_arguments(error, text):
                 return _unknown_type(frame.f_locals['optimizer_cfg']['type'], 'optimizer', OPTIMIZERS)
         return None
     name = (unexpected or missing).group(1).split('.')[0]
-    built = _class_being_built(error, name)
+    built = _class_being_built(error, name) or _SETTINGS.get((unexpected or missing).group(1))
     if built is None:  # a wrong call somewhere in the code, not a config
         return None
     if missing:
@@ -182,6 +241,8 @@ def _class_being_built(error, name):
         if frame.f_code.co_name == 'build_from_cfg' and 'obj_cls' in frame.f_locals:
             built = frame.f_locals['obj_cls']
             return built if name in [one.__name__ for one in getattr(built, '__mro__', [built])] else None
+        if frame.f_code.co_name == 'build_scheduler_from_cfg' and name.endswith('Scheduler'):
+            return frame.f_locals['scheduler_cls']
         if frame.f_code.co_name == 'build_dataloader' and name == 'DataLoader':
             return torch.utils.data.DataLoader
     return None

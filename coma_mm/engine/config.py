@@ -8,7 +8,7 @@ from mmengine.logging import print_log
 
 from coma_mm.errors import UserError
 
-from .config_check import check_keys, nearest
+from .config_check import check_keys, check_options, nearest
 
 SCOPES = ('mmpretrain', 'mmseg', 'mmdet')
 
@@ -39,6 +39,8 @@ def read_config(path, cfg_options=None, work_dir=None, launcher='none', change=N
     if change:
         change(cfg)
     if cfg_options:
+        for line in check_options(cfg, cfg_options):
+            say(line)
         _merge(cfg, cfg_options)
     for line in check_keys(cfg, path):
         say(line)
@@ -81,7 +83,11 @@ def _register_libraries(cfg):
     elif scope == 'mmseg':
         from mmseg.utils import register_all_modules
     elif scope == 'mmdet':
+        from mmdet.datasets import CocoDataset
         from mmdet.utils import register_all_modules
+
+        from .coco import CheckedCOCO
+        CocoDataset.COCOAPI = CheckedCOCO
     elif scope == 'mmengine':
         return
     else:

@@ -47,6 +47,13 @@ REPLACED_KEYS = dict(
 """What took over the job of keys of the old format, and of keys that people expect at the top level."""
 
 
+# What the libraries' constructors of optimisers look up in paramwise_cfg; they pass over other keys.
+_PARAMWISE_KEYS = {
+    'bias_decay_mult', 'bias_lr_mult', 'bypass_duplicate', 'custom_keys', 'dcn_offset_lr_mult', 'decay_rate',
+    'decay_type', 'dwconv_decay_mult', 'flat_decay_mult', 'layer_decay_rate', 'norm_decay_mult', 'num_layers'
+}
+
+
 def nearest(name, names, cutoff=0.6):
     """str | None: The one of `names` that is spelt most like `name`, if any is similar."""
     return next(iter(difflib.get_close_matches(name, sorted(names), n=1, cutoff=cutoff)), None)
@@ -88,6 +95,38 @@ def check_keys(cfg, path=''):
         elif key not in inherited:
             hint = nearest(key, KNOWN_KEYS | REPLACED_KEYS.keys(), cutoff=0.75)
             warnings.append(f'{path}: nothing reads the key {key!r}' + (f'; did you mean {hint!r}?' if hint else ''))
+    wrapper = cfg.get('optim_wrapper')
+    for key in (wrapper.get('paramwise_cfg') if isinstance(wrapper, dict) else None) or ():
+        if key not in _PARAMWISE_KEYS and (close := nearest(key, _PARAMWISE_KEYS, cutoff=0.85)):
+            raise UserError(f'{path}: nothing reads the key optim_wrapper.paramwise_cfg.{key}; did you mean {close!r}?')
+    return warnings
+
+
+def check_options(cfg, options):
+    """Find keys of ``--cfg-options`` that are new to the config and spelt almost like one that is there.
+
+    Nobody may read such a key: parts of configs (detectors' `train_cfg` and `test_cfg`) are looked up key by key.
+
+    Args:
+        cfg (Config): The config before the options are merged.
+        options (dict): Dotted keys and their values.
+
+    Returns:
+        list[str]: One line of warning for each such key.
+    """
+    warnings = []
+    for dotted in options:
+        place, path = dict(cfg.items()), []
+        for key in dotted.split('.'):
+            if not isinstance(place, dict):
+                break
+            if key not in place:
+                if path and (close := nearest(key, place, cutoff=0.85)):
+                    warnings.append(f'--cfg-options {dotted}: {".".join(path)} has no key {key!r} so far, it becomes a '
+                                    f'new one; did you mean {close!r}?')
+                break
+            place = place[key]
+            path.append(key)
     return warnings
 
 

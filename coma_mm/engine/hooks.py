@@ -188,6 +188,7 @@ class LabelCheckHook(Hook):
         if self.num_classes is None or not isinstance(data_batch, dict):
             return
         for sample in data_batch.get('data_samples') or ():
+            _check_map(sample)
             for labels in _labels(sample):
                 wrong = labels[(labels != self.ignored) & ((labels < 0) | (labels >= self.num_classes))]
                 if len(wrong):
@@ -195,6 +196,17 @@ class LabelCheckHook(Hook):
                     raise UserError(f'class id {int(wrong[0])} in the annotation of {path} is out of '
                                     f'range: the model has num_classes={self.num_classes}, ids 0 to '
                                     f'{self.num_classes - 1}')
+
+
+def _check_map(sample):
+    """Raise a UserError if a segmentation map is not one class id for each pixel of the image."""
+    if not hasattr(sample, 'gt_sem_seg'):
+        return
+    shape, expected = tuple(sample.gt_sem_seg.data.shape), (1, *sample.metainfo.get('img_shape', (0, 0))[:2])
+    if 'img_shape' in sample.metainfo and shape != expected:
+        raise UserError(f'the segmentation map {sample.metainfo.get("seg_map_path", "?")} does not fit its image '
+                        f'{sample.metainfo.get("img_path", "?")}: after the pipeline it has shape {shape}; expected '
+                        f'{expected}, a grey PNG of the image\'s size with one class id per pixel')
 
 
 def _labels(sample):

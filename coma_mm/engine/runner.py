@@ -1,13 +1,17 @@
 """mmengine's runner, with what all runs of the toolkit share."""
+import re
+
 import torch
 from mmengine.dist import is_distributed
-from mmengine.model import revert_sync_batchnorm
+from mmengine.model import BaseTTAModel, is_model_wrapper, revert_sync_batchnorm
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from torch import distributed
 
 from coma_mm.datasets.seeding import seed_dataloader
 from coma_mm.errors import UserError
+
+from .terminal import quieten
 
 
 @RUNNERS.register_module()
@@ -30,7 +34,18 @@ class ComaRunner(Runner):
         if isinstance(dataloader, dict):
             dataloader = dict(dataloader, sampler=_copy(dataloader.get('sampler')))
             seed_dataloader(dataloader)
-        return Runner.build_dataloader(dataloader, seed=seed, diff_rank_seed=diff_rank_seed)
+        loader = Runner.build_dataloader(dataloader, seed=seed, diff_rank_seed=diff_rank_seed)
+        if hasattr(loader.sampler, '__len__') and not len(loader):  # a sampler without a length has no end
+            raise UserError(f'a data set of {len(loader.dataset)} samples ({len(loader.sampler)} for each process) gives no '
+                            f'batch of batch_size={loader.batch_sampler.batch_size} with drop_last=True; take a smaller '
+                            'batch_size, more data, or drop_last=False')
+        return loader
+
+    def build_logger(self, *args, **kwargs):
+        """Build the logger, with less noise on the terminal."""
+        logger = super().build_logger(*args, **kwargs)
+        quieten(logger)
+        return logger
 
     def setup_env(self, env_cfg):
         """Set the environment up; mmengine's own needs a GPU to start several processes."""
@@ -82,6 +97,33 @@ class ComaRunner(Runner):
             group['lr'] *= factor
         self.logger.info(f'Learning rate scaled from {before:.4g} to {before * factor:.4g}: the config gives it for '
                          f'{base} images per update, this run has {self.images_per_update}')
+
+    def load_checkpoint(self, filename, map_location='cpu', strict=False, revise_keys=(('^module.', ''), )):
+        """Load weights and say how many tensors matched; mmengine's own goes on in silence when none did.
+
+        Raises:
+            UserError: If nothing matches; where training is resumed, also if anything is missing or of another shape.
+        """
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        if isinstance(model, BaseTTAModel):
+            model = model.module
+        own = model.state_dict()
+        checkpoint = super().load_checkpoint(filename, map_location, strict, revise_keys)
+        weights = checkpoint.get('state_dict', checkpoint)
+        for pattern, replacement in revise_keys:
+            weights = {re.sub(pattern, replacement, name): value for name, value in weights.items()}
+        unfit = [name for name, value in own.items() if name not in weights or weights[name].shape != value.shape]
+        extra = [name for name in weights if name not in own]
+        line = f'loaded {len(own) - len(unfit)} of {len(own)} tensors into {type(model).__name__} from {filename}'
+        if unfit:
+            line += f'; missing or of another shape there: {", ".join(unfit[:3])}{", …" if len(unfit) > 3 else ""}'
+        if extra:
+            line += f'; no place here for {", ".join(extra[:3])}{", …" if len(extra) > 3 else ""}'
+        if len(unfit) == len(own) or self._resume and (unfit or extra):
+            raise UserError(f'{line}; the checkpoint is of another model' +
+                            (': a run can be resumed with the same model alone' if self._resume else ''))
+        self.logger.info(line)
+        return checkpoint
 
     def call_hook(self, fn_name, **kwargs):
         """Call the hooks, and keep track of how far the run got."""

@@ -28,7 +28,7 @@ def train(cfg):
     """
     need(cfg, ('train_dataloader', 'train_cfg', 'optim_wrapper'), 'training')
     if cfg.get('resume') and not cfg.get('load_from'):
-        latest = find_latest_checkpoint(cfg.work_dir) if Path(cfg.work_dir).is_dir() else None
+        latest = find_latest_checkpoint(cfg.work_dir) if Path(cfg.work_dir, 'last_checkpoint').exists() else None
         say(f'Resuming from {latest}' if latest else
             f'No checkpoint in {cfg.work_dir} to resume from: a new run starts')
         if latest:
@@ -59,7 +59,9 @@ def test(cfg, out=None):
     metrics = run(cfg, _test)
     if out and is_main_process():
         Path(out).parent.mkdir(parents=True, exist_ok=True)
-        Path(out).write_text(json.dumps(metrics, indent=2, default=float) + '\n')
+        unfinished = Path(f'{out}.tmp')  # so that a file at `out` is a whole one
+        unfinished.write_text(json.dumps(metrics, indent=2, default=float) + '\n')
+        unfinished.replace(out)
     return metrics
 
 

@@ -21,7 +21,7 @@ class UniformMaskSampler:
     """
 
     def __init__(self, ratio: float = 0.6):
-        if not 0 < ratio < 1:
+        if not isinstance(ratio, (int, float)) or not 0 < ratio < 1:
             raise UserError(f'{type(self).__name__}: mask ratio {ratio} is outside (0, 1); the paper uses 0.6')
         self.ratio = ratio
 

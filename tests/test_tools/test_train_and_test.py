@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from coma_mm.datasets.shapes import write_shapes
 from coma_mm.engine import load_weights_only
 
 ROOT = Path(__file__).parents[2]
@@ -63,9 +64,9 @@ def environment():
     return dict(env, OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='', PYTHON=sys.executable)
 
 
-def start(folder, tool, *args):
+def start(folder, tool, *args, env=None):
     command = [str(ROOT / 'tools' / tool)] if tool.endswith('.sh') else [sys.executable, str(ROOT / 'tools' / tool)]
-    return subprocess.Popen([*command, *map(str, args)], cwd=folder, env=environment(), text=True,
+    return subprocess.Popen([*command, *map(str, args)], cwd=folder, env=env or environment(), text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
@@ -115,6 +116,25 @@ def test_two_processes_and_resumed_runs_equal_one_run(folder, trained):
         weights = load_weights_only(folder / run / 'epoch_2.pth')['state_dict']
         for name, value in expected.items():
             torch.testing.assert_close(weights[name], value, rtol=0, atol=tolerance)
+
+
+def test_pretraining_in_two_processes_has_the_losses_of_one(folder):
+    # Two of 26 are held out; 24 share out evenly, others would be filled up for two processes.
+    write_shapes(folder / 'shapes', dict(unlabelled=26, train=0, val=0, test=0), size=64, progress=False)
+    config = ROOT / 'configs/shapes/coma_dyvit-tiny_shapes.py'
+    options = ['--no-validate', '--cfg-options', 'train_cfg.max_epochs=3', 'param_scheduler.1.end=3',
+               'model.backbone.drop_path_rate=0.', 'default_hooks.logger.interval=1', 'train_dataloader.num_workers=1']
+    env = dict(environment(), SHAPES_ROOT=str(folder / 'shapes'), PORT='29571')
+    two = finish(start(folder, 'dist_train.sh', config, 2, '--work-dir', 'coma2', *options,
+                       'train_dataloader.batch_size=4', env=env))
+    one = finish(start(folder, 'train.py', config, '--work-dir', 'coma1', *options,
+                       'train_dataloader.batch_size=8', env=env))
+    assert '8 images per update: 2 process(es) × 4 images' in two and len(losses(one)) == 9
+    assert losses(one)[0] > losses(one)[-1]
+    np.testing.assert_allclose(losses(two), losses(one), atol=2e-4)  # the log has four decimals
+    expected = load_weights_only(folder / 'coma1/epoch_3.pth')['state_dict']
+    for name, value in load_weights_only(folder / 'coma2/epoch_3.pth')['state_dict'].items():
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-4)
 
 
 def test_options_of_train_are_merged_last_and_said(folder):
