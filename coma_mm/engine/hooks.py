@@ -193,8 +193,10 @@ class LabelCheckHook(Hook):
                 wrong = labels[(labels != self.ignored) & ((labels < 0) | (labels >= self.num_classes))]
                 if len(wrong):
                     path = sample.metainfo.get('img_path', '?')
-                    raise UserError(f'class id {int(wrong[0])} in the annotation of {path} is out of '
-                                    f'range: the model has num_classes={self.num_classes}, ids 0 to '
+                    value = int(wrong[0])
+                    if sample.metainfo.get('reduce_zero_label'):
+                        value = f'{value} ({value + 1} in the file, reduce_zero_label=True)'
+                    raise UserError(f'class id {value} in the annotation of {path} is out of range: the model has num_classes={self.num_classes}, ids 0 to '
                                     f'{self.num_classes - 1}')
 
 

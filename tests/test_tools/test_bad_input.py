@@ -133,7 +133,7 @@ def test_segmentation_maps_that_do_not_fit(run, data):
         return line
 
     assert 'truncated' in line(lambda path: path.write_bytes(whole[:80]))
-    assert 'class id 99' in line(lambda path: Image.fromarray(np.full((64, 64), 99, np.uint8)).save(path))
+    assert 'class id 98 (99 in the file' in line(lambda path: Image.fromarray(np.full((64, 64), 99, np.uint8)).save(path))
     assert 'does not fit its image' in line(lambda path: Image.fromarray(np.zeros((64, 32), np.uint8)).save(path))
     assert 'does not fit its image' in line(lambda path: Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(path))
     path.unlink()
