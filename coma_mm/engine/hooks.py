@@ -196,8 +196,8 @@ class LabelCheckHook(Hook):
                     value = int(wrong[0])
                     if sample.metainfo.get('reduce_zero_label'):
                         value = f'{value} ({value + 1} in the file, reduce_zero_label=True)'
-                    raise UserError(f'class id {value} in the annotation of {path} is out of range: the model has num_classes={self.num_classes}, ids 0 to '
-                                    f'{self.num_classes - 1}')
+                    raise UserError(f'class id {value} in the annotation of {path} is out of range: the '
+                                    f'model has num_classes={self.num_classes}, ids 0 to {self.num_classes - 1}')
 
 
 def _check_map(sample):
