@@ -185,7 +185,8 @@ def make_shapes(out: str | Path, size: int, **counts: int) -> None:
     """
     arguments = [f'--{split}={count}' for split, count in counts.items()]
     command = [sys.executable, 'tools/make_shapes.py', str(out), f'--size={size}', '--overwrite', *arguments]
-    code = subprocess.run(command, cwd=ROOT, env={**os.environ, 'OMP_NUM_THREADS': '1'}).returncode
+    environ = {**os.environ, 'OMP_NUM_THREADS': '1'}
+    code = subprocess.run(command, cwd=ROOT, env=environ, preexec_fn=_end_with_parent).returncode
     if code == 130:
         raise KeyboardInterrupt
     if code:
