@@ -1,5 +1,6 @@
 """Settings for all tests."""
 import os
+import random
 import sys
 from pathlib import Path
 
@@ -9,8 +10,11 @@ sys.path.insert(0, str(ROOT))
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
 
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
+from mmengine.registry import DefaultScope  # noqa: E402
 
 import coma_mm  # noqa: E402, F401
 
@@ -18,3 +22,12 @@ torch.set_num_threads(int(os.environ['OMP_NUM_THREADS']))
 # Speed varies on shared machines: no test may fail because it was slow.
 settings.register_profile('coma_mm', deadline=None, derandomize=True, max_examples=50)
 settings.load_profile('coma_mm')
+
+
+@pytest.fixture(autouse=True)
+def independent():
+    """Tests depend neither on chance nor on the library that an earlier one made the default scope."""
+    torch.manual_seed(0)
+    np.random.seed(0)
+    random.seed(0)
+    DefaultScope._instance_dict.clear()

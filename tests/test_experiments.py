@@ -145,7 +145,9 @@ def test_no_process_stays_behind(experiment, tmp_path, number):
     code = (f'from pathlib import Path\nfrom coma_mm import experiments\nexperiments.ROOT = Path({str(tmp_path)!r})\n'
             f'run = experiments.Run("run", "Run", "config", 2, options=dict(wait=True))\n'
             f'experiments.Experiment({str(tmp_path / "out")!r}, {{}}).train(run)')
-    process = subprocess.Popen([sys.executable, '-c', code], cwd=ROOT, stderr=subprocess.DEVNULL)
+    # A job in a shell's background, which these tests may be, inherits SIGINT ignored.
+    process = subprocess.Popen([sys.executable, '-c', code], cwd=ROOT, stderr=subprocess.DEVNULL,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     record = tmp_path / 'out' / 'run' / 'run.json'
     wait_until(lambda: record.exists() and json.loads(record.read_text())['seconds'] > 0)
     child, = set(processes(str(tmp_path / 'out' / 'run'))) - {process.pid}
