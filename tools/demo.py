@@ -6,6 +6,7 @@ What is done stays done: interrupted and started again, it goes on where it was.
 import argparse
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a checkout runs without being installed
@@ -96,8 +97,10 @@ def _sections(folder, pretraining, runs):
         Section('Reconstructions', 'What the pre-trained model makes of validation images.', [reconstructions]),
         Section('Loss', '', curves),
     ]
+    # After minutes no score is high: the surest few are shown, whatever they are.
     for task, draw, what in (('UperNet', visualization.segmentation_figure, 'segmentations'),
-                             ('Mask R-CNN', visualization.detection_figure, 'detections')):
+                             ('Mask R-CNN', partial(visualization.detection_figure, score_threshold=.05,
+                                                    max_detections=3), 'detections')):
         picture = Picture(
             draw(*load(runs[task, 'coma'])), f'Validation images: truth and {what} of the run from CoMA’s weights.',
             f'Rows of pictures: truth and {what}', 500)
