@@ -30,4 +30,7 @@ def independent():
     torch.manual_seed(0)
     np.random.seed(0)
     random.seed(0)
+    before = dict(DefaultScope._instance_dict)
+    yield
     DefaultScope._instance_dict.clear()
+    DefaultScope._instance_dict.update(before)
