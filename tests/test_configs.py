@@ -116,8 +116,9 @@ def test_named_classes_are_those_of_the_data():
     assert Config.fromfile(ROOT / '_base_/datasets/shapes.py').shapes_classes == CLASSES
 
 
-def test_pretraining_is_found_by_default():
+def test_pretraining_is_found_by_default(monkeypatch):
     """What fine-tuning takes unless PRETRAINED is set is what a config of ours writes into its default work_dir."""
+    monkeypatch.delenv('PRETRAINED', raising=False)
     found = 0
     for name in NAMES:
         checkpoint = Config.fromfile(ROOT / name).model.backbone.get('init_cfg', {}).get('checkpoint')

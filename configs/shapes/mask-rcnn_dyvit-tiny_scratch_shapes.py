@@ -63,17 +63,9 @@ val_dataloader = dict(
         test_mode=True,
         pipeline=test_pipeline))
 test_dataloader = dict(
-    batch_size=8,
-    num_workers=1,
-    sampler=dict(type='DefaultSampler', shuffle=False),
+    val_dataloader,
     dataset=dict(
-        type='CocoDataset',
-        data_root=data_root,
-        metainfo=metainfo,
-        ann_file='annotations/instances_test.json',
-        data_prefix=dict(img='test/'),
-        test_mode=True,
-        pipeline=test_pipeline))
+        val_dataloader['dataset'], ann_file='annotations/instances_test.json', data_prefix=dict(img='test/')))
 val_evaluator = dict(type='CocoMetric', ann_file={{_base_.coco_val_file}}, metric=['bbox', 'segm'])
 test_evaluator = dict(type='CocoMetric', ann_file={{_base_.coco_test_file}}, metric=['bbox', 'segm'])
 default_hooks = dict(
