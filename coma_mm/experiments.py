@@ -61,6 +61,13 @@ class Run:
         return folder / self.name / f'epoch_{self.epochs}.pth'
 
 
+def progress_bars() -> Progress:
+    """Bars of runs, with the epochs done and the time left; to be entered as a context."""
+    return Progress(
+        TextColumn('{task.description}'), BarColumn(), TextColumn('{task.completed:.1f}/{task.total} epochs'),
+        TimeElapsedColumn(), TextColumn('left'), TimeRemainingColumn())
+
+
 class Experiment:
     """Runs in one folder, each in a process of its own; what is done stays done.
 
@@ -68,16 +75,16 @@ class Experiment:
         folder (str | Path): Where the runs are.
         env (dict[str, str]): Environment variables that the configs read.
         threads (int, optional): Threads of each process. Defaults to OMP_NUM_THREADS, or else to all cores.
+        progress (Progress, optional): Where runs show how far they are. Defaults to bars of its own.
     """
 
-    def __init__(self, folder: str | Path, env: dict[str, str], threads: int | None = None):
+    def __init__(self, folder: str | Path, env: dict[str, str], threads: int | None = None,
+                 progress: Progress | None = None):
         self.folder = Path(folder)
         self.env = env
         threads = threads or os.environ.get('OMP_NUM_THREADS') or len(os.sched_getaffinity(0))
         self._environ = {**os.environ, **env, 'OMP_NUM_THREADS': str(threads), 'PYTHONUNBUFFERED': '1'}
-        self.progress = Progress(
-            TextColumn('{task.description}'), BarColumn(), TextColumn('{task.completed:.1f}/{task.total} epochs'),
-            TimeElapsedColumn(), TextColumn('left'), TimeRemainingColumn())
+        self.progress = progress or progress_bars()
 
     def written_command(self, run: Run) -> str:
         """The command as a person would type it in the project's folder."""

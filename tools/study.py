@@ -47,15 +47,12 @@ def main():
             {'model.complement': args.complement, **OPTIONS}) for seed in range(args.pretrainings)
     ]
     runs = {seed: experiments.fine_tunings(EPOCHS, seed, {task: OPTIONS for task in EPOCHS}) for seed in range(args.seeds)}
-    progress = None
+    progress = experiments.progress_bars()
 
     def experiment(pretraining):
         """The experiment whose configs read a certain pre-training."""
-        nonlocal progress
         env = dict(SHAPES_ROOT=str(folder / 'data'), PRETRAINED=str(pretraining.checkpoint(folder)))
-        one = Experiment(folder, env, threads=1)
-        one.progress = progress = progress or one.progress
-        return one
+        return Experiment(folder, env, threads=1, progress=progress)
 
     def fine_tune(seed, arm, run):
         """Seconds of a fine-tuning, and its metrics on the test split."""
@@ -65,7 +62,7 @@ def main():
         one = experiment(pretrainings[number])
         return one.train(run), one.test(run)
 
-    with experiment(pretrainings[0]).progress, ThreadPoolExecutor(args.jobs) as pool:
+    with progress, ThreadPoolExecutor(args.jobs) as pool:
         pretrained = [pool.submit(experiment(run).train, run) for run in pretrainings]
         # Those from scratch first: they need not wait.
         tuned = {

@@ -168,7 +168,7 @@ class SeededDataset:
 _SEEDED_SAMPLERS = dict(DefaultSampler='SeededSampler', InfiniteSampler='SeededInfiniteSampler')
 
 
-def _type_name(cfg):
+def type_name(cfg):
     """The class name in a config's `type`, which may be a class or a name with a scope."""
     kind = cfg.get('type', '') if isinstance(cfg, dict) else type(cfg)
     return str(getattr(kind, '__name__', kind)).rpartition('.')[2]
@@ -186,7 +186,7 @@ def seed_dataloader(dataloader):
     """
     sampler, dataset = dataloader.get('sampler'), dataloader.get('dataset')
     on_bad_image = dataloader.pop('on_bad_image', None)
-    name = _type_name(sampler)
+    name = type_name(sampler)
     if name in _SEEDED_SAMPLERS and isinstance(sampler, dict):
         sampler['type'] = _SEEDED_SAMPLERS[name]
     elif name not in _SEEDED_SAMPLERS.values():
@@ -197,7 +197,7 @@ def seed_dataloader(dataloader):
             raise UserError(f'on_bad_image={on_bad_image!r} needs the sampler DefaultSampler or InfiniteSampler, '
                             f'not {name}')
         return
-    if _type_name(dataset) != 'SeededDataset':
+    if type_name(dataset) != 'SeededDataset':
         dataset = dict(type='SeededDataset', dataset=dataset)
     if on_bad_image:
         dataset['on_bad_image'] = on_bad_image

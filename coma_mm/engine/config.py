@@ -6,6 +6,7 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
+from coma_mm.datasets.seeding import type_name
 from coma_mm.errors import UserError
 
 from .config_check import check_keys, check_options, nearest
@@ -136,8 +137,7 @@ def _fit_to_cpu(cfg):
 
 def is_type(cfg, name):
     """bool: Whether a config's `type`, a class or a name with or without a scope, is `name`."""
-    kind = cfg.get('type', '')
-    return str(getattr(kind, '__name__', kind)).rpartition('.')[2] == name
+    return type_name(cfg) == name
 
 
 def use_bf16(optim_wrapper):

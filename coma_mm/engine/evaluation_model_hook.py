@@ -1,8 +1,9 @@
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 
 from coma_mm.errors import UserError
+
+from .hooks import unwrap
 
 
 @HOOKS.register_module()
@@ -11,7 +12,7 @@ class EvaluationModelHook(Hook):
 
     def before_train(self, runner) -> None:
         """Start equal in a new run (also one that loaded other weights), and follow."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap(runner.model)
         if not hasattr(model, 'follow'):
             raise UserError(f'EvaluationModelHook is for CoMA, the model is {type(model).__name__}: leave the hook out of '
                             "custom_hooks (or take CoMA with complement='none')")

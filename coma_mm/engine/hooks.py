@@ -12,6 +12,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop
 
 import coma_mm
+from coma_mm.datasets.seeding import type_name
 from coma_mm.errors import UserError
 
 
@@ -90,7 +91,7 @@ def _mask_ratio(cfg):
 def _find_type(cfg, name):
     """dict | None: The first config of a class in nested dicts and lists."""
     if isinstance(cfg, dict):
-        if str(cfg.get('type')).rpartition('.')[2] == name:
+        if type_name(cfg) == name:
             return cfg
         cfg = cfg.values()
     elif not isinstance(cfg, (list, tuple)):

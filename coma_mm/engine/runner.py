@@ -3,7 +3,7 @@ import re
 
 import torch
 from mmengine.dist import is_distributed
-from mmengine.model import BaseTTAModel, is_model_wrapper, revert_sync_batchnorm
+from mmengine.model import BaseTTAModel, revert_sync_batchnorm
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from torch import distributed
@@ -11,6 +11,7 @@ from torch import distributed
 from coma_mm.datasets.seeding import seed_dataloader
 from coma_mm.errors import UserError
 
+from .hooks import unwrap
 from .terminal import quieten
 
 
@@ -104,7 +105,7 @@ class ComaRunner(Runner):
         Raises:
             UserError: If nothing matches; where training is resumed, also if anything is missing or of another shape.
         """
-        model = self.model.module if is_model_wrapper(self.model) else self.model
+        model = unwrap(self.model)
         if isinstance(model, BaseTTAModel):
             model = model.module
         own = model.state_dict()
