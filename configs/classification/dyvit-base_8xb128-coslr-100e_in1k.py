@@ -1,10 +1,7 @@
-"""Fine-tuning of DyViT-B on ImageNet-1K, from PRETRAINED.
-
-Sources: augmentation, schedule, learning rate: MAE's for ViT-B, as mmpretrain has them; layer-wise decay: MAE's for
-ViT-L, which like DyViT-B has 24 blocks; no weight decay on norms and biases: MAE.
-"""
+"""Fine-tuning of DyViT-B on ImageNet-1K, from PRETRAINED."""
 _base_ = ['mmpretrain::mae/benchmarks/vit-base-p16_8xb128-coslr-100e_in1k.py', '../_base_/runtime.py']
-pretrained = '{{$PRETRAINED:work_dirs/coma_dyvit-base_8xb512-amp-coslr-300e_folder/epoch_300.pth}}'
+data_root = '{{$DATA_ROOT:data}}/imagenet'
+pretrained = '{{$PRETRAINED:work_dirs/coma_dyvit-base_8xb512-amp-coslr-800e_in1k/epoch_800.pth}}'
 model = dict(
     backbone=dict(
         _delete_=True,
@@ -17,12 +14,13 @@ model = dict(
 
 train_pipeline = [dict(type='LoadImage'), *_base_.train_pipeline[1:]]
 test_pipeline = [dict(type='LoadImage'), *_base_.test_pipeline[1:]]
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+train_dataloader = dict(dataset=dict(data_root=data_root, pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(data_root=data_root, pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
 optim_wrapper = dict(
-    paramwise_cfg=dict(
-        _delete_=True, layer_decay_rate=0.75, norm_decay_mult=0., bias_decay_mult=0., flat_decay_mult=0.))
+    accumulative_counts='auto',
+    constructor='LayerDecayOptimWrapperConstructor',
+    paramwise_cfg=dict(_delete_=True, layer_decay_rate=0.75))
 randomness = dict(_delete_=True, seed=0)
 auto_scale_lr = dict(base_batch_size=1024)

@@ -1,13 +1,10 @@
-"""UperNet with DyViT-B on ADE20K at 512×512, from PRETRAINED.
-
-Sources: protocol "as MAE", 512×512: paper; learning rate, weight decay, warm-up, drop path, sliding window: MAE, as
-mmsegmentation has them; UperNet: as in Swin's config, likewise on four scales; layer-wise decay: MAE's for 24 blocks.
-"""
+"""UperNet with DyViT-B on ADE20K at 512×512, from PRETRAINED; several scales and flips: tools/test.py --tta."""
 _base_ = [
     'mmseg::_base_/models/upernet_swin.py', 'mmseg::_base_/datasets/ade20k.py', 'mmseg::_base_/default_runtime.py',
     'mmseg::_base_/schedules/schedule_160k.py', '../_base_/runtime.py'
 ]
-pretrained = '{{$PRETRAINED:work_dirs/coma_dyvit-base_8xb512-amp-coslr-300e_folder/epoch_300.pth}}'
+data_root = '{{$DATA_ROOT:data}}/ade/ADEChallengeData2016'
+pretrained = '{{$PRETRAINED:work_dirs/coma_dyvit-base_8xb512-amp-coslr-800e_in1k/epoch_800.pth}}'
 crop_size = (512, 512)
 model = dict(
     data_preprocessor=dict(size=crop_size),
@@ -25,16 +22,17 @@ model = dict(
 train_pipeline = [dict(type='LoadImage'), *_base_.train_pipeline[1:]]
 test_pipeline = [dict(type='LoadImage'), *_base_.test_pipeline[1:]]
 tta_pipeline = [dict(type='LoadImage'), *_base_.tta_pipeline[1:]]
-train_dataloader = dict(batch_size=2, dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+train_dataloader = dict(batch_size=2, dataset=dict(data_root=data_root, pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(data_root=data_root, pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
 optim_wrapper = dict(
     _delete_=True,
     type='OptimWrapper',
+    accumulative_counts='auto',
     optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05),
     constructor='LayerDecayOptimWrapperConstructor',
-    paramwise_cfg=dict(layer_decay_rate=0.75, norm_decay_mult=0., bias_decay_mult=0., flat_decay_mult=0.))
+    paramwise_cfg=dict(layer_decay_rate=0.75))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-6, by_epoch=False, begin=0, end=1500),
     dict(type='PolyLR', eta_min=0., power=1., by_epoch=False, begin=1500, end=160000),

@@ -20,7 +20,7 @@ val_pipeline = [
 ]
 
 train_dataloader = dict(
-    batch_size=64,
+    batch_size=512,
     num_workers=8,
     persistent_workers=True,
     pin_memory=True,

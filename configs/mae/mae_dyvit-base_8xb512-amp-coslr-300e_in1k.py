@@ -1,0 +1,5 @@
+"""Masked autoencoding of DyViT-B on ImageNet-1K at 224 px, 300 epochs, to compare CoMA with (Table 2)."""
+_base_ = [
+    '../_base_/models/mae_dyvit-base.py', '../_base_/datasets/imagenet_masked.py',
+    '../_base_/schedules/pretrain_bs4096-300e.py', '../_base_/runtime.py'
+]
