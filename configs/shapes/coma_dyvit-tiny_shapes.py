@@ -1,5 +1,5 @@
 _base_ = [
-    '../_base_/models/coma_dyvit-base.py',
+    'mmpretrain::_base_/default_runtime.py', '../_base_/models/coma_dyvit-base.py',
     '../_base_/datasets/image_folder.py', '../_base_/datasets/shapes.py', '../_base_/schedules/shapes.py',
     '../_base_/runtime.py'
 ]
