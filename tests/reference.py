@@ -142,7 +142,7 @@ def sincos(rows: int, columns: int, dims: int) -> torch.Tensor:
     return out
 
 
-def dyvit(model, image, windows, position, keep=None, reduce='sum', dense=False, mask_before_stem=False):
+def dyvit(model, image, windows, position, keep=None, reduce='sum', dense=False, mask_before_stem=False, P=32):
     """DyViT on one image.
 
     Args:
@@ -151,24 +151,25 @@ def dyvit(model, image, windows, position, keep=None, reduce='sum', dense=False,
         windows: Window sides per stage.
         position (Tensor): Position embedding (C, H', W') of the padded image's stage-1 grid.
         keep (list[int], optional): Patches to keep.
+        P (int): Side of a patch in px.
 
     Returns:
         tuple[list[list[Tensor]], tuple[int, int]]: Per stage the patches (C, side, side) after the output norm, where
         the model has one, in the order of ``keep``; and the padded image's grid of patches.
     """
     _, H, W = image.shape
-    rows, columns = math.ceil(H / 32), math.ceil(W / 32)
-    padded = torch.zeros(3, rows * 32, columns * 32, dtype=image.dtype)
+    rows, columns = math.ceil(H / P), math.ceil(W / P)
+    padded = torch.zeros(3, rows * P, columns * P, dtype=image.dtype)
     padded[:, :H, :W] = image
     keep = range(rows * columns) if keep is None else keep
     if mask_before_stem:
         for i in range(rows * columns):
             if i not in keep:
-                y, x = i // columns * 32, i % columns * 32
-                padded[:, y:y + 32, x:x + 32] = 0
+                y, x = i // columns * P, i % columns * P
+                padded[:, y:y + P, x:x + P] = 0
 
     x = F.conv2d(padded[None], model.stem.weight, model.stem.bias, stride=4, padding=3)[0] + position
-    patches = cut_patches(x, 8)
+    patches = cut_patches(x, P // 4)
     patches = [patches[i] for i in keep]
 
     outputs = []
@@ -176,7 +177,8 @@ def dyvit(model, image, windows, position, keep=None, reduce='sum', dense=False,
         downsample, *blocks = model.stages[stage]
         if stage:
             patches = on_tokens(patches, lambda t, d=downsample: layer_norm(t, d.norm))
-            patches = [max_pool(p) for p in patches]
+            if patches[0].shape[1] > 1:
+                patches = [max_pool(p) for p in patches]
             patches = on_tokens(patches, lambda t, d=downsample: linear(t, d.expand))
         for block in blocks:
             normed = on_tokens(patches, lambda t, b=block: layer_norm(t, b.norm1))
@@ -219,7 +221,8 @@ def from_raw(tokens: torch.Tensor, side: int) -> list[torch.Tensor]:
 
 
 def fusion(neck, stages: list[list[torch.Tensor]], cascade: bool) -> torch.Tensor:
-    """Positional downsampling (Eq. 5 and 6) as strided convolutions on each patch; (K, C_4)."""
+    """Positional downsampling (Eq. 5 and 6) as strided convolutions on each patch; (K, C_4). The kernel is what takes
+    a stage's patch to the side of the next one (cascade) or to a single token."""
     def conv(layer, patch, k):
         C = patch.shape[0]
         taps = layer.weight.reshape(-1, k * k, C).permute(1, 0, 2)  # k² C_out C_in
@@ -230,21 +233,44 @@ def fusion(neck, stages: list[list[torch.Tensor]], cascade: bool) -> torch.Tenso
         if cascade:
             y = stages[0][i]
             for stage in (1, 2, 3):
-                y = conv(neck.convs[stage - 1], y, 2) + stages[stage][i]
+                kernel = y.shape[1] // stages[stage][i].shape[1]
+                y = conv(neck.convs[stage - 1], y, kernel) + stages[stage][i]
         else:
-            y = stages[3][i] + sum(conv(neck.convs[s], stages[s][i], (8, 4, 2)[s]) for s in range(3))
+            y = stages[3][i] + sum(conv(neck.convs[s], stages[s][i], stages[s][i].shape[1]) for s in range(3))
         tokens.append(y[:, 0, 0])
     return torch.stack(tokens)
 
 
+def reassemble(decoder, tokens, keep, n) -> list[torch.Tensor]:
+    """Embedded tokens of the patches ``keep`` and mask tokens for the others of ``n`` patches."""
+    embedded = linear(tokens, decoder.embed)
+    return [embedded[keep.index(i)] if i in keep else decoder.mask_token for i in range(n)]
+
+
+def convnext_decoder(decoder, tokens, keep, grid) -> torch.Tensor:
+    """The ConvNeXt decoder on one image: tokens (K, C) of the patches ``keep`` -> (n, P²·3)."""
+    rows, columns = grid
+    x = torch.stack(reassemble(decoder, tokens, keep, rows * columns)).view(rows, columns, -1)
+    for block in decoder.blocks:
+        kernel, bias = block.depthwise_conv.weight, block.depthwise_conv.bias  # D 1 7 7
+        mixed = torch.empty_like(x)
+        for y0 in range(rows):
+            for x0 in range(columns):
+                total = bias.clone()
+                for y in range(rows):
+                    for x1 in range(columns):
+                        if abs(y - y0) <= 3 and abs(x1 - x0) <= 3:
+                            total = total + kernel[:, 0, y - y0 + 3, x1 - x0 + 3] * x[y, x1]
+                mixed[y0, x0] = total
+        mixed = linear(gelu(linear(layer_norm(mixed, block.norm), block.pointwise_conv1)), block.pointwise_conv2)
+        x = x + block.gamma * mixed
+    return linear(layer_norm(x, decoder.norm), decoder.predict).flatten(0, 1)
+
+
 def vit_decoder(decoder, tokens, keep, grid, position) -> torch.Tensor:
     """The decoder on one image: tokens (K, C) of the patches ``keep`` -> (n, P²·3); position (D, rows, columns)."""
-    embedded = linear(tokens, decoder.embed)
-    x = []
-    for i in range(grid[0] * grid[1]):
-        token = embedded[keep.index(i)] if i in keep else decoder.mask_token
-        x.append(token + position[:, i // grid[1], i % grid[1]])
-    x = torch.stack(x)
+    x = reassemble(decoder, tokens, keep, grid[0] * grid[1])
+    x = torch.stack([token + position[:, i // grid[1], i % grid[1]] for i, token in enumerate(x)])
     for block in decoder.blocks:
         normed = layer_norm(x, block.ln1)
         D = x.shape[1]

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from coma_mm.errors import UserError
 
 from .attention import Block
+from .pretrained import load_pretrained
 from .token_layout import gather_patches, grid_to_tokens, sincos_position, tokens_to_grid
 
 # Table 1 of the paper; 'tiny' is ours, for CPUs, tests and the demo.
@@ -22,29 +23,37 @@ ARCHS = {
     'base': dict(dims=(112, 224, 448, 896), depths=(2, 3, 16, 3), num_heads=(2, 4, 8, 16)),
 }
 
-# Window sides of DM-MSA by stage. 'default' reproduces Table 2's FLOPs; 'eq8' is Eq. 8 to the letter.
+# How many windows DM-MSA has in each stage, the whole patch first, each next half as wide (None: all of them).
+# 'default' reproduces Table 2's FLOPs; 'eq8' is Eq. 8 to the letter.
 WINDOWS = {
-    'default': ((8, 4), (4, ), (), ()),
-    'fine': ((8, 4, 2), (4, 2), (), ()),
-    'eq8': ((8, 4, 2, 1), (4, 2, 1), (), ()),
-    'plain': ((), (), (), ()),
+    'default': (2, 1, 0, 0),
+    'fine': (3, 2, 0, 0),
+    'eq8': (None, None, 0, 0),
+    'plain': (0, 0, 0, 0),
 }
 
-STEM_STRIDE = 4
+STRIDES = (4, 8, 16, 32)
 
 
 class Downsample(nn.Module):
-    """Between two stages: LayerNorm, 2×2 max-pooling inside each patch, linear C -> 2C."""
+    """Between two stages: LayerNorm, max-pooling inside each patch, linear C -> 2C.
 
-    def __init__(self, in_dims: int, out_dims: int):
+    Args:
+        in_dims (int): Channels C.
+        out_dims (int): Channels C'.
+        pool (int): Side in tokens of what is pooled: 2, or 1 where a patch is a single token already. Defaults to 2.
+    """
+
+    def __init__(self, in_dims: int, out_dims: int, pool: int = 2):
         super().__init__()
+        self.area = pool**2
         self.norm = nn.LayerNorm(in_dims, eps=1e-6)
         self.expand = nn.Linear(in_dims, out_dims)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, 4·N, C) -> (B, N, C')."""
+        """(B, pool²·N, C) -> (B, N, C')."""
         x = self.norm(x)
-        return self.expand(x.view(x.shape[0], -1, 4, x.shape[-1]).amax(2))
+        return self.expand(x.view(x.shape[0], -1, self.area, x.shape[-1]).amax(2))
 
 
 @MODELS.register_module()
@@ -53,7 +62,8 @@ class DyViT(BaseBackbone):
 
     A 7×7 convolution of stride 4, then four stages at strides 4, 8, 16 and 32. The first two attend to windows of
     several sizes (:class:`~coma_mm.models.attention.MultiWindowAttention`), the last two globally. Inputs of any size:
-    they are padded to multiples of 32 px at the right and bottom, and the feature maps cropped to ceil(side / stride).
+    they are padded to multiples of the patch at the right and bottom, and the feature maps cropped to
+    ceil(side / stride).
 
     It is a *masked encoder*: given the indices of the patches to keep, only those patches are computed after the stem.
     The dense and the masked encoder are the same plain transformer on (B, N, C); the number of patches differs.
@@ -62,9 +72,13 @@ class DyViT(BaseBackbone):
         arch (str | dict): 'tiny' (1.5 M parameters, ours), 'small' (35 M), 'base' (70 M), or a dict with ``dims``,
             ``depths`` and ``num_heads``, one number per stage. Defaults to 'base'.
         in_channels (int): Channels of the image. Defaults to 3.
-        windows (str | Sequence[Sequence[int]]): DM-MSA's window sides per stage in tokens (a patch is 8, 4, 2, 1
-            tokens wide), or a preset: 'default' {8,4},{4}; 'fine' {8,4,2},{4,2}; 'eq8' {8,4,2,1},{4,2,1}; 'plain'.
-            An empty set is plain attention over all tokens. Defaults to 'default'.
+        patch_size (int): Side of a patch in px, the unit of masking: 32 (the paper), a patch being 8, 4, 2, 1 tokens
+            wide in the four stages; or 16 (ours), 4, 2, 1, 1 tokens wide, with stage 4 at stride 16 like stage 3.
+            Larger units are the mask's: ``PatchMask(unit=64)``. Defaults to 32.
+        windows (str | Sequence[Sequence[int]]): DM-MSA's window sides per stage in tokens, or a preset (here for
+            patches of 32 px; for 16 px, windows count from the patch's own width likewise): 'default' {8,4},{4};
+            'fine' {8,4,2},{4,2}; 'eq8' {8,4,2,1},{4,2,1}; 'plain'. An empty set is plain attention over all tokens.
+            Defaults to 'default'.
         dense_conv (bool): Dense instead of depthwise window convolutions. Defaults to False.
         reduce (str): 'sum' (Eq. 10) or 'mean' of the windows' outputs. Defaults to 'sum'.
         mlp_ratio (float): Hidden over input channels of the MLPs. Defaults to 4.
@@ -86,17 +100,14 @@ class DyViT(BaseBackbone):
             the report is logged and the origin kept as ``self.provenance``.
 
     Raises:
-        UserError: An unknown arch, preset or out_type, or windows that do not divide the patch.
+        UserError: An unknown arch, patch size, preset or out_type, or windows that do not divide the patch.
     """
-    patch_size = 32
-    """Side of a patch in px: the unit of masking."""
-    sides = (8, 4, 2, 1)
-    """Tokens along a patch's side, per stage."""
     OUT_TYPES = ('featmap', 'avg_featmap', 'raw')
 
     def __init__(self,
                  arch: str | dict = 'base',
                  in_channels: int = 3,
+                 patch_size: int = 32,
                  windows: str | Sequence[Sequence[int]] = 'default',
                  dense_conv: bool = False,
                  reduce: str = 'sum',
@@ -114,6 +125,12 @@ class DyViT(BaseBackbone):
         self.arch = arch if isinstance(arch, str) else 'custom'
         settings = _check_arch(arch)
         self.dims, self.depths, num_heads = (tuple(settings[key]) for key in ('dims', 'depths', 'num_heads'))
+        if patch_size not in (16, 32):
+            raise UserError(f'DyViT: patch_size={patch_size}: expected 32 or 16; larger mask units are made by '
+                            'PatchMask(unit=…)')
+        self.patch_size = patch_size
+        # Tokens along a patch's side, per stage.
+        self.sides = tuple(max(patch_size // stride, 1) for stride in STRIDES)
         windows = self._check_windows(windows)
         out_type = _choice('out_type', out_type, self.OUT_TYPES)
         pos_embed = _choice('pos_embed', pos_embed, ('sincos', 'learned'))
@@ -130,7 +147,7 @@ class DyViT(BaseBackbone):
         self.frozen_stages = frozen_stages
         self.with_cp = with_cp
 
-        self.stem = nn.Conv2d(in_channels, self.dims[0], 7, stride=STEM_STRIDE, padding=3)
+        self.stem = nn.Conv2d(in_channels, self.dims[0], 7, stride=STRIDES[0], padding=3)
         if pos_embed == 'learned':
             grid = (-(-img_size // self.patch_size) * self.sides[0], ) * 2
             self.pos_embed = nn.Parameter(sincos_position(grid, self.dims[0]))
@@ -144,25 +161,27 @@ class DyViT(BaseBackbone):
                 Block(dims, heads, windows[i], mlp_ratio, next(drop_path), dense_conv=dense_conv, reduce=reduce)
                 for _ in range(depth)
             ]
-            downsample = Downsample(self.dims[i - 1], dims) if i else nn.Identity()
+            downsample = nn.Identity()
+            if i:
+                downsample = Downsample(self.dims[i - 1], dims, pool=self.sides[i - 1] // self.sides[i])
             self.stages.append(ModuleList([downsample, *blocks]))
         for i in self.out_indices:
             self.add_module(f'norm{i}', nn.LayerNorm(self.dims[i], eps=1e-6))
         self._freeze()
 
-    @classmethod
-    def _check_windows(cls, windows) -> tuple[tuple[int, ...], ...]:
+    def _check_windows(self, windows) -> tuple[tuple[int, ...], ...]:
+        every = [tuple(side >> i for i in range(side.bit_length())) for side in self.sides]  # 8: 8, 4, 2, 1
         if isinstance(windows, str):
-            return WINDOWS[_choice('windows', windows, WINDOWS)]
+            counts = WINDOWS[_choice('windows', windows, WINDOWS)]
+            return tuple(sides[:count] for sides, count in zip(every, counts, strict=True))
         if len(windows) != 4 or any(isinstance(stage, (int, str)) for stage in windows):
             raise UserError(f'DyViT: windows={windows}: expected four sets of window sides, one per stage')
         windows = tuple(tuple(stage) for stage in windows)
-        for i, (stage, side) in enumerate(zip(windows, cls.sides, strict=True)):
+        for i, (stage, allowed) in enumerate(zip(windows, every, strict=True)):
             for k in stage:
-                if k < 1 or side % k:
-                    allowed = [d for d in (1, 2, 4, 8) if d <= side]
-                    raise UserError(f'DyViT: window {k} of stage {i} does not divide its patch of {side}×{side} '
-                                    f'tokens; choose from {allowed}')
+                if k not in allowed:
+                    raise UserError(f'DyViT: window {k} of stage {i} does not divide its patch of {allowed[0]}×'
+                                    f'{allowed[0]} tokens; choose from {sorted(allowed)}')
         return windows
 
     @property
@@ -176,7 +195,8 @@ class DyViT(BaseBackbone):
         Args:
             x (Tensor): Images, (B, in_channels, H, W), of any size.
             ids_keep (Tensor, optional): int64 indices of the patches to keep, (B, K), in raster order of the padded
-                image's ceil(H/32)·ceil(W/32) patches; needs ``out_type='raw'``. Defaults to None: all patches.
+                image's ceil(H/patch_size)·ceil(W/patch_size) patches; needs ``out_type='raw'``.
+                Defaults to None: all patches.
 
         Returns:
             tuple[Tensor]: One output per stage in ``out_indices``, see ``out_type``; with ``ids_keep`` of shape
@@ -196,7 +216,7 @@ class DyViT(BaseBackbone):
 
         x = self.stem(x)  # B C H/4 W/4
         x = x + self._position(x).to(x.dtype)
-        x = grid_to_tokens(x, self.sides[0])  # B n 64 C
+        x = grid_to_tokens(x, self.sides[0])  # B n side² C
         if ids_keep is not None:
             x = gather_patches(x, ids_keep)
         x = x.flatten(1, 2)  # B N C
@@ -239,12 +259,8 @@ class DyViT(BaseBackbone):
 
     def init_weights(self) -> None:
         """Initialise by ``init_cfg``; pre-trained weights must match (see the class)."""
-        cfgs = self.init_cfg if isinstance(self.init_cfg, list) else [self.init_cfg or {}]
-        pretrained = [cfg for cfg in cfgs if cfg.get('type') == 'Pretrained']
-        if not pretrained:
-            return super().init_weights()
-        from coma_mm.engine.checkpoint import load_backbone
-        load_backbone(self, **{k: v for k, v in pretrained[-1].items() if k != 'type'})
+        if not load_pretrained(self):
+            super().init_weights()
 
     def _freeze(self) -> None:
         if self.frozen_stages < 0:

@@ -1,5 +1,6 @@
-"""Fusion of DyViT's stages for the pre-training decoder ("Positional Downsampling", Eq. 5 and 6)."""
+"""Fusion of an encoder's stages for the pre-training decoder ("Positional Downsampling", Eq. 5 and 6)."""
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from mmengine.model import BaseModule
@@ -14,29 +15,38 @@ class MultiScaleFusion(BaseModule):
     """Fuses the tokens of all stages into one token per patch. Belongs to pre-training; it is not transferred.
 
     Args:
-        in_channels (Sequence[int]): Channels of the stages, finest first; each halves the side of a patch, the last
-            has one token per patch.
-        mode (str): 'cascade', Eq. 6's recursion Y_i = Conv(Y_{i-1}) + X_{i+1} with kernel = stride = 2; or
-            'parallel', every X_i by its own kernel p_i straight to the last stage, summed (the kernels that Eq. 6
-            names, whose shapes do not fit the recursion). Defaults to 'cascade'.
+        in_channels (Sequence[int]): Channels of the stages, finest first. A single stage is passed on as it is.
+        mode (str): 'cascade', Eq. 6's recursion Y_i = Conv(Y_{i-1}) + X_{i+1} with kernel = stride = 2 (1 between
+            stages of equal side); or 'parallel', every X_i by its own kernel p_i straight to the last stage, summed
+            (the kernels that Eq. 6 names, whose shapes do not fit the recursion). Defaults to 'cascade'.
+        sides (Sequence[int], optional): Tokens along a patch's side, per stage; each divides the one before, the last
+            is 1. (4, 2, 1, 1) is for DyViT with patches of 16 px. Defaults to halving: 8, 4, 2, 1 for four stages.
+
+    Raises:
+        UserError: Another mode, or sides that do not fit each other, or the features.
     """
 
     def __init__(self,
                  in_channels: Sequence[int],
                  mode: str = 'cascade',
+                 sides: Sequence[int] | None = None,
                  init_cfg=(dict(type='Xavier', layer='Linear', distribution='uniform'), )):
         super().__init__(list(init_cfg) if init_cfg else init_cfg)
         if mode not in ('cascade', 'parallel'):
             raise UserError(f"MultiScaleFusion: mode={mode!r}: expected 'cascade' or 'parallel'")
         self.mode = mode
-        last = len(in_channels) - 1
+        in_channels = tuple(in_channels)
+        sides = tuple(sides or (2**i for i in reversed(range(len(in_channels)))))
+        if len(sides) != len(in_channels) or sides[-1] != 1 or any(a % b for a, b in pairwise(sides)):
+            raise UserError(f'MultiScaleFusion: sides={sides}: expected {len(in_channels)} numbers, one per stage of '
+                            'in_channels, each a divisor of the one before, the last 1')
+        self.areas = tuple(side**2 for side in sides)
         # With kernel = stride inside a patch, and tokens in Z-order, a convolution is a linear layer on the
         # concatenated channels of consecutive tokens.
-        if mode == 'cascade':
-            self.convs = nn.ModuleList(nn.Linear(4 * in_channels[i], in_channels[i + 1]) for i in range(last))
-        else:
-            self.convs = nn.ModuleList(
-                nn.Linear(4**(last - i) * in_channels[i], in_channels[last]) for i in range(last))
+        kernels = [fine // coarse for fine, coarse in pairwise(self.areas)] if mode == 'cascade' else self.areas[:-1]
+        outputs = in_channels[1:] if mode == 'cascade' else in_channels[-1:] * len(kernels)
+        self.convs = nn.ModuleList(
+            nn.Linear(area * C, D) for area, C, D in zip(kernels, in_channels[:-1], outputs, strict=True))
 
     def forward(self, feats: tuple[torch.Tensor, ...]) -> torch.Tensor:
         """Fuse.
@@ -49,9 +59,13 @@ class MultiScaleFusion(BaseModule):
         """
         *feats, last = feats
         B, K = last.shape[:2]
+        areas = tuple(x.shape[1] // K for x in (*feats, last))
+        if areas != self.areas:
+            raise UserError(f'MultiScaleFusion: the stages have {areas} tokens per patch, expected {self.areas}: '
+                            "set the neck's in_channels and sides to the stages of the backbone")
         if self.mode == 'parallel':
             return last + sum(conv(x.reshape(B, K, -1)) for conv, x in zip(self.convs, feats, strict=True))
-        y = feats[0]
-        for conv, x in zip(self.convs, (*feats[1:], last), strict=True):
+        y, *others = *feats, last
+        for conv, x in zip(self.convs, others, strict=True):
             y = conv(y.reshape(B, x.shape[1], -1)) + x
         return y

@@ -1,6 +1,7 @@
 """Small models and random input for the tests of the models."""
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from coma_mm.models import CoMA, DyViT, MaskedAutoencoder
 from coma_mm.models.masking import UniformMaskSampler
@@ -24,6 +25,16 @@ def small_dyvit(**kwargs):
     """A DyViT of 8 to 64 channels with random weights, in float64."""
     kwargs.setdefault('arch', ARCH)
     return randomise(DyViT(**kwargs)).double().eval()
+
+
+def giga_macs(model, x, ids_keep=None):
+    """GMACs in convolutions and linear layers, and in attention's products."""
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        model(x, ids_keep)
+    counts = {str(op): flops / 2e9 for op, flops in counter.get_flop_counts()['Global'].items()}
+    layers = sum(v for op, v in counts.items() if 'convolution' in op or 'mm' in op and 'bmm' not in op)
+    return layers, sum(counts.values()) - layers
 
 
 def draw_masks(batch, grid, ratio=0.6, seed=0):

@@ -3,19 +3,29 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
 from coma_mm.errors import UserError
 from coma_mm.models import DyViT
-from coma_mm.models.dyvit import WINDOWS
 from coma_mm.models.token_layout import sincos_position
 
 from .. import reference
-from .helpers import ARCH, draw_masks, randomise, small_dyvit
+from .helpers import ARCH, draw_masks, giga_macs, randomise, small_dyvit
 from .suites import MaskedEncoderSuite
 
-STRIDES = (4, 8, 16, 32)
+STRIDES = {32: (4, 8, 16, 32), 16: (4, 8, 16, 16)}
 PAPER_WINDOWS = ((8, 4), (4, ), (), ())
+PRESETS = {
+    32: dict(
+        default=PAPER_WINDOWS,
+        fine=((8, 4, 2), (4, 2), (), ()),
+        eq8=((8, 4, 2, 1), (4, 2, 1), (), ()),
+        plain=((), (), (), ())),
+    16: dict(
+        default=((4, 2), (2, ), (), ()),
+        fine=((4, 2, 1), (2, 1), (), ()),
+        eq8=((4, 2, 1), (2, 1), (), ()),
+        plain=((), (), (), ())),
+}
 
 
 def images(B, H, W, seed=1):
@@ -23,7 +33,8 @@ def images(B, H, W, seed=1):
 
 
 def position_of(model, H, W):
-    size = (math.ceil(H / 32) * 8, math.ceil(W / 32) * 8)
+    P = model.patch_size
+    size = (math.ceil(H / P) * (P // 4), math.ceil(W / P) * (P // 4))
     if model.pos_embed is None:
         return sincos_position(size, model.dims[0])[0].double()
     return F.interpolate(model.pos_embed, size, mode='bicubic', align_corners=False)[0]
@@ -32,13 +43,15 @@ def position_of(model, H, W):
 def check_dense(model, x, windows=PAPER_WINDOWS, **kwargs):
     """A model with out_indices 0 to 3 agrees with the reference on every feature map."""
     H, W = x.shape[-2:]
+    strides = STRIDES[model.patch_size]
     with torch.no_grad():
         outs = model(x)
         for b in range(len(x)):
-            stages, grid = reference.dyvit(model, x[b], windows, position_of(model, H, W), **kwargs)
+            stages, grid = reference.dyvit(
+                model, x[b], windows, position_of(model, H, W), P=model.patch_size, **kwargs)
             for i in range(4):
-                expected = reference.feature_map(stages[i], grid, STRIDES[i], (H, W))
-                assert outs[i][b].shape == (ARCH['dims'][i], math.ceil(H / STRIDES[i]), math.ceil(W / STRIDES[i]))
+                expected = reference.feature_map(stages[i], grid, strides[i], (H, W))
+                assert outs[i][b].shape == (ARCH['dims'][i], math.ceil(H / strides[i]), math.ceil(W / strides[i]))
                 torch.testing.assert_close(outs[i][b], expected, rtol=1e-10, atol=1e-10)
 
 
@@ -48,7 +61,8 @@ def check_masked(model, x, ids_keep, windows=PAPER_WINDOWS, **kwargs):
         outs = model(x, ids_keep)
         for b in range(len(x)):
             position = position_of(model, *x.shape[-2:])
-            stages, _ = reference.dyvit(model, x[b], windows, position, keep=ids_keep[b].tolist(), **kwargs)
+            stages, _ = reference.dyvit(
+                model, x[b], windows, position, keep=ids_keep[b].tolist(), P=model.patch_size, **kwargs)
             for i in range(4):
                 torch.testing.assert_close(outs[i][b], reference.raw_tokens(stages[i]), rtol=1e-10, atol=1e-10)
 
@@ -61,17 +75,32 @@ def test_agrees_with_the_reference_at_any_size(size):
     check_dense(small_dyvit(out_indices=ALL), images(2, *size))
 
 
-@pytest.mark.parametrize('windows', ['default', 'fine', 'eq8', 'plain'])
-def test_agrees_with_the_reference_with_every_preset(windows):
-    sets = dict(
-        default=PAPER_WINDOWS,
-        fine=((8, 4, 2), (4, 2), (), ()),
-        eq8=((8, 4, 2, 1), (4, 2, 1), (), ()),
-        plain=((), (), (), ()))
-    assert WINDOWS == sets
-    check_dense(small_dyvit(out_indices=ALL, windows=windows), images(1, 64, 40), sets[windows])
-    model = small_dyvit(out_indices=ALL, windows=windows, out_type='raw')
-    check_masked(model, images(2, 64, 96), draw_masks(2, (2, 3))[0], sets[windows])
+@pytest.mark.parametrize('patch_size', [32, 16])
+@pytest.mark.parametrize('preset', ['default', 'fine', 'eq8', 'plain'])
+def test_agrees_with_the_reference_with_every_preset(preset, patch_size):
+    kwargs = dict(out_indices=ALL, patch_size=patch_size, windows=preset)
+    windows, P = PRESETS[patch_size][preset], patch_size
+    model = small_dyvit(**kwargs)
+    assert tuple(stage[1].attn.windows for stage in model.stages) == windows
+    check_dense(model, images(1, 2 * P, P + 8), windows)
+    check_masked(small_dyvit(**kwargs, out_type='raw'), images(2, 2 * P, 3 * P), draw_masks(2, (2, 3))[0], windows)
+
+
+@pytest.mark.parametrize('size', [(32, 32), (16, 48), (50, 33), (5, 20), (1, 1)])
+def test_patches_of_16_px_agree_with_the_reference_at_any_size(size):
+    model = small_dyvit(out_indices=ALL, patch_size=16)
+    assert model.strides == STRIDES[16] and model.sides == (4, 2, 1, 1)
+    check_dense(model, images(2, *size), PRESETS[16]['default'])
+
+
+def test_patches_of_16_px_agree_with_the_reference_in_its_other_readings():
+    """Masked before the stem, of a size that is padded; and learned positions at another size."""
+    windows = PRESETS[16]['default']
+    model = small_dyvit(out_indices=ALL, patch_size=16, out_type='raw', mask_before_stem=True)
+    check_masked(model, images(2, 30, 35), draw_masks(2, (2, 3))[0], windows, mask_before_stem=True)
+    model = small_dyvit(out_indices=ALL, patch_size=16, pos_embed='learned', img_size=40)
+    assert model.pos_embed.shape == (1, 8, 12, 12)
+    check_dense(model, images(1, 32, 48), windows)
 
 
 @pytest.mark.parametrize('windows', [
@@ -87,7 +116,7 @@ def test_agrees_with_the_reference_with_odd_windows(windows):
 def test_agrees_with_the_reference_in_its_other_readings(kwargs):
     model = small_dyvit(out_indices=ALL, windows='fine', **kwargs)
     reading = dict(dense=kwargs.get('dense_conv', False), reduce=kwargs.get('reduce', 'sum'))
-    check_dense(model, images(1, 64, 64), WINDOWS['fine'], **reading)
+    check_dense(model, images(1, 64, 64), PRESETS[32]['fine'], **reading)
 
 
 @pytest.mark.parametrize('ids_keep', [[[0, 3, 4]], [[5, 1, 0]], [[2]], [[0, 1, 2, 3, 4, 5]]])
@@ -164,6 +193,12 @@ class TestMaskedEncoder(MaskedEncoderSuite):
         return small_dyvit(out_type='raw')
 
 
+class TestMaskedEncoder16(MaskedEncoderSuite):
+
+    def build(self):
+        return small_dyvit(out_type='raw', patch_size=16)
+
+
 # Leakage: what the encoder knows of masked pixels
 
 
@@ -209,34 +244,31 @@ def test_without_it_the_stem_sees_three_pixels():
 # Size and cost
 
 
-@pytest.mark.parametrize('arch, millions', [('tiny', 1.5), ('small', 35.1), ('base', 70.3)])
-def test_parameters(arch, millions):
+@pytest.mark.parametrize('arch, patch_size, millions', [
+    ('tiny', 32, 1.5),
+    ('small', 32, 35.1),
+    ('base', 32, 70.3),
+    ('base', 16, 70.2),
+])
+def test_parameters(arch, patch_size, millions):
     with torch.device('meta'):
-        model = DyViT(arch, out_indices=ALL)
+        model = DyViT(arch, patch_size=patch_size, out_indices=ALL)
     assert abs(sum(p.numel() for p in model.parameters()) / 1e6 - millions) < 0.06
 
 
-def giga_macs(model, x, ids_keep=None):
-    """GMACs in convolutions and linear layers, and in attention's products."""
-    counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
-        model(x, ids_keep)
-    counts = {str(op): flops / 2e9 for op, flops in counter.get_flop_counts()['Global'].items()}
-    layers = sum(v for op, v in counts.items() if 'convolution' in op or 'mm' in op and 'bmm' not in op)
-    return layers, sum(counts.values()) - layers
-
-
-@pytest.mark.parametrize('arch, windows, layers, total', [
-    ('small', 'default', 5.6, 6.1),
-    ('base', 'default', 11.4, 12.4),
-    ('small', 'fine', 5.6, 6.7),
-    ('base', 'fine', 11.4, 13.7),
-    ('small', 'eq8', 5.6, 9.1),
-    ('base', 'eq8', 11.4, 18.9),
+@pytest.mark.parametrize('arch, patch_size, windows, layers, total', [
+    ('small', 32, 'default', 5.6, 6.1),
+    ('base', 32, 'default', 11.4, 12.4),
+    ('small', 32, 'fine', 5.6, 6.7),
+    ('base', 32, 'fine', 11.4, 13.7),
+    ('small', 32, 'eq8', 5.6, 9.1),
+    ('base', 32, 'eq8', 11.4, 18.9),
+    ('small', 16, 'default', 7.8, 8.9),
+    ('base', 16, 'default', 15.7, 18.1),
 ])
-def test_macs_at_224_px(arch, windows, layers, total):
+def test_macs_at_224_px(arch, patch_size, windows, layers, total):
     with torch.device('meta'):
-        model = DyViT(arch, windows=windows)
+        model = DyViT(arch, patch_size=patch_size, windows=windows)
         x = torch.empty(1, 3, 224, 224)
     counted, attention = giga_macs(model, x)
     assert abs(counted - layers) < 0.06
@@ -372,7 +404,9 @@ def test_every_library_builds_it(library):
     (dict(arch={**ARCH, 'depths': (1, 1)}), 'each with four numbers'),
     (dict(arch={**ARCH, 'num_heads': (3, 2, 4, 4)}), '3 heads do not divide 8 channels'),
     (dict(arch={**ARCH, 'dims': (6, 16, 32, 64)}), 'multiple of 4'),
+    (dict(patch_size=64), r'patch_size=64: expected 32 or 16; .*PatchMask\(unit'),
     (dict(windows='defualt'), "did you mean 'default'"),
+    (dict(windows=((8, ), (), (), ()), patch_size=16), r'window 8 of stage 0 .* 4×4 tokens; choose from \[1, 2, 4\]'),
     (dict(windows=((3, ), (), (), ())), r'window 3 of stage 0 .* 8×8 tokens; choose from \[1, 2, 4, 8\]'),
     (dict(windows=((8, ), (8, ), (), ())), r'window 8 of stage 1 .* 4×4 tokens; choose from \[1, 2, 4\]'),
     (dict(windows=((0, ), (), (), ())), 'window 0 of stage 0'),

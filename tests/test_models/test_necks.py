@@ -8,16 +8,18 @@ from .. import reference
 from .helpers import ARCH, randomise
 
 
+@pytest.mark.parametrize('sides', [None, (4, 2, 1, 1), (8, 2, 2, 1)])
 @pytest.mark.parametrize('mode', ['cascade', 'parallel'])
-def test_fusion_is_strided_convolutions_on_the_patch_grid(mode):
-    neck = randomise(MultiScaleFusion(ARCH['dims'], mode=mode)).double()
+def test_fusion_is_strided_convolutions_on_the_patch_grid(mode, sides):
+    neck = randomise(MultiScaleFusion(ARCH['dims'], mode, sides)).double()
+    sides = sides or (8, 4, 2, 1)
     generator = torch.Generator().manual_seed(1)
     feats = tuple(torch.randn(2, 3 * side**2, dims, generator=generator, dtype=torch.float64)
-                  for dims, side in zip(ARCH['dims'], (8, 4, 2, 1), strict=True))
+                  for dims, side in zip(ARCH['dims'], sides, strict=True))
     out = neck(feats)
     assert out.shape == (2, 3, 64)
     for b in range(2):
-        stages = [reference.from_raw(f[b], side) for f, side in zip(feats, (8, 4, 2, 1), strict=True)]
+        stages = [reference.from_raw(f[b], side) for f, side in zip(feats, sides, strict=True)]
         expected = reference.fusion(neck, stages, mode == 'cascade')
         torch.testing.assert_close(out[b], expected, rtol=1e-10, atol=1e-10)
 
@@ -29,6 +31,27 @@ def test_patches_do_not_mix():
     feats[0][:, 64:128] += 1  # the second patch
     changed = (neck(feats) != before).any(-1)[0]
     assert changed.tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize('mode', ['cascade', 'parallel'])
+def test_a_single_stage_is_passed_on(mode):
+    neck = MultiScaleFusion((16, ), mode=mode)
+    assert not list(neck.parameters())
+    tokens = torch.randn(2, 3, 16)
+    assert torch.equal(neck((tokens, )), tokens)
+
+
+@pytest.mark.parametrize('sides', [(4, 2, 1), (4, 2, 2, 2), (3, 2, 1, 1), (1, 2, 4, 8)])
+def test_sides_that_do_not_fit(sides):
+    with pytest.raises(UserError, match='expected 4 numbers.*the last 1'):
+        MultiScaleFusion(ARCH['dims'], sides=sides)
+
+
+@pytest.mark.parametrize('mode', ['cascade', 'parallel'])
+def test_features_that_do_not_fit(mode):
+    feats = tuple(torch.randn(2, 3 * side**2, dims) for dims, side in zip(ARCH['dims'], (4, 2, 1, 1), strict=True))
+    with pytest.raises(UserError, match=r'\(16, 4, 1, 1\) tokens per patch, expected \(64, 16, 4, 1\)'):
+        MultiScaleFusion(ARCH['dims'], mode=mode)(feats)
 
 
 def test_unknown_mode():
