@@ -1,5 +1,5 @@
 from .attention import MultiWindowAttention
-from .decoders import ViTDecoder
+from .decoders import ConvNeXtDecoder, ViTDecoder
 from .dyvit import DyViT
 from .heads import PixelHead
 from .masked_autoencoder import CoMA, MaskedAutoencoder, MaskedImagePreprocessor
@@ -7,6 +7,7 @@ from .masking import UniformMaskSampler
 from .necks import MultiScaleFusion
 
 __all__ = [
-    'CoMA', 'DyViT', 'MaskedAutoencoder', 'MaskedImagePreprocessor', 'MultiScaleFusion', 'MultiWindowAttention',
-    'PixelHead', 'UniformMaskSampler', 'ViTDecoder'
+    'CoMA', 'ConvNeXtDecoder', 'DyViT', 'MaskedAutoencoder',
+    'MaskedImagePreprocessor', 'MultiScaleFusion', 'MultiWindowAttention', 'PixelHead',
+    'UniformMaskSampler', 'ViTDecoder'
 ]

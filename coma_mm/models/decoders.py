@@ -1,6 +1,9 @@
 """Pre-training decoders: from the tokens of some patches to the pixels of all."""
+from collections.abc import Iterable
+
 import torch
 from mmengine.model import BaseModule
+from mmpretrain.models.backbones.convnext import ConvNeXtBlock
 from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
 from mmpretrain.registry import MODELS
 from torch import nn
@@ -10,40 +13,29 @@ from coma_mm.errors import UserError
 from .token_layout import sincos_position
 
 
-@MODELS.register_module()
-class ViTDecoder(BaseModule):
-    """Plain transformer over all patches; masked ones start from a mask token, as in MAE ("Mask Reassembly").
+class PatchDecoder(BaseModule):
+    """What decoders share: masked patches start from a mask token ("Mask Reassembly"), pixels are predicted linearly.
 
     Args:
+        blocks (Iterable[nn.Module]): What :meth:`decode` applies.
         in_channels (int): Channels of the encoder's tokens.
-        patch_size (int): Side of a patch in px. Defaults to 32.
-        embed_dims (int): Width; a multiple of 4. Defaults to 512 (MAE).
-        depth (int): Blocks. Defaults to 8 (the paper, and MAE).
-        num_heads (int): Attention heads. Defaults to 16 (MAE).
+        patch_size (int): Side of a patch in px.
+        embed_dims (int): Width.
         mask_token (str): 'learned': one learned vector; 'noise': standard normal noise drawn at every forward.
-            Defaults to 'learned'.
-        out_channels (int): Channels of the image. Defaults to 3.
+        out_channels (int): Channels of the image.
     """
 
-    def __init__(self,
-                 in_channels: int,
-                 patch_size: int = 32,
-                 embed_dims: int = 512,
-                 depth: int = 8,
-                 num_heads: int = 16,
-                 mask_token: str = 'learned',
-                 out_channels: int = 3,
-                 init_cfg=(dict(type='Xavier', layer='Linear', distribution='uniform'), )):
+    def __init__(self, blocks: Iterable[nn.Module], in_channels: int, patch_size: int, embed_dims: int, mask_token: str,
+                 out_channels: int, init_cfg):
         super().__init__(list(init_cfg) if init_cfg else init_cfg)
         if mask_token not in ('learned', 'noise'):
-            raise UserError(f"ViTDecoder: mask_token={mask_token!r}: expected 'learned' or 'noise'")
+            raise UserError(f"{type(self).__name__}: mask_token={mask_token!r}: expected 'learned' or 'noise'")
+        self.patch_size = patch_size
         self.embed = nn.Linear(in_channels, embed_dims)
         self.mask_token = nn.Parameter(torch.zeros(embed_dims)) if mask_token == 'learned' else None
         if self.mask_token is not None:
             nn.init.normal_(self.mask_token, std=.02)
-        norm_cfg = dict(type='LN', eps=1e-6)
-        self.blocks = nn.Sequential(*(TransformerEncoderLayer(embed_dims, num_heads, 4 * embed_dims, norm_cfg=norm_cfg)
-                                      for _ in range(depth)))
+        self.blocks = nn.Sequential(*blocks)
         self.norm = nn.LayerNorm(embed_dims, eps=1e-6)
         self.predict = nn.Linear(embed_dims, patch_size**2 * out_channels)
 
@@ -66,6 +58,75 @@ class ViTDecoder(BaseModule):
         else:
             x = self.mask_token.to(tokens.dtype).expand(shape)
         x = x.scatter(1, ids_keep[..., None].expand(-1, -1, D), tokens)
-        position = sincos_position(grid, D, x.device).flatten(2).transpose(1, 2)  # 1 n D
-        x = self.blocks(x + position.to(x.dtype))
-        return self.predict(self.norm(x))
+        return self.predict(self.norm(self.decode(x, grid)))
+
+    def decode(self, x: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+        """Let the patches exchange what they know: (B, rows·columns, embed_dims), in raster order, to the same."""
+        raise NotImplementedError
+
+
+@MODELS.register_module()
+class ViTDecoder(PatchDecoder):
+    """Plain transformer over all patches; masked ones start from a mask token, as in MAE ("Mask Reassembly").
+
+    Args:
+        in_channels (int): Channels of the encoder's tokens.
+        patch_size (int): Side of a patch in px. Defaults to 32.
+        embed_dims (int): Width; a multiple of 4. Defaults to 512 (MAE).
+        depth (int): Blocks. Defaults to 8 (the paper, and MAE).
+        num_heads (int): Attention heads. Defaults to 16 (MAE).
+        mask_token (str): 'learned': one learned vector; 'noise': standard normal noise drawn at every forward.
+            Defaults to 'learned'.
+        out_channels (int): Channels of the image. Defaults to 3.
+    """
+
+    def __init__(self,
+                 in_channels: int,
+                 patch_size: int = 32,
+                 embed_dims: int = 512,
+                 depth: int = 8,
+                 num_heads: int = 16,
+                 mask_token: str = 'learned',
+                 out_channels: int = 3,
+                 init_cfg=(dict(type='Xavier', layer='Linear', distribution='uniform'), )):
+        norm_cfg = dict(type='LN', eps=1e-6)
+        blocks = (TransformerEncoderLayer(embed_dims, num_heads, 4 * embed_dims, norm_cfg=norm_cfg)
+                  for _ in range(depth))
+        super().__init__(blocks, in_channels, patch_size, embed_dims, mask_token, out_channels, init_cfg)
+
+    def decode(self, x, grid):
+        """See the base class; with sine-cosine positions."""
+        position = sincos_position(grid, x.shape[-1], x.device).flatten(2).mT  # 1 n D
+        return self.blocks(x + position.to(x.dtype))
+
+
+@MODELS.register_module()
+class ConvNeXtDecoder(PatchDecoder):
+    """ConvNeXt blocks on the grid of patches, the decoder of the paper's ablation (Fig. 5); without positions.
+
+    Args:
+        in_channels (int): Channels of the encoder's tokens.
+        patch_size (int): Side of a patch in px. Defaults to 32.
+        embed_dims (int): Width. Defaults to 512 (ours, as in :class:`ViTDecoder`; the paper gives none).
+        depth (int): Blocks, 7×7 depthwise convolution and MLP each. Defaults to 8 (the paper varies it up to 12).
+        mask_token (str): 'learned': one learned vector; 'noise': standard normal noise drawn at every forward.
+            Defaults to 'learned'.
+        out_channels (int): Channels of the image. Defaults to 3.
+        init_cfg (list[dict], optional): Defaults to ConvNeXt's, truncated normal of 0.02.
+    """
+
+    def __init__(self,
+                 in_channels: int,
+                 patch_size: int = 32,
+                 embed_dims: int = 512,
+                 depth: int = 8,
+                 mask_token: str = 'learned',
+                 out_channels: int = 3,
+                 init_cfg=(dict(type='TruncNormal', layer=['Conv2d', 'Linear'], std=.02), )):
+        blocks = (ConvNeXtBlock(embed_dims) for _ in range(depth))
+        super().__init__(blocks, in_channels, patch_size, embed_dims, mask_token, out_channels, init_cfg)
+
+    def decode(self, x, grid):
+        """See the base class."""
+        x = x.mT.unflatten(2, grid)  # B D rows columns
+        return self.blocks(x).flatten(2).mT
