@@ -3,11 +3,11 @@ from .decoders import ConvNeXtDecoder, ViTDecoder
 from .dyvit import DyViT
 from .heads import PixelHead
 from .masked_autoencoder import CoMA, MaskedAutoencoder, MaskedImagePreprocessor
-from .masking import UniformMaskSampler
+from .masking import BlockMaskSampler, ColorNoiseMaskSampler, UniformMaskSampler
 from .necks import MultiScaleFusion
 
 __all__ = [
-    'CoMA', 'ConvNeXtDecoder', 'DyViT', 'MaskedAutoencoder',
+    'BlockMaskSampler', 'CoMA', 'ColorNoiseMaskSampler', 'ConvNeXtDecoder', 'DyViT', 'MaskedAutoencoder',
     'MaskedImagePreprocessor', 'MultiScaleFusion', 'MultiWindowAttention', 'PixelHead',
     'UniformMaskSampler', 'ViTDecoder'
 ]
