@@ -159,7 +159,8 @@ def load_backbone(module, checkpoint, prefix='backbone.'):
         # A module may rename or resize tensors of other versions of itself in its hooks, so it has the first say.
         missing, unexpected = module.load_state_dict(weights, strict=False)
     except RuntimeError as error:
-        differing = next((key for key in matched if own[key].shape != weights[key].shape), None)
+        # Not by the shapes alone: some are resized in those hooks.
+        differing = next((key for key in matched if f'size mismatch for {key}:' in str(error)), None)
         if differing is None:
             raise
         raise UserError(

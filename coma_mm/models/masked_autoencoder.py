@@ -44,12 +44,15 @@ class MaskedAutoencoder(BaseSelfSupervisor):
 
     Args:
         backbone (dict): A masked encoder: called with images and the indices of the patches to keep, it returns
-            tokens of those patches; its ``patch_size`` is the head's.
+            tokens of those patches.
         neck (dict): Fuses the encoder's outputs to one token per patch, (B, K, C).
         decoder (dict): Predicts all patches from the tokens, their indices and the grid.
         head (dict): Target and error.
         data_preprocessor (dict, optional): Defaults to :class:`MaskedImagePreprocessor` with ImageNet's moments.
         init_cfg (dict, optional): Defaults to None.
+
+    Raises:
+        UserError: Backbone, decoder and head have not the same ``patch_size``.
     """
 
     def __init__(self, backbone: dict, neck: dict, decoder: dict, head: dict, data_preprocessor=None, init_cfg=None):
@@ -62,6 +65,10 @@ class MaskedAutoencoder(BaseSelfSupervisor):
             data_preprocessor=data_preprocessor,
             init_cfg=init_cfg)
         self.decoder = decoder if isinstance(decoder, nn.Module) else MODELS.build(decoder)
+        sizes = {name: getattr(self, name).patch_size for name in ('backbone', 'decoder', 'head')}
+        if len(set(sizes.values())) > 1:
+            raise UserError(f'{type(self).__name__}: patch_size differs: {sizes}; set it to the same number of px in '
+                            'all three (and in PatchMask)')
 
     def forward(self,
                 inputs: torch.Tensor,
