@@ -8,7 +8,22 @@ from .hooks import unwrap
 
 @HOOKS.register_module()
 class EvaluationModelHook(Hook):
-    """Ties CoMA's evaluation model to the optimiser, one update behind (Eq. 4); see ``CoMA.follow``."""
+    """Ties CoMA's evaluation model to the optimiser, one update behind (Eq. 4); see ``CoMA.follow``.
+
+    Args:
+        interval (int): The complementary branch is computed in iterations 0, interval, 2·interval, … of the run, and
+            left out of the loss in the others. Iterations are batches, of which gradient accumulation makes one update
+            of several. The logged loss is a mean over iterations of both kinds, so compare runs by 'mse_adaptive';
+            'mse_evaluation' is logged from the iterations that have it. Defaults to 1: in all of them (the paper).
+
+    Raises:
+        UserError: ``interval`` is no positive integer, or the model is not CoMA.
+    """
+
+    def __init__(self, interval: int = 1):
+        if not isinstance(interval, int) or interval < 1:
+            raise UserError(f'EvaluationModelHook: interval={interval!r}: expected a number of iterations, 1 or more')
+        self.interval = interval
 
     def before_train(self, runner) -> None:
         """Start equal in a new run (also one that loaded other weights), and follow."""
@@ -19,3 +34,7 @@ class EvaluationModelHook(Hook):
         if runner.iter == 0:
             model.sync_evaluation()
         model.follow(runner.optim_wrapper.optimizer)
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+        """Say whether the complementary branch is due, by the iteration's number alone: the same after a resume."""
+        unwrap(runner.model).evaluation_due = runner.iter % self.interval == 0

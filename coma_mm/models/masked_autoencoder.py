@@ -163,6 +163,9 @@ class CoMA(MaskedAutoencoder):
     both (Eq. 2 and 3). The evaluation model lags the adaptive model by exactly one update (Eq. 4): :meth:`follow`,
     which :class:`~coma_mm.engine.EvaluationModelHook` calls, sets it just before each update that is really made.
 
+    The hook can also have the complementary branch computed in some iterations only; in the others the loss is the
+    adaptive model's part of the same mean alone.
+
     Args:
         complement (str): The complementary branch.
 
@@ -189,6 +192,7 @@ class CoMA(MaskedAutoencoder):
             raise UserError(f'CoMA: momentum {momentum} is outside [0, 1)')
         self.complement = complement
         self.momentum = momentum
+        self.evaluation_due = True  # in training, whether the next loss has the complementary branch; the hook sets it
         self.evaluation = nn.ModuleDict({
             name: _freeze(copy.deepcopy(getattr(self, name))) for name in self.COPIES[complement]
         }).eval()
@@ -260,9 +264,12 @@ class CoMA(MaskedAutoencoder):
     def loss(self, inputs, ids_keep, ids_rest):
         """Mean squared error over the assembled image (Eq. 3), and for the log each branch's own error.
 
+        In iterations in which the complementary branch is not due, its errors count as 0: the gradient is that of
+        'frozen', in which they have none.
+
         Returns:
-            dict[str, Tensor]: 'loss', and with a complementary branch 'mse_adaptive' (over ``ids_rest``) and
-            'mse_evaluation' (over ``ids_keep``).
+            dict[str, Tensor]: 'loss', and with a complementary branch 'mse_adaptive' (over ``ids_rest``) and, where
+            that is computed, 'mse_evaluation' (over ``ids_keep``).
 
         Raises:
             RuntimeError: In training when nothing updates the evaluation model.
@@ -272,6 +279,10 @@ class CoMA(MaskedAutoencoder):
         if self.training and self.evaluation and not self._followed:
             raise RuntimeError("nothing updates CoMA's evaluation model: add dict(type='EvaluationModelHook') to "
                                'custom_hooks, or call follow(optimizer)')
+        if self.training and not self.evaluation_due:
+            adaptive = super().loss(inputs, ids_keep, ids_rest)['loss']
+            masked, kept = ids_rest.shape[1], ids_keep.shape[1]
+            return dict(loss=adaptive * (masked / (masked + kept)), mse_adaptive=adaptive.detach())
         preds = self.reconstruct_both(inputs, ids_keep, ids_rest)
         adaptive = self.head.patch_errors(preds['adaptive'], inputs).gather(1, ids_rest)
         evaluation = self.head.patch_errors(preds['evaluation'], inputs).gather(1, ids_keep)

@@ -1,10 +1,18 @@
+import logging
 from types import SimpleNamespace
 
 import pytest
 import torch
-from mmengine.registry import HOOKS
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
+from mmengine.registry import DATASETS, HOOKS
 
-from ..test_models.helpers import randomise, small_batch, small_coma
+from coma_mm.engine import ComaRunner, EvaluationModelHook, load_weights_only
+from coma_mm.errors import UserError
+from coma_mm.visualization.logs import read_scalars
+
+from ..test_models.helpers import model_settings, randomise, small_batch, small_coma
 
 
 def start(model, iteration):
@@ -47,3 +55,88 @@ def test_follows_the_optimizer(complement):
     assert not torch.equal(model.backbone.stem.weight, before['stem.weight'])
     if model.evaluation:
         assert torch.equal(model.evaluation['backbone'].stem.weight, before['stem.weight'])
+
+
+# The complementary branch in some iterations only
+
+
+@DATASETS.register_module()
+class MaskedNoise(torch.utils.data.Dataset):
+    """Eight masked images of 2×2 patches."""
+
+    def __getitem__(self, index):
+        sample = {key: value[0] for key, value in small_batch(1, seed=index).items()}
+        return dict(sample, inputs=sample['inputs'].mul(50).add(128).clamp(0, 255).byte())
+
+    def __len__(self):
+        return 8
+
+
+class Losses(Hook):
+    """What each iteration's loss consisted of."""
+
+    def __init__(self):
+        self.parts = {}
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.parts[runner.iter] = sorted(outputs)
+
+
+def run(tmp_path, interval, name, **changes):
+    """Two epochs of four iterations of two images, with a checkpoint after each epoch; returns the hook."""
+    cfg = Config(dict(dict(
+        default_scope='mmpretrain', experiment_name=f'{tmp_path.name}_{name}', work_dir=str(tmp_path / name),
+        model=dict(type='CoMA', **model_settings()), randomness=dict(seed=0),
+        train_dataloader=dict(dataset=dict(type='MaskedNoise'), batch_size=2, collate_fn=dict(type='default_collate'),
+                              sampler=dict(type='DefaultSampler', shuffle=False)),
+        train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=2), optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)),
+        custom_hooks=[dict(type='EvaluationModelHook', interval=interval)],
+        log_processor=dict(mean_pattern=r'.*(loss|mse).*'),
+        default_hooks=dict(logger=dict(type='LoggerHook', interval=1),
+                           checkpoint=dict(type='CheckpointHook', interval=1))), **changes))
+    runner, losses = ComaRunner.from_cfg(cfg), Losses()
+    runner.register_hook(losses)
+    runner.train()
+    return losses
+
+
+@pytest.fixture
+def quiet():
+    yield
+    for name in list(MMLogger._instance_dict):
+        logging.getLogger(name).handlers.clear()
+
+
+ALONE = ['loss', 'mse_adaptive']
+BOTH = ['loss', 'mse_adaptive', 'mse_evaluation']
+
+
+def test_every_kth_iteration_in_a_run_and_when_it_is_resumed(tmp_path, quiet):
+    whole = run(tmp_path, 3, 'whole')
+    assert whole.parts == {i: BOTH if i in (0, 3, 6) else ALONE for i in range(8)}
+    train, _ = read_scalars(tmp_path / 'whole')
+    assert [entry['step'] for entry in train] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert all(set(BOTH) <= set(entry) for entry in train)
+    evaluation = [entry['mse_evaluation'] for entry in train]
+    assert evaluation == [evaluation[0]] * 3 + [evaluation[3]] * 3 + [evaluation[6]] * 2 and len(set(evaluation)) == 3
+
+    checkpoint = str(tmp_path / 'whole' / 'epoch_1.pth')
+    resumed = run(tmp_path, 3, 'resumed', resume=True, load_from=checkpoint)
+    assert resumed.parts == {i: whole.parts[i] for i in range(4, 8)}
+    ends = [load_weights_only(tmp_path / name / 'epoch_2.pth') for name in ('whole', 'resumed')]
+    for name, value in ends[0]['state_dict'].items():
+        assert torch.equal(value, ends[1]['state_dict'][name]), name
+
+
+def test_the_interval_does_not_change_what_the_literal_reading_learns(tmp_path, quiet):
+    run(tmp_path, 1, 'every')
+    run(tmp_path, 4, 'fourth')
+    ends = [load_weights_only(tmp_path / name / 'epoch_2.pth') for name in ('every', 'fourth')]
+    for name, value in ends[0]['state_dict'].items():
+        torch.testing.assert_close(value, ends[1]['state_dict'][name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize('interval', [0, -1, 1.5, '2'])
+def test_no_interval(interval):
+    with pytest.raises(UserError, match='expected a number of iterations, 1 or more'):
+        EvaluationModelHook(interval)

@@ -8,6 +8,7 @@ from mmengine.model import MMDistributedDataParallel
 from .helpers import small_batch, small_coma
 
 COMPLEMENTS = ('frozen', 'decoder', 'full', 'none')
+INTERVAL = 2  # of the complementary branch
 
 
 def train(model, inner, part=slice(None), steps=2):
@@ -17,6 +18,7 @@ def train(model, inner, part=slice(None), steps=2):
     for step in range(steps):
         batch = {name: value[part] for name, value in small_batch(4, seed=step).items()}
         optimizer.zero_grad()
+        inner.evaluation_due = step % INTERVAL == 0
         model(**batch, mode='loss')['loss'].backward()
         optimizer.step()
     return inner.state_dict()

@@ -220,6 +220,36 @@ def test_decoder_teaches_the_decoder_on_every_patch_and_the_encoder_on_its_own_h
     assert_gradients_equal({name: ours[name] for name in rest}, rest)
 
 
+@pytest.mark.parametrize('complement', ['frozen', 'decoder', 'full'])
+def test_without_the_branch_the_gradient_is_that_of_the_literal_reading(complement):
+    batch = small_batch(grid=(2, 3), ratio=0.7)
+    expected, losses = gradients(disturb(small_coma('frozen')), batch), small_coma().eval()(**batch, mode='loss')
+    coma = disturb(small_coma(complement))
+    coma.evaluation_due = False
+    assert_gradients_equal(gradients(coma, batch), expected)
+    alone = coma(**batch, mode='loss')
+    assert list(alone) == ['loss', 'mse_adaptive']
+    torch.testing.assert_close(alone['mse_adaptive'], losses['mse_adaptive'], rtol=1e-12, atol=0)
+    assert alone['loss'].item() == pytest.approx(4 / 6 * losses['mse_adaptive'].item(), rel=1e-12)
+    assert alone['loss'].requires_grad and not alone['mse_adaptive'].requires_grad
+    assert 'mse_evaluation' in coma.eval()(**batch, mode='loss')
+
+
+@pytest.mark.parametrize('complement, part, calls', [('frozen', 'evaluation.backbone', (1, 0)),
+                                                     ('frozen', 'evaluation.decoder', (1, 0)),
+                                                     ('decoder', 'evaluation.backbone', (1, 0)),
+                                                     ('decoder', 'decoder', (2, 1)), ('full', 'backbone', (2, 1))])
+def test_the_branch_is_computed_only_when_due(complement, part, calls):
+    model, seen = small_coma(complement), []
+    model._followed = True
+    model.get_submodule(part).register_forward_hook(lambda *_: seen.append(part))
+    for due, expected in zip((True, False), calls, strict=True):
+        seen.clear()
+        model.evaluation_due = due
+        model(**small_batch(), mode='loss')
+        assert len(seen) == expected
+
+
 @pytest.mark.parametrize('complement', COMPLEMENTS)
 def test_the_evaluation_model_has_no_gradient(complement):
     model = small_coma(complement)
@@ -431,6 +461,20 @@ def test_compiles_as_one_graph(complement, backend):
         compiled(**batch, mode='loss')['loss'].backward()
         ours = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
         assert_gradients_equal(ours, expected, rtol=1e-8)
+    assert counter.frame_count == 2
+
+
+def test_compiles_once_with_and_once_without_the_branch():
+    torch._dynamo.reset()
+    model, batch = small_coma(), small_batch()
+    model._followed = True
+    counter = CompileCounterWithBackend('eager')
+    compiled = torch.compile(model.forward, fullgraph=True, backend=counter)
+    for due in (True, False, False, True):
+        model.evaluation_due = due
+        expected, losses = model(**batch, mode='loss'), compiled(**batch, mode='loss')
+        assert losses.keys() == expected.keys()
+        torch.testing.assert_close(losses['loss'], expected['loss'], rtol=1e-12, atol=0)
     assert counter.frame_count == 2
 
 
