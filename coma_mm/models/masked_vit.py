@@ -1,5 +1,6 @@
 """mmpretrain's plain vision transformer as a masked encoder (He et al. 2022)."""
 import torch
+from mmcv.cnn.bricks import DropPath
 from mmpretrain.models.backbones import VisionTransformer
 from mmpretrain.registry import MODELS
 from torch import nn
@@ -43,6 +44,9 @@ class MaskedVisionTransformer(VisionTransformer):
         self.arch = arch if isinstance(arch, str) else 'custom'
         self.patch_size = patch_size
         self.pos_embed.requires_grad = False
+        for module in self.modules():
+            if isinstance(module, DropPath):  # NumPy's numbers are tensors to torch.compile, which stops at branches
+                module.drop_prob = float(module.drop_prob)
 
     def init_weights(self) -> None:
         """Initialise as MAE does; pre-trained weights must match (see the class)."""

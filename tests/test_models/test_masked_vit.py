@@ -207,6 +207,23 @@ def test_coma_trains_every_parameter(complement, unit):
         assert not torch.equal(model.state_dict()[name], value) or name == 'backbone.pos_embed'
 
 
+CONVNEXT = dict(type='ConvNeXtDecoder', in_channels=16, patch_size=8, embed_dims=16, depth=1)
+
+
+@pytest.mark.parametrize('changes', [dict(), dict(decoder=CONVNEXT)])
+def test_compiles_as_one_graph_and_runs_in_bf16(changes):
+    torch._dynamo.reset()
+    model, batch = small_coma(**changes).float(), masked_batch()
+    batch['inputs'] = batch['inputs'].float()
+    model._followed = True
+    expected = model(**batch, mode='loss')['loss']
+    compiled = torch.compile(model.forward, fullgraph=True, backend='eager')
+    torch.testing.assert_close(compiled(**batch, mode='loss')['loss'], expected)
+    with torch.autocast('cpu', torch.bfloat16):
+        loss = model(**batch, mode='loss')['loss']
+    assert loss.dtype == torch.float32 and loss.item() == pytest.approx(expected.item(), rel=0.02)
+
+
 def test_units_of_several_patches_are_kept_whole():
     ids_keep = masked_batch(16)['ids_keep']
     assert ids_keep.shape == (2, 8)
