@@ -15,6 +15,8 @@ import coma_mm
 from coma_mm.datasets.seeding import type_name
 from coma_mm.errors import UserError
 
+from .config import find_types
+
 
 def unwrap(model):
     """nn.Module: The model inside a wrapper for distributed training, or itself."""
@@ -68,6 +70,7 @@ class ProvenanceHook(Hook):
             epochs=epochs if by_epoch else None,
             iters=iters,
             mask_ratio=_mask_ratio(cfg),
+            mask_sampler=_mask_sampler(cfg),
             complement=getattr(model, 'complement', None),
             config=osp.basename(cfg.filename) if cfg.filename else None,
             data_root=find_key(loader.get('dataset'), 'data_root'),
@@ -79,24 +82,24 @@ class ProvenanceHook(Hook):
         )
 
 
+def _patch_mask(cfg):
+    """dict | None: The config of what masks the training images, if that is our own transform."""
+    dataset = (cfg.get('train_dataloader') or {}).get('dataset')
+    return next(find_types(dataset, 'PatchMask'), None)
+
+
 def _mask_ratio(cfg):
     """float | None: The share of masked patches, of our own transform or of a library's masked model."""
-    dataset = (cfg.get('train_dataloader') or {}).get('dataset')
-    transform = _find_type(dataset, 'PatchMask')
+    transform = _patch_mask(cfg)
     if transform is None:
         return find_key(cfg.get('model'), 'mask_ratio')
     return (transform.get('sampler') or {}).get('ratio', 0.6)
 
 
-def _find_type(cfg, name):
-    """dict | None: The first config of a class in nested dicts and lists."""
-    if isinstance(cfg, dict):
-        if type_name(cfg) == name:
-            return cfg
-        cfg = cfg.values()
-    elif not isinstance(cfg, (list, tuple)):
-        return None
-    return next((found for value in cfg if (found := _find_type(value, name)) is not None), None)
+def _mask_sampler(cfg):
+    """str | None: The class of our own transform's sampler."""
+    transform = _patch_mask(cfg)
+    return transform and type_name(transform.get('sampler') or dict(type='UniformMaskSampler'))
 
 
 @HOOKS.register_module()

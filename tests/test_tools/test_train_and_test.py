@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from PIL import Image
 
 from coma_mm.datasets.shapes import write_shapes
@@ -135,6 +136,24 @@ def test_pretraining_in_two_processes_has_the_losses_of_one(folder):
     expected = load_weights_only(folder / 'coma1/epoch_3.pth')['state_dict']
     for name, value in load_weights_only(folder / 'coma2/epoch_3.pth')['state_dict'].items():
         torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-4)
+
+
+def test_another_data_root_and_mask(folder):
+    write_shapes(folder / 'few', dict(unlabelled=26, train=0, val=0, test=0), size=64, progress=False)
+    config = ROOT / 'configs/shapes/coma_dyvit-tiny_shapes.py'
+    common = ['--work-dir', 'few_run', '--data-root', 'few/unlabelled', '--cfg-options', 'train_dataloader.num_workers=0',
+              'val_dataloader.num_workers=0', 'test_dataloader.num_workers=0', 'mask_sampler.ratio=0.75']
+    finish(start(folder, 'train.py', config, *common, 'train_cfg.max_epochs=1', 'train_cfg.val_interval=1',
+                 'train_dataloader.batch_size=8'))
+    facts = json.loads((folder / 'few_run/provenance.json').read_text())
+    assert (facts['mask_ratio'], facts['mask_sampler']) == (0.75, 'UniformMaskSampler')
+    assert facts['data_root'] == 'few/unlabelled'
+    # The dumped config is one that runs by itself, with the same masks.
+    dumped = Config.fromfile(folder / 'few_run/coma_dyvit-tiny_shapes.py')
+    for split in ('train', 'val', 'test'):
+        assert dumped[f'{split}_dataloader'].dataset.pipeline[-2].sampler == dumped.mask_sampler
+    finish(start(folder, 'test.py', config, 'few_run/epoch_1.pth', *common, '--out', 'few.json'))
+    assert json.loads((folder / 'few.json').read_text())
 
 
 def test_options_of_train_are_merged_last_and_said(folder):
