@@ -35,7 +35,7 @@ def walk_files(folder: str, on_error: Callable[[OSError], None] | None = None) -
                         continue
                     if is_folder(entry):
                         todo.append((entry.path, above | {here}))
-                    else:
+                    elif entry.is_file(follow_symlinks=False) or entry.is_symlink():  # no pipe, no device
                         yield entry.path
         except OSError as error:
             if on_error:

@@ -130,9 +130,11 @@ def test_mask_sampler_goes_into_all_pipelines(tmp_path, said):
     # Without the key nothing is touched.
     plain = write(tmp_path, MASKED.replace('mask_sampler = ', 'other = ').replace('=mask_sampler', '=other'), 'plain.py')
     assert samplers(read_config(plain)) == [dict(type='UniformMaskSampler', ratio=0.6), None]
-    for text, options, expected in ((MASKED, {'mask_sampler': 'BlockMaskSampler'}, "expected dict\\(type='UniformMaskSampler'"),
-                                    (MINIMAL, {'mask_sampler.ratio': 0.75}, 'the config has no PatchMask to put it into'),
-                                    (MINIMAL + 'mask_samplr = dict(ratio=0.5)', None, "did you mean 'mask_sampler'")):
+    for text, options, expected in (
+        (MASKED, {'mask_sampler': 'BlockMaskSampler'}, "expected dict\\(type='UniformMaskSampler'"),
+        (MINIMAL, {'mask_sampler.ratio': 0.75}, 'the config has no PatchMask to put it into'),
+        (MINIMAL + 'mask_samplr = dict(ratio=0.5)', None, "did you mean 'mask_sampler'"),
+    ):
         with pytest.raises(UserError, match=expected):
             read_config(write(tmp_path, text), options)
 

@@ -112,7 +112,7 @@ def test_a_variables_value_is_not_taken_for_a_word(run, monkeypatch):
     """The hint is for paths: the value `data` is not in "more data"."""
     monkeypatch.setenv('SHAPES_ROOT', 'data')
     line = run(PRETRAINING)
-    assert 'data/unlabelled does not exist' in line and line.endswith('(the environment variable SHAPES_ROOT is set to data)')
+    assert 'data/unlabelled does not exist' in line and line.endswith('variable SHAPES_ROOT is set to data)')
     Path('data').symlink_to('shapes')
     line = run(PRETRAINING, 'train_dataloader.batch_size=32')
     assert 'more data' in line and 'SHAPES_ROOT' not in line
