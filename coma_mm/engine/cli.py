@@ -83,11 +83,12 @@ def run(cfg, job, splits=()):
 
 def _variable_hint(cfg, line):
     """str: Which environment variable of the config's files an error in `line` is about, or ''."""
-    for name, default in re.findall(r"""\{\{['"]?\s*\$(\w+)\s*:\s*(\S*?)\s*['"]?\}\}""", cfg.text):
-        value = os.environ.get(name, default).rstrip('/')
+    for name, default, rest in re.findall(r"""\{\{['"]?\s*\$(\w+)\s*:\s*(\S*?)\s*['"]?\}\}([^'"\s]*)""", cfg.text):
+        value = os.environ.get(name, default)
+        path = (value + rest).rstrip('/')
         # As a path: a word alone, like data, may have another meaning.
-        end = r'(?![\w-])' if re.search('[/.]', value) else '/'
-        if value and re.search(rf'(?<![\w./-]){re.escape(value)}{end}', line):
+        end = r'(?![\w-])' if re.search('[/.]', path) else '/'
+        if value and re.search(rf'(?<![\w./-]){re.escape(path)}{end}', line):
             how = 'is set to' if name in os.environ else 'is not set, which stands for'
             return f' (the environment variable {name} {how} {value})'
     return ''

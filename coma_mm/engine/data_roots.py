@@ -129,7 +129,7 @@ def _expected(kind, dataset):
     images = 'images in it or in folders below it'
     if reader == 'coma_mm.datasets.image_folder:ImageFolder.load_data_list':
         suffixes = tuple(dataset.get('suffixes', IMAGE_SUFFIXES))
-        yield prefix.get('img_path', ''), f'{images}, {", ".join(suffixes)}', partial(_has_files, suffixes=suffixes)
+        yield prefix.get('img_path', ''), f'{images} (*{suffixes[0]}, …)', partial(_has_files, suffixes=suffixes)
     elif reader == 'mmpretrain.datasets.custom:CustomDataset.load_data_list' and not ann_file:
         split = dataset.get('split', '')
         folder = prefix.get('img_path') or split

@@ -1,6 +1,7 @@
 """Masked pre-training on any folder of images, flat or nested: no labels, no class folders, no annotation file.
 
-Every 20th image is held out for validation. Set the folder by the environment variable IMAGE_ROOT or by data_root.
+Every 20th image is held out for validation. Set the folder by the environment variable IMAGE_ROOT or by --data-root,
+another mask by mask_sampler.ratio or mask_sampler.type in --cfg-options, which goes into every pipeline.
 """
 data_root = '{{$IMAGE_ROOT:data/images}}'
 size = 224
