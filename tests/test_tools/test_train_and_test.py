@@ -103,7 +103,7 @@ def test_two_processes_and_resumed_runs_equal_one_run(folder, trained):
     by_path = start(folder, 'train.py', 'toy.py', '--resume', first, '--work-dir', 'by_path', *options)
     distributed, by_path = finish(two), finish(by_path)
     np.testing.assert_allclose(losses(distributed), losses(trained), atol=2e-4)  # the log has four decimals
-    assert '4 images per update: 2 process(es) × 2 images' in distributed
+    assert '4 images per update: 2 processes × 2 images' in distributed
     assert 'resumed epoch: 1' in by_path and losses(by_path) == losses(trained)[3:]
     (folder / 'by_path' / 'epoch_2.pth').unlink()
     (folder / 'by_path' / 'last_checkpoint').write_text(str(first))
@@ -129,7 +129,7 @@ def test_pretraining_in_two_processes_has_the_losses_of_one(folder):
                        'train_dataloader.batch_size=4', env=env))
     one = finish(start(folder, 'train.py', config, '--work-dir', 'coma1', *options,
                        'train_dataloader.batch_size=8', env=env))
-    assert '8 images per update: 2 process(es) × 4 images' in two and len(losses(one)) == 9
+    assert '8 images per update: 2 processes × 4 images' in two and len(losses(one)) == 9
     assert losses(one)[0] > losses(one)[-1]
     np.testing.assert_allclose(losses(two), losses(one), atol=2e-4)  # the log has four decimals
     expected = load_weights_only(folder / 'coma1/epoch_3.pth')['state_dict']
