@@ -126,6 +126,13 @@ def test_several_batches_are_one_of_their_size(tmp_path, schedule, size, drop_la
     assert iters == list(range(length))
 
 
+def test_a_run_of_fewer_updates_than_batches_in_one(tmp_path):
+    loop = dict(by_epoch=False, max_iters=2)
+    one, four = (run(tmp_path / str(batch_size), batch_size, train_cfg=loop) for batch_size in (4, 1))
+    assert len(one.recorder.updates) == len(four.recorder.updates) == 2
+    torch.testing.assert_close(one.model.state_dict(), four.model.state_dict())
+
+
 def test_the_schedule_is_the_one_in_the_config(tmp_path):
     rates = [rate for _, rate in run(tmp_path / 'run', 1).recorder.updates]
     poly = [0.001 + (0.1 - 0.001) * (1 - step / 4)**0.9 for step in range(5)]  # from its first to its last update
@@ -134,10 +141,12 @@ def test_the_schedule_is_the_one_in_the_config(tmp_path):
 
 def test_a_run_goes_on_with_another_number_of_batches(tmp_path):
     whole = run(tmp_path / 'whole', 4)
-    for batch_size in (4, 1):
-        part = run(tmp_path / f'part{batch_size}', 2, load_from=str(tmp_path / 'whole' / 'iter_4.pth'), resume=True)
-        assert part.recorder.updates == whole.recorder.updates[4:]
+    for batch_size in (2, 1):
+        folder = tmp_path / f'part{batch_size}'
+        part = run(folder, batch_size, load_from=str(tmp_path / 'whole' / 'iter_2.pth'), resume=True)
+        assert part.recorder.updates == whole.recorder.updates[2:]
         torch.testing.assert_close(part.model.state_dict(), whole.model.state_dict())
+        assert 'gradient of some iterations is lost' not in next(folder.rglob('*.log')).read_text()
 
 
 def test_the_batch_is_told_and_the_dumped_config_keeps_auto(tmp_path):
