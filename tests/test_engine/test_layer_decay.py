@@ -192,9 +192,10 @@ def test_learning_rates_agree_with_mmpretrain(backbone):
 def test_the_config_may_say_otherwise():
     groups = groups_of(pretraining(), layer_decay_rate=0.5, norm_decay_mult=0.5, bias_decay_mult=2., flat_decay_mult=3.,
                        custom_keys={'pos_embed': dict(decay_mult=1.), 'neck': dict(lr_mult=0.1, betas=[0.9, 0.95]),
-                                    'neck.convs.0': dict(decay_mult=0.)})
+                                    'neck.convs.0': dict(decay_mult=0.), 'stem': {}, 'backbone.stem': dict(lr_mult=2.)})
+    assert groups['backbone.stem.weight']['lr'] == 2 * 0.5**6
     assert groups['backbone.norm0.bias']['weight_decay'] == 0.05
-    assert groups['backbone.stem.bias']['weight_decay'] == 0.2
+    assert groups['backbone.stages.0.1.mlp.0.bias']['weight_decay'] == 0.2
     assert groups['decoder.mask_token']['weight_decay'] == 0
     assert groups['backbone.pos_embed']['weight_decay'] == 0.1 and groups['backbone.pos_embed']['lr'] == 0.5**6
     assert groups['neck.convs.1.bias']['lr'] == 0.1 and groups['neck.convs.1.bias']['betas'] == [0.9, 0.95]
