@@ -87,6 +87,18 @@ class ComaRunner(Runner):
             model_wrapper_cfg['device_ids'] = None
         return super().wrap_model(model_wrapper_cfg, model)
 
+    def _maybe_compile(self, target):
+        """Compile the computation of the loss alone.
+
+        mmengine compiles the whole training step: data preparation and backward pass break its graph, and the
+        optimiser's step is compiled anew for every learning rate.
+        """
+        options = self.cfg.get('compile')
+        if options:
+            model = unwrap(self.model)
+            model.loss = torch.compile(model.loss, **({} if options is True else options))
+            self.logger.info('The loss is compiled: the first iterations take minutes')
+
     @property
     def accumulation(self):
         """int: Batches whose gradients make one update.
