@@ -7,6 +7,7 @@ from mmengine.dist import is_distributed
 from mmengine.model import BaseTTAModel, revert_sync_batchnorm
 from mmengine.registry import RUNNERS
 from mmengine.runner import BaseLoop, Runner
+from mmpretrain.models.selfsup import BaseSelfSupervisor
 from torch import distributed
 
 from coma_mm.datasets.seeding import seed_dataloader
@@ -88,16 +89,31 @@ class ComaRunner(Runner):
         return super().wrap_model(model_wrapper_cfg, model)
 
     def _maybe_compile(self, target):
-        """Compile the computation of the loss alone.
+        """Compile what training computes on tensors of fixed shape: pre-training's loss, other models' features.
 
         mmengine compiles the whole training step: data preparation and backward pass break its graph, and the
-        optimiser's step is compiled anew for every learning rate.
+        optimiser's step is compiled anew for every learning rate. Losses of segmentors and detectors loop over images
+        and boxes, and so would be compiled anew for almost every batch.
+
+        Raises:
+            UserError: If the model is none of the three libraries' kinds.
         """
         options = self.cfg.get('compile')
-        if options:
-            model = unwrap(self.model)
-            model.loss = torch.compile(model.loss, **({} if options is True else options))
-            self.logger.info('The loss is compiled: the first iterations take minutes')
+        if options is None or options is False:
+            return
+        model = unwrap(self.model)
+        name = 'loss' if isinstance(model, BaseSelfSupervisor) else 'extract_feat'
+        if not hasattr(model, name):
+            raise UserError(f'compile: {type(model).__name__} has no method {name}, which would be compiled; leave compile '
+                            'out of the config')
+        plain = getattr(model, name)
+        compiled = torch.compile(plain, **({} if options is True else options))
+
+        def compiled_in_training(*args, **kwargs):
+            return (compiled if model.training else plain)(*args, **kwargs)
+
+        setattr(model, name, compiled_in_training)
+        self.logger.info(f'{type(model).__name__}.{name} is compiled: the first iterations take minutes')
 
     @property
     def accumulation(self):
