@@ -2,6 +2,7 @@
 import json
 import logging
 import os.path as osp
+from itertools import chain
 
 import mmengine.dist as dist
 import torch
@@ -15,6 +16,7 @@ import coma_mm
 from coma_mm.datasets.seeding import type_name
 from coma_mm.errors import UserError
 
+from .accumulation import count, is_auto
 from .config import find_types
 
 
@@ -112,15 +114,18 @@ class BatchSizeHook(Hook):
             return
         images, accumulated = runner.images_per_update, runner.accumulation
         batch_size = images // runner.world_size // accumulated
-        print_log(f'{images} images per update: {runner.world_size} process(es) × {batch_size} images × '
-                  f'{accumulated} accumulated', logger='current')
+        auto = is_auto(runner.cfg)
+        print_log(f'{images} images per update: {count(runner.world_size, "process")} × {batch_size} images × '
+                  f'{count(accumulated, "batch")}' + (' (one iteration)' if auto else ''), logger='current')
+        loader = runner.train_dataloader
         try:
-            batches = len(runner.train_dataloader)
+            batches = len(getattr(loader, 'loader', loader))  # not of the lists of batches
         except TypeError:
             return
         if accumulated > batches:
-            print_log(f'accumulative_counts={accumulated} is more than the {batches} batches of an epoch: there is '
-                      'less than one update per epoch', logger='current', level=logging.WARNING)
+            print_log(f'accumulative_counts={accumulated} is more than the {batches} batches of an epoch: ' +
+                      ('updates see fewer images' if auto else 'there is less than one update per epoch'),
+                      logger='current', level=logging.WARNING)
 
 
 @HOOKS.register_module()
@@ -189,9 +194,11 @@ class LabelCheckHook(Hook):
         Raises:
             UserError: Naming the image, the class id and the number of classes.
         """
-        if self.num_classes is None or not isinstance(data_batch, dict):
+        if self.num_classes is None:
             return
-        for sample in data_batch.get('data_samples') or ():
+        batches = data_batch if isinstance(data_batch, list) else [data_batch]  # a list: those of one update
+        samples = [batch.get('data_samples') or () for batch in batches if isinstance(batch, dict)]
+        for sample in chain(*samples):
             _check_map(sample)
             for labels in _labels(sample):
                 wrong = labels[(labels != self.ignored) & ((labels < 0) | (labels >= self.num_classes))]
