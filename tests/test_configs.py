@@ -172,6 +172,8 @@ def test_optimiser_and_schedules(config):
     for schedule in cfg.param_scheduler:
         PARAM_SCHEDULERS.build(dict(schedule), default_args=dict(optimizer=wrapper, epoch_length=10))
         assert schedule.get('T_max', schedule.end - schedule.begin) == schedule.end - schedule.begin
+        assert schedule.begin < min(schedule.get('milestones', [schedule.end])) <= schedule.end
+        assert max(schedule.get('milestones', [0])) < schedule.end
     assert cfg.param_scheduler[0].begin == 0
     for one, other in pairwise(cfg.param_scheduler):
         assert other.begin == one.end or (not one.by_epoch and other.by_epoch and other.begin == 0)
