@@ -111,8 +111,8 @@ def commands(run, section, tasks, settings, started):
 
     Args:
         run (dict): 'name', and maybe 'config', 'options', 'arch', 'finetune_options'; see docs/recipes.yaml.
-        section (dict): Where it stands; its 'tasks' are what is trained from the run's weights. Without them it is an
-            ablation, fine-tuned on ImageNet-1K and not tested apart from that.
+        section (dict): Where it stands; its 'tasks' are what is trained from the run's weights, its 'tools' look at the
+            weights as they are. Without tasks it is an ablation, fine-tuned on ImageNet-1K and not tested apart from that.
         tasks (dict): Config and tests of each task.
         settings (dict): What `read` gives, of all configs.
         started (set): Folders of the pre-trainings so far, which get no command again; this one is added.
@@ -137,6 +137,9 @@ def commands(run, section, tasks, settings, started):
             checkpoint = f'{work_dir}/{last_checkpoint(settings[config])}'
             lines.append(' '.join(filter(None, [
                 f'tools/dist_test.sh configs/{config}.py {checkpoint} 8 --work-dir {work_dir}/{test}', options])))
+    classifier = tasks['imagenet']['config'].format(arch=arch)
+    for tool in section.get('tools', ()):
+        lines.append(f'python tools/{tool}.py configs/{classifier}.py {weights} --out {folder}/{tool}.json')
     return lines
 
 

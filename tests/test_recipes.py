@@ -47,16 +47,20 @@ def test_page_is_up_to_date(monkeypatch):
 @functools.cache
 def parsers():
     """dict: The functions that read the command lines of the tools."""
-    return {tool: runpy.run_path(f'tools/{tool}.py')['parse_args'] for tool in ('train', 'test')}
+    tools = 'train', 'test', 'knn', 'linear_probe'
+    return {tool: runpy.run_path(str(ROOT / f'tools/{tool}.py'))['parse_args'] for tool in tools}
 
 
 def parse(line):
     """SimpleNamespace: A command's tool, its arguments as that tool sees them, and the variable PRETRAINED."""
     words = shlex.split(line)
     pretrained = words.pop(0).removeprefix('PRETRAINED=') if words[0].startswith('PRETRAINED=') else None
-    tool = re.fullmatch(r'tools/dist_(train|test)\.sh', words[0])[1]
-    processes = words.pop(2 if tool == 'train' else 3)
-    assert int(processes) == 8, line
+    if words[0] == 'python':
+        del words[0]
+        tool = Path(words[0]).stem
+    else:
+        tool = re.fullmatch(r'tools/dist_(train|test)\.sh', words[0])[1]
+        assert int(words.pop(2 if tool == 'train' else 3)) == 8, line
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, 'argv', words)
         try:
@@ -112,8 +116,9 @@ def test_every_config_is_run():
 
 
 def test_no_run_overwrites_another(read):
-    folders = [read(command.args.config, work_dir=command.args.work_dir).work_dir for command in commands()]
-    assert len(folders) > 100 and len(set(folders)) == len(folders)
+    outputs = [getattr(command.args, 'out', None) or read(command.args.config, work_dir=command.args.work_dir).work_dir
+               for command in commands()]
+    assert len(outputs) > 100 and len(set(outputs)) == len(outputs)
 
 
 def last_checkpoint(cfg):
@@ -137,10 +142,10 @@ def architecture(cfg):
 def test_weights_are_those_that_an_earlier_command_writes(read, monkeypatch):
     runs = {}  # by the path of the checkpoint that they end with
     for command in commands():
-        cfg = read(command.args.config, command.args.cfg_options, command.args.work_dir)
-        if command.tool == 'test':
+        cfg = read(command.args.config, command.args.cfg_options, getattr(command.args, 'work_dir', None))
+        if command.tool != 'train':
             config, _ = runs[command.args.checkpoint]
-            assert config == command.args.config, command.line
+            assert config == command.args.config or command.tool != 'test', command.line
             continue
         assert bool(command.pretrained) == ('Pretrained' in str(cfg.model)), command.line
         if command.pretrained:
