@@ -16,6 +16,7 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 from mmengine.config import utils as config_utils  # noqa: E402
+from mmengine.logging import MMLogger  # noqa: E402
 from mmengine.registry import DefaultScope  # noqa: E402
 
 import coma_mm  # noqa: E402, F401
@@ -30,11 +31,12 @@ settings.load_profile('coma_mm')
 
 @pytest.fixture(autouse=True)
 def independent():
-    """Tests depend neither on chance nor on the library that an earlier one made the default scope."""
+    """Tests depend neither on chance nor on an earlier one's default scope or log, whose terminal is closed by now."""
     torch.manual_seed(0)
     np.random.seed(0)
     random.seed(0)
-    before = dict(DefaultScope._instance_dict)
+    before = {kind: dict(kind._instance_dict) for kind in (DefaultScope, MMLogger)}
     yield
-    DefaultScope._instance_dict.clear()
-    DefaultScope._instance_dict.update(before)
+    for kind, instances in before.items():
+        kind._instance_dict.clear()
+        kind._instance_dict.update(instances)

@@ -251,10 +251,10 @@ def segment(work_dir, options=None, tta=False):
     def change(cfg):
         cfg.load_from = checkpoint
         shrink(cfg)
-        if tta:
-            use_tta(cfg)
 
     cfg = read_config(str(ROOT / UPERNET), options, work_dir, change=change)
+    if tta:
+        use_tta(cfg)
     cfg.experiment_name = work_dir
     return run_test(cfg)
 
@@ -280,7 +280,7 @@ def test_segmentation_in_sliding_windows_or_whole(windows, tmp_path):
 def test_segmentation_at_several_scales_and_flipped(windows):
     ran(UPERNET)
     windows.clear()
-    metrics = segment('tta', {'model.module.test_cfg.mode': 'whole'}, tta=True)
+    metrics = segment('tta', {'model.test_cfg.mode': 'whole'}, tta=True)
     assert {'mIoU', 'mAcc', 'aAcc'} <= metrics.keys()
     expected = [tuple(int(side * ratio + 0.5) for side in shape) for shape in ((96, 72), (72, 96), (96, 72), (72, 96))
                 for ratio in (0.5, 0.75, 1, 1.25, 1.5, 1.75) for _ in range(2)]

@@ -33,10 +33,11 @@ def main():
         cfg.load_from, cfg.resume = args.checkpoint, False
         if args.show_dir:
             config.draw_predictions(cfg, args.show_dir)
-        if args.tta:
-            config.use_tta(cfg)
 
-    test(config.read_config(args.config, args.cfg_options, args.work_dir, args.launcher, change), args.out)
+    cfg = config.read_config(args.config, args.cfg_options, args.work_dir, args.launcher, change)
+    if args.tta:
+        config.use_tta(cfg)  # puts the model into another: options are for the model as its config has it
+    test(cfg, args.out)
 
 
 if __name__ == '__main__':

@@ -70,7 +70,7 @@ class Distance(BaseModel):
 
 
 @HOOKS.register_module()
-class Recorder(Hook):
+class UpdateRecorder(Hook):
     """What happens at each update."""
 
     def before_train(self, runner):
@@ -98,7 +98,7 @@ def run(folder, batch_size, schedule='iterations', size=24, drop_last=False, **c
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9), accumulative_counts='auto'),
         auto_scale_lr=dict(base_batch_size=4, enable=True),
         default_hooks=dict(checkpoint=dict(type='CheckpointHook', by_epoch=schedule != 'iterations', interval=2)),
-        custom_hooks=[dict(type='Recorder'), dict(type='BatchSizeHook')]) | changes))
+        custom_hooks=[dict(type='UpdateRecorder'), dict(type='BatchSizeHook')]) | changes))
     runner.train()
     return runner
 
