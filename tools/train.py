@@ -21,6 +21,8 @@ def parse_args():
     parser.add_argument('--no-validate', action='store_true', help='do not evaluate during training')
     parser.add_argument('--auto-scale-lr', action='store_true',
                         help="scale the learning rate by the batch size over the config's base_batch_size")
+    parser.add_argument('--max-time', help='save and stop after this time, e.g. 90m or 23:50:00, with exit code 75 '
+                        '(SIGTERM and SIGUSR1 do the same at once)')
     return parser.parse_args()
 
 
@@ -35,6 +37,7 @@ def main():
             config.use_amp(cfg)
         if args.auto_scale_lr:
             config.use_auto_scale_lr(cfg)
+        cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='StopHook', max_time=args.max_time)]
         if args.resume:
             cfg.resume = True
             cfg.load_from = None if args.resume == 'auto' else args.resume

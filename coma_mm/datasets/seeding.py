@@ -4,6 +4,7 @@ A sampler puts the seed and the epoch on every index that it yields (`SampleInde
 from the three while it prepares the sample (`SeededDataset`). So the same samples come out for any number of workers
 and processes, with persistent workers, and after a resume; no worker needs to be told the epoch.
 """
+import itertools
 import logging
 import multiprocessing
 import os
@@ -42,9 +43,16 @@ class SampleIndex(int):
 @DATA_SAMPLERS.register_module()
 class SeededSampler(DefaultSampler):
     """mmengine's `DefaultSampler`, yielding `SampleIndex`: the same indices in the same order."""
+    _skipped = 0
+
+    def skip(self, num_samples):
+        """Leave out this process's first `num_samples` samples of the next epoch: a run saw them before it stopped."""
+        self._skipped = num_samples
 
     def __iter__(self):
-        return (SampleIndex(index, self.seed, self.epoch) for index in super().__iter__())
+        skipped, self._skipped = self._skipped, 0
+        indices = itertools.islice(super().__iter__(), skipped, None)
+        return (SampleIndex(index, self.seed, self.epoch) for index in indices)
 
 
 @DATA_SAMPLERS.register_module()

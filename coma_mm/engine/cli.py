@@ -16,6 +16,7 @@ from coma_mm.errors import UserError
 
 from .config_check import nearest
 from .runner import ComaRunner
+from .stop_hook import EXIT_STOPPED, Stopped
 from .terminal import quieten
 
 
@@ -109,6 +110,8 @@ def _is_main_process():
 def main(tool):
     """Run a tool: bad input ends it with one line on stderr and exit code 2, other errors with their traceback.
 
+    A run that was asked to stop ends with `EXIT_STOPPED`.
+
     With `COMA_MM_DEBUG=1` in the environment the traceback is shown for both.
 
     Args:
@@ -120,6 +123,10 @@ def main(tool):
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
         sys.exit(130)
+    except Stopped as stopped:
+        if _is_main_process():
+            print(stopped, file=sys.stderr)
+        sys.exit(EXIT_STOPPED)
     except Exception as error:
         line = explain(error)
         if line is None:
