@@ -2,9 +2,8 @@
 import io
 import os
 import re
-import signal
 import time
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 from mmengine.dist import all_gather_object, get_rank, is_distributed, is_main_process
@@ -19,7 +18,8 @@ from coma_mm.errors import UserError
 
 from .checkpoint_hook import write_whole
 from .hooks import unwrap
-from .stop_hook import StopHook
+from .processes import start_worker
+from .stop_hook import StopHook, Stopped
 from .terminal import quieten
 
 
@@ -47,7 +47,7 @@ class ComaRunner(Runner):
             dataloader = dict(dataloader, sampler=_copy(dataloader.get('sampler')))
             seed_dataloader(dataloader)
         loader = Runner.build_dataloader(dataloader, seed=seed, diff_rank_seed=diff_rank_seed)
-        loader.worker_init_fn = partial(_start_worker, worker_init_fn=loader.worker_init_fn)
+        loader.worker_init_fn = partial(start_worker, worker_init_fn=loader.worker_init_fn)
         if hasattr(loader.sampler, '__len__') and not len(loader):  # a sampler without a length has no end
             raise UserError(f'a data set of {len(loader.dataset)} samples ({len(loader.sampler)} for each process) gives no '
                             f'batch of batch_size={loader.batch_sampler.batch_size} with drop_last=True; take a smaller '
@@ -156,14 +156,15 @@ class ComaRunner(Runner):
         return checkpoint
 
     def train(self):
-        """Train; a loader whose workers got the signal to stop, too, does not keep the run from stopping well."""
+        """Train, and listen no more to the signals that stop."""
         stop = next((hook for hook in self.hooks if isinstance(hook, StopHook)), None)
         try:
             return super().train()
         except RuntimeError as error:
-            if not (stop and stop.reason and 'DataLoader worker' in str(error)) or self.world_size > 1:
-                raise
-            stop.stop(self, dict(epoch=self.epoch, iter=self.iter))
+            if stop and stop.reason and 'DataLoader worker' in str(error):
+                # The signal reached them too; this may be the middle of an update, so nothing is saved.
+                raise Stopped(f'stopped by {stop.reason}, with the loader\'s workers; go on with --resume') from error
+            raise
         finally:
             if stop:
                 stop.release()
@@ -179,6 +180,10 @@ class ComaRunner(Runner):
             for name, parameter in unwrap(self.model).named_parameters():
                 gradient = gradients[get_rank()].get(name)
                 parameter.grad = None if gradient is None else gradient.to(parameter)
+
+    @cached_property
+    def _cfg_text(self):
+        return self.cfg.pretty_text  # formatting takes a second
 
     def serialize_checkpoint(self, save_optimizer=True, save_param_scheduler=True, meta=None):
         """What a checkpoint file holds, as bytes; on all processes.
@@ -199,7 +204,7 @@ class ComaRunner(Runner):
         if not is_main_process():
             return None
         meta = dict(
-            meta, cfg=self.cfg.pretty_text, seed=self.seed, experiment_name=self.experiment_name,
+            meta, cfg=self._cfg_text, seed=self.seed, experiment_name=self.experiment_name,
             time=time.strftime('%Y%m%d_%H%M%S'), images_per_update=self.images_per_update)
         if hasattr(self.train_dataloader.dataset, 'metainfo'):
             meta['dataset_meta'] = self.train_dataloader.dataset.metainfo
@@ -232,13 +237,6 @@ class ComaRunner(Runner):
         super().call_hook(fn_name, **kwargs)
         if fn_name == 'after_train_iter':
             self.trained = True
-
-
-def _start_worker(worker_id, worker_init_fn):
-    """Start of a loader's worker: a signal for the run's main process may reach all of its processes."""
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    if worker_init_fn:
-        worker_init_fn(worker_id)
 
 
 def to_cpu(values):
