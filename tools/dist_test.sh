@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # tools/dist_test.sh CONFIG CHECKPOINT GPUS [arguments of test.py]
-# One process per GPU (or per CPU share, without GPUs). Several machines: set NNODES, NODE_RANK, MASTER_ADDR and PORT.
+# One process per GPU (or per CPU share, without GPUs). Several machines: as with dist_train.sh.
 set -euo pipefail
 if [ $# -lt 3 ]; then
     echo "usage: $0 CONFIG CHECKPOINT GPUS [arguments of test.py]" >&2
@@ -8,6 +8,4 @@ if [ $# -lt 3 ]; then
 fi
 config=$1 checkpoint=$2 gpus=$3
 shift 3
-exec "${PYTHON:-python}" -m torch.distributed.run --nnodes="${NNODES:-1}" --node-rank="${NODE_RANK:-0}" \
-    --master-addr="${MASTER_ADDR:-127.0.0.1}" --master-port="${PORT:-29500}" --nproc-per-node="$gpus" \
-    "$(dirname "$0")/test.py" "$config" "$checkpoint" --launcher pytorch "$@"
+exec "$(dirname "$0")/dist.sh" "$gpus" test.py "$config" "$checkpoint" "$@"

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # tools/slurm_train.sh PARTITION JOB_NAME CONFIG [arguments of train.py]
 # GPUS processes in all (default 8), GPUS_PER_NODE of them on a machine (default 8), each with CPUS_PER_TASK cores
-# (default 5). More options for srun go into SRUN_ARGS.
+# (default 5). The processes meet at PORT on the first machine (default: drawn from 20000 to 29999, so that jobs that
+# share a machine do not collide). More options for srun go into SRUN_ARGS.
 set -euo pipefail
 if [ $# -lt 3 ]; then
-    echo "usage: [GPUS=8] [GPUS_PER_NODE=8] [CPUS_PER_TASK=5] [SRUN_ARGS=...] $0 PARTITION JOB_NAME CONFIG" \
+    echo "usage: [GPUS=8] [GPUS_PER_NODE=8] [CPUS_PER_TASK=5] [PORT=...] [SRUN_ARGS=...] $0 PARTITION JOB_NAME CONFIG" \
         "[arguments of train.py]" >&2
     exit 2
 fi
@@ -13,7 +14,14 @@ shift 3
 gpus=${GPUS:-8}
 per_node=${GPUS_PER_NODE:-8}
 if [ "$per_node" -gt "$gpus" ]; then per_node=$gpus; fi
+if [ $((gpus % per_node)) -ne 0 ]; then
+    echo "GPUS=$gpus is not a multiple of GPUS_PER_NODE=$per_node; every machine takes as many processes" >&2
+    exit 2
+fi
+export MASTER_PORT=${PORT:-$((20000 + RANDOM % 10000))}
+# MASTER_ADDR is for mmengine to find out; one left over from the shell would win.
+unset MASTER_ADDR
 # shellcheck disable=SC2086  # SRUN_ARGS is several words
-exec srun -p "$partition" --job-name="$job_name" --gres="gpu:$per_node" --ntasks="$gpus" \
-    --ntasks-per-node="$per_node" --cpus-per-task="${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1 ${SRUN_ARGS:-} \
-    "${PYTHON:-python}" -u "$(dirname "$0")/train.py" "$config" --launcher slurm "$@"
+exec srun -p "$partition" --job-name="$job_name" --nodes=$((gpus / per_node)) --gres="gpu:$per_node" \
+    --ntasks="$gpus" --ntasks-per-node="$per_node" --cpus-per-task="${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1 \
+    ${SRUN_ARGS:-} "${PYTHON:-python}" -u "$(dirname "$0")/train.py" "$config" --launcher slurm "$@"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a checkout runs without being installed
 
-from coma_mm.engine import cli, config  # noqa: E402
+from coma_mm.engine import cli, config, data_roots  # noqa: E402
 from coma_mm.engine.train import test  # noqa: E402
 
 
@@ -28,6 +28,8 @@ def main():
     args = parse_args()
 
     def change(cfg):
+        if args.data_root:
+            data_roots.use_data_root(cfg, args.data_root)
         cfg.load_from, cfg.resume = args.checkpoint, False
         if args.show_dir:
             config.draw_predictions(cfg, args.show_dir)

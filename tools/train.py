@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a checkout runs without being installed
 
-from coma_mm.engine import cli, config  # noqa: E402
+from coma_mm.engine import cli, config, data_roots  # noqa: E402
 from coma_mm.engine.train import train  # noqa: E402
 
 
@@ -31,6 +31,8 @@ def main():
     args = parse_args()
 
     def change(cfg):
+        if args.data_root:
+            data_roots.use_data_root(cfg, args.data_root)
         if args.no_validate:
             config.no_validation(cfg)
         if args.amp:

@@ -1,5 +1,6 @@
 """Any folder of images as a data set for pre-training."""
 import os
+from collections.abc import Callable, Iterator
 
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
@@ -7,6 +8,46 @@ from mmengine.registry import DATASETS
 from coma_mm.errors import UserError
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.pgm', '.gif')
+
+
+def walk_files(folder: str, on_error: Callable[[OSError], None] | None = None) -> Iterator[str]:
+    """Paths of the files in a folder and the folders below it, in no certain order; hidden ones are left out.
+
+    Links are followed, except from a folder into itself. Nothing is read of the files, not even their status, and the
+    first one comes before the folder is read to its end: folders of millions are fine.
+
+    Args:
+        folder (str): Where to start.
+        on_error (Callable, optional): Called with the error for each folder that cannot be read. Defaults to passing
+            over it.
+    """
+    todo = [(folder, frozenset())]
+    while todo:
+        folder, above = todo.pop()
+        try:
+            status = os.stat(folder)
+            here = status.st_dev, status.st_ino
+            if here in above:
+                continue
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.name.startswith('.'):
+                        continue
+                    if is_folder(entry):
+                        todo.append((entry.path, above | {here}))
+                    elif entry.is_file(follow_symlinks=False) or entry.is_symlink():  # no pipe, no device
+                        yield entry.path
+        except OSError as error:
+            if on_error:
+                on_error(error)
+
+
+def is_folder(entry: os.DirEntry) -> bool:
+    """Whether an entry is a folder, or a link to one."""
+    try:
+        return entry.is_dir()
+    except OSError:  # e.g. a link to itself
+        return False
 
 
 @DATASETS.register_module()
@@ -43,11 +84,11 @@ class ImageFolder(BaseDataset):
             what = 'is not a folder' if os.path.exists(root) else 'does not exist'
             raise UserError(f'data_root {root} {what}; expected a folder with images in it or in folders below it')
         paths, others = [], 0
-        for folder, subfolders, files in os.walk(root, followlinks=True):
-            subfolders[:] = [name for name in subfolders if not name.startswith('.')]
-            images = [name for name in files if name.lower().endswith(self.suffixes) and not name.startswith('.')]
-            paths += [os.path.join(folder, name) for name in images]
-            others += len(files) - len(images)
+        for path in walk_files(root):
+            if path.lower().endswith(self.suffixes):
+                paths.append(path)
+            else:
+                others += 1
         if not paths:
             raise UserError(f'no image in data_root {root} ({others} other files in it and below); expected files that '
                             f'end in {", ".join(self.suffixes)}')

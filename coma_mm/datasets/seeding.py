@@ -146,8 +146,8 @@ class SeededDataset:
                 if folder is None:
                     raise
                 if waited >= self.wait_for_storage:
-                    raise UserError(f'the folder {folder} is gone or empty since {waited:.0f} s (was it unmounted?); once it '
-                                    'is back, go on with --resume') from error
+                    raise UserError(f'the folder {folder} is gone or empty since {waited:.0f} s (was it unmounted?); once '
+                                    'it is back, go on with --resume') from error
             if not waited:
                 print_log(f'The folder {folder} is gone or empty; waiting {self.wait_for_storage:.0f} s for it',
                           logger='current', level=logging.WARNING)

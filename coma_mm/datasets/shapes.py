@@ -204,7 +204,7 @@ def _write_all(out: Path, counts: dict, size: int, seed: int, workers: int, prog
         if workers == 1:
             results = map(write, tasks)
         else:
-            pool = ProcessPoolExecutor(workers, initializer=_start_worker)
+            pool = ProcessPoolExecutor(workers, initializer=start_worker)
             stack.callback(pool.shutdown, cancel_futures=True)  # or Ctrl-C would wait for all that is queued
             results = pool.map(write, tasks, chunksize=16)
         results = track(results, 'CoMA-Shapes', total=len(tasks), disable=not progress)
@@ -221,7 +221,7 @@ def _write_all(out: Path, counts: dict, size: int, seed: int, workers: int, prog
     sheet.quantize(palette=sheet.quantize(256)).save(out / 'preview.png', optimize=True)
 
 
-def _start_worker() -> None:
+def start_worker() -> None:
     """Leave Ctrl-C to the main process, and end when the main process is gone, however it ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(0)

@@ -15,6 +15,7 @@ from mmengine.utils.dl_utils import set_multi_processing
 from coma_mm.errors import UserError
 
 from .config_check import nearest
+from .data_roots import check_data_roots
 from .runner import ComaRunner
 from .stop_hook import EXIT_STOPPED, Stopped
 from .terminal import quieten
@@ -44,6 +45,7 @@ def add_common_arguments(parser):
         parser (ArgumentParser): Of a tool.
     """
     parser.add_argument('--work-dir', help='folder for logs and checkpoints (default: work_dirs/CONFIG_NAME)')
+    parser.add_argument('--data-root', metavar='PATH', help="folder of the data set, instead of the config's data_root")
     parser.add_argument('--cfg-options', nargs='+', action=ParseOptions, metavar='KEY=VALUE',
                         help='settings that replace those of the config; merged last')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
@@ -51,12 +53,14 @@ def add_common_arguments(parser):
     parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
-def run(cfg, job):
+def run(cfg, job, splits=()):
     """Build a runner and do a job with it.
 
     Args:
         cfg (Config): From `read_config`.
         job (Callable): Takes the runner.
+        splits (Sequence[str]): Which of 'train', 'val' and 'test' the job needs, to look for their data before anything
+            is built. Defaults to ().
 
     Returns:
         Any: What `job` returns.
@@ -65,6 +69,7 @@ def run(cfg, job):
     os.environ.setdefault('LOCAL_RANK', '0')
     runner = None
     try:
+        check_data_roots(cfg, splits)
         runner = ComaRunner.from_cfg(cfg)
         return job(runner)
     except Exception as error:
@@ -79,9 +84,12 @@ def run(cfg, job):
 
 def _variable_hint(cfg, line):
     """str: Which environment variable of the config's files an error in `line` is about, or ''."""
-    for name, default in re.findall(r"""\{\{['"]?\s*\$(\w+)\s*:\s*(\S*?)\s*['"]?\}\}""", cfg.text):
+    for name, default, rest in re.findall(r"""\{\{['"]?\s*\$(\w+)\s*:\s*(\S*?)\s*['"]?\}\}([^'"\s]*)""", cfg.text):
         value = os.environ.get(name, default)
-        if value and value in line:
+        path = (value + rest).rstrip('/')
+        # As a path: a word alone, like data, may have another meaning.
+        end = r'(?![\w-])' if re.search('[/.]', path) else '/'
+        if value and re.search(rf'(?<![\w./-]){re.escape(path)}{end}', line):
             how = 'is set to' if name in os.environ else 'is not set, which stands for'
             return f' (the environment variable {name} {how} {value})'
     return ''

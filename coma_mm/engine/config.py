@@ -17,6 +17,9 @@ SCOPES = ('mmpretrain', 'mmseg', 'mmdet')
 def read_config(path, cfg_options=None, work_dir=None, launcher='none', change=None):
     """Read a config and merge the command line into it, `cfg_options` last.
 
+    The top-level key `mask_sampler`, if there is one, becomes the sampler of every `PatchMask` in the data pipelines,
+    whatever sampler the config gives a `PatchMask`; only `cfg_options` can give a single one another.
+
     Args:
         path (str): The config file.
         cfg_options (dict, optional): Dotted keys and their values, from `--cfg-options`.
@@ -39,10 +42,13 @@ def read_config(path, cfg_options=None, work_dir=None, launcher='none', change=N
     _set_loader_defaults(cfg)
     if change:
         change(cfg)
+    _set_mask_samplers(cfg)
     if cfg_options:
         for line in check_options(cfg, cfg_options):
             say(line)
+        before = cfg.get('mask_sampler')
         _merge(cfg, cfg_options)
+        _set_mask_samplers(cfg, before)
     for line in check_keys(cfg, path):
         say(line)
     if 'model' not in cfg:
@@ -123,6 +129,33 @@ def _merge(cfg, cfg_options):
     except (KeyError, TypeError, IndexError, AttributeError, AssertionError) as error:
         keys = ' '.join(f'{key}={value}' for key, value in cfg_options.items())
         raise UserError(f'--cfg-options {keys} does not apply to the config: {error}') from error
+
+
+def _set_mask_samplers(cfg, before=None):
+    """Put the key `mask_sampler` into the data pipelines: everywhere, or only where it was put `before`."""
+    sampler = cfg.get('mask_sampler')
+    if sampler is None:
+        return
+    if not isinstance(sampler, dict):
+        raise UserError(f"mask_sampler={sampler!r}: expected dict(type='UniformMaskSampler', ratio=0.6) or the like")
+    steps = [step for loader in _loaders(cfg) for step in find_types(loader.get('dataset'), 'PatchMask')]
+    if not steps:
+        raise UserError(f'mask_sampler={dict(sampler)}: the config has no PatchMask to put it into')
+    for step in steps:
+        if before is None or step.get('sampler') in (None, before):
+            step['sampler'] = dict(sampler)
+
+
+def find_types(cfg, name):
+    """Iterator[dict]: The configs of a class in nested dicts and lists, depth first."""
+    if isinstance(cfg, dict):
+        if type_name(cfg) == name:
+            yield cfg
+        cfg = cfg.values()
+    elif not isinstance(cfg, (list, tuple)):
+        return
+    for value in cfg:
+        yield from find_types(value, name)
 
 
 def _fit_to_cpu(cfg):

@@ -3,6 +3,7 @@ import json
 import logging
 import os.path as osp
 import random
+from itertools import chain
 
 import mmengine.dist as dist
 import numpy as np
@@ -16,6 +17,9 @@ from mmengine.runner import IterBasedTrainLoop
 import coma_mm
 from coma_mm.datasets.seeding import type_name
 from coma_mm.errors import UserError
+
+from .accumulation import count, is_auto
+from .config import find_types
 
 
 def unwrap(model):
@@ -70,6 +74,7 @@ class ProvenanceHook(Hook):
             epochs=epochs if by_epoch else None,
             iters=iters,
             mask_ratio=_mask_ratio(cfg),
+            mask_sampler=_mask_sampler(cfg),
             complement=getattr(model, 'complement', None),
             config=osp.basename(cfg.filename) if cfg.filename else None,
             data_root=find_key(loader.get('dataset'), 'data_root'),
@@ -81,24 +86,24 @@ class ProvenanceHook(Hook):
         )
 
 
+def _patch_mask(cfg):
+    """dict | None: The config of what masks the training images, if that is our own transform."""
+    dataset = (cfg.get('train_dataloader') or {}).get('dataset')
+    return next(find_types(dataset, 'PatchMask'), None)
+
+
 def _mask_ratio(cfg):
     """float | None: The share of masked patches, of our own transform or of a library's masked model."""
-    dataset = (cfg.get('train_dataloader') or {}).get('dataset')
-    transform = _find_type(dataset, 'PatchMask')
+    transform = _patch_mask(cfg)
     if transform is None:
         return find_key(cfg.get('model'), 'mask_ratio')
     return (transform.get('sampler') or {}).get('ratio', 0.6)
 
 
-def _find_type(cfg, name):
-    """dict | None: The first config of a class in nested dicts and lists."""
-    if isinstance(cfg, dict):
-        if type_name(cfg) == name:
-            return cfg
-        cfg = cfg.values()
-    elif not isinstance(cfg, (list, tuple)):
-        return None
-    return next((found for value in cfg if (found := _find_type(value, name)) is not None), None)
+def _mask_sampler(cfg):
+    """str | None: The class of our own transform's sampler."""
+    transform = _patch_mask(cfg)
+    return transform and type_name(transform.get('sampler') or dict(type='UniformMaskSampler'))
 
 
 @HOOKS.register_module()
@@ -111,15 +116,18 @@ class BatchSizeHook(Hook):
             return
         images, accumulated = runner.images_per_update, runner.accumulation
         batch_size = images // runner.world_size // accumulated
-        print_log(f'{images} images per update: {runner.world_size} process(es) × {batch_size} images × '
-                  f'{accumulated} accumulated', logger='current')
+        auto = is_auto(runner.cfg)
+        print_log(f'{images} images per update: {count(runner.world_size, "process")} × {batch_size} images × '
+                  f'{count(accumulated, "batch")}' + (' (one iteration)' if auto else ''), logger='current')
+        loader = runner.train_dataloader
         try:
-            batches = len(runner.train_dataloader)
+            batches = len(getattr(loader, 'loader', loader))  # not of the lists of batches
         except TypeError:
             return
         if accumulated > batches:
-            print_log(f'accumulative_counts={accumulated} is more than the {batches} batches of an epoch: there is '
-                      'less than one update per epoch', logger='current', level=logging.WARNING)
+            print_log(f'accumulative_counts={accumulated} is more than the {batches} batches of an epoch: ' +
+                      ('updates see fewer images' if auto else 'there is less than one update per epoch'),
+                      logger='current', level=logging.WARNING)
 
 
 @HOOKS.register_module()
@@ -188,9 +196,11 @@ class LabelCheckHook(Hook):
         Raises:
             UserError: Naming the image, the class id and the number of classes.
         """
-        if self.num_classes is None or not isinstance(data_batch, dict):
+        if self.num_classes is None:
             return
-        for sample in data_batch.get('data_samples') or ():
+        batches = data_batch if isinstance(data_batch, list) else [data_batch]  # a list: those of one update
+        samples = [batch.get('data_samples') or () for batch in batches if isinstance(batch, dict)]
+        for sample in chain(*samples):
             _check_map(sample)
             for labels in _labels(sample):
                 wrong = labels[(labels != self.ignored) & ((labels < 0) | (labels >= self.num_classes))]

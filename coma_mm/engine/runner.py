@@ -9,13 +9,15 @@ import torch
 from mmengine.dist import all_gather_object, get_rank, is_distributed, is_main_process
 from mmengine.model import BaseTTAModel, revert_sync_batchnorm
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from mmengine.utils import apply_to
+from mmpretrain.models.selfsup import BaseSelfSupervisor
 from torch import distributed
 
 from coma_mm.datasets.seeding import seed_dataloader, type_name
 from coma_mm.errors import UserError
 
+from .accumulation import BatchGroups, batches_per_update, is_auto, update
 from .checkpoint_hook import write_whole
 from .hooks import unwrap
 from .processes import start_worker
@@ -32,7 +34,9 @@ class ComaRunner(Runner):
       `docs/reliability.md`;
     - checkpoints are written whole or not at all;
     - several processes work without a GPU too (gloo);
-    - the learning rate is scaled by the batch of one *update*: gradient accumulation counts.
+    - the learning rate is scaled by the batch of one *update*: gradient accumulation counts;
+    - with `optim_wrapper.accumulative_counts='auto'` an update sees `auto_scale_lr.base_batch_size` images whatever the
+      number of processes, see `accumulation`: an iteration is then one update, of as many batches as it takes.
 
     Attributes:
         in_loop (bool): Whether the training, validation or test loop was entered.
@@ -43,16 +47,38 @@ class ComaRunner(Runner):
 
     def build_dataloader(self, dataloader, seed=None, diff_rank_seed=False):
         """Build a data loader with per-sample seeds; the run's config is left as its author wrote it."""
+        for_training = dataloader is self._train_dataloader
         if isinstance(dataloader, dict):
             dataloader = dict(dataloader, sampler=_copy(dataloader.get('sampler')))
             seed_dataloader(dataloader)
         loader = Runner.build_dataloader(dataloader, seed=seed, diff_rank_seed=diff_rank_seed)
         loader.worker_init_fn = partial(start_worker, worker_init_fn=loader.worker_init_fn)
+        batch = f'batch of batch_size={loader.batch_sampler.batch_size}'
+        if for_training and is_auto(self.cfg) and self.accumulation > 1:
+            loader = BatchGroups(loader, self.accumulation)
+            batch = f'update of {self.images_per_update} images'
         if hasattr(loader.sampler, '__len__') and not len(loader):  # a sampler without a length has no end
             raise UserError(f'a data set of {len(loader.dataset)} samples ({len(loader.sampler)} for each process) gives no '
-                            f'batch of batch_size={loader.batch_sampler.batch_size} with drop_last=True; take a smaller '
-                            'batch_size, more data, or drop_last=False')
+                            f'{batch} with drop_last=True; take a smaller batch_size, more data, or drop_last=False')
         return loader
+
+    def build_train_loop(self, loop):
+        """Build the loop, which trains on lists of batches if several make an update.
+
+        An epoch-based one of mmengine becomes a `ResumableEpochLoop`.
+        """
+        if isinstance(loop, dict) and (loop.get('by_epoch') or type_name(loop) == 'EpochBasedTrainLoop'):
+            loop = {**loop, 'type': 'ResumableEpochLoop'}
+            loop.pop('by_epoch', None)
+        if not isinstance(loop, BaseLoop) and is_auto(self.cfg) and self.accumulation > 1:
+            self.model.train_step = partial(update, self.model.train_step)
+        return super().build_train_loop(loop)
+
+    def build_optim_wrapper(self, optim_wrapper):
+        """Build the optimiser wrapper; 'auto' is for the runner to count."""
+        if isinstance(optim_wrapper, dict) and is_auto(self.cfg):
+            optim_wrapper = dict(optim_wrapper, accumulative_counts=1)
+        return super().build_optim_wrapper(optim_wrapper)
 
     def build_logger(self, *args, **kwargs):
         """Build the logger, with less noise on the terminal."""
@@ -79,13 +105,6 @@ class ComaRunner(Runner):
             model_wrapper_cfg['device_ids'] = None
         return super().wrap_model(model_wrapper_cfg, model)
 
-    def build_train_loop(self, loop):
-        """Build the loop; an epoch-based one of mmengine becomes a `ResumableEpochLoop`."""
-        if isinstance(loop, dict) and (loop.get('by_epoch') or type_name(loop) == 'EpochBasedTrainLoop'):
-            loop = {**loop, 'type': 'ResumableEpochLoop'}
-            loop.pop('by_epoch', None)
-        return super().build_train_loop(loop)
-
     def register_default_hooks(self, hooks=None):
         """Register the default hooks; mmengine's `CheckpointHook` becomes a `WholeCheckpointHook`."""
         hooks = dict(hooks or {})
@@ -94,10 +113,48 @@ class ComaRunner(Runner):
             hooks['checkpoint'] = {**checkpoint, 'type': 'WholeCheckpointHook', '_scope_': 'mmengine'}
         super().register_default_hooks(hooks)
 
+    def _maybe_compile(self, target):
+        """Compile what training computes on tensors of fixed shape: pre-training's loss, other models' features.
+
+        mmengine compiles the whole training step: data preparation and backward pass break its graph, and the
+        optimiser's step is compiled anew for every learning rate. Losses of segmentors and detectors loop over images
+        and boxes, and so would be compiled anew for almost every batch.
+
+        Raises:
+            UserError: If the model is none of the three libraries' kinds.
+        """
+        options = self.cfg.get('compile')
+        if options is None or options is False:
+            return
+        model = unwrap(self.model)
+        name = 'loss' if isinstance(model, BaseSelfSupervisor) else 'extract_feat'
+        if not hasattr(model, name):
+            raise UserError(f'compile: {type(model).__name__} has no method {name}, which would be compiled; leave compile '
+                            'out of the config')
+        plain = getattr(model, name)
+        compiled = torch.compile(plain, **({} if options is True else options))
+
+        def compiled_in_training(*args, **kwargs):
+            return (compiled if model.training else plain)(*args, **kwargs)
+
+        setattr(model, name, compiled_in_training)
+        self.logger.info(f'{type(model).__name__}.{name} is compiled: the first iterations take minutes')
+
     @property
     def accumulation(self):
-        """int: Batches whose gradients make one update."""
+        """int: Batches whose gradients make one update.
+
+        Raises:
+            UserError: If 'auto' does not come out even.
+        """
+        if is_auto(self.cfg):
+            return batches_per_update(self.cfg, self.world_size)
         return getattr(self.optim_wrapper, '_accumulative_counts', 1)
+
+    @property
+    def iterations_per_update(self):
+        """int: With 'auto' an iteration is an update, else it is a batch."""
+        return 1 if is_auto(self.cfg) else self.accumulation
 
     @property
     def images_per_update(self):
@@ -119,7 +176,7 @@ class ComaRunner(Runner):
             raise UserError('auto_scale_lr needs base_batch_size: the batch size that the learning rate is for')
         factor = self.images_per_update / base
         wrappers = optim_wrapper.values() if isinstance(optim_wrapper, dict) else [optim_wrapper]
-        groups = [group for wrapper in wrappers for group in wrapper.optimizer.param_groups]
+        groups = [group for wrapper in wrappers for group in wrapper.param_groups]  # mmengine's, for the log, too
         before = max(group['lr'] for group in groups)
         for group in groups:
             group['lr'] *= factor
@@ -198,7 +255,7 @@ class ComaRunner(Runner):
         """
         model = unwrap(self.model)
         gradients = None
-        if save_optimizer and meta['iter'] % self.accumulation:
+        if save_optimizer and meta['iter'] % self.iterations_per_update:
             gradients = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
             gradients = all_gather_object(to_cpu(gradients))  # each process has its own until the update
         if not is_main_process():

@@ -78,7 +78,7 @@ class StopHook(Hook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         """Stop after an update."""
         done = runner.iter + 1
-        if not done % runner.accumulation:
+        if not done % runner.iterations_per_update:
             self._stop_if_due(runner, dict(epoch=runner.epoch, iter=done))
 
     def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):
@@ -91,7 +91,7 @@ class StopHook(Hook):
             self.reason = self.reason or 'the time limit'
         due = self.reason is not None
         if runner.world_size > 1:
-            if done['iter'] // runner.accumulation % self.interval:
+            if done['iter'] // runner.iterations_per_update % self.interval:
                 return
             due = torch.tensor(float(due), device=next(runner.model.parameters()).device)
             all_reduce(due, op='max')

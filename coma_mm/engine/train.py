@@ -40,7 +40,7 @@ def train(cfg):
     hooks = list(cfg.get('custom_hooks') or [])
     present = {hook.get('type') for hook in hooks if isinstance(hook, dict)}
     cfg.custom_hooks = hooks + [dict(hook) for hook in RUN_HOOKS if hook['type'] not in present]
-    return run(cfg, lambda runner: runner.train())
+    return run(cfg, lambda runner: runner.train(), ('train', 'val'))
 
 
 def test(cfg, out=None):
@@ -58,7 +58,7 @@ def test(cfg, out=None):
     """
     need(cfg, ('test_dataloader', 'test_cfg', 'test_evaluator'), 'testing')
     _check_checkpoint(cfg.load_from)
-    metrics = run(cfg, _test)
+    metrics = run(cfg, _test, ('test', ))
     if out and is_main_process():
         Path(out).parent.mkdir(parents=True, exist_ok=True)
         unfinished = Path(f'{out}.tmp')  # so that a file at `out` is a whole one

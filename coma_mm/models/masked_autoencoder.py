@@ -196,7 +196,8 @@ class CoMA(MaskedAutoencoder):
         self.evaluation = nn.ModuleDict({
             name: _freeze(copy.deepcopy(getattr(self, name))) for name in self.COPIES[complement]
         }).eval()
-        self._followed = None  # the hook that updates the evaluation model
+        self._followed = False  # whether an optimiser updates the evaluation model
+        self._handle = None  # of the hook that does; torch.compile cannot read it
 
     def init_weights(self):
         """Initialise; the evaluation model starts equal."""
@@ -243,9 +244,10 @@ class CoMA(MaskedAutoencoder):
             if found_inf is None or not found_inf.item():
                 self.sync_evaluation(self.momentum)
 
-        if self._followed:
-            self._followed.remove()
-        self._followed = optimizer.register_step_pre_hook(before_step)
+        if self._handle:
+            self._handle.remove()
+        self._handle = optimizer.register_step_pre_hook(before_step)
+        self._followed = True
 
     def reconstruct_both(self, images, ids_keep, ids_rest):
         """See the base class; the complementary branch sees ``ids_rest``."""

@@ -12,7 +12,7 @@ train_pipeline = [
     dict(type='LoadImage'),
     dict(type='RandomResizedCrop', scale=128, crop_ratio_range=(0.4, 1.0), backend='pillow', interpolation='bicubic'),
     dict(type='RandomFlip', prob=0.5),
-    dict(type='PatchMask', sampler=dict(type='UniformMaskSampler', ratio=0.6)),
+    dict(type='PatchMask', sampler={{_base_.mask_sampler}}),
     dict(type='PackMaskedImage'),
 ]
 val_pipeline = [

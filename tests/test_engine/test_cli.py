@@ -1,9 +1,11 @@
 """Errors of the libraries that are the user's to mend are put in one line."""
+from types import SimpleNamespace
+
 import pytest
 import torch
 from mmseg.models import SegDataPreProcessor
 
-from coma_mm.engine.cli import explain
+from coma_mm.engine.cli import _variable_hint, explain
 
 
 def test_images_of_several_sizes_in_one_batch_of_validation():
@@ -15,3 +17,14 @@ def test_images_of_several_sizes_in_one_batch_of_validation():
 
 def test_other_assertions_keep_their_traceback():
     assert explain(AssertionError('something else')) is None
+
+
+def test_the_variable_that_an_error_is_about_is_named(monkeypatch):
+    monkeypatch.delenv('DATA_ROOT', raising=False)
+    cfg = SimpleNamespace(text="data_root = '{{$DATA_ROOT:data}}/imagenet'\nother = 1")
+    stands = ' (the environment variable DATA_ROOT is not set, which stands for data)'
+    for line, expected in (('no data/imagenet/train', stands), ('data/imagenet is gone', stands), ('no data/images', ''),
+                           ('no big/data/imagenet', ''), ('data/imagenets', ''), ('more data', '')):
+        assert _variable_hint(cfg, line) == expected
+    monkeypatch.setenv('DATA_ROOT', '/big')
+    assert _variable_hint(cfg, 'no /big/imagenet') == ' (the environment variable DATA_ROOT is set to /big)'

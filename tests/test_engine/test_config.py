@@ -97,6 +97,48 @@ def test_options_are_merged_last_and_defaults_filled_in(tmp_path, said, monkeypa
     assert Path(read_config(path).work_dir) == Path('work_dirs/my')
 
 
+MASKED = MINIMAL + """
+mask_sampler = dict(type='UniformMaskSampler', ratio=0.6)
+pipeline = [dict(type='LoadImage'), dict(type='PatchMask', sampler=mask_sampler)]
+train_dataloader = dict(num_workers=0, dataset=dict(type='RepeatDataset', times=2, dataset=dict(
+    type='ImageFolder', data_root='a', pipeline=pipeline)))
+val_dataloader = dict(num_workers=0, dataset=dict(type='ImageFolder', data_root='a', pipeline=[dict(type='PatchMask')]))
+"""
+
+
+def samplers(cfg):
+    """The samplers of the train and the val pipeline."""
+    datasets = cfg.train_dataloader.dataset.dataset, cfg.val_dataloader.dataset
+    return [dataset.pipeline[-1].get('sampler') for dataset in datasets]
+
+
+def test_mask_sampler_goes_into_all_pipelines(tmp_path, said):
+    path = write(tmp_path, MASKED)
+    green = {'mask_sampler.type': 'ColorNoiseMaskSampler', 'mask_sampler.color': 'green'}
+    for options, expected in (
+        (None, dict(type='UniformMaskSampler', ratio=0.6)),
+        ({'mask_sampler.ratio': 0.75}, dict(type='UniformMaskSampler', ratio=0.75)),
+        (green, dict(type='ColorNoiseMaskSampler', ratio=0.6, color='green')),
+    ):
+        assert samplers(read_config(path, options)) == [expected] * 2
+    # The key wins over what a config of its own gives a step, an option for a single step over the key.
+    write(tmp_path, MASKED, 'base.py')
+    heir = write(tmp_path, "_base_ = 'base.py'\nmask_sampler = dict(_delete_=True, type='BlockMaskSampler')", 'heir.py')
+    assert samplers(read_config(heir)) == [dict(type='BlockMaskSampler')] * 2
+    options = {'mask_sampler.ratio': 0.75, 'val_dataloader.dataset.pipeline.0.sampler.ratio': 0.5}
+    assert [one['ratio'] for one in samplers(read_config(path, options))] == [0.75, 0.5]
+    # Without the key nothing is touched.
+    plain = write(tmp_path, MASKED.replace('mask_sampler = ', 'other = ').replace('=mask_sampler', '=other'), 'plain.py')
+    assert samplers(read_config(plain)) == [dict(type='UniformMaskSampler', ratio=0.6), None]
+    for text, options, expected in (
+        (MASKED, {'mask_sampler': 'BlockMaskSampler'}, "expected dict\\(type='UniformMaskSampler'"),
+        (MINIMAL, {'mask_sampler.ratio': 0.75}, 'the config has no PatchMask to put it into'),
+        (MINIMAL + 'mask_samplr = dict(ratio=0.5)', None, "did you mean 'mask_sampler'"),
+    ):
+        with pytest.raises(UserError, match=expected):
+            read_config(write(tmp_path, text), options)
+
+
 def test_amp(tmp_path, said, monkeypatch):
     def after_amp(wrapper, gpu):
         monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu)

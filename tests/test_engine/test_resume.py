@@ -24,13 +24,16 @@ NUMBER = itertools.count()  # mmengine keeps one logger per name
 
 @DATASETS.register_module()
 class Noise(Dataset):
-    """Eight samples, with augmentation from two libraries' generators."""
+    """Samples with augmentation from two libraries' generators."""
+
+    def __init__(self, size=8):
+        self.size = size
 
     def __getitem__(self, index):
         return dict(inputs=torch.full((4, ), float(index)) + torch.rand(4) + np.random.rand())
 
     def __len__(self):
-        return 8
+        return self.size
 
 
 @MODELS.register_module()
@@ -52,9 +55,11 @@ def make_cfg(work_dir, by_epoch=True, accumulation=1, **changes):
     length = dict(by_epoch=True, max_epochs=3) if by_epoch else dict(by_epoch=False, max_iters=ITERATIONS)
     return Config(dict(dict(
         model=dict(type='Stochastic'), work_dir=str(work_dir), experiment_name=f'resume_{next(NUMBER)}',
-        train_dataloader=dict(dataset=dict(type='Noise'), batch_size=2, sampler=dict(
-            type='DefaultSampler' if by_epoch else 'InfiniteSampler', shuffle=True)),
-        train_cfg=length, randomness=dict(seed=3), custom_hooks=[*map(dict, RUN_HOOKS), dict(type='StopHook')],
+        train_dataloader=dict(
+            dataset=dict(type='Noise', size=16 if accumulation == 'auto' else 8), batch_size=2,
+            sampler=dict(type='DefaultSampler' if by_epoch else 'InfiniteSampler', shuffle=True)),
+        auto_scale_lr=dict(base_batch_size=4), train_cfg=length, randomness=dict(seed=3),
+        custom_hooks=[*map(dict, RUN_HOOKS), dict(type='StopHook')],
         optim_wrapper=dict(optimizer=dict(type='AdamW', lr=0.01), accumulative_counts=accumulation),
         param_scheduler=[dict(type='CosineAnnealingLR', T_max=ITERATIONS, by_epoch=False),
                          dict(type='ExponentialLR', gamma=0.9, by_epoch=True)],
@@ -98,18 +103,20 @@ def assert_same(work_dir, other):
         assert torch.equal(tensors[name], value), name
 
 
-@pytest.mark.parametrize('by_epoch, accumulation', [(True, 1), (False, 1), (True, 3), (False, 3)])
+@pytest.mark.parametrize('by_epoch, accumulation', [
+    (True, 1), (False, 1), (True, 3), (False, 3), (True, 'auto'), (False, 'auto')])
 def test_a_run_stopped_after_any_update_ends_with_the_same_bits(tmp_path, by_epoch, accumulation):
     settings = dict(by_epoch=by_epoch, accumulation=accumulation)
     whole = run(make_cfg(tmp_path / 'whole', **settings))
-    for stop_after in range(1, ITERATIONS - accumulation):
+    batches, iterations = (2, 1) if accumulation == 'auto' else (1, accumulation)  # of an iteration, of an update
+    for stop_after in range(1, ITERATIONS - iterations):
         folder = tmp_path / str(stop_after)
         with pytest.raises(Stopped, match='stopped by SIGTERM after'):
             run(make_cfg(folder, **settings), stop_after)
-        update = -(-stop_after // accumulation) * accumulation
+        update = -(-stop_after // iterations) * iterations
         assert latest_checkpoint(folder) == str(folder / f'stopped_{update}.pth')
         rest = resume(folder, **settings)
-        assert torch.equal(torch.stack(rest.model.seen), torch.stack(whole.model.seen[update:]))
+        assert torch.equal(torch.stack(rest.model.seen), torch.stack(whole.model.seen[update * batches:]))
         assert_same(folder, tmp_path / 'whole')
         # The run's own two latest checkpoints are left; that of the stop is gone.
         assert not list(folder.glob('stopped_*')) and len(list(folder.glob('*.pth'))) == 2

@@ -90,15 +90,16 @@ def test_provenance_is_written_with_the_checkpoint_and_the_run(tmp_path):
     assert hooks_module.ProvenanceHook.facts(runner, 2, 6)['backbone_from'] == runner.model.backbone.provenance
 
 
-def test_the_mask_ratio_is_found_in_the_pipeline_or_the_model():
-    def ratio(pipeline=(), model=None):
-        return hooks_module._mask_ratio(
-            Config(dict(train_dataloader=dict(dataset=dict(dataset=dict(pipeline=list(pipeline)))), model=model or {})))
+def test_the_masking_is_found_in_the_pipeline_or_the_model():
+    def masking(pipeline=(), model=None):
+        cfg = Config(dict(train_dataloader=dict(dataset=dict(dataset=dict(pipeline=list(pipeline)))), model=model or {}))
+        return hooks_module._mask_ratio(cfg), hooks_module._mask_sampler(cfg)
 
-    assert ratio([dict(type='LoadImage'), dict(type='PatchMask')]) == 0.6
-    assert ratio([dict(type='PatchMask', sampler=dict(type='UniformMaskSampler', ratio=0.75))]) == 0.75
-    assert ratio(model=dict(backbone=dict(mask_ratio=0.7))) == 0.7
-    assert ratio() is None
+    assert masking([dict(type='LoadImage'), dict(type='PatchMask')]) == (0.6, 'UniformMaskSampler')
+    sampler = dict(type='mmengine.BlockMaskSampler', ratio=0.75)
+    assert masking([dict(type='PatchMask', sampler=sampler)]) == (0.75, 'BlockMaskSampler')
+    assert masking(model=dict(backbone=dict(mask_ratio=0.7))) == (0.7, None)
+    assert masking() == (None, None)
 
 
 def test_samples_of_a_run_do_not_depend_on_workers(tmp_path):

@@ -27,7 +27,7 @@ SHORT = ['train_dataloader.num_workers=0', 'train_dataloader.batch_size=4', 'tra
 def shapes(tmp_path_factory):
     """A small CoMA-Shapes, which tests change a copy of."""
     folder = tmp_path_factory.mktemp('shapes') / 'shapes'
-    write_shapes(folder, dict(unlabelled=16, train=8, val=4, test=0), size=64, progress=False)
+    write_shapes(folder, dict(unlabelled=16, train=8, val=4, test=2), size=64, progress=False)
     return folder
 
 
@@ -85,20 +85,37 @@ def nothing_written():
 
 
 def test_data_root_missing_or_without_images(run, data, tmp_path):
-    roots = dict(unlabelled=PRETRAINING, imagenet=CLASSIFIER, ade20k=UPERNET, coco=MASK_RCNN)
-    for part, config in roots.items():
+    """Found before anything is built: not even the type of the model is looked up."""
+    parts = dict(unlabelled=(PRETRAINING, '', 'images'), imagenet=(CLASSIFIER, '/train', '<class>/*.JPEG'),
+                 ade20k=(UPERNET, '/images/training', 'images'),
+                 coco=(MASK_RCNN, '/annotations/instances_train.json', 'annotation file'))
+    for part, (config, below, expected) in parts.items():
+        folder = f'{data}/{part}'
         for path in (data / part).rglob('*'):
             if path.suffix in ('.jpg', '.png', '.json'):
                 path.unlink()
-        line = run(config)
-        assert f'{data}/{part}' in line and 'SHAPES_ROOT is set to' in line and nothing_written()
-        shutil.rmtree(data / part)
-        assert f'{data}/{part}' in run(config) and nothing_written()
+        line = run(config, 'model.type=NoModel')
+        assert f': {folder}{below} ' in line and 'SHAPES_ROOT is set to' in line and nothing_written()
+        shutil.rmtree(folder)
+        line = run(config, 'model.type=NoModel')
+        assert f': {folder}{below} does not exist; expected ' in line and expected in line and '--data-root' in line
+        line = run(config, 'model.type=NoModel', args=('--data-root', 'nowhere'))
+        assert f': nowhere{below} does not exist' in line and 'SHAPES_ROOT' not in line and nothing_written()
     folder = tmp_path / 'documents'
     folder.mkdir()
     (folder / 'notes.txt').write_text('no image')
-    line = run(PRETRAINING, f'train_dataloader.dataset.data_root={folder}')
-    assert f'no image in data_root {folder}' in line and '.jpg' in line and nothing_written()
+    line = run(PRETRAINING, f'train_dataloader.dataset.data_root={folder}', 'model.type=NoModel')
+    assert f'ImageFolder: {folder} holds no such files' in line and '.jpg' in line and nothing_written()
+
+
+def test_a_variables_value_is_not_taken_for_a_word(run, monkeypatch):
+    """The hint is for paths: the value `data` is not in "more data"."""
+    monkeypatch.setenv('SHAPES_ROOT', 'data')
+    line = run(PRETRAINING)
+    assert 'data/unlabelled does not exist' in line and line.endswith('variable SHAPES_ROOT is set to data)')
+    Path('data').symlink_to('shapes')
+    line = run(PRETRAINING, 'train_dataloader.batch_size=32')
+    assert 'more data' in line and 'SHAPES_ROOT' not in line
 
 
 def test_fewer_images_than_a_batch(run):
@@ -176,6 +193,9 @@ def test_settings_of_the_model_and_the_mask(run):
         ([ratio + 'much'], 'mask ratio much is outside (0, 1)'),
         ([ratio + '0.99'], 'keeps 0 of 16'),
         ([ratio + '0.01'], 'keeps 16 of 16'),
+        (['mask_sampler.ratio=0.99'], 'keeps 0 of 16'),
+        (['mask_sampler.ratoi=0.7'], "UniformMaskSampler has no key 'ratoi'; did you mean 'ratio'"),
+        (['mask_sampler.type=UniformMaskSamplr'], "did you mean 'UniformMaskSampler'"),
     ):
         assert expected in run(PRETRAINING, *options) and nothing_written()
 

@@ -3,6 +3,7 @@ import json
 import os
 import re
 import runpy
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from PIL import Image
 
 from coma_mm.datasets.shapes import write_shapes
@@ -103,7 +105,7 @@ def test_two_processes_and_resumed_runs_equal_one_run(folder, trained):
     by_path = start(folder, 'train.py', 'toy.py', '--resume', first, '--work-dir', 'by_path', *options)
     distributed, by_path = finish(two), finish(by_path)
     np.testing.assert_allclose(losses(distributed), losses(trained), atol=2e-4)  # the log has four decimals
-    assert '4 images per update: 2 process(es) × 2 images' in distributed
+    assert '4 images per update: 2 processes × 2 images' in distributed
     assert 'resumed epoch: 1' in by_path and losses(by_path) == losses(trained)[3:]
     (folder / 'by_path' / 'epoch_2.pth').unlink()
     (folder / 'by_path' / 'last_checkpoint').write_text(str(first))
@@ -118,23 +120,55 @@ def test_two_processes_and_resumed_runs_equal_one_run(folder, trained):
             torch.testing.assert_close(weights[name], value, rtol=0, atol=tolerance)
 
 
-def test_pretraining_in_two_processes_has_the_losses_of_one(folder):
+def free_port():
+    """str: A port that nobody listens at."""
+    with socket.socket() as server:
+        server.bind(('127.0.0.1', 0))
+        return str(server.getsockname()[1])
+
+
+def test_pretraining_has_the_same_losses_however_its_batch_is_shared_out(folder):
     # Two of 26 are held out; 24 share out evenly, others would be filled up for two processes.
     write_shapes(folder / 'shapes', dict(unlabelled=26, train=0, val=0, test=0), size=64, progress=False)
     config = ROOT / 'configs/shapes/coma_dyvit-tiny_shapes.py'
     options = ['--no-validate', '--cfg-options', 'train_cfg.max_epochs=3', 'param_scheduler.1.end=3',
                'model.backbone.drop_path_rate=0.', 'default_hooks.logger.interval=1', 'train_dataloader.num_workers=1']
-    env = dict(environment(), SHAPES_ROOT=str(folder / 'shapes'), PORT='29571')
-    two = finish(start(folder, 'dist_train.sh', config, 2, '--work-dir', 'coma2', *options,
-                       'train_dataloader.batch_size=4', env=env))
+    auto = ['optim_wrapper.accumulative_counts=auto', 'auto_scale_lr.base_batch_size=8']
+    env = dict(environment(), SHAPES_ROOT=str(folder / 'shapes'))
     one = finish(start(folder, 'train.py', config, '--work-dir', 'coma1', *options,
                        'train_dataloader.batch_size=8', env=env))
-    assert '8 images per update: 2 process(es) × 4 images' in two and len(losses(one)) == 9
-    assert losses(one)[0] > losses(one)[-1]
-    np.testing.assert_allclose(losses(two), losses(one), atol=2e-4)  # the log has four decimals
+    several = finish(start(folder, 'train.py', config, '--work-dir', 'coma2', *options, *auto,
+                           'train_dataloader.batch_size=4', env=env))
+    nodes = dict(env, NNODES='2', MASTER_ADDR='127.0.0.1', PORT=free_port())
+    launchers = [start(folder, 'dist_train.sh', config, 1, '--work-dir', 'coma3', *options, *auto,
+                       'train_dataloader.batch_size=2', env=nodes) for _ in range(2)]
+    two = ''.join(map(finish, launchers))
+    assert '8 images per update: 1 process × 4 images × 2 batches (one iteration)' in several
+    assert '8 images per update: 2 processes × 2 images × 2 batches (one iteration)' in two
+    assert len(losses(one)) == 9 and losses(one)[0] > losses(one)[-1]
     expected = load_weights_only(folder / 'coma1/epoch_3.pth')['state_dict']
-    for name, value in load_weights_only(folder / 'coma2/epoch_3.pth')['state_dict'].items():
-        torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-4)
+    for log, run in ((several, 'coma2'), (two, 'coma3')):
+        np.testing.assert_allclose(losses(log), losses(one), atol=2e-4)  # the log has four decimals
+        for name, value in load_weights_only(folder / run / 'epoch_3.pth')['state_dict'].items():
+            torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-4)
+
+
+def test_another_data_root_and_mask(folder):
+    write_shapes(folder / 'few', dict(unlabelled=26, train=0, val=0, test=0), size=64, progress=False)
+    config = ROOT / 'configs/shapes/coma_dyvit-tiny_shapes.py'
+    common = ['--work-dir', 'few_run', '--data-root', 'few/unlabelled', '--cfg-options', 'train_dataloader.num_workers=0',
+              'val_dataloader.num_workers=0', 'test_dataloader.num_workers=0', 'mask_sampler.ratio=0.75']
+    finish(start(folder, 'train.py', config, *common, 'train_cfg.max_epochs=1', 'train_cfg.val_interval=1',
+                 'train_dataloader.batch_size=8'))
+    facts = json.loads((folder / 'few_run/provenance.json').read_text())
+    assert (facts['mask_ratio'], facts['mask_sampler']) == (0.75, 'UniformMaskSampler')
+    assert facts['data_root'] == 'few/unlabelled'
+    # The dumped config is one that runs by itself, with the same masks.
+    dumped = Config.fromfile(folder / 'few_run/coma_dyvit-tiny_shapes.py')
+    for split in ('train', 'val', 'test'):
+        assert dumped[f'{split}_dataloader'].dataset.pipeline[-2].sampler == dumped.mask_sampler
+    finish(start(folder, 'test.py', config, 'few_run/epoch_1.pth', *common, '--out', 'few.json'))
+    assert json.loads((folder / 'few.json').read_text())
 
 
 def test_options_of_train_are_merged_last_and_said(folder):
@@ -188,6 +222,11 @@ def test_bad_input_ends_with_one_line_and_leaves_nothing(folder, trained, monkey
           'train_dataloader.num_workers=1'), 'text.png'),
         (('toy.py', options, 'model.head.num_classes=1'), 'class id 1'),
         (('toy.py', '--auto-scale-lr'), '--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...)'),
+        (('toy.py', options, 'optim_wrapper.accumulative_counts=auto'),
+         "accumulative_counts='auto' needs auto_scale_lr=dict(base_batch_size=...)"),
+        (('toy.py', options, 'optim_wrapper.accumulative_counts=auto', 'auto_scale_lr.base_batch_size=6'),
+         'batch_size=4 cannot share out the 6 images of one update (auto_scale_lr.base_batch_size); take a batch_size of '
+         '3 or 2 or 1'),
     ]
     def fail(tool, *args):
         """str: The error's line, with the tool run in this process: starting one takes seconds."""

@@ -1,15 +1,17 @@
 """Masked pre-training on any folder of images, flat or nested: no labels, no class folders, no annotation file.
 
-Every 20th image is held out for validation. Set the folder by the environment variable IMAGE_ROOT or by data_root.
+Every 20th image is held out for validation. Set the folder by the environment variable IMAGE_ROOT or by --data-root,
+another mask by mask_sampler.ratio or mask_sampler.type in --cfg-options, which goes into every pipeline.
 """
 data_root = '{{$IMAGE_ROOT:data/images}}'
 size = 224
+mask_sampler = dict(type='UniformMaskSampler', ratio=0.6)
 
 train_pipeline = [
     dict(type='LoadImage'),
     dict(type='RandomResizedCrop', scale=size, crop_ratio_range=(0.2, 1.0), backend='pillow', interpolation='bicubic'),
     dict(type='RandomFlip', prob=0.5),
-    dict(type='PatchMask', sampler=dict(type='UniformMaskSampler', ratio=0.6)),
+    dict(type='PatchMask', sampler=mask_sampler),
     dict(type='PackMaskedImage'),
 ]
 val_pipeline = [

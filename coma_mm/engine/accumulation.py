@@ -1,0 +1,100 @@
+"""Updates of a fixed number of images, for any number of processes: `optim_wrapper.accumulative_counts='auto'`.
+
+mmengine's accumulation counts batches as iterations, so schedules, intervals and `max_iters` would change their meaning
+with the number of batches that make an update. Here an iteration *is* an update: the data loader yields the batches of
+one update as a list, and `update` trains on them. A config counts updates, and a run may be resumed with another number
+of processes.
+"""
+from itertools import islice
+
+from coma_mm.errors import UserError
+
+
+def count(number, noun):
+    """str: '1 batch', '2 batches'."""
+    return f'{number} {noun}' if number == 1 else f'{number} {noun}es'
+
+
+def is_auto(cfg):
+    """bool: Whether a config leaves the number of accumulated batches to the runner."""
+    return (cfg.get('optim_wrapper') or {}).get('accumulative_counts') == 'auto'
+
+
+def batches_per_update(cfg, processes):
+    """How many batches of each process make one update.
+
+    Args:
+        cfg (Config): Of a run, with `auto_scale_lr.base_batch_size` and `train_dataloader.batch_size`.
+        processes (int): How many there are.
+
+    Returns:
+        int: base_batch_size / (processes × batch_size).
+
+    Raises:
+        UserError: If there is no base batch size, or the division leaves a remainder.
+    """
+    base = (cfg.get('auto_scale_lr') or {}).get('base_batch_size')
+    if not base:
+        raise UserError("optim_wrapper.accumulative_counts='auto' needs auto_scale_lr=dict(base_batch_size=...) in the "
+                        'config: the images of one update')
+    batch_size = cfg.train_dataloader.batch_size
+    if base % (processes * batch_size) == 0:
+        return base // (processes * batch_size)
+    line = (f"accumulative_counts='auto': {count(processes, 'process')} × train_dataloader.batch_size={batch_size} "
+            f'cannot share out the {base} images of one update (auto_scale_lr.base_batch_size)')
+    share, rest = divmod(base, processes)
+    if rest:
+        fitting = max(n for n in range(1, processes) if base % n == 0)
+        raise UserError(f'{line}, nor would any other batch_size; take another number of processes, for instance {fitting}')
+    fitting = [n for n in range(min(batch_size, share), 0, -1) if share % n == 0]
+    raise UserError(f'{line}; take a batch_size of {" or ".join(map(str, fitting[:3]))}')
+
+
+class BatchGroups:
+    """A data loader that yields the batches of another one as lists; in everything else it is that one.
+
+    The last list of an epoch may be shorter; it is left out if the loader drops its last batch.
+
+    Args:
+        loader (DataLoader): Yields batches.
+        size (int): Batches in a list.
+    """
+
+    def __init__(self, loader, size):
+        vars(self).update(loader=loader, size=size)
+
+    @property
+    def batch_size(self):
+        """int | None: Samples in a list; None where a batch sampler decides, as for any data loader."""
+        return self.loader.batch_size and self.loader.batch_size * self.size
+
+    def __len__(self):
+        return len(self.loader) // self.size if self.loader.drop_last else -(-len(self.loader) // self.size)
+
+    def __iter__(self):
+        batches = iter(self.loader)
+        while group := list(islice(batches, self.size)):
+            if len(group) == self.size or not self.loader.drop_last:
+                yield group
+
+    def __getattr__(self, name):
+        return getattr(self.loader, name)
+
+    def __setattr__(self, name, value):  # hooks that switch the pipeline restart the workers by this
+        setattr(self.loader, name, value)
+
+
+def update(train_step, batches, optim_wrapper):
+    """Make one update with the mean of several batches' gradients; a smaller last batch of an epoch counts as much.
+
+    Args:
+        train_step (Callable): The model's: takes a batch and the optimiser wrapper.
+        batches (list): At least one.
+        optim_wrapper (OptimWrapper): mmengine's, whose own counting starts anew here.
+
+    Returns:
+        dict[str, Tensor]: What `train_step` logs, averaged over the batches.
+    """
+    vars(optim_wrapper).update(_accumulative_counts=len(batches), _inner_count=0, _max_counts=-1)
+    logs = [train_step(batch, optim_wrapper) for batch in batches]
+    return {name: sum(log[name] for log in logs) / len(logs) for name in logs[0]}
