@@ -1,8 +1,13 @@
 #!/usr/bin/env python
 """Train any config: pre-training, classification, segmentation or detection (its default_scope decides)."""
 import argparse
+import os
 import sys
 from pathlib import Path
+
+# torchrun starts again what ended with an error, also what ended on purpose and has noted so.
+if noted := Path(os.environ.get('COMA_MM_EXIT_CODE', os.devnull)).read_text():
+    sys.exit(int(noted))
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a checkout runs without being installed
 
@@ -29,6 +34,8 @@ def parse_args():
 def main():
     """Train."""
     args = parse_args()
+    if int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)):  # a process died
+        args.resume = 'auto'
 
     def change(cfg):
         if args.data_root:

@@ -4,7 +4,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from mmengine.dist import is_main_process
+from mmengine.dist import barrier, is_main_process
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
@@ -87,6 +87,8 @@ class WholeCheckpointHook(CheckpointHook):
         if interrupted:
             self.outdated.append(interrupted)
         if is_main_process():
+            if not runner.iter:  # a new run: an older one's checkpoints are not its own
+                Path(runner.work_dir, 'last_checkpoint').unlink(missing_ok=True)
             for unfinished in Path(self.out_dir).glob('*.pth.tmp'):
                 unfinished.unlink()
 
@@ -149,6 +151,7 @@ class WholeCheckpointHook(CheckpointHook):
         runner.message_hub.update_info('interrupted_ckpt', path)
         self.save(runner, os.path.basename(path), meta)
         self.finish()
+        barrier()  # a launcher may end all processes as soon as one has ended
         if self.failed:
             raise UserError(f'{self.failed}; go on from the older checkpoint with --resume')
         return path

@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 import traceback
+from pathlib import Path
 
 import torch
 from mmengine.config import DictAction
@@ -130,11 +131,11 @@ def main(tool):
         tool()
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
-        sys.exit(130)
+        _exit(130)
     except Stopped as stopped:
         if _is_main_process():
             print(stopped, file=sys.stderr)
-        sys.exit(EXIT_STOPPED)
+        _exit(EXIT_STOPPED)
     except Exception as error:
         line = explain(error)
         if line is None:
@@ -143,7 +144,14 @@ def main(tool):
             traceback.print_exc()
         if _is_main_process() or getattr(error, 'of_one_process', False):
             print(f'error: {line}{getattr(error, "hint", "")}', file=sys.stderr)
-        sys.exit(2)
+        _exit(2)
+
+
+def _exit(code):
+    """Exit; under tools/torchrun.py, whose own exit code is 1 for any failure, leave it a note."""
+    if note := os.environ.get('COMA_MM_EXIT_CODE'):
+        Path(note).write_text(str(code))
+    sys.exit(code)
 
 
 def explain(error):
