@@ -19,11 +19,13 @@ from .loops import ResumableEpochLoop
 from .optim_wrapper import AutocastOptimWrapper
 from .runner import ComaRunner
 from .stop_hook import StopHook
+from .watch_hook import FiniteHook, LossSpikeHook
 
 __all__ = [
-    'AutocastOptimWrapper', 'BadImageHook', 'BatchSizeHook', 'ComaRunner', 'EvaluationModelHook', 'IterationSeedHook',
-    'LabelCheckHook', 'LayerDecayOptimWrapperConstructor', 'MeanLossHook', 'PolygonCheckHook', 'ProvenanceHook',
-    'ResumableEpochLoop', 'StopHook', 'WholeCheckpointHook', 'load_backbone', 'load_weights_only'
+    'AutocastOptimWrapper', 'BadImageHook', 'BatchSizeHook', 'ComaRunner', 'EvaluationModelHook', 'FiniteHook',
+    'IterationSeedHook', 'LabelCheckHook', 'LayerDecayOptimWrapperConstructor', 'LossSpikeHook', 'MeanLossHook',
+    'PolygonCheckHook', 'ProvenanceHook', 'ResumableEpochLoop', 'StopHook', 'WholeCheckpointHook', 'load_backbone',
+    'load_weights_only'
 ]
 
 read_safely()

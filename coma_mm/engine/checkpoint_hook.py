@@ -12,6 +12,8 @@ from mmengine.registry import HOOKS
 
 from coma_mm.errors import UserError
 
+from .hooks import unwrap
+
 
 def write_whole(path, data):
     """Write a file so that at any moment, also after a power failure, `path` holds the old content or the new.
@@ -38,6 +40,12 @@ def write_whole(path, data):
     except OSError:
         unfinished.unlink(missing_ok=True)
         raise
+
+
+def running_statistics(model):
+    """dict[str, Tensor]: The buffers that a model's normalisation layers update in the forward pass, by name."""
+    names = ('running_mean', 'running_var', 'num_batches_tracked')
+    return {name: buffer for name, buffer in model.named_buffers() if name.rpartition('.')[2] in names}
 
 
 class _KeptUntilSaved(LocalBackend):
@@ -78,11 +86,13 @@ class WholeCheckpointHook(CheckpointHook):
         self.pending = None  # the writing that is under way
         self.outdated = []  # paths to remove once a newer checkpoint is whole
         self.failed = None  # why the latest checkpoint could not be written
+        self.newest = None  # path of the newest checkpoint that is whole; on the main process
 
     def before_train(self, runner):
         """Prepare, and clear away what a killed run left unfinished."""
         super().before_train(runner)
         self.file_backend = _KeptUntilSaved(self.outdated)
+        self.newest = runner.message_hub.runtime_info.get('last_ckpt')
         interrupted = runner.message_hub.runtime_info.pop('interrupted_ckpt', None)
         if interrupted:
             self.outdated.append(interrupted)
@@ -114,7 +124,7 @@ class WholeCheckpointHook(CheckpointHook):
         try:
             super()._save_best_checkpoint(runner, metrics)
         except OSError as error:
-            self._report(error, 'the best checkpoint')
+            self._report(error.strerror or error, 'the best checkpoint')
 
     def save(self, runner, name, meta):
         """Write a checkpoint to resume from; on all processes, of which the first writes.
@@ -129,7 +139,12 @@ class WholeCheckpointHook(CheckpointHook):
         if not is_main_process():
             return
         path = os.path.join(self.out_dir, name)
-        if self.writer:
+        model = unwrap(runner.model)
+        spoilt = [key for key, value in {**dict(model.named_parameters()), **running_statistics(model)}.items()
+                  if not value.isfinite().all()]
+        if spoilt:
+            self._report(f'{len(spoilt)} tensors of the model are not finite ({spoilt[0]})', path)
+        elif self.writer:
             self.pending = self.writer.submit(self._write, runner, path, data)
         else:
             self._write(runner, path, data)
@@ -170,15 +185,21 @@ class WholeCheckpointHook(CheckpointHook):
             write_whole(os.path.join(runner.work_dir, 'last_checkpoint'), path.encode())
         except OSError as error:
             self.outdated += outdated
-            self._report(error, path)
+            self._report(error.strerror or error, path)
             return
+        self.newest = path
         best = {getattr(self, 'best_ckpt_path', None), *getattr(self, 'best_ckpt_path_dict', {}).values()}
         for old in set(outdated) - best - {path}:
             Path(old).unlink(missing_ok=True)
 
-    def _report(self, error, what):
-        self.failed = f'cannot write {what}: {error.strerror or error}'
+    def _report(self, reason, what):
+        self.failed = f'cannot write {what}: {reason}'
         if self.on_error == 'stop':
-            raise UserError(f'{self.failed}; the older checkpoints are whole') from error
+            raise UserError(f'{self.failed}; the older checkpoints are whole')
         print_log(f'{self.failed}; the older checkpoints are kept, training goes on', logger='current',
                   level=logging.ERROR)
+
+
+def saver_of(runner):
+    """WholeCheckpointHook | None: The hook that writes a run's checkpoints."""
+    return next((hook for hook in runner.hooks if isinstance(hook, WholeCheckpointHook)), None)

@@ -284,5 +284,5 @@ class IterationSeedHook(Hook):
 RUN_HOOKS = tuple(
     dict(type=hook.__name__)
     for hook in (IterationSeedHook, ProvenanceHook, BatchSizeHook, MeanLossHook, BadImageHook, LabelCheckHook,
-                 PolygonCheckHook))
+                 PolygonCheckHook)) + (dict(type='FiniteHook'), dict(type='LossSpikeHook'))
 """Configs of the hooks that `tools/train.py` adds to every run."""

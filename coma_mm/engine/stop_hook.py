@@ -11,7 +11,7 @@ from mmengine.registry import HOOKS
 
 from coma_mm.errors import UserError
 
-from .checkpoint_hook import WholeCheckpointHook
+from .checkpoint_hook import saver_of
 
 EXIT_STOPPED = 75
 """Exit code of a run that was asked to stop and can be resumed: EX_TEMPFAIL of sysexits.h, "try again later"."""
@@ -109,7 +109,7 @@ class StopHook(Hook):
             Stopped: Always, or a UserError if it cannot be saved.
         """
         line = f'stopped by {self.reason or "another process"} after {done["iter"]} of {runner.max_iters} iterations'
-        hook = next((hook for hook in runner.hooks if isinstance(hook, WholeCheckpointHook)), None)
+        hook = saver_of(runner)
         if hook:
             path = hook.save_interrupted(runner, done)
             line += f'; saved in {path}; go on with --resume'
