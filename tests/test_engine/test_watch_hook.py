@@ -22,7 +22,7 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 from torch.utils.data import Dataset
 
-from coma_mm.engine import ComaRunner, FiniteHook, LossSpikeHook, WholeCheckpointHook
+from coma_mm.engine import ComaRunner, FiniteHook, LossSpikeHook, WholeCheckpointHook, load_weights_only
 from coma_mm.engine.checkpoint import latest_checkpoint
 from coma_mm.engine.hooks import RUN_HOOKS
 from coma_mm.errors import UserError
@@ -329,6 +329,9 @@ def test_the_evaluation_model_follows_without_a_look():
 # Several processes
 
 
+KINDS = 'fused', 'plain', 'scaler'
+
+
 def worker(rank, folder):
     torch.set_num_threads(1)
     dist.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2,
@@ -337,31 +340,39 @@ def worker(rank, folder):
     inner = Fragile({3: 'loss', 4: 'gradient', 6: 'inputs'} if rank else {})
     model = MMDistributedDataParallel(inner, broadcast_buffers=False)
     saver = SimpleNamespace(newest=None if rank else 'first.pth')
-    for fused in (True, False):
-        wrapper = OptimWrapper(torch.optim.AdamW(inner.parameters(), fused=fused), accumulative_counts=2)
-        runner = SimpleNamespace(model=model, iter=0, optim_wrapper=wrapper, hooks=[], work_dir=f'{folder}/{fused}')
-        hook = FiniteHook(interval=4)
+    for kind in KINDS:
+        wrapper = OptimWrapper(torch.optim.AdamW(inner.parameters(), fused=kind == 'fused'), accumulative_counts=2)
+        if kind == 'scaler':
+            wrapper.loss_scaler = None  # the hook leaves the gradients alone then
+        runner = SimpleNamespace(model=model, iter=0, optim_wrapper=wrapper, hooks=[], work_dir=f'{folder}/{kind}')
+        hook = FiniteHook(interval=2 if kind == 'scaler' else 4)
         hook.before_train(runner)
         hook.saver = saver
         states = []
-        for runner.iter in range(8):
+        for runner.iter in range(2 * hook.interval):
             inner.iteration = runner.iter + 1
             batch = pseudo_collate([sample(4 * runner.iter + 2 * rank + i) for i in range(2)])
             hook.before_train_iter(runner, 0, batch)
             model.train_step(batch, wrapper)
             hook.after_train_iter(runner, 0)
             states.append({name: value.clone() for name, value in inner.state_dict().items()})
-        torch.save(states, f'{folder}/{fused}/{rank}.pth')
+        torch.save(states, f'{folder}/{kind}/{rank}.pth')
     dist.barrier()
     dist.destroy_process_group()
 
 
 def test_all_processes_leave_the_same_updates_out(tmp_path):
-    for fused in (True, False):
-        (tmp_path / str(fused)).mkdir()
+    for kind in KINDS:
+        (tmp_path / kind).mkdir()
     mp.spawn(worker, (str(tmp_path), ), nprocs=2)
-    for fused in (True, False):
-        folder = tmp_path / str(fused)
+    reports = {kind: [json.loads(line) for line in (tmp_path / kind / 'skipped_updates.jsonl').read_text().splitlines()]
+               for kind in KINDS}
+    assert reports['fused'] == reports['plain'] == [
+        dict(iteration=4, not_finite='loss', images=['10.png', '11.png'], checkpoint='first.pth'),
+        dict(iteration=6, not_finite='loss', images=['22.png', '23.png'], checkpoint='first.pth')]
+    assert reports['scaler'] == reports['plain'][:1]  # the processes' losses differ, their reports do not
+    for kind in ('fused', 'plain'):
+        folder = tmp_path / kind
         states = [torch.load(folder / f'{rank}.pth', weights_only=True) for rank in range(2)]
         weights = [{name: value for name, value in state.items() if 'layers.1.r' not in name and 'num' not in name}
                    for state in states[0]]
@@ -369,10 +380,6 @@ def test_all_processes_leave_the_same_updates_out(tmp_path):
             assert same(states[rank][3], states[rank][1]) and same(states[rank][5], states[rank][1])
             assert not same(states[rank][7], states[rank][5])
             assert all(torch.equal(states[rank][n][name], value) for n in range(8) for name, value in weights[n].items())
-        entries = [json.loads(line) for line in (folder / 'skipped_updates.jsonl').read_text().splitlines()]
-        assert entries == [
-            dict(iteration=4, not_finite='loss', images=['10.png', '11.png'], checkpoint='first.pth'),
-            dict(iteration=6, not_finite='loss', images=['22.png', '23.png'], checkpoint='first.pth')]
 
 
 # Checkpoints
@@ -412,6 +419,16 @@ def test_the_run_goes_back_before_the_spike(tmp_path):
     plain = run(spike_cfg(tmp_path / 'plain'))
     assert [g['lr'] for g in runner.optim_wrapper.param_groups] == [g['lr'] for g in plain.optim_wrapper.param_groups]
     assert not warnings_of(plain)
+
+
+def test_a_checkpoint_of_the_spike_never_becomes_a_good_one(tmp_path):
+    checkpoint = dict(type='CheckpointHook', by_epoch=False, interval=15)
+    faults = {30: 'weights', 42: 'weights'}
+    runner = run(spike_cfg(tmp_path, faults, iterations=44, default_hooks=dict(checkpoint=checkpoint)))
+    states = hook_of(runner, Count).states
+    spoilt = load_weights_only(tmp_path / 'iter_30.pth')['state_dict']['layers.2.bias']
+    assert spoilt > 20 and torch.equal(states[30]['layers.2.bias'], spoilt)
+    assert same(states[32], states[15]) and same(state_of(runner), states[15])
 
 
 @pytest.mark.parametrize('settings, kills', [
@@ -483,6 +500,9 @@ def test_what_is_a_spike():
                 expected = sorted(finite[10:])[2] > 4 * sum(middle) / 2
                 assert hook.spiking == expected
                 found.append(expected)
+        hook.spiking = None
+        hook.after_train_iter(SimpleNamespace(**vars(runner) | dict(optim_wrapper=SimpleNamespace(should_update=bool))), 0)
+        assert hook.spiking is None  # not between two updates
     assert 0.1 < np.mean(found) < 0.9
 
 
