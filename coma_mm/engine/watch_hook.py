@@ -145,12 +145,15 @@ class FiniteHook(Hook):
                 file.writelines(json.dumps(update) + '\n' for update in skipped)
         print_log(f'{len(skipped)} of {count} updates left out, as the loss or a gradient was not finite: '
                   f'{_listed(map(_in_words, skipped), "; ")}; all of them are in {path}; last checkpoint before: '
-                  f'{skipped[0]["checkpoint"]}', logger='current', level=logging.WARNING)
+                  f'{skipped[0]["checkpoint"] or "none"}', logger='current', level=logging.WARNING)
         if len(self.row) >= self.max_skips:
+            good = self.row[0]['checkpoint']
+            if not good or not os.path.isfile(good):
+                good = 'none is left from before'
             raise UserError(
                 f'stopped, as the last {len(self.row)} updates had a loss or gradient that was not finite, from '
-                f'{_in_words(self.row[0])} on; last good checkpoint: {self.row[0]["checkpoint"]}. Look at the images, named '
-                f"in {path}; lower the learning rate, or add dict(type='LossSpikeHook', action='rollback') to custom_hooks; "
+                f'{_in_words(self.row[0])} on; last good checkpoint: {good}; look at the images, named in '
+                f"{path}, lower the learning rate, or add dict(type='LossSpikeHook', action='rollback') to custom_hooks, "
                 'and go on with --resume PATH of that checkpoint')
 
 
