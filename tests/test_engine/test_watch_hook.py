@@ -52,8 +52,9 @@ class Fragile(BaseModel):
     """Something happens to the numbers of some iterations, counted from 1.
 
     Args:
-        faults (dict[int, str]): 'inputs': NaN goes in, and so into the running statistics; 'gradient': NaN on the way back
-            alone; 'loss': infinite, with a finite gradient; 'weights': they change a lot, and the loss with them.
+        faults (dict[float, str]): By iteration, where n + 0.25 is the second batch of n. 'inputs': NaN goes in, and so into
+            the running statistics; 'gradient': NaN on the way back alone; 'loss': infinite, with a finite gradient;
+            'weights': they change a lot, and the loss with them.
     """
 
     def __init__(self, faults=None):
@@ -66,6 +67,7 @@ class Fragile(BaseModel):
     def forward(self, inputs, data_samples=None, mode='loss'):
         inputs = torch.stack(inputs) if isinstance(inputs, list) else inputs
         fault = self.faults.get(self.iteration)
+        self.iteration += 0.25
         if fault == 'weights':
             self.layers[2].bias.data += 30
         out = self.layers(inputs * math.nan if fault == 'inputs' else inputs)
@@ -198,6 +200,16 @@ def test_one_bad_batch_of_an_accumulated_update_spoils_it_all(tmp_path, fault, i
     seen = [[sample.img_path for sample in batch['data_samples']] for batch in hook_of(runner, Count).batches]
     assert entry['images'] == (seen[4] if fault == 'loss' else seen[3] + seen[4] + seen[5])
     assert len(entry['images']) == images and entry['iteration'] == 6 and entry['not_finite'] == fault
+
+
+def test_one_bad_batch_spoils_an_iteration_of_several(tmp_path):
+    cfg = make_cfg(tmp_path, faults={2.25: 'loss'}, accumulation='auto', iterations=4, auto_scale_lr=dict(base_batch_size=6))
+    runner = run(cfg)
+    count = hook_of(runner, Count)
+    assert same(count.states[2], count.states[1]) and not same(count.states[3], count.states[2])
+    entry = json.loads((tmp_path / 'skipped_updates.jsonl').read_text())
+    assert entry['iteration'] == 2
+    assert entry['images'] == [sample.img_path for sample in count.batches[1][1]['data_samples']]
 
 
 def test_a_look_names_what_was_left_out_and_the_last_checkpoint(tmp_path):
