@@ -2,6 +2,7 @@
 import os
 import random
 import sys
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -14,10 +15,13 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
+from mmengine.config import utils as config_utils  # noqa: E402
 from mmengine.registry import DefaultScope  # noqa: E402
 
 import coma_mm  # noqa: E402, F401
 
+# For every `mmseg::…` in a config mmengine reads all of the library's metafiles, which takes a quarter of a second.
+config_utils.load = cache(config_utils.load)
 torch.set_num_threads(int(os.environ['OMP_NUM_THREADS']))
 # Speed varies on shared machines: no test may fail because it was slow.
 settings.register_profile('coma_mm', deadline=None, derandomize=True, max_examples=50)

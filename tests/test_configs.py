@@ -1,28 +1,71 @@
-"""Every config builds what it names: model, optimiser wrapper, schedules and pipelines; no data is needed."""
+"""Every config builds what it names: model, optimiser, schedules and pipelines, at full size; no data is needed."""
 import re
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 from mmdet.datasets import CocoDataset
 from mmengine.config import Config
-from mmengine.optim import OptimWrapper, build_optim_wrapper
+from mmengine.optim import AmpOptimWrapper, build_optim_wrapper
 from mmengine.registry import LOG_PROCESSORS, MODELS, PARAM_SCHEDULERS, TRANSFORMS, DefaultScope
+from mmpretrain.models import BaseSelfSupervisor
 
 from coma_mm.datasets.shape_scenes import CLASSES
 from coma_mm.engine import AutocastOptimWrapper
+from coma_mm.engine.accumulation import batches_per_update
 from coma_mm.engine.config import read_config
 from coma_mm.engine.config_check import check_keys
+from coma_mm.models import MaskedAutoencoder
 
 ROOT = Path(__file__).parents[1] / 'configs'
 NAMES = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob('*.py') if '_base_' not in path.parts)
-COCO_MINI = Config.fromfile(ROOT / '_base_/datasets/coco_mini.py')
+TOKENS = ('cls_token', 'mask_token', 'pos_embed')
+VARIABLES = ('DATA_ROOT', 'IMAGE_ROOT', 'SHAPES_ROOT', 'COCO_MINI_ROOT', 'PRETRAINED')
+
+# Trained parameters of the model, and all of its backbone (the paper: DyViT-S 35.1 M, DyViT-B 70.3 M, ViT-B 85.8 M).
+# CoMA's and MAE's models agree, as the evaluation model is not trained.
+PARAMETERS = {
+    'coma/coma_dyvit-small_*': (63_870_816, 35_130_912),
+    'coma/coma_dyvit-base_*': (99_655_744, 70_290_976),
+    'coma/coma_vit-base-p16_*': (111_655_680, 85_798_656),
+    'mae/mae_dyvit-base_*': (99_655_744, 70_290_976),
+    'mae/mae_vit-base-p16_*': (111_655_680, 85_798_656),
+    'ablations/coma_dyvit-base-p16_*': (97_226_560, 70_247_968),
+    'ablations/coma_dyvit-base_convnext-decoder_*': (91_451_456, 70_290_976),
+    'classification/dyvit-small_8xb128-*': (35_898_568, 35_129_568),
+    'classification/dyvit-base_8xb128-*': (71_186_408, 70_289_408),
+    'classification/vit-base-p16_8xb128-*': (86_416_360, 85_798_656),
+    'classification/dyvit-small_8xb2048-linear-*': (769_000, 35_129_568),
+    'classification/dyvit-base_8xb2048-linear-*': (897_000, 70_289_408),
+    'segmentation/upernet_dyvit-small_*': (67_552_076, 35_130_912),
+    'segmentation/upernet_dyvit-base_*': (103_768_908, 70_290_976),
+    'detection/mask-rcnn_dyvit-small_*': (55_404_816, 35_130_912),
+    'detection/mask-rcnn_dyvit-base_*': (90_626_320, 70_290_976),
+    'shapes/coma_dyvit-tiny_*': (2_502_624, 1_504_032),
+    'shapes/dyvit-tiny_*': (1_506_154, 1_503_584),
+    'shapes/mask-rcnn_dyvit-tiny_*': (2_693_548, 1_504_032),
+    'shapes/upernet_dyvit-tiny_*': (2_213_556, 1_504_032),
+    'small/coma_dyvit-tiny_*': (2_502_624, 1_504_032),
+    'small/mask-rcnn_dyvit-tiny_*': (2_788_048, 1_504_032),
+    'small/upernet_dyvit-tiny_*': (2_222_656, 1_504_032),
+}
+
+
+@cache
+def read(name):
+    """Config: As the tools read it, where no environment variable is set."""
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in VARIABLES:
+            patch.delenv(variable, raising=False)
+        return read_config(str(ROOT / name))
 
 
 @pytest.fixture(scope='module', params=NAMES)
 def config(request):
-    """Its name, the config as the tools read it, and its model without values; in the config's default scope."""
-    cfg = read_config(str(ROOT / request.param))
+    """Its name, the config, and its model without values; in the config's default scope."""
+    cfg = read(request.param)
     with DefaultScope.overwrite_default_scope(cfg.default_scope), torch.device('meta'):
         yield request.param, cfg, MODELS.build(cfg.model)
 
@@ -32,67 +75,134 @@ def test_every_key_is_read(config):
     assert check_keys(cfg, name) == []
 
 
-def test_channels_agree(config):
+def test_number_of_parameters(config):
+    name, _, model = config
+    expected, = (counts for pattern, counts in PARAMETERS.items() if Path(name).match(pattern))
+    trained = sum(value.numel() for value in model.parameters() if value.requires_grad)
+    assert (trained, sum(value.numel() for value in model.backbone.parameters())) == expected
+
+
+def test_every_row_is_of_a_config():
+    assert not [pattern for pattern in PARAMETERS if not any(Path(name).match(pattern) for name in NAMES)]
+
+
+def input_size(cfg):
+    """tuple[int, int]: What the training pipeline makes of an image: its last crop or resizing."""
+    *_, size = (step[key] for step in train_pipeline(cfg) for key in ('scale', 'crop_size') if key in step)
+    return (size, size) if isinstance(size, int) else tuple(size)
+
+
+def train_pipeline(cfg):
+    return cfg.train_dataloader.dataset.pipeline
+
+
+def test_shapes_agree_at_full_size(config):
+    """A forward pass through all parts with weights, as far as it depends on nothing but shapes."""
     _, cfg, model = config
-    dims = model.backbone.dims
-    assert model.backbone.out_indices == ((3, ) if cfg.model.type == 'ImageClassifier' else (0, 1, 2, 3))
-    if cfg.default_scope == 'mmdet':
-        assert tuple(model.neck.in_channels) == dims
-    elif cfg.default_scope == 'mmseg':
-        assert tuple(model.decode_head.in_channels) == dims
-        assert model.auxiliary_head.in_channels == dims[model.auxiliary_head.in_index]
-    elif cfg.model.type == 'CoMA':
-        assert tuple(cfg.model.neck.in_channels) == dims
-        assert model.decoder.embed.in_features == dims[-1]
+    height, width = input_size(cfg)
+    images = torch.zeros(2, 3, height, width)
+    if isinstance(model, MaskedAutoencoder):
+        patches = (height // model.backbone.patch_size) * (width // model.backbone.patch_size)
+        ids_keep = torch.zeros(2, patches // 2, dtype=torch.int64)
+        ids_rest = torch.zeros(2, patches - patches // 2, dtype=torch.int64)
+        model.eval()  # in training the evaluation model needs an optimiser to follow
+        assert model.loss(images, ids_keep, ids_rest)['loss'].shape == ()
+    elif cfg.model.type == 'MAE':
+        assert model.loss(images, None)['loss'].shape == ()
+    elif cfg.model.type == 'ImageClassifier':
+        assert model(images).shape == (2, model.head.num_classes)
     else:
-        assert model.head.in_channels == dims[-1]
+        feats = model.backbone(images)
+        strides = (4, 8, 16, 32)
+        assert [feat.shape[2:] for feat in feats] == [(height // stride, width // stride) for stride in strides]
+        if cfg.default_scope == 'mmseg':
+            for head, stride in ((model.decode_head, 4), (model.auxiliary_head, 16)):
+                assert head(feats).shape == (2, head.num_classes, height // stride, width // stride)
+        else:
+            heads = model.roi_head
+            levels = model.neck(feats)
+            assert len(model.rpn_head(levels)[0]) == len(levels) == 5
+            boxes = torch.zeros(7, heads.bbox_roi_extractor.out_channels, 7, 7)
+            assert heads.bbox_head(boxes)[0].shape == (7, heads.bbox_head.num_classes + 1)
+            masks = torch.zeros(7, heads.mask_roi_extractor.out_channels, 14, 14)
+            assert heads.mask_head(masks).shape == (7, heads.mask_head.num_classes, 28, 28)
+            assert {heads.bbox_roi_extractor.out_channels, heads.mask_roi_extractor.out_channels} == {levels[0].shape[1]}
 
 
-def test_name_says_arch_batch_and_schedule(config):
-    name, cfg, _ = config
-    assert re.search(r'dyvit-(\w+?)_', name)[1] == cfg.model.backbone.arch
+def test_name_says_arch_size_batch_and_schedule(config):
+    name, cfg, model = config
+    arch, patch = re.search(r'vit-([a-z]+)(?:-p(\d+))?_', name).groups()
+    assert cfg.model.backbone.arch in (arch, arch[0])  # mmpretrain's MAE calls base b
+    patch_size = getattr(model.backbone, 'patch_size', cfg.model.backbone.get('patch_size'))
+    assert patch_size == int(patch or 32)
+    for size in re.findall(r'[-_x](\d+)(?:px|x\d+)?\.py', name):
+        assert int(size) in input_size(cfg) or any(int(size) in step.get('scale', ()) for step in train_pipeline(cfg))
     if batch := re.search(r'_(\d+)xb(\d+)[-_]', name):
         gpus, images = map(int, batch.groups())
         assert cfg.train_dataloader.batch_size == images
         assert cfg.auto_scale_lr.base_batch_size == gpus * images
         assert not cfg.auto_scale_lr.get('enable')
+        assert cfg.optim_wrapper.accumulative_counts == 'auto'
+        assert [batches_per_update(cfg, processes) for processes in (gpus, gpus // 2, 1)] == [1, 2, gpus]
     if epochs := re.search(r'[-_](\d+)e_', name):
         assert cfg.train_cfg.max_epochs == int(epochs[1])
+    if times := re.search(r'-(\d)x_', name):
+        assert cfg.train_cfg.max_epochs == 12 * int(times[1])
     if iterations := re.search(r'-(\d+)k_', name):
         assert cfg.train_cfg.max_iters == 1000 * int(iterations[1])
 
 
 def test_optimiser_and_schedules(config):
     name, cfg, model = config
-    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
-    assert type(wrapper) is (AutocastOptimWrapper if '-amp-' in name else OptimWrapper)
+    wrapper = build_optim_wrapper(model, dict(cfg.optim_wrapper, accumulative_counts=1))  # 'auto' is the runner's
+    # Names of linear probes leave it out, as mmpretrain's do.
+    assert isinstance(wrapper, (AutocastOptimWrapper, AmpOptimWrapper)) == bool(re.search('-amp-|-linear-', name))
     groups = wrapper.optimizer.param_groups
-    learned = [value for value in model.parameters() if value.requires_grad]
-    assert sum(len(group['params']) for group in groups) == len(learned)
+    names = {id(value): name for name, value in model.named_parameters()}
+    held = [value for group in groups for value in group['params']]
+    assert len(held) == len({id(value) for value in held})
+    assert {names[id(value)] for value in held if value.requires_grad} == {
+        name for name, value in model.named_parameters() if value.requires_grad}
     assert max(group['lr'] for group in groups) == pytest.approx(cfg.optim_wrapper.optimizer.lr)
-    # No weight decay on what has one dimension; everything else has it.
-    for group in groups:
-        assert all((group['weight_decay'] == 0) == (value.ndim == 1) for value in group['params'])
+    if cfg.optim_wrapper.optimizer.weight_decay:
+        for group in groups:
+            for value in group['params']:
+                exempt = value.ndim == 1 or names[id(value)].endswith(TOKENS)
+                assert group['weight_decay'] == (0 if exempt else cfg.optim_wrapper.optimizer.weight_decay)
     for schedule in cfg.param_scheduler:
         PARAM_SCHEDULERS.build(dict(schedule), default_args=dict(optimizer=wrapper, epoch_length=10))
-    assert schedule['end'] == cfg.train_cfg.get('max_epochs', cfg.train_cfg.get('max_iters'))
+        assert schedule.get('T_max', schedule.end - schedule.begin) == schedule.end - schedule.begin
+        assert schedule.begin < min(schedule.get('milestones', [schedule.end])) <= schedule.end
+        assert max(schedule.get('milestones', [0])) < schedule.end
+    assert cfg.param_scheduler[0].begin == 0
+    for one, other in pairwise(cfg.param_scheduler):
+        assert other.begin == one.end or (not one.by_epoch and other.by_epoch and other.begin == 0)
+    assert schedule.end == cfg.train_cfg.get('max_epochs', cfg.train_cfg.get('max_iters'))
 
 
 def test_pipelines(config):
-    _, cfg, model = config
-    for split in ('train', 'val', 'test'):
-        dataset = cfg[f'{split}_dataloader'].dataset
-        pipeline = dataset.get('dataset', dataset).pipeline
+    _, cfg, _ = config
+    pipelines = [cfg[f'{split}_dataloader'].dataset.pipeline for split in ('train', 'val', 'test')
+                 if cfg.get(f'{split}_dataloader')]
+    for pipeline in (*pipelines, *([cfg.tta_pipeline] if 'tta_pipeline' in cfg else ())):
         steps = [TRANSFORMS.build(step) for step in pipeline]
         assert type(steps[0]).__name__ == 'LoadImage'
         if cfg.default_scope == 'mmdet':
             assert next(step for step in steps if type(step).__name__ == 'LoadAnnotations').with_mask
 
 
+def test_masks_are_drawn_for_the_models_patches(config):
+    _, cfg, model = config
+    if not isinstance(model, MaskedAutoencoder):
+        return
+    for split in ('train', 'val', 'test'):
+        step, = (step for step in cfg[f'{split}_dataloader'].dataset.pipeline if step.type == 'PatchMask')
+        assert step.get('patch_size', 32) == model.backbone.patch_size
+        assert step.sampler == dict(type='UniformMaskSampler', ratio=0.6) == cfg.mask_sampler
+
+
 def test_classes(config):
     name, cfg, model = config
-    if cfg.model.type == 'CoMA':
-        return
     metainfo = cfg.train_dataloader.dataset.get('metainfo')
     if cfg.default_scope == 'mmdet':
         number = len(metainfo.classes if metainfo else CocoDataset.METAINFO['classes'])
@@ -100,8 +210,10 @@ def test_classes(config):
     elif cfg.default_scope == 'mmseg':
         number = len(metainfo.classes) if metainfo else 150
         assert model.decode_head.num_classes == model.auxiliary_head.num_classes == number
-    else:
-        assert model.head.num_classes == (10 if 'shapes' in name else 1000)
+    elif cfg.model.type == 'ImageClassifier':
+        number = 10 if 'shapes' in name else 1000
+        preprocessor = cfg.get('data_preprocessor') or cfg.model.data_preprocessor
+        assert model.head.num_classes == preprocessor.num_classes == number
 
 
 def test_branches_errors_are_logged_as_the_loss_is(config):
@@ -111,20 +223,21 @@ def test_branches_errors_are_logged_as_the_loss_is(config):
         assert all(pattern.search(name) for name in ('loss', 'mse_adaptive', 'mse_evaluation', 'time', 'data_time'))
 
 
-def test_named_classes_are_those_of_the_data():
-    assert COCO_MINI.coco_classes == CocoDataset.METAINFO['classes']
-    assert Config.fromfile(ROOT / '_base_/datasets/shapes.py').shapes_classes == CLASSES
-
-
-def test_pretraining_is_found_by_default(monkeypatch):
+def test_pretraining_is_found_by_default(config):
     """What fine-tuning takes unless PRETRAINED is set is what a config of ours writes into its default work_dir."""
-    monkeypatch.delenv('PRETRAINED', raising=False)
-    found = 0
-    for name in NAMES:
-        checkpoint = Config.fromfile(ROOT / name).model.backbone.get('init_cfg', {}).get('checkpoint')
-        if checkpoint:
-            _, run, file = checkpoint.split('/')
-            pretraining, = ROOT.rglob(f'{run}.py')
-            assert Config.fromfile(pretraining).train_cfg.max_epochs == int(re.fullmatch(r'epoch_(\d+).pth', file)[1])
-            found += 1
-    assert found >= 8
+    name, cfg, model = config
+    if 'init_cfg' not in cfg.model.backbone:
+        assert isinstance(model, BaseSelfSupervisor) or 'scratch' in name
+        return
+    folder, run, file = cfg.model.backbone.init_cfg.checkpoint.split('/')
+    path, = ROOT.rglob(f'{run}.py')
+    pretraining = read(str(path.relative_to(ROOT)))
+    assert (folder, file) == ('work_dirs', f'epoch_{pretraining.train_cfg.max_epochs}.pth')
+    ours, its = cfg.model.backbone, pretraining.model.backbone
+    assert ours.type.removeprefix('mmpretrain.') == its.type
+    assert [ours.get(key) for key in ('arch', 'patch_size')] == [its.get(key) for key in ('arch', 'patch_size')]
+
+
+def test_named_classes_are_those_of_the_data():
+    assert Config.fromfile(ROOT / '_base_/datasets/coco_mini.py').coco_classes == CocoDataset.METAINFO['classes']
+    assert Config.fromfile(ROOT / '_base_/datasets/shapes.py').shapes_classes == CLASSES

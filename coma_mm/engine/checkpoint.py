@@ -1,5 +1,7 @@
 """Reading checkpoints as weights only, and loading a backbone from one with a report of what matched."""
+import ast
 import hashlib
+import json
 import logging
 import os
 import pickle
@@ -14,6 +16,7 @@ from mmengine.logging import HistoryBuffer, print_log
 from mmengine.runner.checkpoint import CheckpointLoader
 from safetensors import SafetensorError, safe_open
 
+from coma_mm.datasets.seeding import type_name
 from coma_mm.errors import UserError
 
 
@@ -105,8 +108,11 @@ def _load_safetensors(path, map_location):
     try:
         with safe_open(path, framework='pt', device=str(map_location or 'cpu')) as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-            return dict(state_dict=tensors, meta=dict(file.metadata() or {}))
-    except (SafetensorError, OSError) as error:
+            meta = dict(file.metadata() or {})
+        if 'coma_mm' in meta:  # as `export_backbone` wrote it: this format's metadata are strings
+            meta['coma_mm'] = json.loads(meta['coma_mm'])
+        return dict(state_dict=tensors, meta=meta)
+    except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f'{path} is damaged, or not a safetensors file ({_first_line(error)})') from error
 
 
@@ -192,6 +198,8 @@ def load_backbone(module, checkpoint, prefix='backbone.'):
     """
     loaded = load_weights_only(checkpoint)
     facts = dict(loaded['meta'].get('coma_mm') or {})
+    there = _arch(stated_backbone(loaded['meta']).get('arch'))
+    here = _arch(getattr(module, 'arch', None))
     name = type(module).__name__
     weights = {key[len(prefix):]: value for key, value in loaded['state_dict'].items() if key.startswith(prefix)}
     if not weights:
@@ -211,13 +219,13 @@ def load_backbone(module, checkpoint, prefix='backbone.'):
         if differing is None:
             raise
         raise UserError(
-            f'the checkpoint {checkpoint}{_arch(facts.get("arch"))} does not fit {name}'
-            f'{_arch(getattr(module, "arch", None))}: {differing} has shape {tuple(weights[differing].shape)} there '
-            f'and {tuple(own[differing].shape)} here; use the same arch') from error
+            f'the checkpoint {checkpoint}{there} does not fit {name}{here}: {differing} has shape '
+            f'{tuple(weights[differing].shape)} there and {tuple(own[differing].shape)} here; use the same '
+            'arch') from error
     missing = [key for key in missing if key not in getattr(module, 'allowed_missing', ())]
     if missing:
-        raise UserError(f'the checkpoint {checkpoint}{_arch(facts.get("arch"))} lacks {len(missing)} of {len(own)} '
-                        f'tensors of {name}{_arch(getattr(module, "arch", None))}: {_names(missing)}')
+        raise UserError(f'the checkpoint {checkpoint}{there} lacks {len(missing)} of {len(own)} tensors of '
+                        f'{name}{here}: {_names(missing)}')
     line = f'loaded {len(matched)} of {len(own)} tensors into {name} from {checkpoint}{_origin(facts)}'
     if unexpected:
         line += f'; {len(unexpected)} tensors of the checkpoint have no place here: {_names(unexpected)}'
@@ -233,8 +241,30 @@ def _names(names, shown=3):
     return ', '.join(names[:shown]) + (', …' if len(names) > shown else '')
 
 
+def stated_backbone(meta):
+    """What a checkpoint says of its backbone, or else the config that mmengine's runner saved in it as text.
+
+    Args:
+        meta (dict): The checkpoint's.
+
+    Returns:
+        dict: With the keys 'backbone' (its type) and 'arch', as far as they are known.
+    """
+    facts = meta.get('coma_mm') or meta
+    if known := {key: facts[key] for key in ('backbone', 'arch') if facts.get(key) is not None}:
+        return known
+    try:
+        nodes = ast.walk(ast.parse(str(meta.get('cfg', ''))))  # read, not run
+        backbone = next(node.value for node in nodes if isinstance(node, ast.keyword) and node.arg == 'backbone')
+        values = {one.arg: one.value.value for one in backbone.keywords if isinstance(one.value, ast.Constant)}
+    except (SyntaxError, StopIteration, AttributeError):
+        return {}
+    known = dict(backbone=type_name(values), arch=values.get('arch'))
+    return {key: value for key, value in known.items() if value}
+
+
 def _arch(arch):
-    return f' (arch {arch!r})' if isinstance(arch, str) else ''
+    return f' (arch {arch!r})' if isinstance(arch, (str, dict)) else ''
 
 
 def _origin(facts):

@@ -1,11 +1,13 @@
 """What the tools share: one clear line for bad input, exit code 2, nothing left behind by a run that never began."""
 import argparse
 import inspect
+import json
 import os
 import re
 import shutil
 import sys
 import traceback
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -46,12 +48,48 @@ def add_common_arguments(parser):
         parser (ArgumentParser): Of a tool.
     """
     parser.add_argument('--work-dir', help='folder for logs and checkpoints (default: work_dirs/CONFIG_NAME)')
-    parser.add_argument('--data-root', metavar='PATH', help="folder of the data set, instead of the config's data_root")
-    parser.add_argument('--cfg-options', nargs='+', action=ParseOptions, metavar='KEY=VALUE',
-                        help='settings that replace those of the config; merged last')
+    add_config_arguments(parser)
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
                         help='how the processes were started: pytorch stands for torchrun')
     parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def add_config_arguments(parser):
+    """Add the options that change a config, of every tool that reads one.
+
+    Args:
+        parser (ArgumentParser): Of a tool.
+    """
+    parser.add_argument('--data-root', metavar='PATH', help="folder of the data set, instead of the config's data_root")
+    parser.add_argument('--cfg-options', nargs='+', action=ParseOptions, metavar='KEY=VALUE',
+                        help='settings that replace those of the config; merged last')
+
+
+def add_probe_arguments(parser):
+    """Add what the tools share that look at frozen features.
+
+    Args:
+        parser (ArgumentParser): Of a tool.
+    """
+    parser.add_argument('config', metavar='CONFIG', help='of a classifier: its backbone, its train and test data')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT',
+                        help='with the weights of that backbone: pre-trained, fine-tuned, or exported')
+    add_config_arguments(parser)
+    parser.add_argument('--amp', action='store_true', help='compute the features in bf16')
+    parser.add_argument('--out', metavar='FILE.json', help='write the metrics to a file')
+
+
+def write_metrics(metrics, path):
+    """Write a JSON file, whole or not at all.
+
+    Args:
+        metrics (dict): Of what JSON knows, and numbers of any type.
+        path (str): The file; its folder is made.
+    """
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(f'{path}.tmp')
+    unfinished.write_text(json.dumps(metrics, indent=2, default=float) + '\n')
+    unfinished.replace(path)
 
 
 def run(cfg, job, splits=()):
@@ -70,16 +108,30 @@ def run(cfg, job, splits=()):
     os.environ.setdefault('LOCAL_RANK', '0')
     runner = None
     try:
-        check_data_roots(cfg, splits)
-        runner = ComaRunner.from_cfg(cfg)
-        return job(runner)
+        with variables_named(cfg):
+            check_data_roots(cfg, splits)
+            runner = ComaRunner.from_cfg(cfg)
+            return job(runner)
     except Exception as error:
         # In a loop the processes see different data, so an error may be that of a single one.
         error.of_one_process = bool(runner and runner.in_loop)
+        if explain(error) and not (runner and runner.trained):
+            _remove_new(cfg.work_dir, before)
+        raise
+
+
+@contextmanager
+def variables_named(cfg):
+    """While it is entered: an error that is the user's to mend names the config's environment variable behind it.
+
+    Args:
+        cfg (Config): From `read_config`.
+    """
+    try:
+        yield
+    except Exception as error:
         if line := explain(error):
             error.hint = _variable_hint(cfg, line)
-            if not (runner and runner.trained):
-                _remove_new(cfg.work_dir, before)
         raise
 
 

@@ -12,9 +12,10 @@ class EvaluationModelHook(Hook):
 
     Args:
         interval (int): The complementary branch is computed in iterations 0, interval, 2·interval, … of the run, and
-            left out of the loss in the others. Iterations are batches, of which gradient accumulation makes one update
-            of several. The logged loss is a mean over iterations of both kinds, so compare runs by 'mse_adaptive';
-            'mse_evaluation' is logged from the iterations that have it. Defaults to 1: in all of them (the paper).
+            left out of the loss in the others. With ``accumulative_counts='auto'`` iterations are updates; with a
+            number they are batches, of which several make an update. The logged loss is a mean over iterations of both
+            kinds, so compare runs by 'mse_adaptive'; 'mse_evaluation' is logged from the iterations that have it.
+            Defaults to 1: in all of them (the paper).
 
     Raises:
         UserError: ``interval`` is no positive integer, or the model is not CoMA.

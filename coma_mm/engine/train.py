@@ -1,6 +1,4 @@
 """The jobs of `tools/train.py` and `tools/test.py`."""
-import json
-from pathlib import Path
 
 from mmengine.dist import is_main_process
 from mmengine.model import BaseTTAModel
@@ -8,7 +6,7 @@ from mmengine.model import BaseTTAModel
 from coma_mm.errors import UserError
 
 from .checkpoint import latest_checkpoint, load_weights_only
-from .cli import run
+from .cli import run, write_metrics
 from .config import need, say
 from .hooks import RUN_HOOKS, unwrap
 
@@ -60,10 +58,7 @@ def test(cfg, out=None):
     _check_checkpoint(cfg.load_from)
     metrics = run(cfg, _test, ('test', ))
     if out and is_main_process():
-        Path(out).parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(f'{out}.tmp')  # so that a file at `out` is a whole one
-        unfinished.write_text(json.dumps(metrics, indent=2, default=float) + '\n')
-        unfinished.replace(out)
+        write_metrics(metrics, out)
     return metrics
 
 

@@ -245,9 +245,7 @@ class DyViT(BaseBackbone):
         size = tuple(x.shape[-2:])
         if self.pos_embed is None:
             return sincos_position(size, self.dims[0], x.device)
-        if tuple(self.pos_embed.shape[-2:]) == size:
-            return self.pos_embed
-        return F.interpolate(self.pos_embed, size, mode='bicubic', align_corners=False)
+        return _resize(self.pos_embed, size)
 
     def _format(self, x: torch.Tensor, stage: int, grid: tuple[int, int], size: tuple[int, int]) -> torch.Tensor:
         if self.out_type == 'raw':
@@ -261,6 +259,13 @@ class DyViT(BaseBackbone):
         """Initialise by ``init_cfg``; pre-trained weights must match (see the class)."""
         if not load_pretrained(self):
             super().init_weights()
+
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        """Resize a learned position embedding to the grid of ``img_size``, as the forward pass does with any other."""
+        key = prefix + 'pos_embed'
+        if self.pos_embed is not None and key in state_dict and state_dict[key].ndim == 4:
+            state_dict[key] = _resize(state_dict[key], tuple(self.pos_embed.shape[-2:]))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _freeze(self) -> None:
         if self.frozen_stages < 0:
@@ -299,6 +304,13 @@ class DyViT(BaseBackbone):
             stage, block = int(name[1]), int(name[2])  # block 0 is the downsampling
             return sum(self.depths[:stage]) + max(block, 1), num_layers
         return num_layers - 1, num_layers
+
+
+def _resize(pos_embed: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """A position embedding, (1, C, rows, columns), on a grid of another size."""
+    if tuple(pos_embed.shape[-2:]) == size:
+        return pos_embed
+    return F.interpolate(pos_embed, size, mode='bicubic', align_corners=False)
 
 
 def _choice(name: str, value: str, choices) -> str:

@@ -22,7 +22,7 @@ val_pipeline = [
 ]
 data_root = {{_base_.unlabelled_root}}
 train_dataloader = dict(
-    num_workers=2, pin_memory=False, dataset=dict(data_root=data_root, pipeline=train_pipeline))
+    batch_size=64, num_workers=2, pin_memory=False, dataset=dict(data_root=data_root, pipeline=train_pipeline))
 val_dataloader = dict(num_workers=1, pin_memory=False, dataset=dict(data_root=data_root, pipeline=val_pipeline))
 test_dataloader = val_dataloader
 default_hooks = dict(

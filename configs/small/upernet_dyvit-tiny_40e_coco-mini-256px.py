@@ -30,7 +30,13 @@ train_dataloader = dict(
     dataset=dict(data_root=data_root, metainfo=metainfo, reduce_zero_label=True, pipeline=train_pipeline))
 # One by one, as they differ in shape.
 val_dataloader = dict(
-    batch_size=1, dataset=dict(data_root=data_root, metainfo=metainfo, reduce_zero_label=True, pipeline=test_pipeline))
+    batch_size=1,
+    dataset=dict(
+        data_root=data_root,
+        metainfo=metainfo,
+        reduce_zero_label=True,
+        data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation'),
+        pipeline=test_pipeline))
 test_dataloader = val_dataloader
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
 train_cfg = dict(max_epochs=40, val_interval=20)

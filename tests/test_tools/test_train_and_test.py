@@ -3,9 +3,11 @@ import json
 import os
 import re
 import runpy
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np

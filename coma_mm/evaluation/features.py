@@ -1,0 +1,206 @@
+"""Features of a frozen backbone for the labelled images of a classifier's config, and the places of labels by score."""
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from mmengine.device import get_device
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import Runner
+from rich.progress import track
+
+from coma_mm.datasets.seeding import type_name
+from coma_mm.engine import cli
+from coma_mm.engine.checkpoint import load_backbone
+from coma_mm.engine.config import is_type, need, read_config
+from coma_mm.engine.data_roots import check_data_roots, use_data_root
+from coma_mm.errors import UserError
+
+
+@dataclass
+class Features:
+    """Of one split.
+
+    Args:
+        values (Tensor): float32, (n, C).
+        labels (Tensor): Class ids, int64, (n, ).
+    """
+    values: torch.Tensor
+    labels: torch.Tensor
+
+
+@dataclass
+class Probe:
+    """What a checkpoint's backbone makes of a classifier's data.
+
+    Args:
+        train (Features): On the GPU if there is one.
+        test (Features): On the GPU if there is one.
+        facts (dict): On the weights' origin, from `load_backbone`.
+    """
+    train: Features
+    test: Features
+    facts: dict
+
+    @property
+    def num_classes(self):
+        """int: The highest class id plus 1."""
+        return int(max(self.train.labels.max(), self.test.labels.max())) + 1
+
+    def __str__(self):
+        chance = self.summary()['chance']
+        return (f'{len(self.test.labels)} test images by {len(self.train.labels)} train images, {self.num_classes} classes; '
+                f'guessing: top-1 {chance["top1"]:.2f} %, top-5 {chance["top5"]:.2f} %')
+
+    def summary(self):
+        """dict: The numbers of images and classes, the accuracy of guessing in per cent, and the weights' origin."""
+        chance = {f'top{k}': 100 * min(1, k / self.num_classes) for k in (1, 5)}
+        return dict(train_images=len(self.train.labels), test_images=len(self.test.labels), classes=self.num_classes,
+                    chance=chance, backbone_from=self.facts)
+
+
+def probe(args):
+    """Features for a command line.
+
+    Args:
+        args (Namespace): With the arguments of `cli.add_probe_arguments`.
+
+    Returns:
+        Probe: See `frozen_features`.
+
+    Raises:
+        UserError: If the config, the data or the checkpoint cannot be used.
+    """
+
+    def change(cfg):
+        if args.data_root:
+            use_data_root(cfg, args.data_root)
+
+    cfg = read_config(args.config, args.cfg_options, change=change)
+    with cli.variables_named(cfg):
+        return frozen_features(cfg, args.checkpoint, args.amp)
+
+
+def frozen_features(cfg, checkpoint, amp=False):
+    """Features of a classifier's train and test images, both through the test pipeline, as its head would get them.
+
+    They are what the backbone and the neck give, a feature map averaged over its positions. The config's own weights
+    (`load_from`, `init_cfg`) are not read.
+
+    Args:
+        cfg (Config): Of an mmpretrain `ImageClassifier`, from `read_config`.
+        checkpoint (str): Holds the backbone's weights; see `load_backbone`.
+        amp (bool): Compute in bf16; the features are kept in float32. Defaults to False.
+
+    Returns:
+        Probe: The features of both splits.
+
+    Raises:
+        UserError: If the config is not one of a classifier with labelled data, the weights are not the backbone's, or
+            a feature is not finite.
+    """
+    need(cfg, ('train_dataloader', 'test_dataloader'), 'comparing frozen features')
+    if not is_type(cfg.model, 'ImageClassifier'):
+        raise UserError(f'{cfg.filename} is a config of {type_name(cfg.model)}; expected one of an ImageClassifier with '
+                        'labelled train and test data, as in configs/classification')
+    check_data_roots(cfg, ('train', 'test'))
+    init_default_scope('mmpretrain')
+    loaders = {split: _loader(cfg, split) for split in ('train', 'test')}
+    train, test = (loader.dataset.metainfo.get('classes') for loader in loaders.values())
+    if train != test:
+        raise UserError(f'{cfg.filename}: the classes of the train data and of the test data differ '
+                        f'({_named(train)}; {_named(test)}), so class ids cannot be compared')
+    # As mmengine's runner does: at the top level it is a default.
+    model = MODELS.build({'data_preprocessor': cfg.get('data_preprocessor'), **cfg.model})
+    if any(True for _ in (model.neck or torch.nn.Identity()).parameters()):
+        raise UserError(f'{cfg.filename}: model.neck has weights of its own, which a backbone comes without; set '
+                        'model.neck=None, feature maps are averaged')
+    facts = load_backbone(model.backbone, checkpoint)
+    model.to(get_device()).eval()
+    return Probe(**{split: extract(model, loader, split, amp) for split, loader in loaders.items()}, facts=facts)
+
+
+def _named(classes):
+    return f'{len(classes)}: {", ".join(classes[:3])}, …' if classes else 'unnamed'
+
+
+def _loader(cfg, split):
+    """DataLoader: Of a split's images in their order, prepared as for testing."""
+    dataset, test = cfg[f'{split}_dataloader'].dataset, cfg.test_dataloader
+    if 'pipeline' not in dataset:
+        raise UserError(f'{cfg.filename}: {split}_dataloader.dataset is a {type_name(dataset)} around other data sets; '
+                        'expected a data set with a pipeline of its own')
+    loader = Runner.build_dataloader(dict(
+        test, dataset=dict(dataset, pipeline=test.dataset.pipeline), sampler=dict(type='DefaultSampler', shuffle=False),
+        drop_last=False))
+    if not isinstance(loader.dataset.get_data_info(0).get('gt_label'), (int, np.integer)):
+        raise UserError(f'{cfg.filename}: the images of {split}_dataloader.dataset ({type_name(dataset)}) have no class '
+                        'id each; expected one label per image')
+    return loader
+
+
+@torch.no_grad()  # not inference_mode, whose tensors cannot be trained on
+def extract(model, loader, name, amp=False):
+    """Compute the features of all images, with progress and an estimate of the time left.
+
+    Args:
+        model (ImageClassifier): In evaluation mode, on the device to compute on, where the features stay.
+        loader (DataLoader): Of images and their labels.
+        name (str): Of the split, for the progress.
+        amp (bool): Compute in bf16. Defaults to False.
+
+    Returns:
+        Features: In the loader's order.
+
+    Raises:
+        UserError: If a feature is NaN or infinite, or the features are not one vector per image.
+    """
+    device = next(model.backbone.parameters()).device
+    values, labels, done = None, [], 0
+    for batch in track(loader, f'Features, {name}'):
+        batch = model.data_preprocessor(batch)
+        with torch.autocast(device.type, torch.bfloat16, enabled=amp):
+            found = model.extract_feat(batch['inputs'])
+        found = found[-1] if isinstance(found, (tuple, list)) else found
+        if found.ndim == 4:
+            found = found.mean((2, 3))
+        if found.ndim != 2:
+            raise UserError(f'{type(model.backbone).__name__} gives features of shape {tuple(found.shape)}; expected one '
+                            "vector per image: set model.backbone.out_type='avg_featmap' (or 'cls_token')")
+        samples = batch['data_samples']
+        if len(bad := (~found.isfinite().all(1)).nonzero()):
+            raise UserError(f'the features of {samples[bad[0]].get("img_path")} are NaN or infinite; the weights are of a '
+                            'training that diverged, or not of this model')
+        if values is None:  # the whole at once, because parts to be joined would need twice the memory
+            values = torch.empty(len(loader.dataset), found.shape[1], device=device)
+        values[done:done + len(found)] = found
+        labels += [sample.gt_label for sample in samples]
+        done += len(found)
+    return Features(values, torch.cat(labels).to(device))
+
+
+def ranks(scores, labels):
+    """Places of the labels among the classes by score.
+
+    Args:
+        scores (Tensor): (B, classes).
+        labels (Tensor): int64, (B, ).
+
+    Returns:
+        Tensor: int64, (B, ), from 0. Of classes with equal scores the one of the lower id is first.
+    """
+    own = scores.gather(1, labels[:, None])
+    before = torch.arange(scores.shape[1], device=scores.device) < labels[:, None]
+    return ((scores > own) | (scores == own) & before).sum(1)
+
+
+def accuracies(places, topk=(1, 5)):
+    """Shares of labels among the first classes.
+
+    Args:
+        places (Tensor): From `ranks`.
+        topk (Sequence[int]): How many classes count as first. Defaults to (1, 5).
+
+    Returns:
+        dict[str, float]: 'top1', 'top5' in per cent.
+    """
+    return {f'top{k}': 100 * (places < k).double().mean().item() for k in topk}

@@ -1,0 +1,65 @@
+"""Weighted k-nearest-neighbour classification of frozen features (Wu et al. 2018, as in DINO, Caron et al. 2021)."""
+import torch
+import torch.nn.functional as F
+from rich.progress import track
+
+from coma_mm.errors import UserError
+
+from .features import accuracies, ranks
+
+
+def knn_accuracy(train, test, num_classes, ks=(10, 20, 100, 200), temperature=0.07, chunk=128):
+    """Classify test features by the votes of the k most similar train features.
+
+    Similarity s is the cosine; each neighbour votes for its class with weight exp(s / temperature). Of equally similar
+    train features the first ones are the neighbours, of classes with equal votes the lower id wins, and a class without
+    a vote is none of the first five.
+
+    Args:
+        train (Features): What is known; normalised in place, as ImageNet's may take gigabytes.
+        test (Features): What is classified; normalised in place.
+        num_classes (int): The number of classes.
+        ks (Sequence[int]): Numbers of neighbours. Defaults to (10, 20, 100, 200).
+        temperature (float): Of the weights. Defaults to 0.07.
+        chunk (int): Test features at a time. Defaults to 128, whose similarities to ImageNet take 650 MB.
+
+    Returns:
+        dict[int, dict[str, float]]: For each k 'top1' and 'top5' in per cent.
+
+    Raises:
+        UserError: If a k or the temperature is not positive, or a k exceeds the number of train features.
+    """
+    if not min(ks) > 0 or not temperature > 0:
+        raise UserError(f'k={min(ks)}, temperature={temperature}: expected more than 0')
+    if max(ks) > len(train.labels):
+        raise UserError(f'k={max(ks)} is more than the {len(train.labels)} train images; take a smaller --k')
+    for features in (train, test):
+        F.normalize(features.values, out=features.values)
+    places = {k: [] for k in ks}
+    for start in track(range(0, len(test.labels), chunk), 'k-NN'):
+        similarity, neighbours = nearest(test.values[start:start + chunk] @ train.values.T, max(ks))
+        # Over the largest, so that a low temperature does not overflow; the order of the classes stays.
+        weights = ((similarity - similarity[:, :1]) / temperature).exp()
+        classes, labels = train.labels[neighbours], test.labels[start:start + chunk]
+        for k in ks:
+            votes = weights.new_zeros(len(labels), num_classes).scatter_add_(1, classes[:, :k], weights[:, :k])
+            without = votes.gather(1, labels[:, None])[:, 0] == 0
+            places[k].append(ranks(votes, labels).masked_fill(without, num_classes + 5))
+    return {k: accuracies(torch.cat(places[k])) for k in ks}
+
+
+def nearest(similarity, k):
+    """The k largest values of each row, largest first; of equal ones the first ones, which `topk` leaves open.
+
+    Args:
+        similarity (Tensor): (B, n).
+        k (int): At most n.
+
+    Returns:
+        tuple[Tensor, Tensor]: The values and their indices, (B, k).
+    """
+    values, indices = similarity.topk(k)
+    tied = (values.diff(dim=1) == 0).any(1) | ((similarity >= values[:, -1:]).sum(1) > k)
+    if tied.any():  # rare: sorting takes longer
+        values[tied], indices[tied] = (x[:, :k] for x in similarity[tied].sort(descending=True, stable=True))
+    return values, indices

@@ -1,0 +1,163 @@
+"""Linear classifiers on frozen features, without augmentation: a quick look, not the paper's linear probing."""
+import torch
+import torch.nn.functional as F
+from rich.progress import track
+from torch import nn
+
+from coma_mm.errors import UserError
+
+from .features import Features, accuracies, ranks
+
+L2_GRID = tuple(10.**-i for i in range(7))
+"""Penalties to choose from, strongest first."""
+
+
+def standardise(train, test, eps=1e-6):
+    """Give each channel mean 0 and variance 1 on the train features, in place.
+
+    It is what batch normalisation without an affine map does before MAE's linear classifier (He et al. 2022,
+    Appendix A.1).
+
+    Args:
+        train (Features): Determines mean and variance.
+        test (Features): Is changed in the same way.
+        eps (float): Added to the variance. Defaults to 1e-6.
+    """
+    variance, mean = torch.var_mean(train.values, 0, correction=0)
+    for features in (train, test):
+        features.values.sub_(mean).div_((variance + eps).sqrt())
+
+
+def gradient(head, features, l2):
+    """float: The largest entry of `objective`'s gradient, 0 at the optimum."""
+    head.zero_grad()
+    objective(head, features, l2)
+    return max(parameter.grad.abs().max().item() for parameter in head.parameters())
+
+
+def objective(head, features, l2, chunk=65536):
+    """The mean cross-entropy plus l2 / 2 times the squared weights (not the biases); its gradient is added to the head.
+
+    Args:
+        head (nn.Linear): The classifier.
+        features (Features): Of n images.
+        l2 (float): The penalty.
+        chunk (int): Images whose logits are in memory at a time. Defaults to 65536.
+
+    Returns:
+        Tensor: The value, a scalar.
+    """
+    total = l2 / 2 * head.weight.square().sum()
+    total.backward()
+    total = total.detach()
+    for values, labels in zip(features.values.split(chunk), features.labels.split(chunk), strict=True):
+        loss = F.cross_entropy(head(values), labels, reduction='sum') / len(features.labels)
+        loss.backward()
+        total += loss.detach()
+    return total
+
+
+def fit_lbfgs(features, num_classes, l2, start=None, max_iter=500, tolerance=1e-5, chunk=65536):
+    """Minimise `objective` over the whole data set by L-BFGS with a strong Wolfe line search.
+
+    Args:
+        features (Features): Standardised.
+        num_classes (int): The number of classes.
+        l2 (float): The penalty.
+        start (nn.Linear, optional): Where to start, and what is changed. Defaults to zeros.
+        max_iter (int): Iterations at most. Defaults to 500.
+        tolerance (float): Ends when no entry of the gradient is larger. Defaults to 1e-5.
+        chunk (int): See `objective`. Defaults to 65536.
+
+    Returns:
+        nn.Linear: The classifier.
+    """
+    head = start or _zeros(features, num_classes)
+    optimiser = torch.optim.LBFGS(head.parameters(), max_iter=max_iter, max_eval=2 * max_iter, tolerance_grad=tolerance,
+                                  tolerance_change=tolerance**2, history_size=20, line_search_fn='strong_wolfe')
+
+    def closure():
+        optimiser.zero_grad()
+        return objective(head, features, l2, chunk)
+
+    optimiser.step(closure)
+    return head
+
+
+def choose_l2(features, num_classes, grid=L2_GRID, seed=0):
+    """Choose the penalty by the accuracy on a tenth of the features that is held out, as in CLIP (Radford et al. 2021).
+
+    Args:
+        features (Features): Of the train split.
+        num_classes (int): The number of classes.
+        grid (Sequence[float]): Penalties, strongest first; each fit starts where the one before ended.
+            Defaults to `L2_GRID`.
+        seed (int): Of the choice of the tenth. Defaults to 0.
+
+    Returns:
+        tuple[float, dict[float, float]]: The best, of equal ones the strongest; the accuracy in per cent of each.
+
+    Raises:
+        UserError: If there are fewer than ten images.
+    """
+    n = len(features.labels)
+    if n < 10:
+        raise UserError(f'{n} train images are too few to hold a tenth out; give the penalty by --l2')
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed)).to(features.labels.device)
+    held_out, rest = (Features(features.values[part], features.labels[part]) for part in (order[:n // 10], order[n // 10:]))
+    head, found = None, {}
+    for l2 in track(grid, 'Choosing the penalty'):
+        head = fit_lbfgs(rest, num_classes, l2, head)
+        found[l2] = linear_accuracy(head, held_out)['top1']
+    return max(found, key=found.get), found
+
+
+def fit_sgd(features, num_classes, epochs=100, lr=0.01, batch_size=1024, seed=0):
+    """Minimise the cross-entropy by SGD (momentum 0.9, cosine decay of the learning rate, no weight decay).
+
+    Args:
+        features (Features): Standardised.
+        num_classes (int): The number of classes.
+        epochs (int): Passes over the features. Defaults to 100.
+        lr (float): The first learning rate. Defaults to 0.01.
+        batch_size (int): Defaults to 1024.
+        seed (int): Of the order of the images. Defaults to 0.
+
+    Returns:
+        nn.Linear: The classifier.
+    """
+    head, n = _zeros(features, num_classes), len(features.labels)
+    optimiser = torch.optim.SGD(head.parameters(), lr, momentum=0.9)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs * -(-n // batch_size))
+    generator = torch.Generator().manual_seed(seed)
+    for _ in track(range(epochs), 'SGD'):
+        for batch in torch.randperm(n, generator=generator).to(features.labels.device).split(batch_size):
+            optimiser.zero_grad()
+            F.cross_entropy(head(features.values[batch]), features.labels[batch]).backward()
+            optimiser.step()
+            schedule.step()
+    return head
+
+
+@torch.no_grad()
+def linear_accuracy(head, features, chunk=65536):
+    """Accuracy of a linear classifier.
+
+    Args:
+        head (nn.Linear): The classifier.
+        features (Features): Of the images to classify.
+        chunk (int): Images whose logits are in memory at a time. Defaults to 65536.
+
+    Returns:
+        dict[str, float]: 'top1' and 'top5' in per cent.
+    """
+    parts = zip(features.values.split(chunk), features.labels.split(chunk), strict=True)
+    return accuracies(torch.cat([ranks(head(values), labels) for values, labels in parts]))
+
+
+def _zeros(features, num_classes):
+    """nn.Linear: Of the features' type, on their device."""
+    head = nn.Linear(features.values.shape[1], num_classes).to(features.values)
+    for parameter in head.parameters():
+        nn.init.zeros_(parameter)
+    return head

@@ -1,0 +1,291 @@
+"""Every config is run, made small: trained, validated and tested as the tools do, on CoMA-Shapes in real layouts."""
+import gc
+import logging
+import math
+import os
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import torch
+from filelock import FileLock
+from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
+from mmengine.registry import HOOKS
+from mmseg.models import EncoderDecoder
+
+from coma_mm.engine import load_weights_only
+from coma_mm.engine.config import read_config, use_tta
+from coma_mm.engine.train import test as run_test
+from coma_mm.engine.train import train
+
+from .small_runs import shrink, types, write_data
+from .test_config_options import COMA, CONVNEXT, parse
+from .test_configs import NAMES, ROOT, VARIABLES
+
+UPERNET = 'segmentation/upernet_dyvit-base_8xb2-160k_ade20k-512x512.py'
+
+
+@pytest.fixture(scope='session')
+def workplace(tmp_path_factory):
+    """A folder with all data sets below `data`, one for all processes of pytest-xdist."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = (folder.parent if 'PYTEST_XDIST_WORKER' in os.environ else folder) / 'configs'
+    folder.mkdir(exist_ok=True)
+    with FileLock(folder / 'data.lock'):
+        if not (folder / 'data').exists():
+            write_data(folder / 'unfinished')
+            (folder / 'unfinished').rename(folder / 'data')
+    return folder
+
+
+@pytest.fixture(autouse=True, scope='module')
+def hurry():
+    """Leave out what takes most of the time of small runs."""
+    gc.freeze()  # data sets collect garbage when they are built, among all that was ever imported
+    with pytest.MonkeyPatch.context() as patch:
+        # Runs write their configs half a dozen times each, prettily formatted.
+        patch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **options: (text, True))
+        yield
+    gc.unfreeze()
+
+
+@pytest.fixture(autouse=True)
+def inside(workplace, monkeypatch):
+    """Data and checkpoints are found where configs expect them by default: in the folder that one is in."""
+    for variable in VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.chdir(workplace)
+    yield
+    for name in list(MMLogger._instance_dict):
+        for handler in logging.getLogger(name).handlers:
+            handler.close()
+        logging.getLogger(name).handlers.clear()
+
+
+@HOOKS.register_module()
+class Recorder(Hook):
+    """Notes what happens in a run."""
+    notes = None
+
+    def before_train(self, runner):
+        Recorder.notes = dict(losses=[], lrs=[], metrics=[], before=on_cpu(runner.model))
+        self.notes['frozen'] = {name for name, value in runner.model.named_parameters() if not value.requires_grad}
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        lrs = runner.optim_wrapper.get_lr()
+        self.notes['lrs'].append(lrs.get('base_lr', lrs['lr'])[0])
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.notes['losses'].append({name: float(value) for name, value in outputs.items()})
+
+    def after_val_epoch(self, runner, metrics=None):
+        self.notes['metrics'].append(metrics)
+
+
+def on_cpu(model):
+    """dict: A copy of a model's tensors."""
+    return {name: value.cpu().clone() for name, value in model.state_dict().items()}
+
+
+def run(name, work_dir, options=None):
+    """dict: What happened when a config, made small, was trained and its checkpoint tested."""
+    found = []
+
+    def change(cfg):
+        found.append(list(types(cfg)))
+        shrink(cfg)
+        found.append(list(types(cfg)))
+
+    cfg = read_config(str(ROOT / name), options, work_dir, change=change)
+    cfg.experiment_name = f'{work_dir} training'  # in one process mmengine tells runs apart by name and second
+    cfg.custom_hooks = [*cfg.get('custom_hooks', ()), dict(type='Recorder')]
+    for_test = deepcopy(cfg)
+    model = train(cfg)
+    checkpoint = Path(work_dir, 'last_checkpoint').read_text()
+    notes = dict(Recorder.notes, cfg=for_test.to_dict(), types=found, checkpoint=checkpoint, after=on_cpu(model))
+    if cfg.get('test_dataloader'):
+        for_test.update(load_from=checkpoint, experiment_name=f'{work_dir} test')
+        notes['test'] = run_test(for_test)
+    return notes
+
+
+def ran(name):
+    """dict: What happened in the run of a config; it is run if no test did so before, after the one that it builds on."""
+    folder = Path('work_dirs', Path(name).stem)
+    folder.parent.mkdir(exist_ok=True)
+    with FileLock(f'{folder}.lock'):
+        if not Path(folder, 'notes.pth').exists():
+            cfg = read_config(str(ROOT / name))
+            if 'init_cfg' in cfg.model.backbone:
+                pretraining = Path(cfg.model.backbone.init_cfg.checkpoint).parent.name
+                ran(*(other for other in NAMES if Path(other).stem == pretraining))
+            notes = run(name, str(folder))
+            # What the full run would write last, and fine-tuning looks for.
+            last = folder / f'epoch_{cfg.train_cfg.get("max_epochs")}.pth'
+            if not last.exists():
+                last.symlink_to(Path(notes['checkpoint']).name)
+            torch.save(notes, folder / 'notes.pth')
+    return torch.load(folder / 'notes.pth', weights_only=False)
+
+
+def learning_rates(cfg):
+    """list[float]: The learning rate in every iteration, by the schedules' closed forms."""
+    by_epoch = 'max_epochs' in cfg['train_cfg']
+    counts = cfg['optim_wrapper'].get('accumulative_counts')
+    length = 8 // cfg['train_dataloader']['batch_size'] // (2 if counts == 'auto' else 1)
+    rates = []
+    for iteration in range(cfg['train_cfg']['max_epochs'] * length if by_epoch else cfg['train_cfg']['max_iters']):
+        rate = cfg['optim_wrapper']['optimizer']['lr']
+        for schedule in cfg['param_scheduler']:
+            stretch = length if schedule.get('convert_to_iter_based') else 1
+            now = iteration // length if schedule['by_epoch'] and stretch == 1 else iteration
+            begin, end = schedule['begin'] * stretch, schedule['end'] * stretch
+            done = min(max(now - begin, 0), end - begin - 1)
+            if schedule['type'] == 'LinearLR':
+                rate *= 1 - (1 - schedule['start_factor']) * (1 - done / (end - begin - 1))
+            elif schedule['type'] == 'PolyLR':
+                rate *= (1 - done / (end - begin - 1))**schedule['power']
+            elif schedule['type'] == 'CosineAnnealingLR':
+                rate *= (1 + math.cos(math.pi * done / (end - begin))) / 2
+            else:
+                rate *= schedule['gamma']**sum(now >= time for time in schedule['milestones'])
+        rates.append(rate)
+    return rates
+
+
+def promised(cfg):
+    """set[str]: The metrics that a config's evaluator is there for."""
+    evaluator = cfg['val_evaluator']
+    if evaluator['type'] == 'Accuracy':
+        return {f'accuracy/top{k}' for k in evaluator['topk']}
+    if evaluator['type'] == 'ReconstructionError':
+        kinds = ('masked', 'complement', 'assembled') if cfg['model']['type'] == 'CoMA' else ('masked', )
+        return {f'reconstruction/{kind}' for kind in kinds}
+    return {'CocoMetric': {'coco/bbox_mAP', 'coco/segm_mAP'}, 'IoUMetric': {'mIoU', 'mAcc', 'aAcc'}}[evaluator['type']]
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_every_config_runs(name):
+    notes = ran(name)
+    cfg, before, after = notes['cfg'], notes['before'], notes['after']
+    assert notes['types'][0] == notes['types'][1]  # shrinking leaves out nothing and puts in nothing
+
+    assert all(math.isfinite(value) for logged in notes['losses'] for value in logged.values())
+    assert all(logged['loss'] > 0 for logged in notes['losses'])
+    expected = learning_rates(cfg)
+    assert len(notes['losses']) == len(expected) >= 4
+    assert notes['lrs'] == pytest.approx(expected, rel=1e-3, abs=2e-6)  # the least rate is up to 1e-6
+
+    saved = load_weights_only(notes['checkpoint'])
+    assert saved['state_dict'].keys() == after.keys()
+    assert all(torch.equal(saved['state_dict'][key], value) for key, value in after.items())
+
+    if cfg.get('val_evaluator'):
+        assert notes['metrics']
+        assert all(promised(cfg) <= metrics.keys() for metrics in [*notes['metrics'], notes['test']])
+        if cfg['test_dataloader'] == cfg['val_dataloader']:
+            assert notes['test'] == pytest.approx(notes['metrics'][-1])
+
+    frozen = {key for key in before if key in notes['frozen']}
+    backbone = {key for key in before if key.startswith('backbone.')}
+    assert all(torch.equal(before[key], after[key]) for key in frozen)
+    assert not [key for key in backbone - frozen if torch.equal(before[key], after[key])]
+    assert ('-linear-' in name) == (backbone == frozen)
+    if 'head.fc.weight' in before:
+        assert not torch.equal(before['head.fc.weight'], after['head.fc.weight'])
+
+    if 'init_cfg' in cfg['model']['backbone']:
+        weights = load_weights_only(cfg['model']['backbone']['init_cfg']['checkpoint'])['state_dict']
+        assert all(torch.equal(before[key], weights[key]) for key in backbone & weights.keys())
+        assert len(backbone - weights.keys()) <= 2  # the norm of averaged features
+    if cfg['model']['type'] == 'CoMA':  # one update behind
+        for key in backbone - frozen:
+            assert not torch.equal(after[f'evaluation.{key}'], after[key])
+            assert not torch.equal(after[f'evaluation.{key}'], before[f'evaluation.{key}'])
+
+
+@pytest.mark.parametrize(('name', 'options', 'logged'), [
+    (CONVNEXT, 'model.decoder.depth=2', {'mse_adaptive', 'mse_evaluation'}),
+    (COMA, 'mask_sampler.type=ColorNoiseMaskSampler mask_sampler.color=red', {'mse_adaptive', 'mse_evaluation'}),
+    (COMA, 'model.complement=decoder model.momentum=0.996', {'mse_adaptive', 'mse_evaluation'}),
+    (COMA, 'model.complement=full model.neck.mode=parallel', {'mse_adaptive', 'mse_evaluation'}),
+    (COMA, 'model.complement=none model.backbone.windows=[[8],[4],[],[]]', set()),
+])
+def test_ablations_run(name, options, logged):
+    notes = run(name, f'work_dirs/{options}', parse(options))
+    assert all(losses.keys() == {'loss', *logged} for losses in notes['losses'])
+    assert all(math.isfinite(value) for losses in notes['losses'] for value in losses.values())
+    frozen = {key for key in notes['after'] if key.startswith('evaluation.')}
+    assert not [key for key in notes['after'].keys() - frozen if torch.equal(notes['before'][key], notes['after'][key])]
+    assert {'complement' in key for key in notes['test']} == ({True, False} if logged else {False})
+    assert ('decoder.blocks.1.norm.weight' in notes['after']) == (name == CONVNEXT)
+
+
+def test_evaluation_in_every_second_iteration():
+    notes = run(COMA, 'work_dirs/interval', parse('custom_hooks.0.interval=2'))
+    assert ['mse_evaluation' in losses for losses in notes['losses']] == [True, False, True, False]
+    # In between the loss is the adaptive model's part of the same mean: two of four patches are masked.
+    for losses in notes['losses'][1::2]:
+        assert losses['loss'] == pytest.approx(losses['mse_adaptive'] / 2)
+
+
+@pytest.fixture
+def windows(monkeypatch):
+    """The heights and widths of what a segmentor sees."""
+    seen = []
+    encode_decode = EncoderDecoder.encode_decode
+
+    def note(self, inputs, metas):
+        seen.append(tuple(inputs.shape[2:]))
+        return encode_decode(self, inputs, metas)
+
+    monkeypatch.setattr(EncoderDecoder, 'encode_decode', note)
+    return seen
+
+
+def segment(work_dir, options=None, tta=False):
+    """dict: Metrics of UperNet, made small; `options` are as they are."""
+    checkpoint = ran(UPERNET)['checkpoint']
+
+    def change(cfg):
+        cfg.load_from = checkpoint
+        shrink(cfg)
+        if tta:
+            use_tta(cfg)
+
+    cfg = read_config(str(ROOT / UPERNET), options, work_dir, change=change)
+    cfg.experiment_name = work_dir
+    return run_test(cfg)
+
+
+def test_segmentation_in_sliding_windows_or_whole(windows, tmp_path):
+    # Images of 72×96 px and upright ones, resized to 64×85: two windows of 64 px at 42 px of stride, or one image.
+    expected = ran(UPERNET)['test']
+    windows.clear()
+    assert segment('slide') == pytest.approx(expected)
+    assert windows == 8 * [(64, 64)]
+    windows.clear()
+    whole = segment('whole', {'model.test_cfg.mode': 'whole'})
+    assert windows == [(85, 64), (64, 85), (85, 64), (64, 85)]
+    assert whole['mIoU'] >= 0
+    # As for Cityscapes, crop and stride are 4 to 3; the last window ends with the image.
+    windows.clear()
+    segment('smaller', {'model.test_cfg.crop_size': [32, 32], 'model.test_cfg.stride': [24, 24]})
+    assert windows == 4 * (3 * 4) * [(32, 32)]
+    # A window that holds any image sees what the whole image is.
+    assert segment('larger', {'model.test_cfg.crop_size': [96, 96]}) == pytest.approx(whole)
+
+
+def test_segmentation_at_several_scales_and_flipped(windows):
+    ran(UPERNET)
+    windows.clear()
+    metrics = segment('tta', {'model.module.test_cfg.mode': 'whole'}, tta=True)
+    assert {'mIoU', 'mAcc', 'aAcc'} <= metrics.keys()
+    expected = [tuple(int(side * ratio + 0.5) for side in shape) for shape in ((96, 72), (72, 96), (96, 72), (72, 96))
+                for ratio in (0.5, 0.75, 1, 1.25, 1.5, 1.75) for _ in range(2)]
+    assert windows == expected
+    # Sliding windows, as the config has them, where an augmented image is larger than one.
+    windows.clear()
+    segment('tta_slide', tta=True)
+    assert set(windows) == {(48, 36), (36, 48), (64, 54), (54, 64), (64, 64)}
