@@ -1,12 +1,10 @@
 """Sequences of training runs that go on where they were: what `make demo` and `make study` are made of."""
-import ctypes
 import hashlib
 import json
 import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -15,6 +13,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from coma_mm.engine.processes import end_with_parent
 from coma_mm.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -163,7 +162,7 @@ class Experiment:
     def _lines(self, command: list[str]):
         """Output of one of the tools, line by line; the process ends with this one."""
         process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=self._environ, stdout=subprocess.PIPE,
-                                   stderr=subprocess.STDOUT, text=True, errors='replace', preexec_fn=_end_with_parent)
+                                   stderr=subprocess.STDOUT, text=True, errors='replace', preexec_fn=end_with_parent)
         tail = []
         try:
             for line in process.stdout:
@@ -178,12 +177,6 @@ class Experiment:
                 process.wait()
 
 
-def _end_with_parent():
-    """In the child: ask Linux for SIGTERM when the parent dies, however it dies."""
-    PR_SET_PDEATHSIG = 1
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
 def make_shapes(out: str | Path, size: int, **counts: int) -> None:
     """Make CoMA-Shapes by its tool, unless it is there.
 
@@ -193,7 +186,7 @@ def make_shapes(out: str | Path, size: int, **counts: int) -> None:
     arguments = [f'--{split}={count}' for split, count in counts.items()]
     command = [sys.executable, 'tools/make_shapes.py', str(out), f'--size={size}', '--overwrite', *arguments]
     environ = {**os.environ, 'OMP_NUM_THREADS': '1'}
-    code = subprocess.run(command, cwd=ROOT, env=environ, preexec_fn=_end_with_parent).returncode
+    code = subprocess.run(command, cwd=ROOT, env=environ, preexec_fn=end_with_parent).returncode
     if code == 130:
         raise KeyboardInterrupt
     if code:

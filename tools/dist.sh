@@ -16,5 +16,5 @@ else
     # The machine at MASTER_ADDR finds out by itself that it is the one; NODE_RANK=0 says so where it cannot.
     if [ -n "${NODE_RANK:-}" ]; then rendezvous+=(--rdzv-conf="is_host=$([ "$NODE_RANK" = 0 ] && echo 1 || echo 0)"); fi
 fi
-exec "${PYTHON:-python}" -m torch.distributed.run "${rendezvous[@]}" --nproc-per-node="$processes" \
-    "$(dirname "$0")/$tool" "$@" --launcher pytorch
+exec "${PYTHON:-python}" "$(dirname "$0")/torchrun.py" "${rendezvous[@]}" --max-restarts="${MAX_RESTARTS:-0}" \
+    --nproc-per-node="$processes" "$(dirname "$0")/$tool" "$@" --launcher pytorch

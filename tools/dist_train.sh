@@ -7,6 +7,7 @@
 #   NODE_RANK    0 on the machine at MASTER_ADDR, 1, 2, ... on the others; needed only where that machine does not
 #                recognise its own address
 #   RDZV_ID      a name for the run, should several use the same MASTER_ADDR and PORT (default coma_mm)
+# When a process dies, torchrun starts all of them again, at most MAX_RESTARTS (default 3) times, and they resume.
 set -euo pipefail
 if [ $# -lt 2 ]; then
     echo "usage: $0 CONFIG GPUS [arguments of train.py]" >&2
@@ -14,4 +15,5 @@ if [ $# -lt 2 ]; then
 fi
 config=$1 gpus=$2
 shift 2
+export MAX_RESTARTS=${MAX_RESTARTS:-3}
 exec "$(dirname "$0")/dist.sh" "$gpus" train.py "$config" "$@"

@@ -3,6 +3,8 @@
 # GPUS processes in all (default 8), GPUS_PER_NODE of them on a machine (default 8), each with CPUS_PER_TASK cores
 # (default 5). The processes meet at PORT on the first machine (default: drawn from 20000 to 29999, so that jobs that
 # share a machine do not collide). More options for srun go into SRUN_ARGS.
+# WARN_SECONDS (default 300) before its time limit the run is told to stop, saves, and is queued again to resume: as a
+# batch job, if this script runs in one, or else by another srun.
 set -euo pipefail
 if [ $# -lt 3 ]; then
     echo "usage: [GPUS=8] [GPUS_PER_NODE=8] [CPUS_PER_TASK=5] [PORT=...] [SRUN_ARGS=...] $0 PARTITION JOB_NAME CONFIG" \
@@ -21,7 +23,15 @@ fi
 export MASTER_PORT=${PORT:-$((20000 + RANDOM % 10000))}
 # MASTER_ADDR is for mmengine to find out; one left over from the shell would win.
 unset MASTER_ADDR
+again=() code=0
+if [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ]; then again=(--resume); fi
 # shellcheck disable=SC2086  # SRUN_ARGS is several words
-exec srun -p "$partition" --job-name="$job_name" --nodes=$((gpus / per_node)) --gres="gpu:$per_node" \
+srun -p "$partition" --job-name="$job_name" --nodes=$((gpus / per_node)) --gres="gpu:$per_node" \
     --ntasks="$gpus" --ntasks-per-node="$per_node" --cpus-per-task="${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1 \
-    ${SRUN_ARGS:-} "${PYTHON:-python}" -u "$(dirname "$0")/train.py" "$config" --launcher slurm "$@"
+    --signal="USR1@${WARN_SECONDS:-300}" ${SRUN_ARGS:-} \
+    "${PYTHON:-python}" -u "$(dirname "$0")/train.py" "$config" --launcher slurm "$@" "${again[@]}" || code=$?
+if [ "$code" = 75 ]; then # the run was stopped, and saved
+    if [ -n "${SLURM_JOB_ID:-}" ]; then exec scontrol requeue "$SLURM_JOB_ID"; fi
+    SLURM_RESTART_COUNT=$((${SLURM_RESTART_COUNT:-0} + 1)) exec "$0" "$partition" "$job_name" "$config" "$@"
+fi
+exit "$code"

@@ -1,8 +1,13 @@
 #!/usr/bin/env python
 """Train any config: pre-training, classification, segmentation or detection (its default_scope decides)."""
 import argparse
+import os
 import sys
 from pathlib import Path
+
+# torchrun starts again what ended with an error, also what ended on purpose and has noted so.
+if noted := Path(os.environ.get('COMA_MM_EXIT_CODE', os.devnull)).read_text():
+    sys.exit(int(noted))
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a checkout runs without being installed
 
@@ -21,12 +26,16 @@ def parse_args():
     parser.add_argument('--no-validate', action='store_true', help='do not evaluate during training')
     parser.add_argument('--auto-scale-lr', action='store_true',
                         help="scale the learning rate by the batch size over the config's base_batch_size")
+    parser.add_argument('--max-time', help='save and stop after this time, e.g. 90m or 23:50:00, with exit code 75 '
+                        '(SIGTERM and SIGUSR1 do the same at once)')
     return parser.parse_args()
 
 
 def main():
     """Train."""
     args = parse_args()
+    if int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)):  # a process died
+        args.resume = 'auto'
 
     def change(cfg):
         if args.data_root:
@@ -37,6 +46,7 @@ def main():
             config.use_amp(cfg)
         if args.auto_scale_lr:
             config.use_auto_scale_lr(cfg)
+        cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='StopHook', max_time=args.max_time)]
         if args.resume:
             cfg.resume = True
             cfg.load_from = None if args.resume == 'auto' else args.resume

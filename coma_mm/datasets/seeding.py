@@ -4,10 +4,12 @@ A sampler puts the seed and the epoch on every index that it yields (`SampleInde
 from the three while it prepares the sample (`SeededDataset`). So the same samples come out for any number of workers
 and processes, with persistent workers, and after a resume; no worker needs to be told the epoch.
 """
+import itertools
 import logging
 import multiprocessing
 import os
 import random
+import time
 from contextlib import contextmanager
 
 import numpy as np
@@ -42,9 +44,16 @@ class SampleIndex(int):
 @DATA_SAMPLERS.register_module()
 class SeededSampler(DefaultSampler):
     """mmengine's `DefaultSampler`, yielding `SampleIndex`: the same indices in the same order."""
+    _skipped = 0
+
+    def skip(self, num_samples):
+        """Leave out this process's first `num_samples` samples of the next epoch: a run saw them before it stopped."""
+        self._skipped = num_samples
 
     def __iter__(self):
-        return (SampleIndex(index, self.seed, self.epoch) for index in super().__iter__())
+        skipped, self._skipped = self._skipped, 0
+        indices = itertools.islice(super().__iter__(), skipped, None)
+        return (SampleIndex(index, self.seed, self.epoch) for index in indices)
 
 
 @DATA_SAMPLERS.register_module()
@@ -88,17 +97,20 @@ class SeededDataset:
         dataset (dict | Dataset): The data set or its config.
         on_bad_image (str): What to do about an image that cannot be decoded: 'error' stops the run naming the file;
             'skip' takes the next sample instead, logs the file's name once and counts it. Defaults to 'error'.
+        wait_for_storage (float): Seconds to wait for the images' folder when it is gone in mid-run (a network disk that
+            was unmounted) before the run stops. Defaults to 60.
 
     Raises:
-        UserError: If `on_bad_image` is neither, or if no image at all can be decoded.
+        UserError: If `on_bad_image` is neither, if no image at all can be decoded, or the images' folder stays away.
         BadImageError: By `dataset[index]`, if the image is bad and `on_bad_image='error'`.
     """
 
-    def __init__(self, dataset, on_bad_image='error'):
+    def __init__(self, dataset, on_bad_image='error', wait_for_storage=60.):
         if on_bad_image not in ('error', 'skip'):
             raise UserError(f"on_bad_image={on_bad_image!r}: expected 'error' or 'skip'")
         self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
         self.on_bad_image = on_bad_image
+        self.wait_for_storage = wait_for_storage
         # One byte per sample, shared by the loader's workers: 1 where the sample was found to be bad.
         self._bad = multiprocessing.RawArray('B', len(self.dataset)) if on_bad_image == 'skip' else None
 
@@ -109,8 +121,7 @@ class SeededDataset:
         for attempt in range(size):
             current = SampleIndex((index + attempt) % size, seed, epoch)
             try:
-                with seeded_generators(seed, epoch, current):
-                    return self.dataset[current]
+                return self._read(current)
             except Exception as error:
                 bad = error if isinstance(error, BadImageError) else self._bad_segmentation_map(current)
                 if bad is None:
@@ -122,6 +133,37 @@ class SeededDataset:
                     print_log(f'Skipped an unreadable image: {bad}', logger='current', level=logging.WARNING)
         raise UserError(f'None of the {size} images of the data set can be read (the last one: '
                         f'{self._file_name(current)}); check the files')
+
+    def _read(self, index):
+        """The sample of a `SampleIndex`; waits for storage that is gone for a while."""
+        waited = 0
+        while True:
+            try:
+                with seeded_generators(index.seed, index.epoch, index):
+                    return self.dataset[index]
+            except Exception as error:
+                folder = self._missing_folder(index)
+                if folder is None:
+                    raise
+                if waited >= self.wait_for_storage:
+                    raise UserError(f'the folder {folder} is gone or empty since {waited:.0f} s (was it unmounted?); once '
+                                    'it is back, go on with --resume') from error
+            if not waited:
+                print_log(f'The folder {folder} is gone or empty; waiting {self.wait_for_storage:.0f} s for it',
+                          logger='current', level=logging.WARNING)
+            pause = min(max(waited, 0.5), self.wait_for_storage - waited)  # as long again as so far
+            time.sleep(pause)
+            waited += pause
+
+    def _missing_folder(self, index):
+        """str | None: The folder of the sample's image, if it is gone, or empty as an unmounted disk's is."""
+        try:
+            folder = os.path.dirname(self.dataset.get_data_info(index)['img_path'])
+            return None if any(os.scandir(folder)) else folder
+        except OSError:
+            return folder
+        except (AttributeError, KeyError, TypeError):
+            return None
 
     def bad_images(self):
         """np.ndarray[uint8]: 1 for each sample found unreadable so far, of shape (len(self), ); empty unless 'skip'."""
@@ -178,14 +220,15 @@ def seed_dataloader(dataloader):
     """Give a data loader's config per-sample randomness, in place; once is as good as twice.
 
     The data set is wrapped in `SeededDataset`, mmengine's samplers become the seeded ones. A loader with another
-    sampler keeps the library's own seeding, because its indices carry no epoch. The key `on_bad_image` of the loader,
-    if given, goes to `SeededDataset`.
+    sampler keeps the library's own seeding, because its indices carry no epoch. The keys `on_bad_image` and
+    `wait_for_storage` of the loader, if given, go to `SeededDataset`.
 
     Args:
         dataloader (dict): A config as `Runner.build_dataloader` takes it.
     """
     sampler, dataset = dataloader.get('sampler'), dataloader.get('dataset')
     on_bad_image = dataloader.pop('on_bad_image', None)
+    wait = dataloader.pop('wait_for_storage', None)
     name = type_name(sampler)
     if name in _SEEDED_SAMPLERS and isinstance(sampler, dict):
         sampler['type'] = _SEEDED_SAMPLERS[name]
@@ -201,6 +244,8 @@ def seed_dataloader(dataloader):
         dataset = dict(type='SeededDataset', dataset=dataset)
     if on_bad_image:
         dataset['on_bad_image'] = on_bad_image
+    if wait is not None:
+        dataset['wait_for_storage'] = wait
     dataloader['dataset'] = dataset
 
 

@@ -2,9 +2,13 @@
 import ast
 import hashlib
 import json
+import logging
 import os
 import pickle
 import re
+import zipfile
+import zlib
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -114,6 +118,49 @@ def _load_safetensors(path, map_location):
 
 def _first_line(error):
     return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def latest_checkpoint(work_dir):
+    """The newest whole checkpoint of a run, to resume from.
+
+    It is the one that `last_checkpoint` names; if that one is damaged, with a warning the newest other one is taken.
+
+    Args:
+        work_dir (str): The run's folder.
+
+    Returns:
+        str | None: Its path; None if the run has not written any.
+
+    Raises:
+        UserError: If there are checkpoints, but none is whole.
+    """
+    note = Path(work_dir, 'last_checkpoint')
+    if not note.is_file():
+        return None
+    named = Path(note.read_text(errors='replace').strip())
+    if not named.is_file():  # the folder was moved
+        named = Path(work_dir, named.name)
+    # Best checkpoints hold weights alone.
+    others = [path for path in Path(work_dir).glob('*.pth') if path != named and not path.name.startswith('best_')]
+    damaged = []
+    for path in [named, *sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)]:
+        if is_whole(path):
+            if damaged:
+                print_log(f'{damaged[0]} is damaged or missing; going on from {path}, which is older', logger='current',
+                          level=logging.WARNING)
+            return str(path)
+        damaged.append(path)
+    raise UserError(f'no checkpoint in {work_dir} is whole: {_names(map(str, damaged))} damaged or missing; start without '
+                    '--resume, in another --work-dir')
+
+
+def is_whole(path):
+    """bool: Whether a file is a checkpoint as it was written; by the check sums that torch's file format has."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.testzip() is None
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):
+        return False
 
 
 def read_safely():

@@ -20,6 +20,7 @@ from coma_mm.errors import UserError
 from .config_check import nearest
 from .data_roots import check_data_roots
 from .runner import ComaRunner
+from .stop_hook import EXIT_STOPPED, Stopped
 from .terminal import quieten
 
 
@@ -170,6 +171,8 @@ def _is_main_process():
 def main(tool):
     """Run a tool: bad input ends it with one line on stderr and exit code 2, other errors with their traceback.
 
+    A run that was asked to stop ends with `EXIT_STOPPED`.
+
     With `COMA_MM_DEBUG=1` in the environment the traceback is shown for both.
 
     Args:
@@ -180,7 +183,11 @@ def main(tool):
         tool()
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
-        sys.exit(130)
+        _exit(130)
+    except Stopped as stopped:
+        if _is_main_process():
+            print(stopped, file=sys.stderr)
+        _exit(EXIT_STOPPED)
     except Exception as error:
         line = explain(error)
         if line is None:
@@ -189,7 +196,14 @@ def main(tool):
             traceback.print_exc()
         if _is_main_process() or getattr(error, 'of_one_process', False):
             print(f'error: {line}{getattr(error, "hint", "")}', file=sys.stderr)
-        sys.exit(2)
+        _exit(2)
+
+
+def _exit(code):
+    """Exit; under tools/torchrun.py, whose own exit code is 1 for any failure, leave it a note."""
+    if note := os.environ.get('COMA_MM_EXIT_CODE'):
+        Path(note).write_text(str(code))
+    sys.exit(code)
 
 
 def explain(error):

@@ -2,9 +2,11 @@
 import json
 import logging
 import os.path as osp
+import random
 from itertools import chain
 
 import mmengine.dist as dist
+import numpy as np
 import torch
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
@@ -79,7 +81,7 @@ class ProvenanceHook(Hook):
             images_per_update=getattr(runner, 'images_per_update', None),
             seed=runner.seed,
             coma_mm=coma_mm.__version__,
-            load_from=cfg.get('load_from'),
+            load_from=None if cfg.get('resume') else cfg.get('load_from'),  # a run's own checkpoint is no origin
             backbone_from=getattr(backbone, 'provenance', None),
         )
 
@@ -263,7 +265,24 @@ def _leaves(dataset):
     return [leaf for one in inner for leaf in _leaves(one)]
 
 
+@HOOKS.register_module()
+class IterationSeedHook(Hook):
+    """Makes what a training step draws (drop path, dropout, mixup, noise) a function of (seed, process, iteration).
+
+    So no generator's state needs saving, and neither validation nor a data loader's start can shift what follows.
+    """
+    priority = 'VERY_HIGH'
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        """Seed Python's, NumPy's and torch's generators, on all devices."""
+        seeds = np.random.SeedSequence((runner.seed, dist.get_rank(), runner.iter)).generate_state(10)
+        random.seed(seeds[:4].tobytes())
+        np.random.seed(seeds[4:8])
+        torch.manual_seed(int.from_bytes(seeds[8:].tobytes(), 'little'))
+
+
 RUN_HOOKS = tuple(
     dict(type=hook.__name__)
-    for hook in (ProvenanceHook, BatchSizeHook, MeanLossHook, BadImageHook, LabelCheckHook, PolygonCheckHook))
+    for hook in (IterationSeedHook, ProvenanceHook, BatchSizeHook, MeanLossHook, BadImageHook, LabelCheckHook,
+                 PolygonCheckHook)) + (dict(type='FiniteHook'), dict(type='LossSpikeHook'))
 """Configs of the hooks that `tools/train.py` adds to every run."""

@@ -1,20 +1,27 @@
 """mmengine's runner, with what all runs of the toolkit share."""
+import io
+import os
 import re
-from functools import partial
+import time
+from functools import cached_property, partial
 
 import torch
-from mmengine.dist import is_distributed
+from mmengine.dist import all_gather_object, get_rank, is_distributed, is_main_process
 from mmengine.model import BaseTTAModel, revert_sync_batchnorm
 from mmengine.registry import RUNNERS
 from mmengine.runner import BaseLoop, Runner
+from mmengine.utils import apply_to
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 from torch import distributed
 
-from coma_mm.datasets.seeding import seed_dataloader
+from coma_mm.datasets.seeding import seed_dataloader, type_name
 from coma_mm.errors import UserError
 
 from .accumulation import BatchGroups, batches_per_update, is_auto, update
+from .checkpoint_hook import write_whole
 from .hooks import unwrap
+from .processes import start_worker
+from .stop_hook import StopHook, Stopped
 from .terminal import quieten
 
 
@@ -23,6 +30,9 @@ class ComaRunner(Runner):
     """mmengine's `Runner`, where in addition
 
     - every sample is a function of (seed, epoch, sample index), see `seed_dataloader`;
+    - a run that was stopped, in the middle of an epoch too, ends with the same weights as one that was not: see
+      `docs/reliability.md`;
+    - checkpoints are written whole or not at all;
     - several processes work without a GPU too (gloo);
     - the learning rate is scaled by the batch of one *update*: gradient accumulation counts;
     - with `optim_wrapper.accumulative_counts='auto'` an update sees `auto_scale_lr.base_batch_size` images whatever the
@@ -42,6 +52,7 @@ class ComaRunner(Runner):
             dataloader = dict(dataloader, sampler=_copy(dataloader.get('sampler')))
             seed_dataloader(dataloader)
         loader = Runner.build_dataloader(dataloader, seed=seed, diff_rank_seed=diff_rank_seed)
+        loader.worker_init_fn = partial(start_worker, worker_init_fn=loader.worker_init_fn)
         batch = f'batch of batch_size={loader.batch_sampler.batch_size}'
         if for_training and is_auto(self.cfg) and self.accumulation > 1:
             loader = BatchGroups(loader, self.accumulation)
@@ -52,7 +63,13 @@ class ComaRunner(Runner):
         return loader
 
     def build_train_loop(self, loop):
-        """Build the loop, which trains on lists of batches if several make an update."""
+        """Build the loop, which trains on lists of batches if several make an update.
+
+        An epoch-based one of mmengine becomes a `ResumableEpochLoop`.
+        """
+        if isinstance(loop, dict) and (loop.get('by_epoch') or type_name(loop) == 'EpochBasedTrainLoop'):
+            loop = {**loop, 'type': 'ResumableEpochLoop'}
+            loop.pop('by_epoch', None)
         if not isinstance(loop, BaseLoop) and is_auto(self.cfg) and self.accumulation > 1:
             self.model.train_step = partial(update, self.model.train_step)
         return super().build_train_loop(loop)
@@ -87,6 +104,14 @@ class ComaRunner(Runner):
                 **(model_wrapper_cfg or {}))
             model_wrapper_cfg['device_ids'] = None
         return super().wrap_model(model_wrapper_cfg, model)
+
+    def register_default_hooks(self, hooks=None):
+        """Register the default hooks; mmengine's `CheckpointHook` becomes a `WholeCheckpointHook`."""
+        hooks = dict(hooks or {})
+        checkpoint = hooks.get('checkpoint', dict(type='CheckpointHook', interval=1))
+        if isinstance(checkpoint, dict) and type_name(checkpoint) == 'CheckpointHook':
+            hooks['checkpoint'] = {**checkpoint, 'type': 'WholeCheckpointHook', '_scope_': 'mmengine'}
+        super().register_default_hooks(hooks)
 
     def _maybe_compile(self, target):
         """Compile what training computes on tensors of fixed shape: pre-training's loss, other models' features.
@@ -127,6 +152,11 @@ class ComaRunner(Runner):
         return getattr(self.optim_wrapper, '_accumulative_counts', 1)
 
     @property
+    def iterations_per_update(self):
+        """int: With 'auto' an iteration is an update, else it is a batch."""
+        return 1 if is_auto(self.cfg) else self.accumulation
+
+    @property
     def images_per_update(self):
         """int: Images that one update sees: processes × batch size × accumulated batches."""
         loader = self._train_dataloader
@@ -164,6 +194,8 @@ class ComaRunner(Runner):
             model = model.module
         own = model.state_dict()
         checkpoint = super().load_checkpoint(filename, map_location, strict, revise_keys)
+        checkpoint['meta'].pop('config', None)  # mmengine's resume would run it
+        self._gradients = checkpoint.get('gradients')
         weights = checkpoint.get('state_dict', checkpoint)
         for pattern, replacement in revise_keys:
             weights = {re.sub(pattern, replacement, name): value for name, value in weights.items()}
@@ -180,6 +212,81 @@ class ComaRunner(Runner):
         self.logger.info(line)
         return checkpoint
 
+    def train(self):
+        """Train, and listen no more to the signals that stop."""
+        stop = next((hook for hook in self.hooks if isinstance(hook, StopHook)), None)
+        try:
+            return super().train()
+        except RuntimeError as error:
+            if stop and stop.reason and 'DataLoader worker' in str(error):
+                # The signal reached them too; this may be the middle of an update, so nothing is saved.
+                raise Stopped(f'stopped by {stop.reason}, with the loader\'s workers; go on with --resume') from error
+            raise
+        finally:
+            if stop:
+                stop.release()
+
+    def resume(self, filename, *args, **kwargs):
+        """Go on from a checkpoint, also with the gradients that were accumulated for the next update."""
+        super().resume(filename, *args, **kwargs)
+        gradients = self._gradients
+        if gradients and len(gradients) != self.world_size:
+            raise UserError(f'{filename} was written between two updates by {len(gradients)} processes, and this run has '
+                            f'{self.world_size}: resume with {len(gradients)}, or from another checkpoint')
+        if gradients:
+            for name, parameter in unwrap(self.model).named_parameters():
+                gradient = gradients[get_rank()].get(name)
+                parameter.grad = None if gradient is None else gradient.to(parameter)
+
+    @cached_property
+    def _cfg_text(self):
+        return self.cfg.pretty_text  # formatting takes a second
+
+    def serialize_checkpoint(self, save_optimizer=True, save_param_scheduler=True, meta=None):
+        """What a checkpoint file holds, as bytes; on all processes.
+
+        Args:
+            save_optimizer (bool): Whether the optimiser's state is in it. Defaults to True.
+            save_param_scheduler (bool): Whether the schedules' state is in it. Defaults to True.
+            meta (dict, optional): Facts on the run, with `epoch` and `iter`, what is done so far.
+
+        Returns:
+            memoryview | None: The content as `torch.save` writes it; None except on the main process.
+        """
+        model = unwrap(self.model)
+        gradients = None
+        if save_optimizer and meta['iter'] % self.iterations_per_update:
+            gradients = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
+            gradients = all_gather_object(to_cpu(gradients))  # each process has its own until the update
+        if not is_main_process():
+            return None
+        meta = dict(
+            meta, cfg=self._cfg_text, seed=self.seed, experiment_name=self.experiment_name,
+            time=time.strftime('%Y%m%d_%H%M%S'), images_per_update=self.images_per_update)
+        if hasattr(self.train_dataloader.dataset, 'metainfo'):
+            meta['dataset_meta'] = self.train_dataloader.dataset.metainfo
+        checkpoint = dict(meta=meta, state_dict=model.state_dict(), message_hub=self.message_hub.state_dict())
+        if gradients:
+            checkpoint['gradients'] = gradients
+        if save_optimizer:
+            checkpoint['optimizer'] = self.optim_wrapper.state_dict()
+        if save_param_scheduler and self.param_schedulers is not None:
+            checkpoint['param_schedulers'] = [scheduler.state_dict() for scheduler in self.param_schedulers]
+        checkpoint = to_cpu(checkpoint)
+        self.call_hook('before_save_checkpoint', checkpoint=checkpoint)
+        file = io.BytesIO()
+        torch.save(checkpoint, file)
+        return file.getbuffer()
+
+    def save_checkpoint(self, out_dir, filename, file_client_args=None, save_optimizer=True, save_param_scheduler=True,
+                        meta=None, by_epoch=True, backend_args=None):
+        """Write a checkpoint whole or not at all; arguments as mmengine's."""
+        done = dict(epoch=self.epoch + 1, iter=self.iter) if by_epoch else dict(epoch=self.epoch, iter=self.iter + 1)
+        data = self.serialize_checkpoint(save_optimizer, save_param_scheduler, {**done, **(meta or {})})
+        if data is not None:
+            os.makedirs(out_dir, exist_ok=True)
+            write_whole(os.path.join(out_dir, filename), data)
+
     def call_hook(self, fn_name, **kwargs):
         """Call the hooks, and keep track of how far the run got."""
         if fn_name in ('before_train', 'before_val', 'before_test'):
@@ -187,6 +294,11 @@ class ComaRunner(Runner):
         super().call_hook(fn_name, **kwargs)
         if fn_name == 'after_train_iter':
             self.trained = True
+
+
+def to_cpu(values):
+    """Nested dicts and lists with their tensors on the CPU."""
+    return apply_to(values, lambda value: hasattr(value, 'cpu'), lambda value: value.cpu())
 
 
 def _copy(cfg):

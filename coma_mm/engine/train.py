@@ -1,13 +1,11 @@
 """The jobs of `tools/train.py` and `tools/test.py`."""
-from pathlib import Path
 
 from mmengine.dist import is_main_process
 from mmengine.model import BaseTTAModel
-from mmengine.runner import find_latest_checkpoint
 
 from coma_mm.errors import UserError
 
-from .checkpoint import load_weights_only
+from .checkpoint import latest_checkpoint, load_weights_only
 from .cli import run, write_metrics
 from .config import need, say
 from .hooks import RUN_HOOKS, unwrap
@@ -27,13 +25,16 @@ def train(cfg):
     """
     need(cfg, ('train_dataloader', 'train_cfg', 'optim_wrapper'), 'training')
     if cfg.get('resume') and not cfg.get('load_from'):
-        latest = find_latest_checkpoint(cfg.work_dir) if Path(cfg.work_dir, 'last_checkpoint').exists() else None
+        latest = latest_checkpoint(cfg.work_dir)
         say(f'Resuming from {latest}' if latest else
             f'No checkpoint in {cfg.work_dir} to resume from: a new run starts')
         if latest:
-            _check_checkpoint(latest, resume=True)
+            cfg.load_from = latest
+            _continue_seed(cfg, _check_checkpoint(latest, resume=True))
     elif cfg.get('load_from'):
-        _check_checkpoint(cfg.load_from, resume=cfg.get('resume'))
+        checkpoint = _check_checkpoint(cfg.load_from, resume=cfg.get('resume'))
+        if cfg.get('resume'):
+            _continue_seed(cfg, checkpoint)
     hooks = list(cfg.get('custom_hooks') or [])
     present = {hook.get('type') for hook in hooks if isinstance(hook, dict)}
     cfg.custom_hooks = hooks + [dict(hook) for hook in RUN_HOOKS if hook['type'] not in present]
@@ -72,6 +73,14 @@ def _check_checkpoint(path, resume=False):
     if resume and not {'optimizer', 'message_hub'} <= checkpoint.keys():
         raise UserError(f'cannot resume from {path}: it holds weights alone, without the state of training; take it as '
                         'load_from without --resume')
+    return checkpoint
+
+
+def _continue_seed(cfg, checkpoint):
+    """A run whose config gives no seed keeps the one that it drew; the data's order depends on it."""
+    cfg.setdefault('randomness', {})
+    if cfg.randomness.get('seed') is None:
+        cfg.randomness.seed = checkpoint['meta'].get('seed')
 
 
 def _check_fit(runner):

@@ -220,12 +220,20 @@ class CoMA(MaskedAutoencoder):
         return lagged, current
 
     @torch.no_grad()
-    def sync_evaluation(self, momentum: float = 0.) -> None:
-        """Set the evaluation model from the adaptive one, keeping ``momentum`` of its old weights."""
+    def sync_evaluation(self, momentum: float = 0., unless: torch.Tensor | None = None) -> None:
+        """Set the evaluation model from the adaptive one.
+
+        Args:
+            momentum (float): Share of its old weights that it keeps. Defaults to 0.
+            unless (Tensor, optional): 1: leave it as it is; 0: set it. The host does not look at it. Defaults to 0.
+        """
         lagged, current = self._pairs()
         if not lagged:
             return
-        if momentum:
+        if unless is not None:  # a weight of exactly 0 or 1 gives the one or the other, bit for bit
+            weight = (1 - momentum) * (1 - unless.to(lagged[0]))
+            torch._foreach_lerp_(lagged, current, [weight] * len(lagged))
+        elif momentum:
             torch._foreach_lerp_(lagged, current, 1 - momentum)
         else:
             torch._foreach_copy_(lagged, current)
@@ -235,14 +243,14 @@ class CoMA(MaskedAutoencoder):
 
         Another call follows another optimiser instead.
 
-        Tied to the optimiser's own step, so that gradient accumulation counts as one update, and a step that a
-        gradient scaler skips as none (also with fused optimisers, which the scaler always calls, with ``found_inf``).
+        Tied to the optimiser's own step, so that gradient accumulation counts as one update, and a step that is left
+        out as none: one that a gradient scaler skips (fused optimisers are called even then, with ``found_inf``), or
+        one without gradients.
         """
 
         def before_step(optimizer, args, kwargs):
-            found_inf = getattr(optimizer, 'found_inf', None)
-            if found_inf is None or not found_inf.item():
-                self.sync_evaluation(self.momentum)
+            if any(p.grad is not None for group in optimizer.param_groups for p in group['params']):
+                self.sync_evaluation(self.momentum, getattr(optimizer, 'found_inf', None))
 
         if self._handle:
             self._handle.remove()

@@ -30,7 +30,7 @@ optim_wrapper = dict(
     _delete_=True,
     type='OptimWrapper',
     accumulative_counts='auto',
-    optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05, fused=True),
     constructor='LayerDecayOptimWrapperConstructor',
     paramwise_cfg=dict(layer_decay_rate=0.75))
 param_scheduler = [

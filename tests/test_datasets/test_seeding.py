@@ -212,3 +212,52 @@ def test_a_built_loader_gives_the_same_samples_for_any_number_of_workers():
         batches.append(list(loader))
         assert loader.dataset.metainfo == Noise.metainfo
     assert batches[0] == batches[1]
+
+
+class Images(Dataset):
+    """Reads a file for every sample."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def get_data_info(self, index):
+        return dict(img_path=f'{self.folder}/images/{index}.txt')
+
+    def __getitem__(self, index):
+        return open(self.get_data_info(index)['img_path']).read()
+
+    def __len__(self):
+        return 2
+
+
+def test_storage_that_goes_away_is_waited_for(tmp_path, monkeypatch):
+    folder, pauses = tmp_path / 'images', []
+    folder.mkdir()
+    for index in range(2):
+        (folder / f'{index}.txt').write_text(str(index))
+    dataset = SeededDataset(Images(tmp_path), wait_for_storage=10)
+
+    def back_after(seconds):
+        def sleep(pause):
+            pauses.append(pause)
+            if sum(pauses) >= seconds:
+                (tmp_path / 'away').rename(folder)
+
+        pauses.clear()
+        folder.rename(tmp_path / 'away')
+        monkeypatch.setattr('coma_mm.datasets.seeding.time.sleep', sleep)
+
+    back_after(3)
+    assert dataset[SampleIndex(1)] == '1' and 3 <= sum(pauses) <= 6
+    back_after(60)
+    with pytest.raises(UserError, match=f'the folder {folder} is gone or empty since 10 s .was it unmounted..; once'):
+        dataset[SampleIndex(1)]
+    assert sum(pauses) == 10
+    folder.mkdir()  # the mount point
+    with pytest.raises(UserError, match='is gone or empty since'):
+        dataset[SampleIndex(1)]
+    (folder / 'other.txt').touch()  # one file alone is missing: no waiting
+    pauses.clear()
+    with pytest.raises(FileNotFoundError):
+        dataset[SampleIndex(1)]
+    assert not pauses

@@ -3,9 +3,11 @@ import json
 import os
 import re
 import runpy
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -257,3 +259,36 @@ def test_bad_input_ends_with_one_line_and_leaves_nothing(folder, trained, monkey
     assert process.returncode == 2
     assert err.strip().splitlines()[-1].startswith("error: VisionTransformer has no key 'img_sise'")
     assert 'Traceback' not in out + err and set(os.listdir(checkpoint.parent)) == before
+
+
+def test_two_processes_survive_the_death_of_one_and_a_warning(folder):
+    """torchrun starts them again, they resume; told to stop, they save and leave with 75; the result is the same."""
+    options = ['--no-validate', '--cfg-options', 'train_cfg.max_epochs=60', 'param_scheduler.T_max=60',
+               'train_dataloader.batch_size=2']
+
+    def train(name, *more):
+        return start(folder, 'dist_train.sh', 'toy.py', 2, '--work-dir', name, *more, *options)
+
+    def wait_for(name, epoch):
+        deadline = time.monotonic() + 120
+        while not (folder / name / f'epoch_{epoch}.pth').exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    finish(train('left_alone'))
+    process = train('killed')
+    wait_for('killed', 5)
+    ranks = subprocess.run(['pgrep', '-f', f'{sys.executable} -u {ROOT}/tools/train.py toy.py --work-dir killed'], text=True,
+                           capture_output=True).stdout.split()
+    os.kill(int(ranks[-1]), signal.SIGKILL)
+    assert 'Resuming from' in finish(process)
+    process = train('warned')
+    wait_for('warned', 5)
+    process.send_signal(signal.SIGUSR1)
+    out = finish(process, 75)
+    assert re.search(r'stopped by SIGUSR1 after \d+ of 180 iterations; saved in .*; go on with --resume', out)
+    finish(train('warned', '--resume'))
+    expected = load_weights_only(folder / 'left_alone/epoch_60.pth')['state_dict']
+    for name in ('killed', 'warned'):
+        weights = load_weights_only(folder / name / 'epoch_60.pth')['state_dict']
+        assert all(torch.equal(weights[key], value) for key, value in expected.items())

@@ -3,7 +3,7 @@ _base_ = 'mmpretrain::_base_/default_runtime.py'
 optim_wrapper = dict(
     type='AutocastOptimWrapper',
     accumulative_counts='auto',
-    optimizer=dict(type='AdamW', lr=1.5e-4 * 4096 / 256, betas=(0.9, 0.95), weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=1.5e-4 * 4096 / 256, betas=(0.9, 0.95), weight_decay=0.05, fused=True),
     constructor='LayerDecayOptimWrapperConstructor')
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-4, by_epoch=True, begin=0, end=40, convert_to_iter_based=True),

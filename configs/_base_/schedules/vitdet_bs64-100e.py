@@ -3,7 +3,7 @@ _base_ = 'mmdet::_base_/default_runtime.py'
 optim_wrapper = dict(
     type='OptimWrapper',
     accumulative_counts='auto',
-    optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.1),
+    optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.1, fused=True),
     constructor='LayerDecayOptimWrapperConstructor',
     paramwise_cfg=dict(layer_decay_rate=0.8))
 param_scheduler = [

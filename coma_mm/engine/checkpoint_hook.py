@@ -1,0 +1,205 @@
+"""Checkpoints that are whole or not there: written beside, flushed, renamed; old ones go last."""
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from mmengine.dist import barrier, is_main_process
+from mmengine.fileio import LocalBackend
+from mmengine.hooks import CheckpointHook
+from mmengine.logging import print_log
+from mmengine.registry import HOOKS
+
+from coma_mm.errors import UserError
+
+from .hooks import unwrap
+
+
+def write_whole(path, data):
+    """Write a file so that at any moment, also after a power failure, `path` holds the old content or the new.
+
+    Args:
+        path (str | Path): The file. Its folder exists.
+        data (bytes-like): The content.
+
+    Raises:
+        OSError: If it cannot be written; what was at `path` is still there, and nothing else is left.
+    """
+    unfinished = Path(f'{path}.tmp')
+    try:
+        with open(unfinished, 'wb') as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+        folder = os.open(unfinished.parent, os.O_RDONLY)  # the renaming, too, is to be on the disk
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
+def running_statistics(model):
+    """dict[str, Tensor]: The buffers that a model's normalisation layers update in the forward pass, by name."""
+    names = ('running_mean', 'running_var', 'num_batches_tracked')
+    return {name: buffer for name, buffer in model.named_buffers() if name.rpartition('.')[2] in names}
+
+
+class _KeptUntilSaved(LocalBackend):
+    """A file backend that notes what to remove, instead of removing it."""
+
+    def __init__(self, outdated):
+        self.outdated = outdated
+
+    def remove(self, filepath):
+        self.outdated.append(filepath)
+
+
+@HOOKS.register_module()
+class WholeCheckpointHook(CheckpointHook):
+    """mmengine's `CheckpointHook`, where nothing is lost when saving fails or the run is killed while it saves.
+
+    A checkpoint appears under its name once it is complete and on the disk; then `last_checkpoint` names it, and only
+    then outdated ones are removed. `ComaRunner` takes this hook wherever a config says `CheckpointHook`.
+
+    Args:
+        on_error (str): What to do when a checkpoint cannot be written (disk full, folder read-only): 'continue' says so
+            and goes on with the older checkpoints, and the run fails at its end if the last one could not be written;
+            'stop' ends the run. Defaults to 'continue'.
+        background (bool): Write in a thread: training waits for the copy in memory alone, and the next checkpoint for
+            the last one's writing. Defaults to False.
+        **kwargs: Arguments of mmengine's `CheckpointHook`.
+
+    Raises:
+        UserError: If `on_error` is neither, or the checkpoint cannot be written and the run stops for it.
+    """
+
+    def __init__(self, *args, on_error='continue', background=False, **kwargs):
+        super().__init__(*args, **kwargs)
+        if on_error not in ('continue', 'stop'):
+            raise UserError(f"WholeCheckpointHook: on_error={on_error!r}: expected 'continue' or 'stop'")
+        self.on_error = on_error
+        self.writer = ThreadPoolExecutor(1) if background else None
+        self.pending = None  # the writing that is under way
+        self.outdated = []  # paths to remove once a newer checkpoint is whole
+        self.failed = None  # why the latest checkpoint could not be written
+        self.newest = None  # path of the newest checkpoint that is whole; on the main process
+
+    def before_train(self, runner):
+        """Prepare, and clear away what a killed run left unfinished."""
+        super().before_train(runner)
+        self.file_backend = _KeptUntilSaved(self.outdated)
+        self.newest = runner.message_hub.runtime_info.get('last_ckpt')
+        interrupted = runner.message_hub.runtime_info.pop('interrupted_ckpt', None)
+        if interrupted:
+            self.outdated.append(interrupted)
+        if is_main_process():
+            if not runner.iter:  # a new run: an older one's checkpoints are not its own
+                Path(runner.work_dir, 'last_checkpoint').unlink(missing_ok=True)
+            for unfinished in Path(self.out_dir).glob('*.pth.tmp'):
+                unfinished.unlink()
+
+    def after_train(self, runner):
+        """Wait for the writing, and fail if it failed: the trained weights are nowhere then."""
+        self.finish()
+        if self.failed:
+            raise UserError(f'{self.failed}; training is done, but its end is not saved: make room and resume')
+        super().after_train(runner)
+
+    def _save_checkpoint_with_step(self, runner, step, meta):
+        if self.max_keep_ckpts > 0 and (not self.keep_ckpt_ids or self.keep_ckpt_ids[-1] != step):
+            if len(self.keep_ckpt_ids) == self.max_keep_ckpts:
+                self.outdated.append(os.path.join(self.out_dir, self.filename_tmpl.format(self.keep_ckpt_ids.popleft())))
+            self.keep_ckpt_ids.append(step)
+            runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
+        self.last_ckpt = os.path.join(self.out_dir, self.filename_tmpl.format(step))
+        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        self.save(runner, os.path.basename(self.last_ckpt), meta)
+
+    def _save_best_checkpoint(self, runner, metrics):
+        # The base class saves by itself, weights alone, and asks the file backend to remove the previous best one.
+        try:
+            super()._save_best_checkpoint(runner, metrics)
+        except OSError as error:
+            self._report(error.strerror or error, 'the best checkpoint')
+
+    def save(self, runner, name, meta):
+        """Write a checkpoint to resume from; on all processes, of which the first writes.
+
+        Args:
+            runner (Runner): The run.
+            name (str): Of the file in `out_dir`.
+            meta (dict): With `epoch` and `iter`, what is done so far.
+        """
+        self.finish()
+        data = runner.serialize_checkpoint(self.save_optimizer, self.save_param_scheduler, meta)
+        if not is_main_process():
+            return
+        path = os.path.join(self.out_dir, name)
+        model = unwrap(runner.model)
+        spoilt = [key for key, value in {**dict(model.named_parameters()), **running_statistics(model)}.items()
+                  if not value.isfinite().all()]
+        if spoilt:
+            self._report(f'{len(spoilt)} tensors of the model are not finite ({spoilt[0]})', path)
+        elif self.writer:
+            self.pending = self.writer.submit(self._write, runner, path, data)
+        else:
+            self._write(runner, path, data)
+
+    def save_interrupted(self, runner, meta):
+        """Write a checkpoint of a run that is about to stop, to be removed when the next regular one is whole.
+
+        Args:
+            runner (Runner): The run.
+            meta (dict): With `epoch` and `iter`, what is done so far.
+
+        Returns:
+            str: Its path.
+
+        Raises:
+            UserError: If it cannot be written.
+        """
+        path = os.path.join(self.out_dir, f'stopped_{meta["iter"]}.pth')
+        runner.message_hub.update_info('interrupted_ckpt', path)
+        self.save(runner, os.path.basename(path), meta)
+        self.finish()
+        barrier()  # a launcher may end all processes as soon as one has ended
+        if self.failed:
+            raise UserError(f'{self.failed}; go on from the older checkpoint with --resume')
+        return path
+
+    def finish(self):
+        """Wait for a writing in the background."""
+        if self.pending:
+            pending, self.pending = self.pending, None
+            pending.result()
+
+    def _write(self, runner, path, data):
+        self.failed = None
+        outdated, self.outdated[:] = self.outdated[:], []
+        try:
+            write_whole(path, data)
+            write_whole(os.path.join(runner.work_dir, 'last_checkpoint'), path.encode())
+        except OSError as error:
+            self.outdated += outdated
+            self._report(error.strerror or error, path)
+            return
+        self.newest = path
+        best = {getattr(self, 'best_ckpt_path', None), *getattr(self, 'best_ckpt_path_dict', {}).values()}
+        for old in set(outdated) - best - {path}:
+            Path(old).unlink(missing_ok=True)
+
+    def _report(self, reason, what):
+        self.failed = f'cannot write {what}: {reason}'
+        if self.on_error == 'stop':
+            raise UserError(f'{self.failed}; the older checkpoints are whole')
+        print_log(f'{self.failed}; the older checkpoints are kept, training goes on', logger='current',
+                  level=logging.ERROR)
+
+
+def saver_of(runner):
+    """WholeCheckpointHook | None: The hook that writes a run's checkpoints."""
+    return next((hook for hook in runner.hooks if isinstance(hook, WholeCheckpointHook)), None)

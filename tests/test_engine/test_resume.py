@@ -1,0 +1,253 @@
+"""A run that was stopped and resumed ends with the same bits as one that was not."""
+import itertools
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.model import BaseModel
+from mmengine.registry import DATASETS, MODELS
+from torch import nn
+from torch.utils.data import Dataset
+
+from coma_mm.engine import ComaRunner, StopHook, WholeCheckpointHook, load_weights_only
+from coma_mm.engine.checkpoint import latest_checkpoint
+from coma_mm.engine.hooks import RUN_HOOKS
+from coma_mm.engine.stop_hook import Stopped, seconds
+from coma_mm.errors import UserError
+
+ITERATIONS = 12  # three epochs of four
+NUMBER = itertools.count()  # mmengine keeps one logger per name
+
+
+@DATASETS.register_module()
+class Noise(Dataset):
+    """Samples with augmentation from two libraries' generators."""
+
+    def __init__(self, size=8):
+        self.size = size
+
+    def __getitem__(self, index):
+        return dict(inputs=torch.full((4, ), float(index)) + torch.rand(4) + np.random.rand())
+
+    def __len__(self):
+        return self.size
+
+
+@MODELS.register_module()
+class Stochastic(BaseModel):
+    """Draws from all generators while it trains; notes what it saw."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 1))
+        self.seen = []
+
+    def forward(self, inputs, mode='tensor'):
+        inputs = torch.stack(inputs) if isinstance(inputs, list) else inputs
+        self.seen.append(inputs)
+        return dict(loss=(self.layers(inputs) * np.random.rand()).square().mean())
+
+
+def make_cfg(work_dir, by_epoch=True, accumulation=1, **changes):
+    length = dict(by_epoch=True, max_epochs=3) if by_epoch else dict(by_epoch=False, max_iters=ITERATIONS)
+    return Config(dict(dict(
+        model=dict(type='Stochastic'), work_dir=str(work_dir), experiment_name=f'resume_{next(NUMBER)}',
+        train_dataloader=dict(
+            dataset=dict(type='Noise', size=16 if accumulation == 'auto' else 8), batch_size=2,
+            sampler=dict(type='DefaultSampler' if by_epoch else 'InfiniteSampler', shuffle=True)),
+        auto_scale_lr=dict(base_batch_size=4), train_cfg=length, randomness=dict(seed=3),
+        custom_hooks=[*map(dict, RUN_HOOKS), dict(type='StopHook')],
+        optim_wrapper=dict(optimizer=dict(type='AdamW', lr=0.01), accumulative_counts=accumulation),
+        param_scheduler=[dict(type='CosineAnnealingLR', T_max=ITERATIONS, by_epoch=False),
+                         dict(type='ExponentialLR', gamma=0.9, by_epoch=True)],
+        default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1, by_epoch=by_epoch, max_keep_ckpts=2)),
+    ), **changes))
+
+
+def run(cfg, stop_after=None):
+    """Train; with `stop_after`, SIGTERM comes during that iteration."""
+    runner = ComaRunner.from_cfg(cfg)
+    if stop_after:
+        forward = runner.model.forward
+
+        def interrupted(*args, **kwargs):
+            if runner.iter + 1 == stop_after:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return forward(*args, **kwargs)
+
+        runner.model.forward = interrupted
+    runner.train()
+    return runner
+
+
+def resume(work_dir, **settings):
+    return run(make_cfg(work_dir, resume=True, load_from=latest_checkpoint(work_dir), **settings))
+
+
+def final(work_dir):
+    """All that training left: weights, and the optimiser's and the schedules' states."""
+    checkpoint = load_weights_only(latest_checkpoint(work_dir))
+    assert checkpoint['meta']['iter'] == ITERATIONS
+    state = checkpoint['optimizer']['state']
+    tensors = {f'{key}.{name}': value for key, values in state.items() for name, value in values.items()}
+    return {**checkpoint['state_dict'], **tensors}, checkpoint['param_schedulers']
+
+
+def assert_same(work_dir, other):
+    (tensors, schedules), (expected, expected_schedules) = final(work_dir), final(other)
+    assert tensors.keys() == expected.keys() and schedules == expected_schedules
+    for name, value in expected.items():
+        assert torch.equal(tensors[name], value), name
+
+
+@pytest.mark.parametrize('by_epoch, accumulation', [
+    (True, 1), (False, 1), (True, 3), (False, 3), (True, 'auto'), (False, 'auto')])
+def test_a_run_stopped_after_any_update_ends_with_the_same_bits(tmp_path, by_epoch, accumulation):
+    settings = dict(by_epoch=by_epoch, accumulation=accumulation)
+    whole = run(make_cfg(tmp_path / 'whole', **settings))
+    batches, iterations = (2, 1) if accumulation == 'auto' else (1, accumulation)  # of an iteration, of an update
+    for stop_after in range(1, ITERATIONS - iterations):
+        folder = tmp_path / str(stop_after)
+        with pytest.raises(Stopped, match='stopped by SIGTERM after'):
+            run(make_cfg(folder, **settings), stop_after)
+        update = -(-stop_after // iterations) * iterations
+        assert latest_checkpoint(folder) == str(folder / f'stopped_{update}.pth')
+        rest = resume(folder, **settings)
+        assert torch.equal(torch.stack(rest.model.seen), torch.stack(whole.model.seen[update * batches:]))
+        assert_same(folder, tmp_path / 'whole')
+        # The run's own two latest checkpoints are left; that of the stop is gone.
+        assert not list(folder.glob('stopped_*')) and len(list(folder.glob('*.pth'))) == 2
+
+
+def test_a_checkpoint_between_two_updates_holds_the_gradients(tmp_path):
+    """Epochs of four batches end amid an accumulation of three; a run killed there loses nothing."""
+    run(make_cfg(tmp_path / 'whole', accumulation=3))
+    folder = tmp_path / 'killed'
+    with pytest.raises(KeyboardInterrupt):
+        killed = ComaRunner.from_cfg(make_cfg(folder, accumulation=3))
+        killed.register_hook(Kill(5))
+        killed.train()
+    checkpoint = load_weights_only(latest_checkpoint(folder))
+    assert checkpoint['meta']['iter'] == 4 and len(checkpoint['gradients']) == 1
+    resume(folder, accumulation=3)
+    assert_same(folder, tmp_path / 'whole')
+
+
+class Kill(StopHook):
+    """Ends the run without saving."""
+
+    def __init__(self, iteration):
+        super().__init__()
+        self.iteration = iteration
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter + 1 == self.iteration:
+            raise KeyboardInterrupt
+
+
+def test_what_was_seen_is_not_loaded_again_with_any_number_of_workers(tmp_path):
+    whole = run(make_cfg(tmp_path / 'whole'))
+    for workers in (0, 2):
+        folder = tmp_path / str(workers)
+        with pytest.raises(Stopped):
+            run(make_cfg(folder), 6)
+        cfg = make_cfg(folder, resume=True, load_from=latest_checkpoint(folder))
+        cfg.train_dataloader.update(num_workers=workers, persistent_workers=bool(workers))
+        rest = run(cfg)
+        assert torch.equal(torch.stack(rest.model.seen), torch.stack(whole.model.seen[6:]))
+        assert_same(folder, tmp_path / 'whole')
+
+
+def test_the_time_limit_stops_too(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    hooks = [*map(dict, RUN_HOOKS), dict(type='StopHook', max_time='0s')]
+    with pytest.raises(Stopped, match='stopped by the time limit after 1 of 12 iterations; saved in .*stopped_1.pth; go on'):
+        run(make_cfg(tmp_path, custom_hooks=hooks))
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize('text, expected', [
+    (90, 90), ('90', 90), ('1.5h', 5400), ('30m', 1800), ('2d', 172800), ('10:30', 630), ('23:50:00', 85800),
+    ('1-02:00:00', 93600)])
+def test_times_are_read_as_people_write_them(text, expected):
+    assert seconds(text) == expected
+
+
+def test_other_times_are_refused():
+    with pytest.raises(UserError, match="cannot read the time 'soon'; expected seconds"):
+        seconds('soon')
+
+
+@pytest.mark.parametrize('damage', ['cut', 'empty', 'flipped', 'missing'])
+def test_a_damaged_newest_checkpoint_is_passed_over(tmp_path, damage, monkeypatch):
+    run(make_cfg(tmp_path / 'whole'))
+    run(make_cfg(tmp_path / 'run'))
+    newest = latest_checkpoint(tmp_path / 'run')
+    assert newest.endswith('epoch_3.pth')
+    content = bytearray(open(newest, 'rb').read())
+    if damage == 'missing':
+        os.remove(newest)
+    else:
+        content[len(content) // 2] ^= 1
+        new = dict(cut=content[:-100], empty=b'', flipped=content)[damage]
+        open(newest, 'wb').write(new)
+    lines = []
+    monkeypatch.setattr('coma_mm.engine.checkpoint.print_log', lambda line, **kwargs: lines.append(line))
+    assert latest_checkpoint(tmp_path / 'run').endswith('epoch_2.pth')
+    assert len(lines) == 1 and 'epoch_3.pth is damaged or missing; going on from' in lines[0]
+    resume(tmp_path / 'run')
+    assert_same(tmp_path / 'run', tmp_path / 'whole')
+    for path in (tmp_path / 'run').glob('*.pth'):
+        path.write_bytes(b'')
+    with pytest.raises(UserError, match='no checkpoint in .* is whole'):
+        latest_checkpoint(tmp_path / 'run')
+    assert latest_checkpoint(tmp_path) is None
+
+
+@pytest.mark.parametrize('background', [False, True])
+def test_when_saving_fails_the_older_checkpoints_stay(tmp_path, monkeypatch, background):
+    real, failing = os.fsync, []
+
+    def fsync(descriptor):
+        if failing:
+            raise OSError(28, 'No space left on device')
+        real(descriptor)
+
+    class Fail(StopHook):
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            failing[:] = [True] if 4 <= runner.iter < 8 else []
+
+    monkeypatch.setattr('os.fsync', fsync)
+    cfg = make_cfg(tmp_path / 'run')
+    cfg.default_hooks.checkpoint.update(max_keep_ckpts=1, background=background)
+    runner = ComaRunner.from_cfg(cfg)
+    runner.register_hook(Fail())
+    runner.train()  # the checkpoint of the second epoch cannot be written
+    log = open(f'{runner.log_dir}/{runner.timestamp}.log').read()
+    assert 'epoch_2.pth: No space left on device; the older checkpoints are kept, training goes on' in log
+    assert [path.name for path in (tmp_path / 'run').glob('*.pth*')] == ['epoch_3.pth']
+
+    cfg = make_cfg(tmp_path / 'stopping')
+    cfg.default_hooks.checkpoint.update(max_keep_ckpts=1, on_error='stop')
+    runner = ComaRunner.from_cfg(cfg)
+    runner.register_hook(Fail())
+    with pytest.raises(UserError, match='cannot write .*epoch_2.pth: No space left on device; the older'):
+        runner.train()
+    assert latest_checkpoint(tmp_path / 'stopping').endswith('epoch_1.pth')
+
+
+def test_a_run_whose_end_is_not_saved_fails(tmp_path, monkeypatch):
+    def full(path, data):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr('coma_mm.engine.checkpoint_hook.write_whole', full)
+    with pytest.raises(UserError, match='No space left on device; training is done, but its end is not saved'):
+        run(make_cfg(tmp_path))
+
+
+def test_the_checkpoint_hook_takes_the_place_of_mmengines():
+    with pytest.raises(UserError, match="on_error='never': expected"):
+        WholeCheckpointHook(on_error='never')

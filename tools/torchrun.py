@@ -1,0 +1,27 @@
+#!/usr/bin/env python
+"""torchrun, ending with the exit code of the tool that it starts, and passing on the signals that stop a run well."""
+import os
+import sys
+import tempfile
+
+from torch.distributed import run
+from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+
+def main():
+    """Run torchrun with the command line's arguments."""
+    with tempfile.NamedTemporaryFile('r') as note:
+        os.environ['COMA_MM_EXIT_CODE'] = note.name  # written by coma_mm.engine.cli
+        try:
+            # A run that is told to stop saves first; torchrun's own 30 s are short for that.
+            run.main(['--signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1', '--shutdown-timeout=300', *sys.argv[1:]])
+        except (ChildFailedError, SignalException):
+            code = note.read()
+            if not code:
+                raise
+            sys.exit(int(code))
+
+
+if __name__ == '__main__':
+    main()
