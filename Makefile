@@ -1,17 +1,18 @@
-# make install | demo | test | study | lint | clean
+# make install | demo | test | study | faults | lint | clean
 # PYTHON names the Python to build .venv with: make install PYTHON=python3.12
 VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 PYTEST_ARGS ?= -n 2
 
-.PHONY: help install demo test study lint clean
+.PHONY: help install demo test study faults lint clean
 
 help:
 	@echo 'make demo    pre-train, fine-tune three ways and report, in minutes on a CPU'
 	@echo 'make test    run the tests (PYTEST_ARGS="-n 2")'
 	@echo 'make study   the demo with a longer budget and several seeds'
 	@echo 'make install only create .venv (PYTHON=python3.12)'
+	@echo 'make faults  stop runs in many ways, resume them, compare the last bits; look for leaks (half an hour)'
 	@echo 'make lint    check the style'
 	@echo 'make clean   remove .venv and caches; runs in work_dirs stay'
 
@@ -30,6 +31,10 @@ test: $(INSTALLED)
 
 study: $(INSTALLED)
 	$(RUN) tools/study.py
+
+faults: $(INSTALLED)
+	$(RUN) tests/faults/run.py
+	$(RUN) tests/faults/leaks.py
 
 lint: $(INSTALLED)
 	$(RUN) -m ruff check .
