@@ -27,7 +27,7 @@ UPERNET = 'segmentation/upernet_dyvit-base_8xb2-160k_ade20k-512x512.py'
 
 
 @pytest.fixture(scope='session')
-def workplace(tmp_path_factory):
+def run_folder(tmp_path_factory):
     """A folder with all data sets below `data`, one for all processes of pytest-xdist."""
     folder = tmp_path_factory.getbasetemp()
     folder = (folder.parent if 'PYTEST_XDIST_WORKER' in os.environ else folder) / 'configs'
@@ -51,11 +51,11 @@ def hurry():
 
 
 @pytest.fixture(autouse=True)
-def inside(workplace, monkeypatch):
+def inside(run_folder, monkeypatch):
     """Data and checkpoints are found where configs expect them by default: in the folder that one is in."""
     for variable in VARIABLES:
         monkeypatch.delenv(variable, raising=False)
-    monkeypatch.chdir(workplace)
+    monkeypatch.chdir(run_folder)
     yield
     for name in list(MMLogger._instance_dict):
         for handler in logging.getLogger(name).handlers:

@@ -13,6 +13,8 @@ def main():
     """Run torchrun with the command line's arguments."""
     with tempfile.NamedTemporaryFile('r') as note:
         os.environ['COMA_MM_EXIT_CODE'] = note.name  # written by coma_mm.engine.cli
+        # Else processes that are started again find the addresses of those that died, and wait for them.
+        os.environ['TORCH_DISABLE_SHARE_RDZV_TCP_STORE'] = '1'
         try:
             # A run that is told to stop saves first; torchrun's own 30 s are short for that.
             run.main(['--signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1', '--shutdown-timeout=300', *sys.argv[1:]])

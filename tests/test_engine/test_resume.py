@@ -23,7 +23,7 @@ NUMBER = itertools.count()  # mmengine keeps one logger per name
 
 
 @DATASETS.register_module()
-class Noise(Dataset):
+class NoisySamples(Dataset):
     """Samples with augmentation from two libraries' generators."""
 
     def __init__(self, size=8):
@@ -56,7 +56,7 @@ def make_cfg(work_dir, by_epoch=True, accumulation=1, **changes):
     return Config(dict(dict(
         model=dict(type='Stochastic'), work_dir=str(work_dir), experiment_name=f'resume_{next(NUMBER)}',
         train_dataloader=dict(
-            dataset=dict(type='Noise', size=16 if accumulation == 'auto' else 8), batch_size=2,
+            dataset=dict(type='NoisySamples', size=16 if accumulation == 'auto' else 8), batch_size=2,
             sampler=dict(type='DefaultSampler' if by_epoch else 'InfiniteSampler', shuffle=True)),
         auto_scale_lr=dict(base_batch_size=4), train_cfg=length, randomness=dict(seed=3),
         custom_hooks=[*map(dict, RUN_HOOKS), dict(type='StopHook')],
