@@ -237,8 +237,8 @@ class ComaRunner(Runner):
             length = len(self.train_dataloader)
             if not 0 <= self.iter - self.epoch * length <= length:
                 raise UserError(f'{filename} was written after {self.iter} iterations, in epoch {self.epoch + 1}, but an '
-                                f'epoch of this run has {length}: resume with the same data, train_dataloader.batch_size and '
-                                "number of processes (which is free with optim_wrapper.accumulative_counts='auto')")
+                                f'epoch of this run has {length}: resume with the same data, train_dataloader.batch_size '
+                                "and number of processes (which is free with optim_wrapper.accumulative_counts='auto')")
         gradients = self._gradients
         if gradients and len(gradients) != self.world_size:
             raise UserError(f'{filename} was written between two updates by {len(gradients)} processes, and this run has '

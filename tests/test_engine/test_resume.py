@@ -285,7 +285,8 @@ def test_when_the_best_checkpoint_cannot_be_written_the_previous_one_stays(tmp_p
         checkpoint=dict(type='CheckpointHook', interval=1, save_best='acc', rule='greater'))))
     hook = next(hook for hook in runner.hooks if isinstance(hook, WholeCheckpointHook))
     hook._save_best_checkpoint(runner, dict(acc=1.))
+    runner.train_loop._epoch += 1
     monkeypatch.setattr(runner, 'save_checkpoint', full)
     hook._save_best_checkpoint(runner, dict(acc=2.))
     hook.save(runner, 'next.pth', dict(epoch=3, iter=ITERATIONS))
-    assert len(list(tmp_path.glob('best_acc_*.pth'))) == 1
+    assert [path.name for path in tmp_path.glob('best_acc_*.pth')] == ['best_acc_epoch_3.pth']
