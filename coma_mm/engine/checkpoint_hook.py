@@ -95,10 +95,14 @@ class WholeCheckpointHook(CheckpointHook):
         self.newest = runner.message_hub.runtime_info.get('last_ckpt')
         interrupted = runner.message_hub.runtime_info.pop('interrupted_ckpt', None)
         if interrupted:
-            self.outdated.append(interrupted)
+            # By its name alone: in a copied folder the path is still that of the original.
+            self.outdated.append(os.path.join(self.out_dir, os.path.basename(interrupted)))
         if is_main_process():
+            note = Path(runner.work_dir, 'last_checkpoint')
             if not runner.iter:  # a new run: an older one's checkpoints are not its own
-                Path(runner.work_dir, 'last_checkpoint').unlink(missing_ok=True)
+                note.unlink(missing_ok=True)
+            elif runner._resume and runner._load_from:  # a restart before the next checkpoint is to go on from there, too
+                write_whole(note, os.fspath(runner._load_from).encode())
             for unfinished in Path(self.out_dir).glob('*.pth.tmp'):
                 unfinished.unlink()
 
@@ -121,9 +125,11 @@ class WholeCheckpointHook(CheckpointHook):
 
     def _save_best_checkpoint(self, runner, metrics):
         # The base class saves by itself, weights alone, and asks the file backend to remove the previous best one.
+        outdated = list(self.outdated)
         try:
             super()._save_best_checkpoint(runner, metrics)
         except OSError as error:
+            self.outdated[:] = outdated  # without the previous best one
             self._report(error.strerror or error, 'the best checkpoint')
 
     def save(self, runner, name, meta):

@@ -184,6 +184,8 @@ def main(tool):
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
         _exit(130)
+    except SystemExit as leaving:  # argparse: an option that there is not; --help
+        _exit(leaving.code or 0)
     except Stopped as stopped:
         if _is_main_process():
             print(stopped, file=sys.stderr)

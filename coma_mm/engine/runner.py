@@ -9,7 +9,7 @@ import torch
 from mmengine.dist import all_gather_object, get_rank, is_distributed, is_main_process
 from mmengine.model import BaseTTAModel, revert_sync_batchnorm
 from mmengine.registry import RUNNERS
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from mmengine.utils import apply_to
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 from torch import distributed
@@ -227,8 +227,18 @@ class ComaRunner(Runner):
                 stop.release()
 
     def resume(self, filename, *args, **kwargs):
-        """Go on from a checkpoint, also with the gradients that were accumulated for the next update."""
+        """Go on from a checkpoint, also with the gradients that were accumulated for the next update.
+
+        Raises:
+            UserError: If it is from a run with other epochs, or between two updates of another number of processes.
+        """
         super().resume(filename, *args, **kwargs)
+        if isinstance(self.train_loop, EpochBasedTrainLoop):
+            length = len(self.train_dataloader)
+            if not 0 <= self.iter - self.epoch * length <= length:
+                raise UserError(f'{filename} was written after {self.iter} iterations, in epoch {self.epoch + 1}, but an '
+                                f'epoch of this run has {length}: resume with the same data, train_dataloader.batch_size '
+                                "and number of processes (which is free with optim_wrapper.accumulative_counts='auto')")
         gradients = self._gradients
         if gradients and len(gradients) != self.world_size:
             raise UserError(f'{filename} was written between two updates by {len(gradients)} processes, and this run has '
@@ -291,9 +301,9 @@ class ComaRunner(Runner):
         """Call the hooks, and keep track of how far the run got."""
         if fn_name in ('before_train', 'before_val', 'before_test'):
             self.in_loop = True
-        super().call_hook(fn_name, **kwargs)
-        if fn_name == 'after_train_iter':
+        if fn_name == 'after_train_iter':  # before the hooks: one may stop the run, and name a file in the work_dir
             self.trained = True
+        super().call_hook(fn_name, **kwargs)
 
 
 def to_cpu(values):

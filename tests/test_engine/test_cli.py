@@ -1,11 +1,12 @@
 """Errors of the libraries that are the user's to mend are put in one line."""
+import argparse
 from types import SimpleNamespace
 
 import pytest
 import torch
 from mmseg.models import SegDataPreProcessor
 
-from coma_mm.engine.cli import _variable_hint, explain
+from coma_mm.engine.cli import _variable_hint, explain, main
 
 
 def test_images_of_several_sizes_in_one_batch_of_validation():
@@ -28,3 +29,10 @@ def test_the_variable_that_an_error_is_about_is_named(monkeypatch):
         assert _variable_hint(cfg, line) == expected
     monkeypatch.setenv('DATA_ROOT', '/big')
     assert _variable_hint(cfg, 'no /big/imagenet') == ' (the environment variable DATA_ROOT is set to /big)'
+
+
+def test_a_wrong_option_is_noted_for_torchrun(tmp_path, monkeypatch):
+    monkeypatch.setenv('COMA_MM_EXIT_CODE', str(tmp_path / 'note'))
+    with pytest.raises(SystemExit) as caught:
+        main(lambda: argparse.ArgumentParser().parse_args(['--bogus']))
+    assert caught.value.code == 2 and (tmp_path / 'note').read_text() == '2'

@@ -251,3 +251,42 @@ def test_a_run_whose_end_is_not_saved_fails(tmp_path, monkeypatch):
 def test_the_checkpoint_hook_takes_the_place_of_mmengines():
     with pytest.raises(UserError, match="on_error='never': expected"):
         WholeCheckpointHook(on_error='never')
+
+
+def test_a_restart_goes_on_from_the_checkpoint_that_was_named(tmp_path):
+    run(make_cfg(tmp_path))
+    named = str(tmp_path / 'epoch_2.pth')
+
+    class Crash(StopHook):
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            raise RuntimeError('died before its first checkpoint')
+
+    runner = ComaRunner.from_cfg(make_cfg(tmp_path, resume=True, load_from=named))
+    runner.register_hook(Crash())
+    with pytest.raises(RuntimeError, match='died'):
+        runner.train()
+    assert latest_checkpoint(tmp_path) == named  # not epoch_3.pth
+
+
+def test_a_run_with_other_epochs_is_not_resumed(tmp_path):
+    run(make_cfg(tmp_path))
+    for batch_size in (1, 4):
+        cfg = make_cfg(tmp_path, resume=True, load_from=str(tmp_path / 'epoch_2.pth'))
+        cfg.train_dataloader.batch_size = batch_size
+        with pytest.raises(UserError, match=f'in epoch 3, but an epoch of this run has {8 // batch_size}'):
+            run(cfg)
+
+
+def test_when_the_best_checkpoint_cannot_be_written_the_previous_one_stays(tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, 'No space left on device')
+
+    runner = run(make_cfg(tmp_path, default_hooks=dict(
+        checkpoint=dict(type='CheckpointHook', interval=1, save_best='acc', rule='greater'))))
+    hook = next(hook for hook in runner.hooks if isinstance(hook, WholeCheckpointHook))
+    hook._save_best_checkpoint(runner, dict(acc=1.))
+    runner.train_loop._epoch += 1
+    monkeypatch.setattr(runner, 'save_checkpoint', full)
+    hook._save_best_checkpoint(runner, dict(acc=2.))
+    hook.save(runner, 'next.pth', dict(epoch=3, iter=ITERATIONS))
+    assert [path.name for path in tmp_path.glob('best_acc_*.pth')] == ['best_acc_epoch_3.pth']
