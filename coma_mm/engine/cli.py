@@ -17,6 +17,7 @@ from mmengine.utils.dl_utils import set_multi_processing
 
 from coma_mm.errors import UserError
 
+from . import safe_pickle
 from .config_check import nearest
 from .data_roots import check_data_roots
 from .runner import ComaRunner
@@ -41,6 +42,24 @@ class ParseOptions(DictAction):
                     '[1,2] (dicts: one KEY.SUBKEY=VALUE for each entry)') from error
 
 
+class _Trust(argparse.Action):
+    """Allows what `safe_pickle` refuses, for the whole process."""
+
+    def __call__(self, *_):
+        safe_pickle.trusted = True
+
+
+def add_trust_argument(parser):
+    """Add the option of every tool that reads a checkpoint.
+
+    Args:
+        parser (ArgumentParser): Of a tool.
+    """
+    parser.add_argument('--trust-checkpoint', action=_Trust, nargs=0,
+                        help='also read checkpoints and pickles that run code of their own; only for files whose author '
+                        'you trust like a program\'s')
+
+
 def add_common_arguments(parser):
     """Add the options of both tools, as people know them from the three libraries.
 
@@ -63,6 +82,7 @@ def add_config_arguments(parser):
     parser.add_argument('--data-root', metavar='PATH', help="folder of the data set, instead of the config's data_root")
     parser.add_argument('--cfg-options', nargs='+', action=ParseOptions, metavar='KEY=VALUE',
                         help='settings that replace those of the config; merged last')
+    add_trust_argument(parser)
 
 
 def add_probe_arguments(parser):

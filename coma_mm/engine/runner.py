@@ -21,6 +21,7 @@ from .accumulation import BatchGroups, batches_per_update, is_auto, update
 from .checkpoint_hook import write_whole
 from .hooks import unwrap
 from .processes import start_worker
+from .safe_pickle import plain, restore_curves
 from .stop_hook import StopHook, Stopped
 from .terminal import quieten
 
@@ -195,6 +196,8 @@ class ComaRunner(Runner):
         own = model.state_dict()
         checkpoint = super().load_checkpoint(filename, map_location, strict, revise_keys)
         checkpoint['meta'].pop('config', None)  # mmengine's resume would run it
+        if self._resume:
+            restore_curves(checkpoint['message_hub'])
         self._gradients = checkpoint.get('gradients')
         weights = checkpoint.get('state_dict', checkpoint)
         for pattern, replacement in revise_keys:
@@ -227,8 +230,22 @@ class ComaRunner(Runner):
                 stop.release()
 
     def resume(self, filename, *args, **kwargs):
-        """Go on from a checkpoint, also with the gradients that were accumulated for the next update."""
-        super().resume(filename, *args, **kwargs)
+        """Go on from a checkpoint, also with the gradients that were accumulated for the next update.
+
+        Raises:
+            UserError: If what the checkpoint holds of the training does not fit this run.
+        """
+        try:
+            super().resume(filename, *args, **kwargs)
+            self._resume_gradients(filename)
+        except UserError:
+            raise
+        except Exception as error:  # by where the two differ: other parameter groups, other schedules, ...
+            raise UserError(f'cannot resume from {filename}: its state of training does not fit this run '
+                            f'({type(error).__name__}: {" ".join(str(error).split())}); resume with the config of its '
+                            'run, or take it as load_from without --resume') from error
+
+    def _resume_gradients(self, filename):
         gradients = self._gradients
         if gradients and len(gradients) != self.world_size:
             raise UserError(f'{filename} was written between two updates by {len(gradients)} processes, and this run has '
@@ -265,15 +282,16 @@ class ComaRunner(Runner):
             time=time.strftime('%Y%m%d_%H%M%S'), images_per_update=self.images_per_update)
         if hasattr(self.train_dataloader.dataset, 'metainfo'):
             meta['dataset_meta'] = self.train_dataloader.dataset.metainfo
-        checkpoint = dict(meta=meta, state_dict=model.state_dict(), message_hub=self.message_hub.state_dict())
+        checkpoint = dict(meta=meta, state_dict=model.state_dict(), message_hub=plain(self.message_hub.state_dict()))
         if gradients:
             checkpoint['gradients'] = gradients
         if save_optimizer:
             checkpoint['optimizer'] = self.optim_wrapper.state_dict()
         if save_param_scheduler and self.param_schedulers is not None:
-            checkpoint['param_schedulers'] = [scheduler.state_dict() for scheduler in self.param_schedulers]
+            checkpoint['param_schedulers'] = plain([scheduler.state_dict() for scheduler in self.param_schedulers])
         checkpoint = to_cpu(checkpoint)
         self.call_hook('before_save_checkpoint', checkpoint=checkpoint)
+        checkpoint['meta'] = plain(checkpoint['meta'])
         file = io.BytesIO()
         torch.save(checkpoint, file)
         return file.getbuffer()

@@ -15,6 +15,7 @@ from mmengine.visualization import Visualizer
 from PIL import Image
 
 from coma_mm.datasets.shapes import write_shapes
+from coma_mm.engine import safe_pickle
 
 ROOT = Path(__file__).parents[2]
 PRETRAINING, CLASSIFIER = 'coma_dyvit-tiny_shapes', 'dyvit-tiny_scratch_shapes'
@@ -256,6 +257,30 @@ def test_checkpoints(run, checkpoint, monkeypatch):
     assert "(arch 'tiny') does not fit DyViT (arch 'small')" in line and nothing_written()
     # Weights of the same backbone under another head are welcome, and counted.
     assert 'loaded 91 of 93 tensors into ImageClassifier' in run(CLASSIFIER, f'load_from={checkpoint}', code=0)
+
+
+class Tripwire:
+    """Unpickling it creates a file."""
+
+    def __reduce__(self):
+        return open, ('created', 'w')
+
+
+def test_a_checkpoint_that_runs_code_is_refused_unless_it_is_trusted(run, checkpoint, monkeypatch):
+    content = torch.load(checkpoint, weights_only=True)
+    torch.save(dict(content, more=Tripwire()), 'hostile.pth')
+    refused = 'refused to read the checkpoint hostile.pth: it would run code of its own'
+    monkeypatch.setattr(safe_pickle, 'trusted', False)
+    init = ['model.init_cfg.type=Pretrained', 'model.init_cfg.checkpoint=hostile.pth']
+    for config, options, more in (
+        (CLASSIFIER, ['load_from=hostile.pth'], {}), (PRETRAINING, [], dict(args=('--resume', 'hostile.pth'))),
+        (CLASSIFIER, init, {}), (CLASSIFIER, [], dict(tool='test.py', args=('hostile.pth', )))):
+        line = run(config, *options, **more)
+        assert refused in line and '--trust-checkpoint' in line and nothing_written() and not os.path.exists('created')
+    monkeypatch.setenv('PRETRAINED', 'hostile.pth')
+    assert refused in run('dyvit-tiny_coma_shapes') and nothing_written() and not os.path.exists('created')
+    shown = run('dyvit-tiny_coma_shapes', args=('--trust-checkpoint', ), code=0)
+    assert '--trust-checkpoint: hostile.pth runs code of its own' in shown and os.path.exists('created')
 
 
 def test_images_of_any_kind_are_handled(run, tmp_path):
