@@ -16,7 +16,7 @@ from mmengine.runner.checkpoint import (
     get_external_models,
     get_torchvision_models,
 )
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from coma_mm.datasets.seeding import type_name
 from coma_mm.errors import UserError
@@ -56,6 +56,8 @@ def load_weights_only(path, map_location='cpu'):
                         "key 'state_dict'")
     if not isinstance(checkpoint.get('meta'), dict):
         checkpoint['meta'] = {}
+    if not isinstance(checkpoint['meta'].get('coma_mm'), dict):  # not our facts
+        checkpoint['meta'].pop('coma_mm', None)
     return checkpoint
 
 
@@ -70,8 +72,12 @@ def _load_pickle(path, map_location):
         start = file.read(2)
     if start[:1] not in (b'P', b'\x80', b''):  # a zip archive, or a pickle
         raise UserError(_not_a_checkpoint(path))
-    if start == b'PK' and not is_whole(path):  # torch does not look at the check sums
-        raise UserError(f'the checkpoint {path} is damaged or cut off (its check sums differ); copy or save it again')
+    if start == b'PK':
+        if not is_whole(path):  # torch does not look at the check sums
+            raise UserError(f'the checkpoint {path} is damaged or cut off (its check sums differ); copy or save it again')
+    elif start:
+        print_log(f'{path} is of the format that torch.save had before version 1.6, without check sums: damage to its '
+                  'weights would go unnoticed', logger='current', level=logging.WARNING)
     try:
         with torch.serialization.safe_globals([(value, name) for name, value in safe_pickle.STAND_INS.items()]):
             return torch.load(path, map_location=map_location, weights_only=True)
@@ -141,9 +147,27 @@ def _load_safetensors(path, map_location):
             meta = dict(file.metadata() or {})
         if 'coma_mm' in meta:  # as `export_backbone` wrote it: this format's metadata are strings
             meta['coma_mm'] = json.loads(meta['coma_mm'])
-        return dict(state_dict=tensors, meta=meta)
-    except (SafetensorError, OSError, ValueError) as error:
+    except Exception as error:  # SafetensorError, OSError, ValueError; on broken headers also others
         raise UserError(f'{path} is damaged, or not a safetensors file ({_first_line(error)})') from error
+    if meta.get('weights_sha256', expected := weights_sha256(tensors)) != expected:
+        raise UserError(f'the checkpoint {path} is damaged (its check sum differs); copy or export it again')
+    return dict(state_dict=tensors, meta=meta)
+
+
+def weights_sha256(weights):
+    """The check sum of weights, which a `.safetensors` file of ours has in its metadata: the format itself has none.
+
+    Args:
+        weights (dict[str, Tensor]): Tensors by name.
+
+    Returns:
+        str: The SHA-256 hash of their names, types, shapes and values, in hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for name, value in sorted(weights.items()):
+        digest.update(f'{name} {value.dtype} {tuple(value.shape)}\n'.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _first_line(error):
@@ -187,6 +211,8 @@ def latest_checkpoint(work_dir):
 
 def is_whole(path):
     """bool: Whether a file is a checkpoint as it was written; by the check sums that torch's file format has."""
+    if not os.path.isfile(path):  # some devices can be read without an end
+        return False
     try:
         with zipfile.ZipFile(path) as file:
             # torch.save compresses nothing; a small file that unfolds to a huge one is no checkpoint.

@@ -6,6 +6,7 @@ import torch
 from mmseg.models import SegDataPreProcessor
 
 from coma_mm.engine.cli import _variable_hint, explain
+from coma_mm.errors import UserError
 
 
 def test_images_of_several_sizes_in_one_batch_of_validation():
@@ -28,3 +29,7 @@ def test_the_variable_that_an_error_is_about_is_named(monkeypatch):
         assert _variable_hint(cfg, line) == expected
     monkeypatch.setenv('DATA_ROOT', '/big')
     assert _variable_hint(cfg, 'no /big/imagenet') == ' (the environment variable DATA_ROOT is set to /big)'
+
+
+def test_what_files_are_named_cannot_break_the_line():
+    assert explain(UserError('no file a\nb\x1b[2J…×\u202e')) == 'no file a\\nb\\x1b[2J…×\\u202e'

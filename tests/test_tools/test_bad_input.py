@@ -178,7 +178,8 @@ def test_coco_annotations(run, data):
     assert 'has no bbox' in line(without('bbox'))
     assert 'category_id 99; expected one of the 10' in line(lambda content: content['annotations'][2].update(category_id=99))
     assert 'finds no sample' in line(lambda content: content.update(annotations=[]))
-    assert 'finds no sample' in line(lambda content: [one.update(name='?') for one in content['categories']])
+    assert 'finds no sample' in line(lambda content: [one.update(name=f'?{one["id"]}') for one in content['categories']])
+    assert 'is outside of the data set' in line(lambda content: content['images'][3].update(file_name='../../../x.jpg'))
     assert "no list 'categories'" in line(lambda content: content.pop('categories'))
     path.write_text(whole[:100])
     assert 'not a JSON file' in run(MASK_RCNN) and nothing_written()
@@ -215,6 +216,22 @@ def test_misspelt_keys_and_options(run):
         ("model.backbone.arch={'dims':[1,2],'depths':3}", 'expected KEY=VALUE'),
     ):
         assert expected in run(CLASSIFIER, option) and nothing_written()
+
+
+def test_values_of_a_wrong_type(run):
+    for option, *expected in (
+        ('randomness.seed=abc', "user.py: randomness.seed='abc': expected a whole number"),
+        ('optim_wrapper.optimizer.lr=x', "AdamW cannot be built with its settings (", "lr='x'", 'TypeError'),
+        ('model.backbone.drop_path_rate=x', "DyViT cannot be built with its settings (arch='tiny'", "drop_path_rate='x'"),
+        ('train_dataloader.num_workers=x', 'DataLoader cannot be built with its settings (', "num_workers='x'"),
+        ('train_cfg.max_epochs=x', "max_epochs='x'"),
+        ('model.head.loss.loss_weight=x', 'the run fails at its start', 'cross_entropy'),
+        ('train_dataloader.dataset.pipeline.1.scale=x', "RandomResizedCrop cannot be built with its settings (scale='x'"),
+        ('env_cfg=5', 'user.py: env_cfg=5: expected a dict'), ('param_scheduler=5', 'param_scheduler')):
+        line = run(CLASSIFIER, option)
+        assert all(part in line for part in expected), line
+        assert nothing_written()
+        assert expected[0].startswith('user.py') or 'COMA_MM_DEBUG=1 shows the traceback' in line
 
 
 def test_an_option_nearly_spelt_as_another_is_warned_of(run):
