@@ -20,6 +20,7 @@ def parse_args():
     parser.add_argument('checkpoint', metavar='CHECKPOINT')
     parser.add_argument('out', metavar='OUT.safetensors')
     parser.add_argument('--force', action='store_true', help='replace OUT.safetensors if it is there')
+    cli.add_trust_argument(parser)
     return parser.parse_args()
 
 

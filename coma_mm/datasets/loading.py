@@ -1,4 +1,6 @@
 """Reading images from files, whatever their mode, depth and orientation."""
+from contextlib import contextmanager
+
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
@@ -23,12 +25,40 @@ def read_image(path):
         BadImageError: If the file cannot be decoded to its end.
         UserError: If there is no such file, or it may not be read.
     """
-    try:
+    with _named(path):
+        verify_image(path)
         with Image.open(path) as image:
             image = ImageOps.exif_transpose(image)
             if image.mode.startswith('I'):  # 16 bits per pixel; Pillow's own conversion clips at 255
                 image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257 + 0.5).astype(np.uint8))
             return np.ascontiguousarray(np.asarray(image.convert('RGB'))[..., ::-1])
+
+
+def verify_image(path):
+    """Compare the check sums in an image file, if it is a PNG: decoders do not, and make up what they cannot read.
+
+    Args:
+        path (str): The image file.
+
+    Raises:
+        BadImageError: If it was altered since it was written, or is no image.
+        UserError: If there is no such file, or it may not be read.
+    """
+    with _named(path), Image.open(path) as image:
+        try:
+            image.verify()
+        except Exception as error:  # of many types, some without a text
+            raise ValueError('truncated, or altered since it was written') from error
+
+
+@contextmanager
+def _named(path):
+    """Turn the errors of reading an image file into ours, which name it."""
+    try:
+        yield
+        return
+    except UserError:
+        raise
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise UserError(f'cannot open the image {path}: {error.strerror}; check data_root and the '
                         'annotations') from None
@@ -48,13 +78,20 @@ class LoadImage(BaseTransform):
     `ori_shape`, both (H, W).
 
     Raises:
-        BadImageError: If the file is truncated, empty or not an image.
+        BadImageError: If the file is truncated, empty or not an image, or not of the size that its annotations say
+            (`height` and `width`, which mmdet takes from them).
         UserError: If there is no such file.
     """
 
     def transform(self, results):
         """Read `results['img_path']`; see the class."""
-        image = read_image(results['img_path'])
+        path = results['img_path']
+        image = read_image(path)
+        height, width = image.shape[:2]
+        said = results.get('height', height), results.get('width', width)
+        if said != (height, width):
+            raise BadImageError(f'the image {path} is of {width} × {height} pixels, and its annotations are for one of '
+                                f'{said[1]} × {said[0]}: they would not fit')
         results['img'] = image
         results['img_shape'] = results['ori_shape'] = image.shape[:2]
         return results

@@ -20,7 +20,7 @@ from mmengine.registry import DATA_SAMPLERS, DATASETS
 
 from coma_mm.errors import BadImageError, UserError
 
-from .loading import read_image
+from .loading import read_image, verify_image
 
 
 class SampleIndex(int):
@@ -123,7 +123,7 @@ class SeededDataset:
             try:
                 return self._read(current)
             except Exception as error:
-                bad = error if isinstance(error, BadImageError) else self._bad_segmentation_map(current)
+                bad = error if isinstance(error, BadImageError) else self._bad_annotation(current, error)
                 if bad is None:
                     raise
                 if self.on_bad_image == 'error':
@@ -139,6 +139,8 @@ class SeededDataset:
         waited = 0
         while True:
             try:
+                if path := self._segmentation_map(index):
+                    verify_image(path)
                 with seeded_generators(index.seed, index.epoch, index):
                     return self.dataset[index]
             except Exception as error:
@@ -169,19 +171,28 @@ class SeededDataset:
         """np.ndarray[uint8]: 1 for each sample found unreadable so far, of shape (len(self), ); empty unless 'skip'."""
         return np.frombuffer(self._bad or b'', dtype=np.uint8)
 
-    def _bad_segmentation_map(self, index):
-        """BadImageError | None: What is wrong with the sample's map file; the libraries' error does not name it."""
+    def _bad_annotation(self, index, error):
+        """BadImageError | None: What is wrong with the sample's map or masks; the libraries' error does not name them."""
+        if 'Invalid RLE mask representation' in str(error):
+            return BadImageError(f'{getattr(self.dataset, "ann_file", "the annotations")}: the RLE of a mask of '
+                                 f'{self._file_name(index)} is damaged')
+        if not (path := self._segmentation_map(index)):
+            return None
+        image_path = self._file_name(index)
+        try:
+            size, expected = (' × '.join(map(str, read_image(one).shape[1::-1])) for one in (path, image_path))
+        except BadImageError as error:
+            return error
+        return None if size == expected else BadImageError(
+            f'the segmentation map {path} of {size} pixels does not fit its image {image_path} of {expected}')
+
+    def _segmentation_map(self, index):
+        """str | None: The sample's map file, if it has one."""
         try:
             path = self.dataset.get_data_info(index).get('seg_map_path')
         except (AttributeError, TypeError):
             return None
-        if not path or not os.path.isfile(path):
-            return None
-        try:
-            read_image(path)
-        except BadImageError as error:
-            return error
-        return None
+        return path if path and os.path.isfile(path) else None
 
     def _file_name(self, index):
         try:

@@ -5,34 +5,24 @@ import json
 import logging
 import os
 import pickle
-import re
 import zipfile
-import zlib
 from pathlib import Path
 
-import numpy as np
 import torch
-from mmengine.logging import HistoryBuffer, print_log
-from mmengine.runner.checkpoint import CheckpointLoader
-from safetensors import SafetensorError, safe_open
+from mmengine.logging import print_log
+from mmengine.runner.checkpoint import (
+    CheckpointLoader,
+    get_deprecated_model_names,
+    get_external_models,
+    get_torchvision_models,
+)
+from safetensors import safe_open
 
 from coma_mm.datasets.seeding import type_name
 from coma_mm.errors import UserError
 
-
-def _statistic(owner, name):
-    """Stands in for `getattr`, which curves of logged scalars need to name their statistics; for nothing else."""
-    if owner is not HistoryBuffer or name.startswith('_'):
-        raise pickle.UnpicklingError(f'GLOBAL getattr of {name}')
-    return getattr(owner, name)
-
-
-# What mmengine's training checkpoints hold besides tensors and plain Python values: curves of logged scalars.
-_SAFE_TYPES = [
-    (_statistic, 'builtins.getattr'), HistoryBuffer, np.ndarray, np.dtype,
-    np._core.multiarray._reconstruct, np._core.multiarray.scalar,
-    *(type(np.dtype(name)) for name in ('float16', 'float32', 'float64', 'int32', 'int64', 'uint8', 'uint32', 'bool'))
-]
+from . import safe_pickle
+from .config_check import nearest
 
 
 def load_weights_only(path, map_location='cpu'):
@@ -41,46 +31,72 @@ def load_weights_only(path, map_location='cpu'):
     Args:
         path (str): A `.safetensors` file, or a file that `torch.save` wrote: a training checkpoint of mmengine, or a
             dict of tensors, on its own or under the key 'state_dict' or 'model'. An http(s) address is downloaded to
-            torch's cache first.
+            torch's cache first, as are torchvision://NAME and open-mmlab://NAME.
         map_location (str | torch.device): Where the tensors go. Defaults to 'cpu'.
 
     Returns:
         dict: The checkpoint, with at least the keys `state_dict` (dict[str, Tensor]) and `meta` (dict).
 
     Raises:
-        UserError: If the file is missing, truncated, not a checkpoint, or asks for more than weights and plain values.
+        UserError: If the file is missing, truncated, altered since it was written (by the check sums in it), not a
+            checkpoint, or asks for more than weights and plain values, unless `--trust-checkpoint` was given.
     """
     path = _local_file(os.fspath(path))
     if path.endswith('.safetensors'):
-        return _load_safetensors(path, map_location)
+        checkpoint = _load_safetensors(path, map_location)
+    else:
+        checkpoint = _load_pickle(path, map_location or 'cpu')
+    if not isinstance(checkpoint, dict):
+        raise UserError(f'{path} holds a {type(checkpoint).__name__}, not a checkpoint; expected a dict of tensors')
+    if 'state_dict' not in checkpoint:
+        checkpoint = dict(state_dict=checkpoint.get('model', checkpoint))
+    weights = checkpoint['state_dict']
+    if not isinstance(weights, dict) or not weights or not all(map(_is_weight, weights.items())):
+        raise UserError(f"{path} is not a model's checkpoint; expected a dict of tensors, on its own or under the "
+                        "key 'state_dict'")
+    if not isinstance(checkpoint.get('meta'), dict):
+        checkpoint['meta'] = {}
+    if not isinstance(checkpoint['meta'].get('coma_mm'), dict):  # not our facts
+        checkpoint['meta'].pop('coma_mm', None)
+    return checkpoint
+
+
+def _is_weight(item):
+    name, value = item
+    return isinstance(name, str) and (isinstance(value, torch.Tensor) or name.endswith('_extra_state'))
+
+
+def _load_pickle(path, map_location):
+    """Any: What `torch.save` wrote, as far as it is weights and plain values."""
     with open(path, 'rb') as file:
         start = file.read(2)
     if start[:1] not in (b'P', b'\x80', b''):  # a zip archive, or a pickle
         raise UserError(_not_a_checkpoint(path))
+    if start == b'PK':
+        if not is_whole(path):  # torch does not look at the check sums
+            raise UserError(f'the checkpoint {path} is damaged or cut off (its check sums differ); copy or save it again')
+    elif start:
+        print_log(f'{path} is of the format that torch.save had before version 1.6, without check sums: damage to its '
+                  'weights would go unnoticed', logger='current', level=logging.WARNING)
     try:
-        with torch.serialization.safe_globals(_SAFE_TYPES):
-            checkpoint = torch.load(path, map_location=map_location or 'cpu', weights_only=True)
+        with torch.serialization.safe_globals([(value, name) for name, value in safe_pickle.STAND_INS.items()]):
+            return torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
-        names = re.findall(r'GLOBAL ([\w.]+)', str(error))
-        if not names:
+        code = safe_pickle.code_named(error) or (start[1:] > b'\x02' and f'pickle protocol {start[1]}')
+        if not code:
             raise UserError(_not_a_checkpoint(path)) from error
-        raise UserError(f'refused to read the checkpoint {path}: it would run code of its own ({names[0]}); only '
-                        'weights and plain values are read. If you trust it, save its state_dict alone and use '
-                        'that') from error
+        if not safe_pickle.trusted:
+            raise UserError(f'refused to read the checkpoint {path}: it would run code of its own ({code}); only '
+                            'weights and plain values are read. If you trust its author, pass '
+                            '--trust-checkpoint') from error
     except Exception as error:  # RuntimeError, EOFError, OSError, struct.error, ... by where the file was cut off
         raise UserError(f'the checkpoint {path} is damaged or cut off ({_first_line(error)}); copy or save it '
                         'again') from error
-    if not isinstance(checkpoint, dict):
-        raise UserError(f'{path} holds a {type(checkpoint).__name__}, not a checkpoint; expected a dict of tensors')
-    if 'state_dict' not in checkpoint:
-        weights = checkpoint.get('model', checkpoint)
-        if not weights or not all(isinstance(value, torch.Tensor) for value in weights.values()):
-            raise UserError(f"{path} is not a model's checkpoint; expected a dict of tensors, on its own or under the "
-                            "key 'state_dict'")
-        checkpoint = dict(state_dict=weights)
-    if not isinstance(checkpoint.get('meta'), dict):
-        checkpoint['meta'] = {}
-    return checkpoint
+    safe_pickle.warn_of_trust(path, code)
+    try:
+        return torch.load(path, map_location=map_location, weights_only=False)
+    except Exception as error:  # whatever its code raises
+        raise UserError(f'cannot unpickle the checkpoint {path}: {type(error).__name__}: {_first_line(error)}') from error
 
 
 def _not_a_checkpoint(path):
@@ -89,19 +105,39 @@ def _not_a_checkpoint(path):
 
 def _local_file(path):
     """str: The path of an existing file; an address is downloaded, unless it was before."""
+    path = _address(path)
     if path.startswith(('http://', 'https://')):
         target = os.path.join(torch.hub.get_dir(), 'checkpoints', os.path.basename(path))
         if not os.path.isfile(target):
             os.makedirs(os.path.dirname(target), exist_ok=True)
             try:
                 torch.hub.download_url_to_file(path, target)
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 raise UserError(f'cannot download the checkpoint {path}: {_first_line(error)}') from error
         return target
+    if '://' in path:
+        raise UserError(f'cannot read the checkpoint {path}: expected a path, http(s)://…, torchvision://NAME or '
+                        'open-mmlab://NAME; download it first')
     path = os.path.expanduser(path)
     if not os.path.isfile(path):
         raise UserError(f'no checkpoint at {path}; expected a .pth or .safetensors file')
     return path
+
+
+def _address(path):
+    """str: Where the checkpoint of a model zoo is, by mmengine's tables; any other path as it is."""
+    scheme, _, name = path.partition('://')
+    if scheme in ('torchvision', 'modelzoo'):
+        addresses = get_torchvision_models()
+    elif scheme in ('open-mmlab', 'openmmlab'):
+        addresses = get_external_models()
+        name = get_deprecated_model_names().get(name, name)
+    else:
+        return path
+    if name not in addresses:
+        close = nearest(name, addresses)
+        raise UserError(f'no checkpoint {path}: there is no model of that name' + (f'; is it {close!r}?' if close else ''))
+    return addresses[name]
 
 
 def _load_safetensors(path, map_location):
@@ -111,9 +147,27 @@ def _load_safetensors(path, map_location):
             meta = dict(file.metadata() or {})
         if 'coma_mm' in meta:  # as `export_backbone` wrote it: this format's metadata are strings
             meta['coma_mm'] = json.loads(meta['coma_mm'])
-        return dict(state_dict=tensors, meta=meta)
-    except (SafetensorError, OSError, ValueError) as error:
+    except Exception as error:  # SafetensorError, OSError, ValueError; on broken headers also others
         raise UserError(f'{path} is damaged, or not a safetensors file ({_first_line(error)})') from error
+    if meta.get('weights_sha256', expected := weights_sha256(tensors)) != expected:
+        raise UserError(f'the checkpoint {path} is damaged (its check sum differs); copy or export it again')
+    return dict(state_dict=tensors, meta=meta)
+
+
+def weights_sha256(weights):
+    """The check sum of weights, which a `.safetensors` file of ours has in its metadata: the format itself has none.
+
+    Args:
+        weights (dict[str, Tensor]): Tensors by name.
+
+    Returns:
+        str: The SHA-256 hash of their names, types, shapes and values, in hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for name, value in sorted(weights.items()):
+        digest.update(f'{name} {value.dtype} {tuple(value.shape)}\n'.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _first_line(error):
@@ -137,9 +191,10 @@ def latest_checkpoint(work_dir):
     note = Path(work_dir, 'last_checkpoint')
     if not note.is_file():
         return None
-    named = Path(note.read_text(errors='replace').strip())
-    if not named.is_file():  # the folder was moved
-        named = Path(work_dir, named.name)
+    text = [*note.read_text(errors='replace').strip().splitlines(), ''][0]
+    named = Path(work_dir, Path(text).name)
+    if not os.path.isfile(named):  # else the folder may have been moved or copied: its own file counts
+        named = Path(text)
     # Best checkpoints hold weights alone.
     others = [path for path in Path(work_dir).glob('*.pth') if path != named and not path.name.startswith('best_')]
     damaged = []
@@ -156,20 +211,24 @@ def latest_checkpoint(work_dir):
 
 def is_whole(path):
     """bool: Whether a file is a checkpoint as it was written; by the check sums that torch's file format has."""
+    if not os.path.isfile(path):  # some devices can be read without an end
+        return False
     try:
         with zipfile.ZipFile(path) as file:
-            return file.testzip() is None
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):
+            # torch.save compresses nothing; a small file that unfolds to a huge one is no checkpoint.
+            return not any(entry.compress_type for entry in file.infolist()) and file.testzip() is None
+    except Exception:  # on broken data zipfile raises many types
         return False
 
 
 def read_safely():
-    """Make every checkpoint that mmengine reads from disk or web go through `load_weights_only`.
+    """Make every file that mmengine reads from disk or web run no code.
 
-    mmengine's own readers fall back to unpickling, with a warning, where weights alone cannot be read.
+    Checkpoints go through `load_weights_only`: mmengine's own readers fall back to unpickling, with a warning, where
+    weights alone cannot be read. For annotations see `safe_pickle.read_safely`.
     """
-    for prefixes in ('', ('http://', 'https://')):
-        CheckpointLoader.register_scheme(prefixes, load_from_weights_only, force=True)
+    CheckpointLoader.register_scheme([*CheckpointLoader._schemes], load_from_weights_only, force=True)
+    safe_pickle.read_safely()
 
 
 def load_from_weights_only(filename, map_location=None):

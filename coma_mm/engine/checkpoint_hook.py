@@ -57,6 +57,10 @@ class _KeptUntilSaved(LocalBackend):
     def remove(self, filepath):
         self.outdated.append(filepath)
 
+    def isdir(self, filepath):
+        """bool: False, since no checkpoint is a folder and none is to be removed."""
+        return False
+
 
 @HOOKS.register_module()
 class WholeCheckpointHook(CheckpointHook):
@@ -95,8 +99,11 @@ class WholeCheckpointHook(CheckpointHook):
         self.newest = runner.message_hub.runtime_info.get('last_ckpt')
         interrupted = runner.message_hub.runtime_info.pop('interrupted_ckpt', None)
         if interrupted:
-            # By its name alone: in a copied folder the path is still that of the original.
-            self.outdated.append(os.path.join(self.out_dir, os.path.basename(interrupted)))
+            self.outdated.append(self._own(interrupted))
+        if getattr(self, 'best_ckpt_path', None):
+            self.best_ckpt_path = self._own(self.best_ckpt_path)
+        for key, path in getattr(self, 'best_ckpt_path_dict', {}).items():
+            self.best_ckpt_path_dict[key] = path and self._own(path)
         if is_main_process():
             note = Path(runner.work_dir, 'last_checkpoint')
             if not runner.iter:  # a new run: an older one's checkpoints are not its own
@@ -105,6 +112,10 @@ class WholeCheckpointHook(CheckpointHook):
                 write_whole(note, os.fspath(runner._load_from).encode())
             for unfinished in Path(self.out_dir).glob('*.pth.tmp'):
                 unfinished.unlink()
+
+    def _own(self, path):
+        """str: The file of that name in our folder: in a resumed run, paths are what its checkpoint says."""
+        return os.path.join(self.out_dir, os.path.basename(str(path)))
 
     def after_train(self, runner):
         """Wait for the writing, and fail if it failed: the trained weights are nowhere then."""
@@ -196,7 +207,8 @@ class WholeCheckpointHook(CheckpointHook):
         self.newest = path
         best = {getattr(self, 'best_ckpt_path', None), *getattr(self, 'best_ckpt_path_dict', {}).values()}
         for old in set(outdated) - best - {path}:
-            Path(old).unlink(missing_ok=True)
+            if os.path.isfile(old):
+                os.remove(old)
 
     def _report(self, reason, what):
         self.failed = f'cannot write {what}: {reason}'

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import sys
+import textwrap
 import traceback
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from mmengine.utils.dl_utils import set_multi_processing
 
 from coma_mm.errors import UserError
 
+from . import safe_pickle
 from .config_check import nearest
 from .data_roots import check_data_roots
 from .runner import ComaRunner
@@ -41,6 +43,24 @@ class ParseOptions(DictAction):
                     '[1,2] (dicts: one KEY.SUBKEY=VALUE for each entry)') from error
 
 
+class _Trust(argparse.Action):
+    """Allows what `safe_pickle` refuses, for the whole process."""
+
+    def __call__(self, *_):
+        safe_pickle.trusted = True
+
+
+def add_trust_argument(parser):
+    """Add the option of every tool that reads a checkpoint.
+
+    Args:
+        parser (ArgumentParser): Of a tool.
+    """
+    parser.add_argument('--trust-checkpoint', action=_Trust, nargs=0,
+                        help='also read checkpoints and pickles that run code of their own; only for files whose author '
+                        'you trust like a program\'s')
+
+
 def add_common_arguments(parser):
     """Add the options of both tools, as people know them from the three libraries.
 
@@ -63,6 +83,7 @@ def add_config_arguments(parser):
     parser.add_argument('--data-root', metavar='PATH', help="folder of the data set, instead of the config's data_root")
     parser.add_argument('--cfg-options', nargs='+', action=ParseOptions, metavar='KEY=VALUE',
                         help='settings that replace those of the config; merged last')
+    add_trust_argument(parser)
 
 
 def add_probe_arguments(parser):
@@ -115,6 +136,7 @@ def run(cfg, job, splits=()):
     except Exception as error:
         # In a loop the processes see different data, so an error may be that of a single one.
         error.of_one_process = bool(runner and runner.in_loop)
+        error.at_start = not (runner and runner.trained)
         if explain(error) and not (runner and runner.trained):
             _remove_new(cfg.work_dir, before)
         raise
@@ -215,8 +237,14 @@ def explain(error):
         error (Exception): From anywhere below a tool.
 
     Returns:
-        str | None: The line; None for any other error.
+        str | None: The line, without control characters, whatever a file's name or content brought into it; None for any
+        other error.
     """
+    line = _explain(error)
+    return line and ''.join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
+
+
+def _explain(error):
     text = str(error)
     if 'Original Traceback' in text:  # a data loader's worker puts its whole traceback into the message
         text = text.strip().splitlines()[-1].partition(': ')[2]
@@ -234,11 +262,36 @@ def explain(error):
                 'test_dataloader.batch_size=1), or a pipeline that makes them equal')
     if isinstance(error, torch.OutOfMemoryError):
         return "the GPU's memory is full; take a smaller train_dataloader.batch_size, or --amp"
-    if isinstance(error, KeyError):
-        return _explain_unknown_type(error)
-    if isinstance(error, TypeError):
-        return _explain_arguments(error, text)
-    return None
+    if isinstance(error, KeyError) and (line := _explain_unknown_type(error)):
+        return line
+    if isinstance(error, TypeError) and (line := _explain_arguments(error, text)):
+        return line
+    return _explain_start(error, text) if getattr(error, 'at_start', False) else None
+
+
+def _explain_start(error, text):
+    """str: The line for any other error before an iteration was done: most are of a setting of a wrong type or value."""
+    frames = _frames(error)
+    what, place = 'the run fails at its start', '?'
+    if frames:
+        place = f'{frames[0].f_globals.get("__name__")}.{frames[0].f_code.co_name}'
+    for frame in frames:
+        if frame.f_code.co_name == 'build_from_cfg' and 'obj_cls' in frame.f_locals:
+            built, settings = frame.f_locals['obj_cls'], frame.f_locals['args']
+        elif frame.f_code.co_name == 'build_dataloader' and 'dataloader_cfg' in frame.f_locals:
+            built, settings = torch.utils.data.DataLoader, frame.f_locals['dataloader_cfg']
+        else:
+            continue
+        own = [f'{key}={value!r}' for key, value in settings.items()  # a nested one that fails has a line of its own
+               if isinstance(value, (str, int, float, tuple, type(None)))]
+        what = f'{built.__name__} cannot be built with its settings ({_short(", ".join(own))})'
+        break
+    return (f'{what}: {type(error).__name__}: {_short(text) or "no reason given"} (in {place}); check the config; '
+            'COMA_MM_DEBUG=1 shows the traceback')
+
+
+def _short(text):
+    return textwrap.shorten(text, 300, placeholder=' …')
 
 
 _SETTINGS = {

@@ -1,9 +1,13 @@
 """COCO annotations that are checked while they are read."""
 import json
+import math
 
 from mmdet.datasets.api_wrappers import COCO
 
 from coma_mm.errors import UserError
+
+MAX_SIDE = 100_000
+"""More pixels than an image has on a side; a mask of so many, or of a polygon beyond, would take all memory."""
 
 
 class CheckedCOCO(COCO):
@@ -13,30 +17,94 @@ class CheckedCOCO(COCO):
         annotation_file (str): The JSON file.
 
     Raises:
-        UserError: The file is not JSON; a list or a box is missing; a category is not in the file's list of categories.
+        UserError: The file is not JSON; a list, an id or a box is missing or there twice; a category is not in the file's
+            list of categories; a number is none; a mask is not of its image's size.
     """
 
     def __init__(self, annotation_file):
         self.annotation_file = annotation_file
         try:
             super().__init__(annotation_file)
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise UserError(f'{annotation_file} is damaged, or not a JSON file ({error}); expected COCO '
                             'annotations') from error
+        except AssertionError as error:  # the parent's, of what is not a dict
+            raise UserError(f'{annotation_file} holds no dict; expected COCO annotations') from error
 
     def createIndex(self):
         """Check, and index as the parent does."""
         for key in ('images', 'annotations', 'categories'):
-            if not isinstance(self.dataset.get(key), list):
+            entries = self.dataset.get(key)
+            if not isinstance(entries, list):
                 raise UserError(f'{self.annotation_file} has no list {key!r}; expected COCO annotations, with images, '
                                 'annotations and categories')
+            seen = set()
+            for number, entry in enumerate(entries):
+                if not isinstance(entry, dict) or type(entry.get('id')) not in (int, str):
+                    raise UserError(f'{self.annotation_file}: {key}[{number}] has no id; expected a dict with one')
+                if entry['id'] in seen:
+                    raise UserError(f'{self.annotation_file}: two {key} have the id {entry["id"]!r}; expected one')
+                seen.add(entry['id'])
+        self._check_categories()
+        for image in self.dataset['images']:
+            self._check_image(image)
+        sizes = {image['id']: [image['height'], image['width']] for image in self.dataset['images']}
         categories = {category['id'] for category in self.dataset['categories']}
         for annotation in self.dataset['annotations']:
-            where = (f'{self.annotation_file}: annotation {annotation.get("id", "?")} of image '
-                     f'{annotation.get("image_id", "?")}')
-            if len(annotation.get('bbox') or ()) != 4:
-                raise UserError(f'{where} has no bbox; expected [x, y, width, height] in px')
-            if annotation.get('category_id') not in categories:
-                raise UserError(f'{where} has category_id {annotation.get("category_id")}; expected one of the '
-                                f'{len(categories)} ids in its categories')
+            self._check_annotation(annotation, categories, sizes)
         super().createIndex()
+
+    def _check_categories(self):
+        names = [category.get('name') for category in self.dataset['categories']]
+        for name in names:
+            if not isinstance(name, str) or names.count(name) > 1:
+                raise UserError(f'{self.annotation_file}: a category has the name {name!r}; expected texts that differ')
+
+    def _check_image(self, image):
+        where = f'{self.annotation_file}: image {image["id"]!r}'
+        if not isinstance(image.get('file_name'), str) or not image['file_name'].strip('\0'):
+            raise UserError(f'{where} has file_name {image.get("file_name")!r}; expected the name of a file')
+        for key in ('width', 'height'):
+            if type(image.get(key)) not in (int, float) or not 0 < image[key] < MAX_SIDE:
+                raise UserError(f'{where} has {key} {image.get(key)!r}; expected a number of pixels')
+
+    def _check_annotation(self, annotation, categories, sizes):
+        where = f'{self.annotation_file}: annotation {annotation["id"]!r} of image {annotation.get("image_id", "?")!r}'
+        if type(annotation.get('image_id')) not in (int, str):
+            raise UserError(f"{where}: expected the id of an image as image_id")
+        bbox = annotation.get('bbox')
+        if not isinstance(bbox, list) or len(bbox) != 4:
+            raise UserError(f'{where} has no bbox; expected [x, y, width, height] in px')
+        if not _are_pixels(bbox):
+            raise UserError(f'{where} has bbox {bbox}; expected [x, y, width, height] in px')
+        if annotation.get('category_id') not in categories:
+            raise UserError(f'{where} has category_id {annotation.get("category_id")}; expected one of the '
+                            f'{len(categories)} ids in its categories')
+        if type(annotation.get('area')) not in (int, float) or not math.isfinite(annotation['area']):
+            raise UserError(f'{where} has area {annotation.get("area")!r}; expected a number of pixels')
+        if annotation.get('iscrowd', 0) not in (0, 1):
+            raise UserError(f'{where} has iscrowd {annotation["iscrowd"]!r}; expected 0 or 1')
+        mask = annotation.get('segmentation')
+        if mask and not _is_mask(mask, sizes.get(annotation['image_id'])):
+            raise UserError(f'{where} has a segmentation that is none; expected polygons [[x, y, x, y, ...], ...] or RLE '
+                            "dict(size=[height, width], counts=...) of the image's size")
+
+
+def _are_pixels(values):
+    """bool: Whether all values are coordinates of pixels; in the sum shows what is not finite or no number."""
+    try:
+        return math.isfinite(sum(values)) and min(values, default=0) > -MAX_SIDE and max(values, default=0) < MAX_SIDE
+    except (TypeError, OverflowError):
+        return False
+
+
+def _is_mask(mask, size):
+    """bool: Whether it is polygons, or RLE of an image's size ([height, width], or None if it is not known)."""
+    if isinstance(mask, list):
+        return all(isinstance(polygon, list) and _are_pixels(polygon) for polygon in mask)
+    if not isinstance(mask, dict) or size and mask.get('size') != size:
+        return False
+    counts = mask.get('counts')
+    if isinstance(counts, list):
+        return all(type(count) is int and count >= 0 for count in counts) and sum(counts) == math.prod(size or [0])
+    return isinstance(counts, str)

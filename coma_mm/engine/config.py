@@ -9,7 +9,7 @@ from mmengine.logging import print_log
 from coma_mm.datasets.seeding import type_name
 from coma_mm.errors import UserError
 
-from .config_check import check_keys, check_options, nearest
+from .config_check import check_keys, check_options, check_types, nearest
 
 SCOPES = ('mmpretrain', 'mmseg', 'mmdet')
 
@@ -36,6 +36,7 @@ def read_config(path, cfg_options=None, work_dir=None, launcher='none', change=N
         UserError: If the file is missing or not a config, a key is a known one misspelt, or an option does not apply.
     """
     cfg = _parse(path)
+    check_types(cfg, path)
     _register_libraries(cfg)
     cfg.launcher = launcher
     cfg.work_dir = work_dir or cfg.get('work_dir') or os.path.join('work_dirs', Path(path).stem)
@@ -49,6 +50,7 @@ def read_config(path, cfg_options=None, work_dir=None, launcher='none', change=N
         before = cfg.get('mask_sampler')
         _merge(cfg, cfg_options)
         _set_mask_samplers(cfg, before)
+    check_types(cfg, path)
     for line in check_keys(cfg, path):
         say(line)
     if 'model' not in cfg:

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from coma_mm.errors import UserError
 
-from .checkpoint import load_weights_only, stated_backbone
+from .checkpoint import load_weights_only, stated_backbone, weights_sha256
 
 
 def export_backbone(checkpoint, out, force=False):
@@ -16,8 +16,8 @@ def export_backbone(checkpoint, out, force=False):
 
     The tensors have their names in the backbone, without a prefix. The metadata, strings all, are 'backbone' (its
     type), 'arch', 'algorithm', 'epochs', 'iters', 'config' (its file's name) and 'config_sha256' (of the config's text
-    in the checkpoint) as far as the checkpoint says, and 'coma_mm', the facts of `ProvenanceHook` as JSON, which
-    `load_backbone` reads.
+    in the checkpoint) as far as the checkpoint says, 'coma_mm', the facts of `ProvenanceHook` as JSON, which
+    `load_backbone` reads, and 'weights_sha256', the check sum that `load_weights_only` compares.
 
     Args:
         checkpoint (str): Of a whole model: pre-trained, or fine-tuned with any of the three libraries.
@@ -42,7 +42,7 @@ def export_backbone(checkpoint, out, force=False):
     if not tensors:
         raise UserError(f'{checkpoint} has no backbone: no tensor starts with "{prefix}"; expected the checkpoint of a '
                         'whole model (what holds a backbone alone need not be exported)')
-    metadata = _metadata(loaded['meta'])
+    metadata = _metadata(loaded['meta']) | dict(weights_sha256=weights_sha256(tensors))
     unfinished = f'{out}.tmp'
     try:
         os.makedirs(os.path.dirname(out) or '.', exist_ok=True)

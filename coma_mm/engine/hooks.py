@@ -15,6 +15,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop
 
 import coma_mm
+from coma_mm.datasets.paths import leaves
 from coma_mm.datasets.seeding import type_name
 from coma_mm.errors import UserError
 
@@ -246,7 +247,7 @@ class PolygonCheckHook(Hook):
         Raises:
             UserError: Naming the annotation file and the image.
         """
-        for dataset in _leaves(runner.train_dataloader.dataset):
+        for dataset in leaves(runner.train_dataloader.dataset):
             steps = getattr(getattr(dataset, 'pipeline', None), 'transforms', ())
             if not any(getattr(step, 'with_mask', False) for step in steps):
                 continue
@@ -255,14 +256,6 @@ class PolygonCheckHook(Hook):
                 if any('mask' not in instance for instance in info.get('instances', ())):
                     raise UserError(f'{dataset.ann_file}: an object in {info.get("img_path", f"image {index}")} has no '
                                     'segmentation; expected polygons or RLE for every object, as masks are trained')
-
-
-def _leaves(dataset):
-    """list: The data sets inside wrappers."""
-    inner = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
-    if inner == [None]:
-        return [dataset]
-    return [leaf for one in inner for leaf in _leaves(one)]
 
 
 @HOOKS.register_module()

@@ -14,6 +14,7 @@ from mmengine.utils import apply_to
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 from torch import distributed
 
+from coma_mm.datasets.paths import check_paths
 from coma_mm.datasets.seeding import seed_dataloader, type_name
 from coma_mm.errors import UserError
 
@@ -21,6 +22,7 @@ from .accumulation import BatchGroups, batches_per_update, is_auto, update
 from .checkpoint_hook import write_whole
 from .hooks import unwrap
 from .processes import start_worker
+from .safe_pickle import plain, restore_curves
 from .stop_hook import StopHook, Stopped
 from .terminal import quieten
 
@@ -52,6 +54,7 @@ class ComaRunner(Runner):
             dataloader = dict(dataloader, sampler=_copy(dataloader.get('sampler')))
             seed_dataloader(dataloader)
         loader = Runner.build_dataloader(dataloader, seed=seed, diff_rank_seed=diff_rank_seed)
+        check_paths(loader.dataset)
         loader.worker_init_fn = partial(start_worker, worker_init_fn=loader.worker_init_fn)
         batch = f'batch of batch_size={loader.batch_sampler.batch_size}'
         if for_training and is_auto(self.cfg) and self.accumulation > 1:
@@ -195,6 +198,8 @@ class ComaRunner(Runner):
         own = model.state_dict()
         checkpoint = super().load_checkpoint(filename, map_location, strict, revise_keys)
         checkpoint['meta'].pop('config', None)  # mmengine's resume would run it
+        if self._resume:
+            restore_curves(checkpoint['message_hub'])
         self._gradients = checkpoint.get('gradients')
         weights = checkpoint.get('state_dict', checkpoint)
         for pattern, replacement in revise_keys:
@@ -230,15 +235,28 @@ class ComaRunner(Runner):
         """Go on from a checkpoint, also with the gradients that were accumulated for the next update.
 
         Raises:
-            UserError: If it is from a run with other epochs, or between two updates of another number of processes.
+            UserError: If what the checkpoint holds of the training does not fit this run.
         """
-        super().resume(filename, *args, **kwargs)
+        try:
+            super().resume(filename, *args, **kwargs)
+            self._check_epochs(filename)
+            self._resume_gradients(filename)
+        except UserError:
+            raise
+        except Exception as error:  # by where the two differ: other parameter groups, other schedules, ...
+            raise UserError(f'cannot resume from {filename}: its state of training does not fit this run '
+                            f'({type(error).__name__}: {" ".join(str(error).split())}); resume with the config of its '
+                            'run, or take it as load_from without --resume') from error
+
+    def _check_epochs(self, filename):
         if isinstance(self.train_loop, EpochBasedTrainLoop):
             length = len(self.train_dataloader)
             if not 0 <= self.iter - self.epoch * length <= length:
                 raise UserError(f'{filename} was written after {self.iter} iterations, in epoch {self.epoch + 1}, but an '
                                 f'epoch of this run has {length}: resume with the same data, train_dataloader.batch_size '
                                 "and number of processes (which is free with optim_wrapper.accumulative_counts='auto')")
+
+    def _resume_gradients(self, filename):
         gradients = self._gradients
         if gradients and len(gradients) != self.world_size:
             raise UserError(f'{filename} was written between two updates by {len(gradients)} processes, and this run has '
@@ -275,15 +293,16 @@ class ComaRunner(Runner):
             time=time.strftime('%Y%m%d_%H%M%S'), images_per_update=self.images_per_update)
         if hasattr(self.train_dataloader.dataset, 'metainfo'):
             meta['dataset_meta'] = self.train_dataloader.dataset.metainfo
-        checkpoint = dict(meta=meta, state_dict=model.state_dict(), message_hub=self.message_hub.state_dict())
+        checkpoint = dict(meta=meta, state_dict=model.state_dict(), message_hub=plain(self.message_hub.state_dict()))
         if gradients:
             checkpoint['gradients'] = gradients
         if save_optimizer:
             checkpoint['optimizer'] = self.optim_wrapper.state_dict()
         if save_param_scheduler and self.param_schedulers is not None:
-            checkpoint['param_schedulers'] = [scheduler.state_dict() for scheduler in self.param_schedulers]
+            checkpoint['param_schedulers'] = plain([scheduler.state_dict() for scheduler in self.param_schedulers])
         checkpoint = to_cpu(checkpoint)
         self.call_hook('before_save_checkpoint', checkpoint=checkpoint)
+        checkpoint['meta'] = plain(checkpoint['meta'])
         file = io.BytesIO()
         torch.save(checkpoint, file)
         return file.getbuffer()

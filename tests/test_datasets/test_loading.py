@@ -73,12 +73,41 @@ def test_bad_files_are_named(tmp_path, scene):
         read_image(tmp_path / 'missing.jpg')
 
 
+def test_a_png_whose_check_sums_differ_is_refused(tmp_path):
+    """Decoders fill up what they cannot read."""
+    labels = np.kron(np.arange(30, dtype=np.uint8).reshape(5, 6), np.ones((8, 8), np.uint8))
+    Image.fromarray(labels).save(tmp_path / 'a.png')
+    content = bytearray((tmp_path / 'a.png').read_bytes())
+    start = content.index(b'IDAT') + 4
+    ended = 0
+    for bit in range(8 * start, 8 * (len(content) - 16)):
+        content[bit // 8] ^= 1 << bit % 8
+        (tmp_path / 'b.png').write_bytes(content)
+        try:
+            ended += np.asarray(Image.open(tmp_path / 'b.png')).shape == (40, 48)
+        except Exception:
+            pass
+        with pytest.raises(BadImageError, match='b.png'):
+            read_image(tmp_path / 'b.png')
+        content[bit // 8] ^= 1 << bit % 8
+    assert ended  # by Pillow alone, in silence
+
+
 def test_load_image_fills_the_keys_of_the_libraries(tmp_path, scene):
     Image.fromarray(scene).save(tmp_path / 'a.png')
     for scope in ('mmpretrain', 'mmseg', 'mmdet'):
         with TRANSFORMS.switch_scope_and_registry(scope) as registry:
             results = registry.build(dict(type='LoadImage'))(dict(img_path=str(tmp_path / 'a.png')))
         assert results['img_shape'] == results['ori_shape'] == (6, 8) and results['img'].shape == (6, 8, 3)
+
+
+def test_an_image_of_another_size_than_annotated_is_refused(tmp_path, scene):
+    Image.fromarray(scene).save(tmp_path / 'a.png')
+    load = TRANSFORMS.build(dict(type='LoadImage'))
+    info = dict(img_path=str(tmp_path / 'a.png'))
+    load(dict(info, height=6, width=8.0))
+    with pytest.raises(BadImageError, match='a.png is of 8 × 6 pixels, and its annotations are for one of 6 × 8'):
+        load(dict(info, height=8, width=6))
 
 
 def test_image_folder_finds_images_at_any_depth_in_order(tmp_path, scene):

@@ -1,16 +1,16 @@
 """Checkpoints are read as weights only, and a backbone's load is reported."""
 import hashlib
-import pickle
+import zipfile
 
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
-from mmengine.runner import load_checkpoint
+from mmengine.runner import CheckpointLoader, load_checkpoint
 from safetensors.torch import save_file
 from torch import nn
 
 import coma_mm.engine.checkpoint as checkpoint_module
-from coma_mm.engine import load_backbone, load_weights_only
+from coma_mm.engine import load_backbone, load_weights_only, safe_pickle
 from coma_mm.errors import UserError
 
 
@@ -66,20 +66,87 @@ def test_plain_dicts_and_safetensors_are_read(tmp_path):
 @pytest.mark.parametrize('legacy', [False, True])
 def test_nothing_in_a_file_is_run(tmp_path, legacy):
     target = tmp_path / 'created'
-    torch.save(dict(state_dict={}, meta=Tripwire(target)), tmp_path / 'a.pth',
+    torch.save(dict(state_dict=dict(a=torch.ones(2)), meta=Tripwire(target)), tmp_path / 'a.pth',
                _use_new_zipfile_serialization=not legacy)
     for read in (load_weights_only, lambda path: load_checkpoint(nn.Linear(1, 1), str(path))):
         with pytest.raises(UserError) as caught:
             read(tmp_path / 'a.pth')
-        one_line(caught, 'a.pth', 'open')
+        one_line(caught, 'a.pth', 'open', '--trust-checkpoint')
         assert not target.exists()
 
 
-def test_getattr_is_allowed_for_the_curves_statistics_alone():
-    assert checkpoint_module._statistic(HistoryBuffer, 'mean') is HistoryBuffer.mean
-    for owner, name in ((HistoryBuffer, '__init__'), (torch, 'load')):
-        with pytest.raises(pickle.UnpicklingError):
-            checkpoint_module._statistic(owner, name)
+def test_a_pickle_is_run_if_it_is_trusted_and_a_warning_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(safe_pickle, 'trusted', True)
+    lines = []
+    monkeypatch.setattr(safe_pickle, 'print_log', lambda line, **_: lines.append(line))
+    torch.save(dict(state_dict=dict(a=torch.ones(2))), tmp_path / 'plain.pth')
+    load_weights_only(tmp_path / 'plain.pth')
+    assert not lines
+    torch.save(dict(state_dict=dict(a=torch.ones(2)), meta=Tripwire(tmp_path / 'created')), tmp_path / 'a.pth')
+    assert torch.equal(load_weights_only(tmp_path / 'a.pth')['state_dict']['a'], torch.ones(2))
+    assert (tmp_path / 'created').exists()
+    assert len(lines) == 1 and '--trust-checkpoint' in lines[0] and 'a.pth runs code of its own (io.open)' in lines[0]
+    # Of a class that is not here.
+    (tmp_path / 'b.pth').write_bytes(b'\x80\x02cnowhere\nnothing\n.')
+    with pytest.raises(UserError) as caught:
+        load_weights_only(tmp_path / 'b.pth')
+    one_line(caught, 'cannot unpickle the checkpoint', 'b.pth')
+
+
+def test_every_flipped_bit_of_the_weights_is_noticed(tmp_path):
+    """torch itself loads a checkpoint with other values than were saved, without a word."""
+    module = Backbone(16)
+    save(tmp_path / 'a.pth', module)
+    content = bytearray((tmp_path / 'a.pth').read_bytes())
+    start = content.index(module[0].weight.detach().numpy().tobytes())
+    for bit in range(0, 16 * 2 * 4 * 8, 37):
+        content[start + bit // 8] ^= 1 << bit % 8
+        (tmp_path / 'b.pth').write_bytes(content)
+        assert torch.load(tmp_path / 'b.pth', weights_only=True)
+        with pytest.raises(UserError, match='b.pth is damaged or cut off .its check sums differ.; copy'):
+            load_weights_only(tmp_path / 'b.pth')
+        content[start + bit // 8] ^= 1 << bit % 8
+
+
+def test_a_small_file_that_unfolds_to_a_huge_one_is_refused(tmp_path):
+    save(tmp_path / 'a.pth', Backbone())
+    with zipfile.ZipFile(tmp_path / 'a.pth') as source, zipfile.ZipFile(tmp_path / 'b.pth', 'w', 8) as target:
+        for entry in source.infolist():
+            target.writestr(entry.filename, source.read(entry) + bytes(50_000_000 * entry.filename.endswith('data/0')))
+    assert (tmp_path / 'b.pth').stat().st_size < 100_000
+    with pytest.raises(UserError, match='b.pth is damaged'):
+        load_weights_only(tmp_path / 'b.pth')
+
+
+def test_weights_are_tensors_by_name(tmp_path):
+    for weights in ({}, dict(a=1), {1: torch.ones(1)}, [torch.ones(1)], None):
+        torch.save(dict(state_dict=weights), tmp_path / 'a.pth')
+        with pytest.raises(UserError, match="a.pth is not a model's checkpoint"):
+            load_weights_only(tmp_path / 'a.pth')
+
+
+def test_every_scheme_of_mmengine_is_read_safely(tmp_path, monkeypatch):
+    assert set(CheckpointLoader._schemes.values()) == {checkpoint_module.load_from_weights_only}
+    assert {'torchvision://', 'open-mmlab://', 'pavi://', ''} <= CheckpointLoader._schemes.keys()
+    asked = []
+
+    def download(address, target):
+        asked.append(address)
+        torch.save(dict(a=Tripwire(tmp_path / 'created')), target)
+
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', download)
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
+    for path in ('torchvision://resnet18', 'open-mmlab://resnet50_v1c', 'https://models.example/a.pth'):
+        with pytest.raises(UserError, match='refused to read .* pass --trust-checkpoint'):
+            load_checkpoint(nn.Linear(1, 1), path)
+    assert len(asked) == 3 and all(address.startswith('https://') for address in asked)
+    assert not (tmp_path / 'created').exists()
+    for path, expected in (('torchvision://resnet81', "is it 'resnet18'"), ('s3://bucket/a.pth', 'download it first'),
+                           ('pavi://a', 'download it first'), ('https:///', 'cannot download')):
+        monkeypatch.undo()
+        with pytest.raises(UserError) as caught:
+            load_checkpoint(nn.Linear(1, 1), path)
+        one_line(caught, path, expected)
 
 
 def test_unusable_files_give_one_line(tmp_path):

@@ -7,6 +7,7 @@ import torch
 from mmseg.models import SegDataPreProcessor
 
 from coma_mm.engine.cli import _variable_hint, explain, main
+from coma_mm.errors import UserError
 
 
 def test_images_of_several_sizes_in_one_batch_of_validation():
@@ -36,3 +37,7 @@ def test_a_wrong_option_is_noted_for_torchrun(tmp_path, monkeypatch):
     with pytest.raises(SystemExit) as caught:
         main(lambda: argparse.ArgumentParser().parse_args(['--bogus']))
     assert caught.value.code == 2 and (tmp_path / 'note').read_text() == '2'
+
+
+def test_what_files_are_named_cannot_break_the_line():
+    assert explain(UserError('no file a\nb\x1b[2J…×\u202e')) == 'no file a\\nb\\x1b[2J…×\\u202e'

@@ -179,6 +179,27 @@ def test_bad_configs_give_one_line(tmp_path, said):
         read_config(write(tmp_path, MINIMAL), change=use_auto_scale_lr)
 
 
+@pytest.mark.parametrize('text, expected', [
+    ('randomness = dict(seed="abc")', "randomness.seed='abc': expected a whole number, 0 or more"),
+    ('randomness = dict(seed=-1)', 'randomness.seed=-1: expected a whole number'),
+    ('randomness = 5', 'randomness=5: expected a dict'), ('train_dataloader = [1]', 'train_dataloader=[1]: expected a dict'),
+    ('custom_hooks = dict(a=1)', "custom_hooks={'a': 1}: expected a list"),
+    ('load_from = 2.5', 'load_from=2.5: expected a str'),
+    ('resume = "yes"', "resume='yes': expected a bool"), ('default_scope = 5', 'default_scope=5: expected a str')])
+def test_values_of_a_wrong_type_are_named(tmp_path, said, text, expected):
+    path = write(tmp_path, MINIMAL + text)
+    with pytest.raises(UserError) as caught:
+        read_config(path)
+    assert str(caught.value).startswith(f'{path}: {expected}')
+    read_config(write(tmp_path, MINIMAL + 'randomness = None\nload_from = None\ncustom_hooks = None'))
+
+
+def test_values_of_a_wrong_type_in_options_are_named(tmp_path, said):
+    path = write(tmp_path, MINIMAL + 'randomness = dict(seed=0)')
+    with pytest.raises(UserError, match="randomness.seed='abc': expected a whole number"):
+        read_config(path, {'randomness.seed': 'abc'})
+
+
 @pytest.mark.parametrize('name', [
     'mmpretrain::resnet/resnet18_8xb32_in1k.py', 'mmseg::fcn/fcn_r50-d8_4xb2-40k_cityscapes-512x1024.py',
     'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'

@@ -11,6 +11,7 @@ from torch import nn
 
 import coma_mm.engine.export as export_module
 from coma_mm.engine import load_backbone, load_weights_only
+from coma_mm.engine.checkpoint import weights_sha256
 from coma_mm.engine.config import read_config
 from coma_mm.engine.export import export_backbone
 from coma_mm.errors import UserError
@@ -64,10 +65,20 @@ def test_the_file_holds_the_backbone_and_its_origin(pretrained, exported):
         metadata = file.metadata()
     digest = hashlib.sha256(loaded['meta']['cfg'].encode()).hexdigest()
     strings = dict(format='pt', backbone='DyViT', arch='tiny', algorithm='CoMA', epochs='3', iters='66',
-                   config='pretraining.py', config_sha256=digest)
+                   config='pretraining.py', config_sha256=digest, weights_sha256=weights_sha256(expected))
     assert {key: value for key, value in metadata.items() if key != 'coma_mm'} == strings
     assert load_weights_only(exported)['meta']['coma_mm'] == FACTS
     assert os.listdir(os.path.dirname(exported)) == ['backbone.safetensors']
+
+
+def test_a_flipped_bit_in_the_file_is_noticed(exported, tmp_path):
+    content = bytearray(Path(exported).read_bytes())
+    for place in range(len(content) - 1, len(content) // 2, -len(content) // 9):
+        content[place] ^= 4
+        (tmp_path / 'a.safetensors').write_bytes(content)
+        with pytest.raises(UserError, match='a.safetensors is damaged .its check sum differs.'):
+            load_weights_only(tmp_path / 'a.safetensors')
+        content[place] ^= 4
 
 
 @pytest.mark.parametrize('name', FINE_TUNING)

@@ -1,14 +1,16 @@
 """A run that was stopped and resumed ends with the same bits as one that was not."""
 import itertools
 import os
+import shutil
 import signal
 
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.evaluator import BaseMetric
 from mmengine.model import BaseModel
-from mmengine.registry import DATASETS, MODELS
+from mmengine.registry import DATASETS, METRICS, MODELS
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -46,6 +48,8 @@ class Stochastic(BaseModel):
         self.seen = []
 
     def forward(self, inputs, mode='tensor'):
+        if mode == 'predict':
+            return [0]
         inputs = torch.stack(inputs) if isinstance(inputs, list) else inputs
         self.seen.append(inputs)
         return dict(loss=(self.layers(inputs) * np.random.rand()).square().mean())
@@ -191,7 +195,8 @@ def test_a_damaged_newest_checkpoint_is_passed_over(tmp_path, damage, monkeypatc
     if damage == 'missing':
         os.remove(newest)
     else:
-        content[len(content) // 2] ^= 1
+        weight = load_weights_only(newest)['state_dict']['layers.0.weight'].numpy().tobytes()
+        content[content.index(weight) + 5] ^= 1
         new = dict(cut=content[:-100], empty=b'', flipped=content)[damage]
         open(newest, 'wb').write(new)
     lines = []
@@ -290,3 +295,87 @@ def test_when_the_best_checkpoint_cannot_be_written_the_previous_one_stays(tmp_p
     hook._save_best_checkpoint(runner, dict(acc=2.))
     hook.save(runner, 'next.pth', dict(epoch=3, iter=ITERATIONS))
     assert [path.name for path in tmp_path.glob('best_acc_*.pth')] == ['best_acc_epoch_3.pth']
+
+
+def test_a_checkpoint_holds_plain_values_and_the_curves_come_back(tmp_path):
+    cfg = make_cfg(tmp_path, param_scheduler=[dict(type='OneCycleLR', eta_max=0.1, total_steps=12, by_epoch=False)])
+    first = run(cfg)
+    path = latest_checkpoint(tmp_path)
+    hub = torch.load(path, weights_only=True)['message_hub']  # torch alone: no class is allowed beside its own
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint['meta'].update(epoch=2, iter=8)
+    torch.save(checkpoint, tmp_path / 'earlier.pth')
+    rest = run(make_cfg(tmp_path / 'rest', resume=True, load_from=str(tmp_path / 'earlier.pth'),
+                        param_scheduler=cfg.param_scheduler))
+    name = next(name for name in hub['log_scalars'] if name.endswith('loss'))
+    before, after = (runner.message_hub.get_scalar(name).data[0] for runner in (first, rest))
+    assert len(before) == 12 and after[:12].tolist() == before.tolist() and len(after) == 16
+
+
+def test_what_a_checkpoint_says_is_neither_run_nor_removed(tmp_path, monkeypatch):
+    """Config text, and paths of files to remove, come with a checkpoint."""
+    run(make_cfg(tmp_path / 'run'))
+    checkpoint = torch.load(latest_checkpoint(tmp_path / 'run'), weights_only=True)
+    text = f'open({str(tmp_path / "created")!r}, "w")'
+    checkpoint['meta'].update(epoch=1, iter=4, config=text, cfg=text)
+    document, folder = tmp_path / 'thesis.tex', tmp_path / 'documents'
+    folder.mkdir()
+    for path in (document, folder / 'letter.tex'):
+        path.write_text('dear')
+    for best, interrupted in ((document, document), (folder, folder), (f'{folder}/', '..'), ('', '.')):
+        hub = dict(interrupted_ckpt=str(interrupted), best_ckpt=str(best), best_score=-1., keep_ckpt_ids=[1, 2, 3])
+        checkpoint['message_hub']['runtime_info'].update(hub)
+        checkpoint['message_hub']['resumed_keys'].update(dict.fromkeys(hub, True))
+        torch.save(checkpoint, tmp_path / 'hostile.pth')
+        cfg = make_cfg(tmp_path / 'rest', resume=True, load_from=str(tmp_path / 'hostile.pth'))
+        cfg.update(val_cfg=dict(), val_dataloader=cfg.train_dataloader, val_evaluator=dict(type='Score'))
+        cfg.default_hooks.checkpoint.update(save_best='score', rule='greater')
+        run(cfg)
+        assert not (tmp_path / 'created').exists()
+        assert document.exists() and (folder / 'letter.tex').exists()
+        assert (tmp_path / 'rest' / 'best_score_epoch_3.pth').exists()
+
+
+@METRICS.register_module()
+class Score(BaseMetric):
+    """Is better after every epoch."""
+    value = 0
+
+    def process(self, data_batch, data_samples):
+        self.results.append(0)
+
+    def compute_metrics(self, results):
+        Score.value += 1
+        return dict(score=self.value)
+
+
+def test_a_checkpoint_of_another_training_is_refused_in_one_line(tmp_path):
+    run(make_cfg(tmp_path / 'run'))
+    path = latest_checkpoint(tmp_path / 'run')
+    for damage in (lambda one: one['optimizer'].update(param_groups=[]), lambda one: one['meta'].pop('iter'),
+                   lambda one: one['message_hub'].pop('log_scalars'), lambda one: one.update(param_schedulers=5),
+                   lambda one: one['message_hub']['log_scalars'].update(loss={}), lambda one: one.update(gradients=[{}, {}]),
+                   lambda one: one['meta'].update(seed='seven')):
+        checkpoint = torch.load(path, weights_only=True)
+        damage(checkpoint)
+        torch.save(checkpoint, tmp_path / 'other.pth')
+        with pytest.raises(UserError) as caught:
+            run(make_cfg(tmp_path / 'rest', resume=True, load_from=str(tmp_path / 'other.pth')))
+        assert 'other.pth' in str(caught.value) and '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('text', ['', '\0', 'a' * 5000, '/etc/passwd', '../../x.pth\nmore', '/', '~', '\xff\n'])
+def test_whatever_last_checkpoint_says(tmp_path, text):
+    (tmp_path / 'last_checkpoint').write_text(text)
+    with pytest.raises(UserError, match='no checkpoint in .* is whole') as caught:
+        latest_checkpoint(tmp_path)
+    assert '\n' not in str(caught.value)
+    run(make_cfg(tmp_path / 'run'))
+    (tmp_path / 'run' / 'last_checkpoint').write_text(text)
+    assert latest_checkpoint(tmp_path / 'run').endswith('epoch_3.pth')
+
+
+def test_a_copied_folder_is_resumed_from_its_own_checkpoint(tmp_path):
+    run(make_cfg(tmp_path / 'run'))
+    copy = shutil.copytree(tmp_path / 'run', tmp_path / 'copy')
+    assert latest_checkpoint(copy) == str(copy / 'epoch_3.pth')

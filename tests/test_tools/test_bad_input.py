@@ -15,6 +15,7 @@ from mmengine.visualization import Visualizer
 from PIL import Image
 
 from coma_mm.datasets.shapes import write_shapes
+from coma_mm.engine import safe_pickle
 
 ROOT = Path(__file__).parents[2]
 PRETRAINING, CLASSIFIER = 'coma_dyvit-tiny_shapes', 'dyvit-tiny_scratch_shapes'
@@ -177,7 +178,8 @@ def test_coco_annotations(run, data):
     assert 'has no bbox' in line(without('bbox'))
     assert 'category_id 99; expected one of the 10' in line(lambda content: content['annotations'][2].update(category_id=99))
     assert 'finds no sample' in line(lambda content: content.update(annotations=[]))
-    assert 'finds no sample' in line(lambda content: [one.update(name='?') for one in content['categories']])
+    assert 'finds no sample' in line(lambda content: [one.update(name=f'?{one["id"]}') for one in content['categories']])
+    assert 'is outside of the data set' in line(lambda content: content['images'][3].update(file_name='../../../x.jpg'))
     assert "no list 'categories'" in line(lambda content: content.pop('categories'))
     path.write_text(whole[:100])
     assert 'not a JSON file' in run(MASK_RCNN) and nothing_written()
@@ -214,6 +216,22 @@ def test_misspelt_keys_and_options(run):
         ("model.backbone.arch={'dims':[1,2],'depths':3}", 'expected KEY=VALUE'),
     ):
         assert expected in run(CLASSIFIER, option) and nothing_written()
+
+
+def test_values_of_a_wrong_type(run):
+    for option, *expected in (
+        ('randomness.seed=abc', "user.py: randomness.seed='abc': expected a whole number"),
+        ('optim_wrapper.optimizer.lr=x', "AdamW cannot be built with its settings (", "lr='x'", 'TypeError'),
+        ('model.backbone.drop_path_rate=x', "DyViT cannot be built with its settings (arch='tiny'", "drop_path_rate='x'"),
+        ('train_dataloader.num_workers=x', 'DataLoader cannot be built with its settings (', "num_workers='x'"),
+        ('train_cfg.max_epochs=x', "max_epochs='x'"),
+        ('model.head.loss.loss_weight=x', 'the run fails at its start', 'cross_entropy'),
+        ('train_dataloader.dataset.pipeline.1.scale=x', "RandomResizedCrop cannot be built with its settings (scale='x'"),
+        ('env_cfg=5', 'user.py: env_cfg=5: expected a dict'), ('param_scheduler=5', 'param_scheduler')):
+        line = run(CLASSIFIER, option)
+        assert all(part in line for part in expected), line
+        assert nothing_written()
+        assert expected[0].startswith('user.py') or 'COMA_MM_DEBUG=1 shows the traceback' in line
 
 
 def test_an_option_nearly_spelt_as_another_is_warned_of(run):
@@ -256,6 +274,30 @@ def test_checkpoints(run, checkpoint, monkeypatch):
     assert "(arch 'tiny') does not fit DyViT (arch 'small')" in line and nothing_written()
     # Weights of the same backbone under another head are welcome, and counted.
     assert 'loaded 91 of 93 tensors into ImageClassifier' in run(CLASSIFIER, f'load_from={checkpoint}', code=0)
+
+
+class Tripwire:
+    """Unpickling it creates a file."""
+
+    def __reduce__(self):
+        return open, ('created', 'w')
+
+
+def test_a_checkpoint_that_runs_code_is_refused_unless_it_is_trusted(run, checkpoint, monkeypatch):
+    content = torch.load(checkpoint, weights_only=True)
+    torch.save(dict(content, more=Tripwire()), 'hostile.pth')
+    refused = 'refused to read the checkpoint hostile.pth: it would run code of its own'
+    monkeypatch.setattr(safe_pickle, 'trusted', False)
+    init = ['model.init_cfg.type=Pretrained', 'model.init_cfg.checkpoint=hostile.pth']
+    for config, options, more in (
+        (CLASSIFIER, ['load_from=hostile.pth'], {}), (PRETRAINING, [], dict(args=('--resume', 'hostile.pth'))),
+        (CLASSIFIER, init, {}), (CLASSIFIER, [], dict(tool='test.py', args=('hostile.pth', )))):
+        line = run(config, *options, **more)
+        assert refused in line and '--trust-checkpoint' in line and nothing_written() and not os.path.exists('created')
+    monkeypatch.setenv('PRETRAINED', 'hostile.pth')
+    assert refused in run('dyvit-tiny_coma_shapes') and nothing_written() and not os.path.exists('created')
+    shown = run('dyvit-tiny_coma_shapes', args=('--trust-checkpoint', ), code=0)
+    assert '--trust-checkpoint: hostile.pth runs code of its own' in shown and os.path.exists('created')
 
 
 def test_images_of_any_kind_are_handled(run, tmp_path):
