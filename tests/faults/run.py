@@ -15,6 +15,7 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -144,7 +145,7 @@ def workers(pid):
 
 
 def damage(pid, folder, rng):
-    """SIGKILL, and the newest checkpoint is cut, emptied or has a bit flipped."""
+    """SIGKILL; the newest checkpoint is cut, emptied or has a bit flipped, and the files' times are anything."""
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     note = Path(folder, 'last_checkpoint')
@@ -155,6 +156,8 @@ def damage(pid, folder, rng):
         if kind == 'flip':
             content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
         path.write_bytes(dict(cut=content[:rng.randrange(1, len(content))], empty=b'', flip=content)[kind])
+    for path in Path(folder).glob('*.pth'):  # as if the clock had been changed
+        os.utime(path, (rng.uniform(0, 4e9), ) * 2)
 
 
 FAULTS = [kill, kill, kill_while_saving, kill_while_saving, terminate, terminate_all, warn, interrupt, kill_worker, damage]
@@ -222,6 +225,25 @@ def campaign(task, stops, seed, folder):
     return dict(stops=dict(counts), runs=runs, equal=equal, failures=failures, seconds_of_a_run=round(length, 1))
 
 
+def full_disk(task, folder):
+    """Train on a disk that is too small for two checkpoints, then on a larger one; needs root, for the disk.
+
+    Returns:
+        dict: The exit codes of both starts (0: trained; 2: the end could not be saved) and whether the result is `equal`.
+    """
+    whole, disk = folder / 'whole', folder / 'disk'
+    size = int(1.5 * max(path.stat().st_size for path in whole.glob('*.pth'))) // 1024
+    disk.mkdir()
+    subprocess.run(['mount', '-t', 'tmpfs', '-o', f'size={size}k', 'tmpfs', disk], check=True)
+    try:
+        first = wait(start(task, disk / 'run'))
+        subprocess.run(['mount', '-o', f'remount,size={20 * size}k', disk], check=True)
+        second = wait(start(task, disk / 'run'))
+        return dict(codes=[first, second], equal=second == 0 and same(final(disk / 'run'), final(whole)))
+    finally:
+        subprocess.run(['umount', disk], check=True)
+
+
 def tail(folder):
     """str: The last line of a run's output."""
     return (Path(f'{folder}.log').read_text().strip().splitlines() or [''])[-1][:300]
@@ -242,10 +264,13 @@ def main():
         for task in args.task:
             (Path(folder) / task).mkdir()
             results[task] = campaign(task, args.stops // len(args.task), args.seed, Path(folder) / task)
+            if os.geteuid() == 0:
+                results[task]['full_disk'] = full_disk(task, Path(folder) / task)
             print(task, json.dumps(results[task]), flush=True)
     if args.out:
         args.out.write_text(json.dumps(dict(seed=args.seed, tasks=results, environment=environment()), indent=2) + '\n')
-    return int(any(result['failures'] or result['equal'] < result['runs'] for result in results.values()))
+    disks = [result['full_disk']['equal'] for result in results.values() if 'full_disk' in result]
+    return int(not all(disks) or any(result['failures'] or result['equal'] < result['runs'] for result in results.values()))
 
 
 if __name__ == '__main__':
