@@ -209,7 +209,8 @@ def test_demo_goes_on_where_it_was_killed_and_reports(tmp_path):
     assert 'Pre-training with CoMA: done before' in text and text.count('done before') == 1
     assert (folder / 'pretrain' / 'epoch_2.pth').stat().st_mtime_ns == before
     log = (run / 'log.txt').read_text()
-    assert f'Resuming from {run / "epoch_1.pth"}' in log and 'resumed epoch: 1' in log
+    # Its parent's death stops it like SIGTERM: it saves, if there is time.
+    assert re.search(rf'Resuming from {run}/(epoch_1|stopped_\d+).pth', log) and 'resumed epoch: 1' in log
     assert len(re.findall(r'Saving checkpoint at 2 epochs', log)) == 1
 
     rows = [line for line in text.splitlines() if line.startswith('|')]

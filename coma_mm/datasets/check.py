@@ -311,9 +311,6 @@ def _read_coco(path, findings):
 def _check_coco(coco, path, files, folder, findings):
     """What `CheckedCOCO` leaves to the libraries, which fail late, or in silence."""
     images, objects = coco.dataset['images'], coco.dataset['annotations']
-    for what, entries, index in (('image', images, coco.imgs), ('annotation', objects, coco.anns)):
-        if len(entries) > len(index):
-            findings.problem(f'{path}: {len(entries) - len(index)} ids of {what}s occur more than once')
     named = {one['file_name'] for one in images}
     if missing := named - files:
         findings.problem(f'images of {path} that are not in {folder}: {_names(missing)}')
@@ -323,7 +320,6 @@ def _check_coco(coco, path, files, folder, findings):
         ('have no segmentation (polygons or run lengths), which masks are trained with',
          [one for one in objects if not _has_mask(one)]),
         ('belong to no image in the file', [one for one in objects if one['image_id'] not in coco.imgs]),
-        ('have no area', [one for one in objects if 'area' not in one]),
     ):
         if wrong:
             findings.problem(f'{path}: {len(wrong)} of {len(objects)} objects {text}, e.g. annotation {wrong[0]["id"]}')

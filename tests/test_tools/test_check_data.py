@@ -207,9 +207,9 @@ def test_defects_of_coco(run, data):
 
     test(path.unlink, f'no file {path}')
     test(broken(path), f'{path} is damaged')
-    test(lambda: path.write_text('[]'), f'{path} is not as COCO annotations are')
-    test(lambda: path.write_text('{"images": [3], "annotations": [[]], "categories": []}'), 'is not as COCO annotations are')
-    test(change(lambda content: content['images'][2].pop('file_name')), "not as COCO annotations are: KeyError 'file_name'")
+    test(lambda: path.write_text('[]'), f'{path} holds no dict; expected COCO annotations')
+    test(lambda: path.write_text('{"images": [3], "annotations": [[]], "categories": []}'), 'images[0] has no id')
+    test(change(lambda content: content['images'][2].pop('file_name')), 'image 3 has file_name None')
     test(lambda: shutil.rmtree(root / 'val2017'), f'no folder val2017 in {root}', 'that are not in', problems=2)
     test(image.unlink, f'images of {path} that are not in {root}/train2017: train_000003.jpg')
     test(broken(image), f'cannot read the image {image}')
@@ -218,9 +218,9 @@ def test_defects_of_coco(run, data):
     test(annotation(bbox=None), 'has no bbox')
     test(annotation(image_id=999), '1 of', 'objects belong to no image in the file, e.g. annotation 5')
     for mask in (None, [], [[1, 2, 3, 4]], dict(size=[32, 32])):
-        test(annotation(segmentation=mask), 'objects have no segmentation', 'e.g. annotation 5')
-    test(change(lambda content: content['annotations'][4].pop('area')), 'objects have no area')
-    test(annotation(id=1), '1 ids of annotations occur more than once')
+        test(annotation(segmentation=mask), 'annotation 5', 'segmentation')
+    test(change(lambda content: content['annotations'][4].pop('area')), 'annotation 5 of image 3 has area None')
+    test(annotation(id=1), 'two annotations have the id 1')
     test(change(lambda content: content['categories'].pop()), 'categories of train2017 and val2017 differ')
     test(change(lambda content: content['categories'].reverse()), "COCO's in another order",
          'categories of train2017 and val2017 differ', problems=2)
