@@ -193,7 +193,7 @@ def _is_main_process():
 def main(tool):
     """Run a tool: bad input ends it with one line on stderr and exit code 2, other errors with their traceback.
 
-    A run that was asked to stop ends with `EXIT_STOPPED`.
+    Before an iteration was done any error counts as bad input. A run that was asked to stop ends with `EXIT_STOPPED`.
 
     With `COMA_MM_DEBUG=1` in the environment the traceback is shown for both.
 

@@ -36,7 +36,7 @@ def train(cfg):
         if cfg.get('resume'):
             _continue_seed(cfg, checkpoint)
     hooks = list(cfg.get('custom_hooks') or [])
-    present = {hook.get('type') for hook in hooks if isinstance(hook, dict)}
+    present = [hook.get('type') for hook in hooks if isinstance(hook, dict)]
     cfg.custom_hooks = hooks + [dict(hook) for hook in RUN_HOOKS if hook['type'] not in present]
     return run(cfg, lambda runner: runner.train(), ('train', 'val'))
 

@@ -183,7 +183,7 @@ class Maps(Family):
 
 class Coco(Family):
     """COCO annotations, through all that is done with them before and during training."""
-    name, cases = 'coco', 3000
+    name, cases = 'coco', 2000
 
     def prepare(self, folder):
         write_shapes(folder / 'shapes', dict(unlabelled=0, train=4, val=0, test=0), size=64, progress=False)

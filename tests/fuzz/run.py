@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 import traceback
+from importlib import metadata
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -26,6 +27,7 @@ os.environ.setdefault('CUDA_VISIBLE_DEVICES', '')
 from coma_mm.engine.cli import explain  # noqa: E402
 from tests.fuzz.families import FAMILIES  # noqa: E402
 
+VERSIONS = ('torch', 'numpy', 'pillow', 'safetensors', 'onedl-mmengine', 'onedl-mmdetection', 'pycocotools')
 SECONDS = 30  # for one case
 GIGABYTES = 4  # on top of what the libraries take
 
@@ -113,7 +115,8 @@ def main():
     parser.add_argument('--only', nargs='+', choices=[*FAMILIES], help='families')
     parser.add_argument('--out', help='write counts and faults to a JSON file')
     args = parser.parse_args()
-    print(f'Python {platform.python_version()}, first seed {args.seed}')
+    versions = ', '.join(f'{name} {metadata.version(name)}' for name in VERSIONS)
+    print(f'Python {platform.python_version()}, {versions}; first seed {args.seed}')
     report, faults = {}, 0
     for name in args.only or FAMILIES:
         family, start = FAMILIES[name], time.monotonic()

@@ -184,6 +184,7 @@ def test_bad_configs_give_one_line(tmp_path, said):
     ('randomness = dict(seed=-1)', 'randomness.seed=-1: expected a whole number'),
     ('randomness = 5', 'randomness=5: expected a dict'), ('train_dataloader = [1]', 'train_dataloader=[1]: expected a dict'),
     ('custom_hooks = dict(a=1)', "custom_hooks={'a': 1}: expected a list"),
+    ('optim_wrapper = dict(paramwise_cfg=(1, 2))', 'optim_wrapper.paramwise_cfg=(1, 2): expected a dict'),
     ('load_from = 2.5', 'load_from=2.5: expected a str'),
     ('resume = "yes"', "resume='yes': expected a bool"), ('default_scope = 5', 'default_scope=5: expected a str')])
 def test_values_of_a_wrong_type_are_named(tmp_path, said, text, expected):

@@ -232,6 +232,7 @@ def test_values_of_a_wrong_type(run):
         assert all(part in line for part in expected), line
         assert nothing_written()
         assert expected[0].startswith('user.py') or 'COMA_MM_DEBUG=1 shows the traceback' in line
+    assert 'the run fails at its start: TypeError: type must be' in run(PRETRAINING, 'custom_hooks.0.type=[1]')
 
 
 def test_an_option_nearly_spelt_as_another_is_warned_of(run):
