@@ -96,7 +96,7 @@ def check_keys(cfg, path=''):
             hint = nearest(key, KNOWN_KEYS | REPLACED_KEYS.keys(), cutoff=0.75)
             warnings.append(f'{path}: nothing reads the key {key!r}' + (f'; did you mean {hint!r}?' if hint else ''))
     wrapper = cfg.get('optim_wrapper')
-    for key in (wrapper or {}).get('paramwise_cfg') or ():
+    for key in (wrapper.get('paramwise_cfg') if isinstance(wrapper, dict) else None) or ():
         if key not in _PARAMWISE_KEYS and (close := nearest(key, _PARAMWISE_KEYS, cutoff=0.85)):
             raise UserError(f'{path}: nothing reads the key optim_wrapper.paramwise_cfg.{key}; did you mean {close!r}?')
     return warnings
@@ -127,7 +127,8 @@ def check_types(cfg, path=''):
         for key in keys:
             if not isinstance(cfg.get(key), (kind, type(None))):
                 raise UserError(f'{path}: {key}={cfg[key]!r}: expected a {kind.__name__}')
-    paramwise = (cfg.get('optim_wrapper') or {}).get('paramwise_cfg')
+    wrapper = cfg.get('optim_wrapper')
+    paramwise = wrapper.get('paramwise_cfg') if isinstance(wrapper, dict) else None
     if not isinstance(paramwise, (dict, type(None))):
         raise UserError(f'{path}: optim_wrapper.paramwise_cfg={paramwise!r}: expected a dict')
     seed = (cfg.get('randomness') or {}).get('seed')
