@@ -126,8 +126,8 @@ def _named(path):
 class LoadImage(BaseTransform):
     """Load an image file of any mode, depth and orientation; a drop-in for `LoadImageFromFile` in all libraries.
 
-    Required keys: `img_path`, or those of a sample in a pack (see `read_encoded`). Added keys: `img` (np.ndarray[uint8] of shape (H, W, 3), BGR), `img_shape` and
-    `ori_shape`, both (H, W).
+    Required keys: `img_path`, or those of a sample in a pack (see `read_encoded`). Added keys: `img` (np.ndarray[uint8] of
+    shape (H, W, 3), BGR), `img_shape` and `ori_shape`, both (H, W).
 
     Raises:
         BadImageError: If the file is truncated, empty or not an image, or not of the size that its annotations say

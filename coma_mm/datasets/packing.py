@@ -109,8 +109,7 @@ def _find(out, plan):
         index, _ = read_index(str(out))
         if index['plan'] == plan:
             return index
-        raise UserError(f'{out} is a pack of other images or settings; it is left as it is: choose another folder, or remove '
-                        'it')
+        raise UserError(f'{out} is a pack of other images or settings; it is left as it is: choose another folder')
     raise UserError(f'{out} exists and is no pack; it is left as it is: choose another folder')
 
 
