@@ -16,7 +16,7 @@ from mmengine.config import DictAction
 from mmengine.registry import OPTIMIZERS
 from mmengine.utils.dl_utils import set_multi_processing
 
-from coma_mm.errors import UserError
+from coma_mm.errors import SharedError, UserError
 
 from . import safe_pickle
 from .config_check import nearest
@@ -135,7 +135,7 @@ def run(cfg, job, splits=()):
             return job(runner)
     except Exception as error:
         # In a loop the processes see different data, so an error may be that of a single one.
-        error.of_one_process = bool(runner and runner.in_loop)
+        error.of_one_process = bool(runner and runner.in_loop) and not isinstance(error, SharedError)
         error.at_start = not (runner and runner.trained)
         if explain(error) and not (runner and runner.trained):
             _remove_new(cfg.work_dir, before)

@@ -19,7 +19,7 @@ from coma_mm.datasets.paths import leaves
 from coma_mm.datasets.seeding import type_name
 from coma_mm.errors import UserError
 
-from .accumulation import count, is_auto
+from .accumulation import batches_of, count, is_auto
 from .config import find_types
 
 
@@ -199,8 +199,7 @@ class LabelCheckHook(Hook):
         """
         if self.num_classes is None:
             return
-        batches = data_batch if isinstance(data_batch, list) else [data_batch]  # a list: those of one update
-        samples = [batch.get('data_samples') or () for batch in batches if isinstance(batch, dict)]
+        samples = [batch.get('data_samples') or () for batch in batches_of(data_batch) if isinstance(batch, dict)]
         for sample in chain(*samples):
             _check_map(sample)
             for labels in _labels(sample):
