@@ -46,6 +46,7 @@ class ComaRunner(Runner):
     """
     in_loop = False
     trained = False
+    _gradients = None  # of a checkpoint between two updates, until they are in the model
 
     def build_dataloader(self, dataloader, seed=None, diff_rank_seed=False):
         """Build a data loader with per-sample seeds; the run's config is left as its author wrote it."""
@@ -195,16 +196,20 @@ class ComaRunner(Runner):
         model = unwrap(self.model)
         if isinstance(model, BaseTTAModel):
             model = model.module
-        own = model.state_dict()
+        own, at_start = model.state_dict(), not self._has_loaded
         checkpoint = super().load_checkpoint(filename, map_location, strict, revise_keys)
         checkpoint['meta'].pop('config', None)  # mmengine's resume would run it
         if self._resume:
             restore_curves(checkpoint['message_hub'])
-        self._gradients = checkpoint.get('gradients')
+        if at_start:  # else a hook reads weights alone
+            self._gradients = checkpoint.get('gradients')
         weights = checkpoint.get('state_dict', checkpoint)
         for pattern, replacement in revise_keys:
             weights = {re.sub(pattern, replacement, name): value for name, value in weights.items()}
         unfit = [name for name, value in own.items() if name not in weights or weights[name].shape != value.shape]
+        if any(name in weights for name in unfit):
+            refused = _refused(model, weights)
+            unfit = [name for name in unfit if name not in weights or f'size mismatch for {name}:' in refused]
         extra = [name for name in weights if name not in own]
         line = f'loaded {len(own) - len(unfit)} of {len(own)} tensors into {type(model).__name__} from {filename}'
         if unfit:
@@ -257,7 +262,7 @@ class ComaRunner(Runner):
                                 "and number of processes (which is free with optim_wrapper.accumulative_counts='auto')")
 
     def _resume_gradients(self, filename):
-        gradients = self._gradients
+        gradients, self._gradients = self._gradients, None
         if gradients and len(gradients) != self.world_size:
             raise UserError(f'{filename} was written between two updates by {len(gradients)} processes, and this run has '
                             f'{self.world_size}: resume with {len(gradients)}, or from another checkpoint')
@@ -281,6 +286,7 @@ class ComaRunner(Runner):
         Returns:
             memoryview | None: The content as `torch.save` writes it; None except on the main process.
         """
+        self.call_hook('before_checkpoint')
         model = unwrap(self.model)
         gradients = None
         if save_optimizer and meta['iter'] % self.iterations_per_update:
@@ -323,6 +329,15 @@ class ComaRunner(Runner):
         if fn_name == 'after_train_iter':  # before the hooks: one may stop the run, and name a file in the work_dir
             self.trained = True
         super().call_hook(fn_name, **kwargs)
+
+
+def _refused(model, weights):
+    """str: What torch says of weights that a model cannot take; it resizes some (position embeddings) while it loads."""
+    try:
+        model.load_state_dict(dict(weights), strict=False)
+    except RuntimeError as error:
+        return str(error)
+    return ''
 
 
 def to_cpu(values):

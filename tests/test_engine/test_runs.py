@@ -192,6 +192,23 @@ def test_coco_objects_without_segmentation_are_named(tmp_path, with_mask):
         PolygonCheckHook().before_train(runner)
 
 
+def test_position_embeddings_that_are_resized_count_as_loaded(tmp_path):
+    vit = dict(type='mmpretrain.VisionTransformer', patch_size=8, out_type='cls_token', arch=dict(
+        embed_dims=8, num_layers=1, num_heads=1, feedforward_channels=8))
+    head = dict(type='mmpretrain.LinearClsHead', in_channels=8)
+    runners = [ComaRunner(dict(type='mmpretrain.ImageClassifier', backbone=dict(vit, img_size=size), head=dict(
+        head, num_classes=size)), str(tmp_path), experiment_name=f'resized_{size}', default_scope='mmpretrain')
+        for size in (16, 32)]
+    torch.save(dict(state_dict=runners[0].model.state_dict(), meta={}), tmp_path / 'a.pth')
+    lines = []
+    runners[1].logger.info = lines.append
+    runners[1].load_checkpoint(str(tmp_path / 'a.pth'))
+    total = len(runners[1].model.state_dict())
+    line, = [line for line in lines if 'tensors into' in line]
+    assert f'loaded {total - 2} of {total} tensors' in line  # all but the head
+    assert line.endswith('missing or of another shape there: head.fc.weight, head.fc.bias')
+
+
 @pytest.fixture(autouse=True)
 def quiet():
     yield
