@@ -14,7 +14,7 @@ from mmengine.utils import apply_to
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 from torch import distributed
 
-from coma_mm.datasets.paths import check_paths
+from coma_mm.datasets.paths import check_annotations
 from coma_mm.datasets.seeding import seed_dataloader, type_name
 from coma_mm.errors import UserError
 
@@ -55,7 +55,7 @@ class ComaRunner(Runner):
             dataloader = dict(dataloader, sampler=_copy(dataloader.get('sampler')))
             seed_dataloader(dataloader)
         loader = Runner.build_dataloader(dataloader, seed=seed, diff_rank_seed=diff_rank_seed)
-        check_paths(loader.dataset)
+        check_annotations(loader.dataset, for_training)
         loader.worker_init_fn = partial(start_worker, worker_init_fn=loader.worker_init_fn)
         batch = f'batch of batch_size={loader.batch_sampler.batch_size}'
         if for_training and is_auto(self.cfg) and self.accumulation > 1:

@@ -17,7 +17,6 @@ from coma_mm.engine import (
     ComaRunner,
     LabelCheckHook,
     MeanLossHook,
-    PolygonCheckHook,
     load_weights_only,
 )
 from coma_mm.engine import hooks as hooks_module
@@ -172,24 +171,6 @@ def test_class_ids_out_of_range_are_named():
         wrong.set_metainfo(dict(img_path='a.jpg'))
         with pytest.raises(UserError, match='class id 3 .*a.jpg .*num_classes=3'):
             hook.before_train_iter(None, 0, dict(data_samples=[fitting, wrong]))
-
-
-@pytest.mark.parametrize('with_mask', [True, False])
-def test_coco_objects_without_segmentation_are_named(tmp_path, with_mask):
-    from mmdet.registry import DATASETS
-    annotation = dict(id=1, image_id=1, category_id=1, bbox=[0, 0, 9, 9], area=81, iscrowd=0)
-    polygons = dict(annotation, id=2, segmentation=[[0, 0, 9, 0, 9, 9]])
-    content = dict(images=[dict(id=1, file_name='a.jpg', width=32, height=32)], annotations=[polygons, annotation],
-                   categories=[dict(id=1, name='cat')])
-    (tmp_path / 'ann.json').write_text(json.dumps(content))
-    dataset = DATASETS.build(dict(
-        type='mmdet.CocoDataset', data_root=str(tmp_path), ann_file='ann.json', metainfo=dict(classes=('cat', )),
-        data_prefix=dict(img=''), pipeline=[dict(type='mmdet.LoadAnnotations', with_bbox=True, with_mask=with_mask)]))
-    runner = SimpleNamespace(train_dataloader=SimpleNamespace(dataset=SimpleNamespace(dataset=dataset)))
-    if not with_mask:
-        return PolygonCheckHook().before_train(runner)
-    with pytest.raises(UserError, match=r'ann.json: an object in .*a.jpg has no segmentation'):
-        PolygonCheckHook().before_train(runner)
 
 
 def test_position_embeddings_that_are_resized_count_as_loaded(tmp_path):
