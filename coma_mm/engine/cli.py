@@ -2,13 +2,14 @@
 import argparse
 import inspect
 import json
+import logging
 import os
 import re
 import shutil
 import sys
 import textwrap
 import traceback
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -201,6 +202,7 @@ def main(tool):
         tool (Callable): Takes no argument.
     """
     quieten()
+    logging.raiseExceptions = False  # else a traceback for each line that a full disk keeps out of the log file
     try:
         tool()
     except KeyboardInterrupt:
@@ -226,7 +228,8 @@ def main(tool):
 def _exit(code):
     """Exit; under tools/torchrun.py, whose own exit code is 1 for any failure, leave it a note."""
     if note := os.environ.get('COMA_MM_EXIT_CODE'):
-        Path(note).write_text(str(code))
+        with suppress(OSError):  # a full disk
+            Path(note).write_text(str(code))
     sys.exit(code)
 
 

@@ -90,6 +90,27 @@ class ComaRunner(Runner):
         quieten(logger)
         return logger
 
+    def build_visualizer(self, visualizer=None):
+        """Build the visualiser; that it cannot write its curves (disk full) does not stop the run."""
+        visualizer = super().build_visualizer(visualizer)
+        visualizer.add_scalars = self._writing_if_possible(visualizer.add_scalars)
+        return visualizer
+
+    def _writing_if_possible(self, write):
+        failed = False
+
+        def write_if_possible(*args, **kwargs):
+            nonlocal failed
+            try:
+                write(*args, **kwargs)
+                failed = False
+            except OSError as error:
+                if not failed:
+                    self.logger.error(f'cannot write the curves: {error.strerror or error}; training goes on')
+                failed = True
+
+        return write_if_possible
+
     def setup_env(self, env_cfg):
         """Set the environment up; mmengine's own needs a GPU to start several processes."""
         if self.distributed and not is_distributed() and not torch.cuda.is_available():
