@@ -1,10 +1,15 @@
 """The command lines that the launchers hand to torchrun and to Slurm."""
 import os
+import runpy
+import signal
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
+from torch.distributed.elastic.multiprocessing import SignalException
+
+from coma_mm.engine.stop_hook import EXIT_STOPPED
 
 TOOLS = Path(__file__).parents[2] / 'tools'
 ECHO = '#!/bin/sh\nprintf "%s " "$@"\necho "MASTER_PORT=$MASTER_PORT MASTER_ADDR=$MASTER_ADDR"\n'
@@ -114,3 +119,19 @@ def test_a_run_that_slurm_stopped_is_queued_again(slurm, tmp_path):
 def test_what_the_run_notes_counts_more_than_that_slurm_killed_the_rest_of_it(slurm, tmp_path, noted, killed, code, queued):
     assert slurm(f'printf "{noted}" > "$COMA_MM_EXIT_CODE"; exit {killed}', SLURM_JOB_ID='17') == code
     assert (tmp_path / 'requeued').exists() == queued
+
+
+@pytest.mark.parametrize('number,code', [(signal.SIGUSR1, 75), (signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_signals_that_come_before_the_processes_can_save_end_torchrun_as_later_ones_do(monkeypatch, number, code):
+    torchrun = runpy.run_path(str(TOOLS / 'torchrun.py'))
+    assert torchrun['EXIT_STOPPED'] == EXIT_STOPPED
+
+    def stopped(arguments):
+        raise SignalException('as torchrun does', number)
+
+    for name in ('COMA_MM_EXIT_CODE', 'TORCH_DISABLE_SHARE_RDZV_TCP_STORE'):
+        monkeypatch.setenv(name, '')
+    monkeypatch.setattr(torchrun['run'], 'main', stopped)
+    with pytest.raises(SystemExit) as leaving:
+        torchrun['main']()
+    assert leaving.value.code == code
