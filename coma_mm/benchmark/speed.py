@@ -8,7 +8,8 @@ batch to updated weights, CoMA's copy of its weights included, with one optimise
 DyViT sees 20 of 49 patches of 32 px, ViT 78 of 196 of 16 px. A contestant's peers are always measured along with it.
 
 Memory: "weights" are parameters and buffers, CoMA's evaluation model included; "moments" the optimiser's; "step" is the peak
-above these during one step: gradients, activations, temporary tensors.
+above these during one step: gradients, activations, temporary tensors. Contestants of one comparison are in memory together:
+12 GB for all of 'pretrain/*' at batch 8; --only takes fewer.
 
 Examples:
   python tools/benchmark.py speed --device cpu --arch tiny --sizes 64 --batch-size 2 --repeats 2 --only 'pretrain/*'
@@ -250,7 +251,7 @@ def report(rows, facts, path):
         table = _table(
             f'{group}, {members[0]["arch"]}, {size} px, {precision}{", compiled" * compiled}, batch {batch}, '
             f'{max(len(row["seconds"]) for row in members)} repeats', 'contestant', 'images/s', 'ms', 'IQR ms',
-            *(f'× {peer.partition("/")[2]}' for peer in peers), 'weights MiB', 'moments MiB', 'step MiB')
+            *(f'× {peer.partition("/")[2].replace("-", " ")}' for peer in peers), 'weights MiB', 'moments MiB', 'step MiB')
         for row in members:
             ratios = row.get('ratios', {})
             table.add_row(
@@ -268,7 +269,7 @@ def report(rows, facts, path):
 def _table(title, *columns):
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=0, show_edge=False, title_justify='left')
     for i, column in enumerate(columns):
-        table.add_column(column, justify='right' if i else 'left', min_width=5 if i else 12)
+        table.add_column(column, justify='right' if i else 'left', min_width=5 if i else 14)
     return table
 
 
