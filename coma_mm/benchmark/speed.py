@@ -250,8 +250,8 @@ def report(rows, facts, path):
         peers = list(dict.fromkeys(peer for row in members for peer in row['peers']))
         table = _table(
             f'{group}, {members[0]["arch"]}, {size} px, {precision}{", compiled" * compiled}, batch {batch}, '
-            f'{max(len(row["seconds"]) for row in members)} repeats', 'contestant', 'images/s', 'ms', 'IQR ms',
-            *(f'× {peer.partition("/")[2].replace("-", " ")}' for peer in peers), 'weights MiB', 'moments MiB', 'step MiB')
+            f'{max(len(row["seconds"]) for row in members)} repeats', 'contestant', 'images/s', 'ms', 'IQR\nms',
+            *(f'× {peer.partition("/")[2].replace("-", " ")}' for peer in peers), 'weights\nMiB', 'moments\nMiB', 'step\nMiB')
         for row in members:
             ratios = row.get('ratios', {})
             table.add_row(
@@ -291,6 +291,8 @@ def _write(tables, facts, path):
         for table in tables:
             print(f'\n{table.title}\n', file=file)
             table.title, table.box, table.padding, table.show_edge = None, box.MARKDOWN, (0, 1), True
+            for column in table.columns:
+                column.header = column.header.replace('\n', ' ')
             markdown.print(table)
     console.print(f'Written: {path}.json, {path}.md', highlight=False)
 
