@@ -251,7 +251,8 @@ def report(rows, facts, path):
         table = _table(
             f'{group}, {members[0]["arch"]}, {size} px, {precision}{", compiled" * compiled}, batch {batch}, '
             f'{max(len(row["seconds"]) for row in members)} repeats', 'contestant', 'images/s', 'ms', 'IQR\nms',
-            *(f'× {peer.partition("/")[2].replace("-", " ")}' for peer in peers), 'weights\nMiB', 'moments\nMiB', 'step\nMiB')
+            *(f'× {peer.partition("/")[2].replace("-", " ")}' for peer in peers),
+            'weights\nMiB', 'moments\nMiB', 'step\nMiB')
         for row in members:
             ratios = row.get('ratios', {})
             table.add_row(
