@@ -79,7 +79,6 @@ class ProvenanceHook(Hook):
         arch = backbone_cfg.get('arch', getattr(backbone, 'arch', None))
         loader = cfg.get('train_dataloader') or {}
         by_epoch = not isinstance(runner.train_loop, IterBasedTrainLoop)
-        decoder, depth = _decoder(cfg.get('model') or {})
         return dict(
             algorithm=type(model).__name__,
             backbone=type(backbone).__name__ if backbone is not None else None,
@@ -87,11 +86,8 @@ class ProvenanceHook(Hook):
             epochs=epochs if by_epoch else None,
             iters=iters,
             max_epochs=runner.max_epochs if by_epoch else None,
-            mask_ratio=_mask_ratio(cfg),
-            mask_sampler=_mask_sampler(cfg),
+            **masking_facts(cfg),
             complement=getattr(model, 'complement', None),
-            decoder=decoder,
-            decoder_depth=depth,
             config=osp.basename(cfg.filename) if cfg.filename else None,
             data_root=find_key(loader.get('dataset'), 'data_root'),
             images=_count_images(runner.train_dataloader),
@@ -123,12 +119,24 @@ def _mask_sampler(cfg):
     return transform and type_name(transform.get('sampler') or dict(type='UniformMaskSampler'))
 
 
-def _decoder(model):
-    """tuple: The class and the number of blocks of a masked autoencoder's decoder, mmpretrain's too; None where unknown."""
-    decoder = model.get('decoder') or model.get('neck') or {}
-    if not isinstance(decoder, dict) or 'Decoder' not in (name := type_name(decoder)):
-        return None, None
-    return name, decoder.get('depth', decoder.get('decoder_depth', 8))  # the default of all of them
+def masking_facts(cfg):
+    """How a config of a masked autoencoder, ours or mmpretrain's, masks and decodes.
+
+    Args:
+        cfg (dict): A config.
+
+    Returns:
+        dict: 'mask_ratio', 'mask_sampler', 'decoder' (its class) and 'decoder_depth'; None where there is no such thing.
+    """
+    model = cfg.get('model') or {}
+    parts = [part for part in (model.get('decoder'), model.get('neck')) if isinstance(part, dict)]
+    decoder = next((part for part in parts if 'Decoder' in type_name(part)), None)
+    return dict(
+        mask_ratio=_mask_ratio(cfg),
+        mask_sampler=_mask_sampler(cfg),
+        decoder=decoder and type_name(decoder),
+        # 8 is the default of all of them.
+        decoder_depth=decoder and decoder.get('depth', decoder.get('decoder_depth', 8)))
 
 
 def _count_images(loader):

@@ -97,7 +97,8 @@ def test_provenance_is_written_with_the_checkpoint_and_the_run(tmp_path):
 def test_the_masking_is_found_in_the_pipeline_or_the_model():
     def masking(pipeline=(), model=None):
         cfg = Config(dict(train_dataloader=dict(dataset=dict(dataset=dict(pipeline=list(pipeline)))), model=model or {}))
-        return hooks_module._mask_ratio(cfg), hooks_module._mask_sampler(cfg)
+        facts = hooks_module.masking_facts(cfg)
+        return facts['mask_ratio'], facts['mask_sampler']
 
     assert masking([dict(type='LoadImage'), dict(type='PatchMask')]) == (0.6, 'UniformMaskSampler')
     sampler = dict(type='mmengine.BlockMaskSampler', ratio=0.75)
