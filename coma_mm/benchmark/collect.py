@@ -5,7 +5,6 @@ provenance.json, never from the names of folders; its numbers are those of mmeng
 """
 import json
 import os
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,10 +22,16 @@ from .runs import LoggedRun, Test, Unreadable
 
 COLUMNS = (
     'run', 'task', 'dataset', 'split', 'metric', 'value', 'step', 'status', 'seed', 'method', 'backbone',
-    'pretrain_epochs', 'pretrain_schedule', 'pretrain_dataset', 'pretrain_run', 'complement', 'mask_ratio', 'mask_sampler',
-    'decoder', 'decoder_depth', 'epochs', 'iterations', 'image_size', 'frozen_stages', 'world_size', 'global_batch',
-    'hours', 'peak_memory_gb', 'device', 'versions', 'cell', 'variant', 'config', 'config_hash', 'command', 'checkpoint',
-    'log')
+    'pretrain_epochs', 'pretrain_seed', 'pretrain_schedule', 'pretrain_dataset', 'pretrain_run', 'complement', 'mask_ratio',
+    'mask_sampler', 'decoder', 'decoder_depth', 'epochs', 'iterations', 'image_size', 'frozen_stages', 'world_size',
+    'global_batch', 'hours', 'peak_memory_gb', 'device', 'versions', 'cell', 'variant', 'config', 'config_hash', 'command',
+    'checkpoint', 'log')
+
+WHOLE_NUMBERS = ('step', 'seed', 'pretrain_epochs', 'pretrain_seed', 'pretrain_schedule', 'decoder_depth', 'epochs',
+                 'iterations', 'image_size', 'frozen_stages', 'world_size', 'global_batch')
+NUMBERS = ('value', 'mask_ratio', 'hours', 'peak_memory_gb')
+
+RUNS = 'runs.csv'
 
 HOW_TO_FILL = ('no runs: train something, for instance with make demo or a recipe of docs/recipes.md, and name the folder '
                'with its work_dir')
@@ -62,9 +67,9 @@ def collect(work_dirs: str | Path) -> tuple[pandas.DataFrame, list[Skipped]]:
         try:
             run = reading.read_run(folder, name)
             reading.task_of(run.config)
-            if run.train or run.val:
+            if run.starts:
                 found[folder] = run
-            tests += _tests(run)
+            tests += [(test, run) for test in _tests(folder)]
         except (Unreadable, OSError) as error:
             skipped.append(Skipped(name, str(error)))
     rows, settings = [], {}
@@ -76,12 +81,21 @@ def collect(work_dirs: str | Path) -> tuple[pandas.DataFrame, list[Skipped]]:
     for run in found.values():
         facts, settings[run.name] = _facts(run, found)
         rows += _rows(run, facts)
-    frame = pandas.DataFrame(rows, columns=COLUMNS)
+    frame = _typed(pandas.DataFrame(rows, columns=COLUMNS))
     frame['variant'] = _variants(frame, settings)
-    for column in ('step', 'seed', 'pretrain_epochs', 'pretrain_schedule', 'decoder_depth', 'epochs', 'iterations',
-                   'image_size', 'frozen_stages', 'world_size', 'global_batch'):
-        frame[column] = frame[column].astype('Int64')
     return frame, sorted(skipped, key=lambda one: one.path)
+
+
+def _typed(frame: pandas.DataFrame) -> pandas.DataFrame:
+    """The columns with their types; a text that is missing is empty."""
+    for column in frame:
+        if column in WHOLE_NUMBERS:
+            frame[column] = pandas.to_numeric(frame[column]).astype('Int64')
+        elif column in NUMBERS:
+            frame[column] = pandas.to_numeric(frame[column]).astype(float)
+        else:
+            frame[column] = frame[column].astype(object).where(frame[column].notna(), '')
+    return frame
 
 
 def _find(folder: Path) -> tuple[list[Path], list[Skipped]]:
@@ -102,18 +116,18 @@ def _find(folder: Path) -> tuple[list[Path], list[Skipped]]:
             folders = [one for one in folders if not reading.START.fullmatch(one.name)]
         has = [one for one in folders if visit(one)]
         if has or place == folder:
-            empty.extend((one, 'no run in it') for one in folders if one not in has and not is_run)
+            empty.extend((one, 'no run in it') for one in folders
+                         if one not in has and not is_run and not (one / RUNS).is_file())
         return is_run or bool(has)
 
     visit(folder)
-    # Within a folder without runs only the uppermost is named.
     return found, [Skipped(os.path.relpath(place, folder), reason) for place, reason in empty]
 
 
-def _tests(run: LoggedRun) -> list[tuple[Test, LoggedRun]]:
-    """The tests whose results are in a run's folder, by `tools/test.py` or a library's own."""
+def _tests(folder: Path) -> list[Test]:
+    """The tests whose results are in a folder, by `tools/test.py` or a library's own."""
     tests = []
-    for start in run.starts:
+    for start in reading.starts_in(folder):
         file = start / f'{start.name}.json'
         if not file.is_file():
             continue
@@ -122,7 +136,7 @@ def _tests(run: LoggedRun) -> list[tuple[Test, LoggedRun]]:
             config = reading.read_config(start / 'vis_data/config.py')
         except (ValueError, OSError, Unreadable):
             continue
-        tests.append((Test(metrics, str(config.get('load_from') or ''), config), run))
+        tests.append(Test(metrics, str(config.get('load_from') or ''), config))
     return tests
 
 
@@ -151,6 +165,8 @@ def _facts(run: LoggedRun, found: dict[Path, LoggedRun]) -> tuple[dict, dict]:
         before = _run_of(origin.get('checkpoint') or _pretrained(config), found)
         if before and not origin:  # a library's own tools note nothing: the folder of the checkpoint tells
             origin = dict(algorithm=type_name(before.config['model']), epochs=_number(_pretrained(config)))
+    if before and origin.get('algorithm', type_name(before.config['model'])) != type_name(before.config['model']):
+        before = None  # another run has taken its place
     masking = masking_facts(before.config) if before else {}
     masking['complement'] = ((before.config['model'].get('complement') or 'frozen')
                              if before and type_name(before.config['model']) == 'CoMA' else None)
@@ -174,6 +190,7 @@ def _facts(run: LoggedRun, found: dict[Path, LoggedRun]) -> tuple[dict, dict]:
         method=_method(task, origin, config),
         backbone=reading.backbone_of(type_name(backbone_cfg), backbone_cfg.get('arch'), backbone_cfg),
         pretrain_epochs=origin.get('epochs'),
+        pretrain_seed=origin.get('seed') if task != 'pretraining' else None,
         pretrain_schedule=schedule,
         pretrain_dataset=reading.dataset_of(before.config, before.provenance.get('images')) if before else _by_root(origin),
         pretrain_run=before.name if before and before is not run else None,
@@ -187,7 +204,7 @@ def _facts(run: LoggedRun, found: dict[Path, LoggedRun]) -> tuple[dict, dict]:
         global_batch=global_batch,
         hours=run.hours,
         peak_memory_gb=run.peak_memory_gb,
-        config=provenance.get('config') or next((file.name for file in sorted(run.folder.glob('*.py'))), None),
+        config=_beside(run, next(iter(sorted(run.folder.glob('*.py'))), None)) or provenance.get('config'),
         config_hash=hashed,
         command=provenance.get('command'),
         checkpoint=_beside(run, run.last_checkpoint),
@@ -253,7 +270,7 @@ def _rows(run: LoggedRun, facts: dict) -> list[dict]:
         for metric, value in metrics.items():
             row = {**facts, **others, 'split': split, 'step': step, 'metric': metric,
                    'value': value * 100 if metric.startswith('coco/') else value}
-            last = not others or Path(row['checkpoint'] or '').name == Path(facts['checkpoint'] or '').name
+            last = not others or Path(row['checkpoint']).name == run.final_checkpoint
             row['cell'] = '; '.join(_cells(row)) if last and split in ('val', 'test') else ''
             rows.append(row)
 
@@ -268,7 +285,7 @@ def _rows(run: LoggedRun, facts: dict) -> list[dict]:
 
 
 def _is_tta(test: Test) -> bool:
-    return type_name(test.config['model']).endswith('TTAModel')
+    return type_name(test.config['model']).endswith(('TTAModel', 'TTA'))
 
 
 def _cells(row: dict) -> list[str]:
@@ -285,12 +302,11 @@ def _variants(frame: pandas.DataFrame, settings: dict) -> list[str]:
     variants = [''] * len(frame)
     for _, group in frame[frame['cell'] != ''].groupby(['cell', 'metric']):
         names = list(dict.fromkeys(group['run']))
-        keys = {key for name in names for key in settings[name]}
-        # What is not known of a pre-training is no difference.
-        keys = [key for key in sorted(keys) if all(key in settings[name] or not key.startswith('pretraining.') or not any(
-            other.startswith('pretraining.') for other in settings[name]) for name in names)]
-        values = {key: Counter(json.dumps(settings[name].get(key), default=str) for name in names) for key in keys}
-        differing = [key for key in keys if len(values[key]) > 1]
+        # Top-level keys first. What is not known of a pre-training is no difference.
+        keys = sorted({key for name in names for key in settings[name]}, key=lambda key: (key.count('.'), key))
+        keys = [key for key in keys
+                if not key.startswith('pretraining.') or all(key in settings[name] for name in names)]
+        differing = [key for key in keys if len({json.dumps(settings[name].get(key), default=str) for name in names}) > 1]
         for index, name in zip(group.index, group['run'], strict=True):
             variants[index] = ', '.join(f'{key}={json.dumps(settings[name].get(key), default=str)}' for key in differing)
     return variants
@@ -312,25 +328,25 @@ def read(path: str | Path) -> pandas.DataFrame:
         UserError: If it is not there, or is none.
     """
     try:
-        frame = pandas.read_csv(path, keep_default_na=False, na_values={'value': ['']})
+        frame = pandas.read_csv(path)
     except (OSError, ValueError) as error:
         raise UserError(f'cannot read {path}: {error}; expected what tools/benchmark.py collect writes') from error
     if missing := [column for column in COLUMNS if column not in frame]:
         raise UserError(f'{path} has no column {missing[0]}; expected what tools/benchmark.py collect writes')
-    return frame
+    return _typed(frame)
 
 
 def add_arguments(parser):
     """Add the options."""
     parser.add_argument('work_dirs', nargs='?', default='work_dirs', metavar='WORK_DIRS',
                         help='folder to search, to any depth (default: %(default)s)')
-    parser.add_argument('--out', metavar='FILE.csv', help='default: WORK_DIRS/benchmark/runs.csv')
+    parser.add_argument('--out', metavar='FILE.csv', help=f'default: WORK_DIRS/benchmark/{RUNS}')
 
 
 def run(args):
     """Collect."""
     frame, skipped = collect(args.work_dirs)
-    out = args.out or Path(args.work_dirs, 'benchmark/runs.csv')
+    out = args.out or Path(args.work_dirs, 'benchmark', RUNS)
     write(frame, out)
     for one in skipped:
         print(f'skipped {one.path}: {one.reason}')

@@ -14,8 +14,7 @@ from mmpretrain.registry import MODELS
 
 from coma_mm.datasets.seeding import type_name
 from coma_mm.engine.config import find_types
-from coma_mm.engine.hooks import RUN_HOOKS, find_key, masking_facts
-from coma_mm.errors import UserError
+from coma_mm.engine.hooks import RUN_HOOKS, find_key
 from coma_mm.visualization.logs import read_scalars
 
 START = re.compile(r'\d{8}_\d{6}')
@@ -89,7 +88,7 @@ class LoggedRun:
         provenance (dict): What `ProvenanceHook` wrote, or nothing.
         train (list[dict]): Entries of training, see `read_scalars`.
         val (list[dict]): Entries of validation.
-        starts (list[Path]): Folders of its starts since the last one from the beginning.
+        starts (list[Path]): Folders of its starts that logged something, since the last one from the beginning.
         tests (list[Test]): Tests of its checkpoints.
     """
     folder: Path
@@ -104,7 +103,7 @@ class LoggedRun:
     @cached_property
     def log(self) -> Path | None:
         """The text log of the last start."""
-        return next(iter(sorted(self.starts[-1].glob('*.log'))), None) if self.starts else None
+        return next((log for start in reversed(self.starts) for log in sorted(start.glob('*.log'))), None)
 
     @cached_property
     def _log_text(self) -> str:
@@ -158,14 +157,22 @@ class LoggedRun:
             counts += [entry['step'] for entry in self.train]
         return max((count for count in counts if count <= (self.length or count)), default=0)
 
+    @property
+    def final_checkpoint(self) -> str:
+        """The name of the checkpoint that the whole run ends with."""
+        return f'{"epoch" if self.by_epoch else "iter"}_{self.length}.pth'
+
     @cached_property
     def status(self) -> str:
-        """'diverged': the last loss or a last metric is not finite; 'finished': the config's length is done; else 'running'
-        if the log grew within `QUIET_SECONDS` or thrice its longest pause, or 'stopped'."""
-        last = {**(self.train[-1] if self.train else {}), **(self.val[-1] if self.val else {})}
-        if any(isinstance(value, float) and not abs(value) < float('inf') for value in last.values()):
+        """'diverged', 'finished', 'running' or 'stopped'.
+
+        The last three logged losses are not finite; or the length of the config is done; or the log grew within
+        `QUIET_SECONDS` or thrice its longest pause; or none of it. (mmengine leaves no sign of a process that runs.)
+        """
+        losses = [entry['loss'] for entry in self.train if 'loss' in entry][-3:]
+        if losses and not any(abs(loss) < float('inf') for loss in losses):
             return 'diverged'
-        if self.length and self.done >= self.length:
+        if self.length and self.done >= self.length or not self.starts:  # no start: a test alone
             return 'finished'
         files = [file for start in self.starts for file in (*start.glob('*.log'), *start.glob('vis_data/scalars.json'))]
         age = time.time() - max((file.stat().st_mtime for file in files), default=0)
@@ -210,7 +217,7 @@ def read_run(folder: Path, name: str) -> LoggedRun:
     Raises:
         Unreadable: If it is none, or nothing was logged.
     """
-    starts = [one for one in sorted(folder.iterdir()) if one.is_dir() and START.fullmatch(one.name)]
+    starts = starts_in(folder)
     old = sorted(folder.glob('*.log.json'))
     if old and not starts:
         raise Unreadable(f'{old[0].name} is a log of mmcv 1.x; only runs of mmengine can be read')
@@ -222,29 +229,32 @@ def read_run(folder: Path, name: str) -> LoggedRun:
             raise Unreadable(f'provenance.json is damaged: {error}') from error
         if not isinstance(provenance, dict):
             raise Unreadable('provenance.json is damaged: no facts in it')
-    config = None
-    for file in [*(start / 'vis_data/config.py' for start in reversed(starts)), *sorted(folder.glob('*.py'))]:
-        if file.is_file():
-            config = read_config(file)
-            break
+    logged = _since_last_beginning([start for start in starts if (start / 'vis_data/scalars.json').is_file()])
+    tested = [start for start in starts if (start / f'{start.name}.json').is_file()]
+    if not logged and not tested:
+        raise Unreadable('nothing was logged (*/vis_data/scalars.json)')
+    files = [start / 'vis_data/config.py' for start in reversed(logged or tested)] + sorted(folder.glob('*.py'))
+    config = next((read_config(file) for file in files if file.is_file()), None)
     if config is None:
         raise Unreadable('no config was dumped (*.py, or */vis_data/config.py)')
     if not isinstance(config.get('model'), dict):
         raise Unreadable('its config has no key model')
-    try:
-        train, val = read_scalars(folder)
-    except UserError as error:
-        train, val = [], []
-        if not any((start / f'{start.name}.json').is_file() for start in starts):
-            raise Unreadable('nothing was logged (*/vis_data/scalars.json)') from error
-    return LoggedRun(folder, name, config, provenance, train, val, _since_last_beginning(starts))
+    train, val = read_scalars(folder) if logged else ([], [])
+    if not train and not val and not tested:
+        raise Unreadable('no whole line in its log (*/vis_data/scalars.json)')
+    return LoggedRun(folder, name, config, provenance, train, val, logged)
+
+
+def starts_in(folder: Path) -> list[Path]:
+    """The folders of a run's starts and tests, by their names, which are times."""
+    return [one for one in sorted(folder.iterdir()) if START.fullmatch(one.name) and one.is_dir()]
 
 
 def _since_last_beginning(starts: list[Path]) -> list[Path]:
     """The starts without those before a run in the same folder that began anew."""
     first = {}
     for start in starts:
-        if (start / 'vis_data/scalars.json').is_file() and (train := read_scalars(start / 'vis_data/scalars.json')[0]):
+        if train := read_scalars(start / 'vis_data/scalars.json')[0]:
             first[start] = train[0]['step']
     beginnings = [start for start in first if first[start] <= min(first.values())]
     return [start for start in starts if not beginnings or start >= beginnings[-1]]

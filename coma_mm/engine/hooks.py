@@ -24,7 +24,6 @@ from coma_mm.errors import UserError
 from .accumulation import count, is_auto
 from .config import find_types
 
-
 LIBRARIES = ('torch', 'mmengine', 'mmcv', 'mmpretrain', 'mmseg', 'mmdet', 'coma_mm')
 
 
