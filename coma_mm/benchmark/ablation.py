@@ -19,9 +19,9 @@ from .series import fine_tunings, series
 MARKERS = 'os^D'
 LOSS = 'reconstruction/masked'
 HOW = dict(
-    mask_ratio='tools/train.py CONFIG\n--cfg-options mask_sampler.ratio=0.4',
-    loss='tools/train.py CONFIG of pre-training,\nwith each decoder',
-    decoder_depth='tools/train.py CONFIG\n--cfg-options model.decoder.depth=4')
+    mask_ratio='tools/train.py configs/coma/…\n--cfg-options mask_sampler.ratio=0.4,\nthen fine-tune',
+    loss='tools/train.py configs/coma/…\ntools/train.py configs/ablations/…convnext-decoder…',
+    decoder_depth='tools/train.py configs/coma/…\n--cfg-options model.decoder.depth=4,\nthen fine-tune')
 DECODERS = dict(ViTDecoder='ViT', ConvNeXtDecoder='ConvNeXt')
 
 
@@ -79,7 +79,7 @@ def ablation(frame: pandas.DataFrame, work_dirs: str | Path, dataset: str | None
 def _accuracy(ax, rows, x, label, dataset, scale=1):
     """str: What the panel shows, in words."""
     title = dict(mask_ratio='Masking ratio', decoder_depth='Decoder depth')[x]
-    lines = series(rows, x)
+    lines = sorted(series(rows, x), key=lambda line: line.label, reverse=True)  # ViT first, as in the other panels
     ax.set(title=title, xlabel=label, ylabel=f'Top-1, %, {dataset}')
     if not lines:
         return _empty(ax, title, HOW[x])
@@ -96,9 +96,11 @@ def _accuracy(ax, rows, x, label, dataset, scale=1):
         parts.append(f'{line.label}: ' + ', '.join(
             [f'{p.mean:.1f}' + (f' ± {p.std:.1f}' if p.std is not None else '') + f' at {scale * p.x:g} (n={len(p.runs)})'
              for p in points] + [f'diverged at {scale * at:g}' for at in line.diverged]))
+    ax.set_xticks(sorted({scale * at for line in lines for at in [*(p.x for p in line.points), *line.diverged]}))
+    ax.margins(.1)
     ax.grid(alpha=.3)
     if len(lines) > 1:
-        ax.legend(frameon=False)
+        _legend(ax, title, len(lines))
     return f'{title}, top-1 on {dataset} in per cent: {"; ".join(parts)}.'
 
 
@@ -122,7 +124,7 @@ def _losses(ax, frame, work_dirs):
         return _empty(ax, title, HOW['loss'])
     parts = []
     for i, name in enumerate(sorted(curves, reverse=True)):
-        label = DECODERS[name]
+        label = f'{DECODERS[name]} decoder'
         for number, (points, status) in enumerate(curves[name]):
             ax.plot(*zip(*points, strict=True), color=LINE_COLORS[i], linestyle=DASHES[i], linewidth=2,
                     label=label if not number else None)
@@ -132,10 +134,17 @@ def _losses(ax, frame, work_dirs):
                          for (*_, (step, loss)), status in curves[name])
         parts.append(f'{label} ends at {ends}')
     ax.grid(alpha=.3)
-    ax.legend(frameon=False)
+    _legend(ax, title, len(curves))
     first = runs.iloc[0]
     return (f'{title}, {first["decoder_depth"]} blocks, {first["backbone"]}, {first["dataset"]}, a line per run: '
             f'{"; ".join(parts)}.')
+
+
+def _legend(ax, title, lines):
+    """Put the legend between the title and the panel, where it hides no point."""
+    columns = 2 if lines <= 2 else 1
+    ax.legend(frameon=False, loc='lower center', bbox_to_anchor=(.5, .99), ncols=columns, borderaxespad=0)
+    ax.set_title(title, pad=6 + 16 * -(-lines // columns))
 
 
 def _empty(ax, title, how):

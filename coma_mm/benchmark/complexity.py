@@ -79,8 +79,8 @@ NOTES = (
     'Memory is of the whole batch. State: weights, gradients and AdamW\'s moments in float32, and the evaluation model. '
     'Saved: what the forward pass keeps for the backward pass. Peak of step: state, activations and passing gradients. Peak '
     'of inference: activations in a forward pass without autograd, weights apart. Not counted: what lives within one '
-    'operation, memory lost between blocks, cuDNN\'s and NCCL\'s own, and, in bf16, the float32 inputs of layer norms, which '
-    'autocast makes on GPUs alone.',
+    'operation, memory lost between blocks, cuDNN\'s and NCCL\'s own, and, in bf16, the float32 inputs of layer norms, '
+    'which autocast makes on GPUs alone.',
     'Whole models are those of training, at the config\'s masking ratio: pre-training with its evaluation branch, '
     'segmentors with their auxiliary heads, detectors with the heads\' outputs for 512 boxes and 128 masks of an image, '
     'without the losses. Backbones see all patches.',
@@ -217,8 +217,9 @@ def notes(rows):
     if any(row.get('paper_flops') for row in rows):
         found.append(OF_PAPER)
     if any('latency' in row for row in rows):
+        machine = '; '.join(map(': '.join, environment().items()))
         found.append(f'Latency: of a forward pass of the batch without autograd, the median of {ROUNDS} passes, the models '
-                     f'in turn, {torch.get_num_threads()} threads. ' + '; '.join(map(': '.join, environment().items())) + '.')
+                     f'in turn, {torch.get_num_threads()} threads. {machine}.')
     return found
 
 

@@ -35,6 +35,7 @@ CONFIGS = (
     ('MAE, ViT-B, 75 % masked', 'mae/mae_vit-base-p16_8xb512-amp-coslr-800e_in1k', {}),
 )
 """Name, config and options of the pre-trainings whose memory is compared."""
+FACTS = ('Processor', 'GPU', 'System', 'Versions', 'Threads', 'Commit', 'Seed')  # of what was measured
 MEASURED = 'pretrain/mae-vit'  # the peer in speed.json: MAE with ViT at CoMA's masking ratio
 
 
@@ -105,26 +106,32 @@ def efficiency(frame: pandas.DataFrame, dataset: str | None = None) -> Picture:
             ax.plot(at, .03, 'x', color=looks[name]['color'], markersize=9, markeredgewidth=2,
                     transform=ax.get_xaxis_transform())
         for name, look in looks.items():
-            ax.scatter([], [], 40, label=name, **look)
+            hollow = all(point[-1] for point in points if point[0] == name)
+            ax.scatter([], [], 40, label=name, marker=look['marker'], edgecolors=look['color'], linewidths=2,
+                       facecolors='white' if hollow else look['color'])
         ax.set(xlabel='Epochs of pre-training', ylabel=f'Top-1, %, {dataset}')
+        ax.set_title('filled: runs here; hollow: the paper\'s', fontsize=9, loc='left')
         ax.margins(.18)
+        ax.set_xlim(left=0)
         ax.grid(alpha=.3)
         if names:
             fig.legend(frameon=False, loc='outside upper left', ncols=2, fontsize=9)
         if not len(rows):
             ax.text(.97, .04, 'no run here yet: docs/recipes.md', ha='right', transform=ax.transAxes)
     told = '; '.join(
-        f'{name}{" (paper)" if of_paper else ""}: {accuracy:.1f}{"" if std is None else f" ± {std:.1f}"} after {epochs:g} epochs'
-        + ('' if time is None else f', {_hours(time)}') for name, epochs, accuracy, std, time, of_paper in points)
+        f'{name}{" (paper)" if of_paper else ""}: {accuracy:.1f}{"" if std is None else f" ± {std:.1f}"} after {epochs:g} '
+        'epochs' + ('' if time is None else f', {_hours(time)}') for name, epochs, accuracy, std, time, of_paper in points)
     told += ''.join(f'; {name}: diverged at {at:g} epochs' for name, at in diverged)
-    caption = (f'After Fig. 1. Top-1 accuracy on {dataset} in per cent: {told or "no run yet"}. Filled: collected runs, means '
-               'over seeds with their standard deviation. Hollow: the paper\'s. The area of a marker is the time of the whole '
-               'pre-training; the smallest ones are of less than eight hours or of unknown time.')
+    caption = (f'After Fig. 1. Top-1 accuracy on {dataset} in per cent: {told or "no run yet"}. Filled: collected runs, '
+               'means over seeds with their standard deviation. Hollow: the paper\'s. The area of a marker is the time of '
+               'the whole pre-training; the smallest ones are of less than eight hours or of unknown time.')
     return Picture(fig, caption, f'Accuracy against epochs of pre-training, {dataset}. {told or "No run yet"}.')
 
 
 def _hours(time):
-    return f'{time:.3g} h' if time >= 1 else f'{60 * time:.2g} min'
+    if time >= 1:
+        return f'{time:.3g} h'
+    return f'{60 * time:.2g} min' if time >= 1 / 60 else f'{3600 * time:.0f} s'
 
 
 def count_memory() -> list[dict]:
@@ -163,8 +170,8 @@ def memory_table(counted: list[dict], measured: dict) -> str:
     def gib(value):
         return f'{value / 2**30:.2f}'
 
-    lines = [f'### At the paper\'s scale: batch {BATCH} of 224 px, bf16, counted from shapes', '',
-             '| pre-training | state, GiB | of which evaluation model | saved for backward | peak of a step '
+    lines = [f'### At the paper\'s scale: batch {BATCH} of 224 px, bf16, counted from shapes, in GiB', '',
+             '| pre-training | state | of which evaluation model | saved for backward | peak of a step '
              '| time of a step | memory × time, against MAE |', '|---|---:|---:|---:|---:|---:|---:|']
     for row in counted:
         copy = gib(row['evaluation_bytes']) if row['evaluation_bytes'] else 'none'
@@ -202,8 +209,7 @@ def memory_table(counted: list[dict], measured: dict) -> str:
                          f'{peak / 2**20:.0f} | {row["median_seconds"]:.3f} | {ratio} | {product} |')
         lines += ['', f'Peak: weights and moments, and the most that a step allocates above them. Medians of '
                   f'{len(members[0]["seconds"])} interleaved repeats; MAE is MAE ViT at the same masking ratio, 60 %. '
-                  + '; '.join(f'{key}: {measured[key]}' for key in ('Processor', 'GPU', 'Versions', 'Threads', 'Commit', 'Seed')
-                              if measured.get(key) not in (None, '')) + '.', '']
+                  + '; '.join(f'{key}: {measured[key]}' for key in FACTS if measured.get(key) not in (None, '')) + '.', '']
     return '\n'.join(lines) + '\n'
 
 

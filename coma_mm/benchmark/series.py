@@ -75,7 +75,7 @@ def series(rows: pandas.DataFrame, x: str, several: bool = True) -> list[Series]
     for values, group in rows.groupby(keys, dropna=False, sort=True):
         values = dict(zip(keys, values, strict=True))
         line = Series(', '.join(WORDS.get(key, '{}').format(values[key]) for key in named
-                                if not pandas.isna(values[key]) and values[key] != ''))
+                                if not pandas.isna(values[key]) and values[key] != '').replace('Decoder', ' decoder'))
         for at, runs in group.groupby(x):
             good = runs[runs['status'] == 'finished']['value'].dropna()
             if len(good):
