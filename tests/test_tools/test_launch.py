@@ -1,9 +1,14 @@
 """The command lines that the launchers hand to torchrun and to Slurm."""
 import os
+import runpy
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
+from torch.distributed.elastic.multiprocessing import SignalException
+
+from coma_mm.engine.stop_hook import EXIT_STOPPED
 
 TOOLS = Path(__file__).parents[2] / 'tools'
 ECHO = '#!/bin/sh\nprintf "%s " "$@"\necho "MASTER_PORT=$MASTER_PORT MASTER_ADDR=$MASTER_ADDR"\n'
@@ -88,3 +93,19 @@ def test_a_run_that_slurm_stopped_is_queued_again(tmp_path):
     assert (tmp_path / 'requeued').read_text() == 'requeue 17\n'
     subprocess.run(command, env=dict(env, SLURM_JOB_ID='17', SLURM_RESTART_COUNT='1'), cwd=tmp_path)
     assert (tmp_path / 'calls').read_text().split() == ['--amp', '--resume']
+
+
+@pytest.mark.parametrize('number,code', [(signal.SIGUSR1, 75), (signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_signals_that_come_before_the_processes_can_save_end_torchrun_as_later_ones_do(monkeypatch, number, code):
+    torchrun = runpy.run_path(str(TOOLS / 'torchrun.py'))
+    assert torchrun['EXIT_STOPPED'] == EXIT_STOPPED
+
+    def stopped(arguments):
+        raise SignalException('as torchrun does', number)
+
+    for name in ('COMA_MM_EXIT_CODE', 'TORCH_DISABLE_SHARE_RDZV_TCP_STORE'):
+        monkeypatch.setenv(name, '')
+    monkeypatch.setattr(torchrun['run'], 'main', stopped)
+    with pytest.raises(SystemExit) as leaving:
+        torchrun['main']()
+    assert leaving.value.code == code
