@@ -4,13 +4,13 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from mmengine.dist import barrier, is_main_process
+from mmengine.dist import all_gather_object, is_main_process
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 
-from coma_mm.errors import UserError
+from coma_mm.errors import SharedError, UserError
 
 from .hooks import unwrap
 
@@ -78,7 +78,7 @@ class WholeCheckpointHook(CheckpointHook):
         **kwargs: Arguments of mmengine's `CheckpointHook`.
 
     Raises:
-        UserError: If `on_error` is neither, or the checkpoint cannot be written and the run stops for it.
+        UserError: If `on_error` is neither, or a checkpoint cannot be written and the run stops for it: all processes do.
     """
 
     def __init__(self, *args, on_error='continue', background=False, **kwargs):
@@ -89,7 +89,7 @@ class WholeCheckpointHook(CheckpointHook):
         self.writer = ThreadPoolExecutor(1) if background else None
         self.pending = None  # the writing that is under way
         self.outdated = []  # paths to remove once a newer checkpoint is whole
-        self.failed = None  # why the latest checkpoint could not be written
+        self.failed = None  # why the latest checkpoint could not be written; known to all processes after `finish`
         self.newest = None  # path of the newest checkpoint that is whole; on the main process
 
     def before_train(self, runner):
@@ -121,7 +121,7 @@ class WholeCheckpointHook(CheckpointHook):
         """Wait for the writing, and fail if it failed: the trained weights are nowhere then."""
         self.finish()
         if self.failed:
-            raise UserError(f'{self.failed}; training is done, but its end is not saved: make room and resume')
+            raise SharedError(f'{self.failed}; training is done, but its end is not saved: make room and resume')
         super().after_train(runner)
 
     def _save_checkpoint_with_step(self, runner, step, meta):
@@ -142,6 +142,7 @@ class WholeCheckpointHook(CheckpointHook):
         except OSError as error:
             self.outdated[:] = outdated  # without the previous best one
             self._report(error.strerror or error, 'the best checkpoint')
+        self.finish()
 
     def save(self, runner, name, meta):
         """Write a checkpoint to resume from; on all processes, of which the first writes.
@@ -153,9 +154,12 @@ class WholeCheckpointHook(CheckpointHook):
         """
         self.finish()
         data = runner.serialize_checkpoint(self.save_optimizer, self.save_param_scheduler, meta)
-        if not is_main_process():
-            return
-        path = os.path.join(self.out_dir, name)
+        if is_main_process():
+            self._save(runner, os.path.join(self.out_dir, name), data)
+        if not self.writer:
+            self.finish()
+
+    def _save(self, runner, path, data):
         model = unwrap(runner.model)
         spoilt = [key for key, value in {**dict(model.named_parameters()), **running_statistics(model)}.items()
                   if not value.isfinite().all()]
@@ -177,22 +181,28 @@ class WholeCheckpointHook(CheckpointHook):
             str: Its path.
 
         Raises:
-            UserError: If it cannot be written.
+            UserError: If it cannot be written; on all processes.
         """
         path = os.path.join(self.out_dir, f'stopped_{meta["iter"]}.pth')
         runner.message_hub.update_info('interrupted_ckpt', path)
         self.save(runner, os.path.basename(path), meta)
-        self.finish()
-        barrier()  # a launcher may end all processes as soon as one has ended
+        self.finish()  # also since a launcher may end all processes as soon as one has ended
         if self.failed:
-            raise UserError(f'{self.failed}; go on from the older checkpoint with --resume')
+            raise SharedError(f'{self.failed}; go on from the older checkpoint with --resume')
         return path
 
     def finish(self):
-        """Wait for a writing in the background."""
+        """Wait for a writing in the background; on all processes, which then know alike whether the last one failed.
+
+        Raises:
+            UserError: If it did, with `on_error='stop'`; on all processes.
+        """
         if self.pending:
             pending, self.pending = self.pending, None
             pending.result()
+        self.failed = all_gather_object(self.failed)[0]
+        if self.failed and self.on_error == 'stop':
+            raise SharedError(f'{self.failed}; the older checkpoints are whole')
 
     def _write(self, runner, path, data):
         self.failed = None
@@ -212,10 +222,9 @@ class WholeCheckpointHook(CheckpointHook):
 
     def _report(self, reason, what):
         self.failed = f'cannot write {what}: {reason}'
-        if self.on_error == 'stop':
-            raise UserError(f'{self.failed}; the older checkpoints are whole')
-        print_log(f'{self.failed}; the older checkpoints are kept, training goes on', logger='current',
-                  level=logging.ERROR)
+        if self.on_error == 'continue':
+            print_log(f'{self.failed}; the older checkpoints are kept, training goes on', logger='current',
+                      level=logging.ERROR)
 
 
 def saver_of(runner):

@@ -14,7 +14,7 @@ from mmengine.utils import apply_to
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 from torch import distributed
 
-from coma_mm.datasets.paths import check_paths
+from coma_mm.datasets.paths import check_annotations
 from coma_mm.datasets.seeding import seed_dataloader, type_name
 from coma_mm.errors import UserError
 
@@ -46,6 +46,7 @@ class ComaRunner(Runner):
     """
     in_loop = False
     trained = False
+    _gradients = None  # of a checkpoint between two updates, until they are in the model
 
     def build_dataloader(self, dataloader, seed=None, diff_rank_seed=False):
         """Build a data loader with per-sample seeds; the run's config is left as its author wrote it."""
@@ -54,7 +55,7 @@ class ComaRunner(Runner):
             dataloader = dict(dataloader, sampler=_copy(dataloader.get('sampler')))
             seed_dataloader(dataloader)
         loader = Runner.build_dataloader(dataloader, seed=seed, diff_rank_seed=diff_rank_seed)
-        check_paths(loader.dataset)
+        check_annotations(loader.dataset, for_training)
         loader.worker_init_fn = partial(start_worker, worker_init_fn=loader.worker_init_fn)
         batch = f'batch of batch_size={loader.batch_sampler.batch_size}'
         if for_training and is_auto(self.cfg) and self.accumulation > 1:
@@ -88,6 +89,27 @@ class ComaRunner(Runner):
         logger = super().build_logger(*args, **kwargs)
         quieten(logger)
         return logger
+
+    def build_visualizer(self, visualizer=None):
+        """Build the visualiser; that it cannot write its curves (disk full) does not stop the run."""
+        visualizer = super().build_visualizer(visualizer)
+        visualizer.add_scalars = self._writing_if_possible(visualizer.add_scalars)
+        return visualizer
+
+    def _writing_if_possible(self, write):
+        failed = False
+
+        def write_if_possible(*args, **kwargs):
+            nonlocal failed
+            try:
+                write(*args, **kwargs)
+                failed = False
+            except OSError as error:
+                if not failed:
+                    self.logger.error(f'cannot write the curves: {error.strerror or error}; training goes on')
+                failed = True
+
+        return write_if_possible
 
     def setup_env(self, env_cfg):
         """Set the environment up; mmengine's own needs a GPU to start several processes."""
@@ -195,16 +217,20 @@ class ComaRunner(Runner):
         model = unwrap(self.model)
         if isinstance(model, BaseTTAModel):
             model = model.module
-        own = model.state_dict()
+        own, at_start = model.state_dict(), not self._has_loaded
         checkpoint = super().load_checkpoint(filename, map_location, strict, revise_keys)
         checkpoint['meta'].pop('config', None)  # mmengine's resume would run it
         if self._resume:
             restore_curves(checkpoint['message_hub'])
-        self._gradients = checkpoint.get('gradients')
+        if at_start:  # else a hook reads weights alone
+            self._gradients = checkpoint.get('gradients')
         weights = checkpoint.get('state_dict', checkpoint)
         for pattern, replacement in revise_keys:
             weights = {re.sub(pattern, replacement, name): value for name, value in weights.items()}
         unfit = [name for name, value in own.items() if name not in weights or weights[name].shape != value.shape]
+        if any(name in weights for name in unfit):
+            refused = _refused(model, weights)
+            unfit = [name for name in unfit if name not in weights or f'size mismatch for {name}:' in refused]
         extra = [name for name in weights if name not in own]
         line = f'loaded {len(own) - len(unfit)} of {len(own)} tensors into {type(model).__name__} from {filename}'
         if unfit:
@@ -257,7 +283,7 @@ class ComaRunner(Runner):
                                 "and number of processes (which is free with optim_wrapper.accumulative_counts='auto')")
 
     def _resume_gradients(self, filename):
-        gradients = self._gradients
+        gradients, self._gradients = self._gradients, None
         if gradients and len(gradients) != self.world_size:
             raise UserError(f'{filename} was written between two updates by {len(gradients)} processes, and this run has '
                             f'{self.world_size}: resume with {len(gradients)}, or from another checkpoint')
@@ -281,6 +307,7 @@ class ComaRunner(Runner):
         Returns:
             memoryview | None: The content as `torch.save` writes it; None except on the main process.
         """
+        self.call_hook('before_checkpoint')
         model = unwrap(self.model)
         gradients = None
         if save_optimizer and meta['iter'] % self.iterations_per_update:
@@ -323,6 +350,15 @@ class ComaRunner(Runner):
         if fn_name == 'after_train_iter':  # before the hooks: one may stop the run, and name a file in the work_dir
             self.trained = True
         super().call_hook(fn_name, **kwargs)
+
+
+def _refused(model, weights):
+    """str: What torch says of weights that a model cannot take; it resizes some (position embeddings) while it loads."""
+    try:
+        model.load_state_dict(dict(weights), strict=False)
+    except RuntimeError as error:
+        return str(error)
+    return ''
 
 
 def to_cpu(values):

@@ -7,7 +7,7 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 from torch.utils.data import Dataset
 
-from coma_mm.datasets.paths import check_paths
+from coma_mm.datasets.paths import check_annotations
 from coma_mm.datasets.seeding import SeededDataset
 from coma_mm.engine.checkpoint import load_weights_only
 from coma_mm.errors import UserError
@@ -41,7 +41,7 @@ def load_for_viewing(config: str | Path | Config, checkpoint: str | Path,
         model = MODELS.build(model_cfg)
         # As our runner does: the masks of a sample are the same in every picture.
         dataset = SeededDataset(loader['dataset'])
-        check_paths(dataset)
+        check_annotations(dataset)
     weights = load_weights_only(str(checkpoint))['state_dict']
     try:
         model.load_state_dict(weights)
