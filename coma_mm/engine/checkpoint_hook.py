@@ -1,9 +1,11 @@
 """Checkpoints that are whole or not there: written beside, flushed, renamed; old ones go last."""
+import io
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import torch
 from mmengine.dist import all_gather_object, is_main_process
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook
@@ -42,6 +44,13 @@ def write_whole(path, data):
         raise
 
 
+def serialize(checkpoint):
+    """memoryview: What `torch.save` writes of a checkpoint."""
+    file = io.BytesIO()
+    torch.save(checkpoint, file)
+    return file.getbuffer()
+
+
 def running_statistics(model):
     """dict[str, Tensor]: The buffers that a model's normalisation layers update in the forward pass, by name."""
     names = ('running_mean', 'running_var', 'num_batches_tracked')
@@ -73,8 +82,8 @@ class WholeCheckpointHook(CheckpointHook):
         on_error (str): What to do when a checkpoint cannot be written (disk full, folder read-only): 'continue' says so
             and goes on with the older checkpoints, and the run fails at its end if the last one could not be written;
             'stop' ends the run. Defaults to 'continue'.
-        background (bool): Write in a thread: training waits for the copy in memory alone, and the next checkpoint for
-            the last one's writing. Defaults to False.
+        background (bool): Write in a thread: training waits for a copy of the tensors alone, and the next checkpoint for
+            the last one's writing. It takes twice the checkpoint's size of memory meanwhile. Defaults to False.
         **kwargs: Arguments of mmengine's `CheckpointHook`.
 
     Raises:
@@ -153,22 +162,22 @@ class WholeCheckpointHook(CheckpointHook):
             meta (dict): With `epoch` and `iter`, what is done so far.
         """
         self.finish()
-        data = runner.serialize_checkpoint(self.save_optimizer, self.save_param_scheduler, meta)
+        checkpoint = runner.collect_checkpoint(self.save_optimizer, self.save_param_scheduler, meta, bool(self.writer))
         if is_main_process():
-            self._save(runner, os.path.join(self.out_dir, name), data)
+            self._save(runner, os.path.join(self.out_dir, name), checkpoint)
         if not self.writer:
             self.finish()
 
-    def _save(self, runner, path, data):
+    def _save(self, runner, path, checkpoint):
         model = unwrap(runner.model)
         spoilt = [key for key, value in {**dict(model.named_parameters()), **running_statistics(model)}.items()
                   if not value.isfinite().all()]
         if spoilt:
             self._report(f'{len(spoilt)} tensors of the model are not finite ({spoilt[0]})', path)
         elif self.writer:
-            self.pending = self.writer.submit(self._write, runner, path, data)
+            self.pending = self.writer.submit(self._write, runner, path, checkpoint)
         else:
-            self._write(runner, path, data)
+            self._write(runner, path, checkpoint)
 
     def save_interrupted(self, runner, meta):
         """Write a checkpoint of a run that is about to stop, to be removed when the next regular one is whole.
@@ -204,11 +213,11 @@ class WholeCheckpointHook(CheckpointHook):
         if self.failed and self.on_error == 'stop':
             raise SharedError(f'{self.failed}; the older checkpoints are whole')
 
-    def _write(self, runner, path, data):
+    def _write(self, runner, path, checkpoint):
         self.failed = None
         outdated, self.outdated[:] = self.outdated[:], []
         try:
-            write_whole(path, data)
+            write_whole(path, serialize(checkpoint))
             write_whole(os.path.join(runner.work_dir, 'last_checkpoint'), path.encode())
         except OSError as error:
             self.outdated += outdated

@@ -1,5 +1,4 @@
 """mmengine's runner, with what all runs of the toolkit share."""
-import io
 import os
 import re
 import time
@@ -19,7 +18,7 @@ from coma_mm.datasets.seeding import seed_dataloader, type_name
 from coma_mm.errors import UserError
 
 from .accumulation import BatchGroups, batches_per_update, is_auto, update
-from .checkpoint_hook import write_whole
+from .checkpoint_hook import serialize, write_whole
 from .hooks import unwrap
 from .processes import start_worker
 from .safe_pickle import plain, restore_curves
@@ -296,16 +295,17 @@ class ComaRunner(Runner):
     def _cfg_text(self):
         return self.cfg.pretty_text  # formatting takes a second
 
-    def serialize_checkpoint(self, save_optimizer=True, save_param_scheduler=True, meta=None):
-        """What a checkpoint file holds, as bytes; on all processes.
+    def collect_checkpoint(self, save_optimizer=True, save_param_scheduler=True, meta=None, copy=False):
+        """What a checkpoint file holds; on all processes.
 
         Args:
             save_optimizer (bool): Whether the optimiser's state is in it. Defaults to True.
             save_param_scheduler (bool): Whether the schedules' state is in it. Defaults to True.
             meta (dict, optional): Facts on the run, with `epoch` and `iter`, what is done so far.
+            copy (bool): Whether training may go on before it is written. Defaults to False.
 
         Returns:
-            memoryview | None: The content as `torch.save` writes it; None except on the main process.
+            dict | None: Plain values, and tensors on the CPU; None except on the main process.
         """
         self.call_hook('before_checkpoint')
         model = unwrap(self.model)
@@ -327,21 +327,19 @@ class ComaRunner(Runner):
             checkpoint['optimizer'] = self.optim_wrapper.state_dict()
         if save_param_scheduler and self.param_schedulers is not None:
             checkpoint['param_schedulers'] = plain([scheduler.state_dict() for scheduler in self.param_schedulers])
-        checkpoint = to_cpu(checkpoint)
+        checkpoint = to_cpu(checkpoint, copy)
         self.call_hook('before_save_checkpoint', checkpoint=checkpoint)
         checkpoint['meta'] = plain(checkpoint['meta'])
-        file = io.BytesIO()
-        torch.save(checkpoint, file)
-        return file.getbuffer()
+        return checkpoint
 
     def save_checkpoint(self, out_dir, filename, file_client_args=None, save_optimizer=True, save_param_scheduler=True,
                         meta=None, by_epoch=True, backend_args=None):
         """Write a checkpoint whole or not at all; arguments as mmengine's."""
         done = dict(epoch=self.epoch + 1, iter=self.iter) if by_epoch else dict(epoch=self.epoch, iter=self.iter + 1)
-        data = self.serialize_checkpoint(save_optimizer, save_param_scheduler, {**done, **(meta or {})})
-        if data is not None:
+        checkpoint = self.collect_checkpoint(save_optimizer, save_param_scheduler, {**done, **(meta or {})})
+        if checkpoint is not None:
             os.makedirs(out_dir, exist_ok=True)
-            write_whole(os.path.join(out_dir, filename), data)
+            write_whole(os.path.join(out_dir, filename), serialize(checkpoint))
 
     def call_hook(self, fn_name, **kwargs):
         """Call the hooks, and keep track of how far the run got."""
@@ -361,9 +359,9 @@ def _refused(model, weights):
     return ''
 
 
-def to_cpu(values):
-    """Nested dicts and lists with their tensors on the CPU."""
-    return apply_to(values, lambda value: hasattr(value, 'cpu'), lambda value: value.cpu())
+def to_cpu(values, copy=False):
+    """Nested dicts and lists with their tensors on the CPU; with `copy`, none of them shared with the argument."""
+    return apply_to(values, lambda value: hasattr(value, 'cpu'), lambda value: value.detach().to('cpu', copy=copy))
 
 
 def _copy(cfg):

@@ -390,7 +390,7 @@ def stops_that_cannot_be_saved(folder):
         saver = WholeCheckpointHook(on_error=on_error)
         saver.out_dir = f'{folder}/is_gone'
         runner = SimpleNamespace(model=Fragile(), message_hub=MessageHub(on_error),
-                                 serialize_checkpoint=lambda *_: None if dist.get_rank() else b'')
+                                 collect_checkpoint=lambda *_: None if dist.get_rank() else {})
         try:
             yield saver.save_interrupted(runner, dict(iter=8))
         except SharedError as error:
