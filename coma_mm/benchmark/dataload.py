@@ -72,7 +72,7 @@ def run(args):
                 times[name].append(measure(loader, args.batches, args.step))
                 progress.advance(bar)
             found['results'].append(summarise(workers, times))
-    Console().print(table(found))
+    Console(width=max(Console().width, 100)).print(table(found))  # no title cut short in a file
     if args.out:
         cli.write_metrics(found, args.out)
 
