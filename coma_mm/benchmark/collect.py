@@ -29,12 +29,15 @@ COLUMNS = (
 
 WHOLE_NUMBERS = ('step', 'seed', 'pretrain_epochs', 'pretrain_seed', 'pretrain_schedule', 'decoder_depth', 'epochs',
                  'iterations', 'image_size', 'frozen_stages', 'world_size', 'global_batch')
+MASKING = ('complement', 'mask_ratio', 'mask_sampler', 'decoder', 'decoder_depth')  # columns of a pre-training
 NUMBERS = ('value', 'mask_ratio', 'hours', 'peak_memory_gb')
 
 RUNS = 'runs.csv'
 
 HOW_TO_FILL = ('no runs: train something, for instance with make demo or a recipe of docs/recipes.md, and name the folder '
                'with its work_dir')
+ODD = (AttributeError, KeyError, TypeError, ValueError)
+"""What reading a file raises that holds other things than it usually does."""
 
 
 @dataclass
@@ -67,27 +70,30 @@ def collect(work_dirs: str | Path) -> tuple[pandas.DataFrame, list[Skipped]]:
         try:
             run = reading.read_run(folder, name)
             reading.task_of(run.config)
-            if run.starts:
+            if not run.tested:
                 found[folder] = run
             tests += [(test, run) for test in _tests(folder)]
-        except (Unreadable, OSError) as error:
-            skipped.append(Skipped(name, str(error)))
-    rows, settings = [], {}
+        except (Unreadable, OSError, *ODD) as error:
+            skipped.append(Skipped(name, _reason(error)))
     for test, run in tests:
-        owner = _run_of(test.checkpoint, found)
-        if owner is None:
-            owner = found.setdefault(run.folder, run)
+        owner = _run_of(test.checkpoint, found) or found.setdefault(run.folder, run)
         owner.tests.append(test)
+    rows, settings = [], {}
     for run in found.values():
         try:
             facts, settings[run.name] = _facts(run, found)
             rows += _rows(run, facts)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            skipped.append(Skipped(run.name, f'its config, log or provenance is not of the usual form '
-                                             f'({type(error).__name__}: {error})'))
+        except ODD as error:
+            skipped.append(Skipped(run.name, _reason(error)))
     frame = _typed(pandas.DataFrame(rows, columns=COLUMNS))
     frame['variant'] = pandas.Series(_variants(frame, settings), dtype=object)
     return frame, sorted(skipped, key=lambda one: one.path)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ODD):
+        return f'its config, log or provenance is not of the usual form ({type(error).__name__}: {error})'
+    return str(error)
 
 
 def _typed(frame: pandas.DataFrame) -> pandas.DataFrame:
@@ -156,69 +162,83 @@ def _run_of(checkpoint: str, found: dict[Path, LoggedRun]) -> LoggedRun | None:
 
 def _facts(run: LoggedRun, found: dict[Path, LoggedRun]) -> tuple[dict, dict]:
     """The columns that all rows of a run share, and its settings as a flat dict."""
-    config, provenance = run.config, run.provenance
+    config, provenance, environment = run.config, run.provenance, run.environment
     task = reading.task_of(config)
-    environment = run.environment
-    global_batch = provenance.get('images_per_update') or _global_batch(config, environment['world_size'])
     backbone_cfg = config['model'].get('backbone') or {}
+    global_batch = provenance.get('images_per_update') or _global_batch(config, environment['world_size'])
     settings = reading.settings_of(config, global_batch)
     if task == 'pretraining':
-        own = provenance or dict(algorithm=type_name(config['model']), **masking_facts(config))
-        origin, before = dict(own, epochs=run.length if run.by_epoch else None), run
+        origin, before = _own_origin(run), run
+        hashed = reading.hash_of(settings)
     else:
-        origin = provenance.get('backbone_from') or {}
-        before = _run_of(origin.get('checkpoint') or _pretrained(config), found)
-        if before and not origin:  # a library's own tools note nothing: the folder of the checkpoint tells
-            origin = dict(algorithm=type_name(before.config['model']), epochs=_number(_pretrained(config)))
-    if before and origin.get('algorithm', type_name(before.config['model'])) != type_name(before.config['model']):
-        before = None  # another run has taken its place
-    masking = masking_facts(before.config) if before else {}
-    masking['complement'] = ((before.config['model'].get('complement') or 'frozen')
-                             if before and type_name(before.config['model']) == 'CoMA' else None)
-    masking = {key: origin.get(key) if origin.get(key) is not None else masking.get(key)
-               for key in ('mask_ratio', 'mask_sampler', 'decoder', 'decoder_depth', 'complement')}
-    if task != 'pretraining' and origin:
-        settings['pretraining.method'] = origin.get('algorithm')
-        settings |= {f'pretraining.{key}': value for key, value in masking.items()}
-        settings['pretraining.epochs'] = origin.get('epochs') or origin.get('iters')
-        settings['pretraining.images_per_update'] = origin.get('images_per_update')
-    hashed = reading.hash_of(settings)
-    if before and task != 'pretraining':
-        batch = before.provenance.get('images_per_update')
-        settings |= {f'pretraining.{key}': value for key, value in reading.settings_of(before.config, batch).items()}
+        origin, before = _origin(run, found)
+        if origin:
+            settings |= {f'pretraining.{key}': origin.get(key) for key in (*MASKING, 'images_per_update')}
+            settings['pretraining.method'] = origin.get('algorithm')
+            settings['pretraining.epochs'] = origin.get('epochs') or origin.get('iters')
+        hashed = reading.hash_of(settings)
+        if before:
+            more = reading.settings_of(before.config, before.provenance.get('images_per_update'))
+            settings |= {f'pretraining.{key}': value for key, value in more.items()}
     image_size = reading.image_size_of(config)
-    schedule = origin.get('max_epochs') or (before.length if before and before.by_epoch else None)
+    written = next(iter(sorted(run.folder.glob('*.py'))), None)
     facts = dict(
         run=run.name, task=task, status=run.status,
         dataset=reading.dataset_of(config, provenance.get('images')),
         seed=environment['seed'] if environment['seed'] is not None else find_key(config.get('randomness'), 'seed'),
-        method=_method(task, origin, config),
+        method=_method(origin, config),
         backbone=reading.backbone_of(type_name(backbone_cfg), backbone_cfg.get('arch'), backbone_cfg),
         pretrain_epochs=origin.get('epochs'),
-        pretrain_seed=origin.get('seed') if task != 'pretraining' else None,
-        pretrain_schedule=schedule,
+        pretrain_seed=origin.get('seed') if before is not run else None,
+        pretrain_schedule=origin.get('max_epochs') or (before.epochs if before else None),
         pretrain_dataset=reading.dataset_of(before.config, before.provenance.get('images')) if before else _by_root(origin),
         pretrain_run=before.name if before and before is not run else None,
-        **masking,
-        epochs=run.length if run.by_epoch else None,
-        iterations=None if run.by_epoch else run.length,
+        **{key: origin.get(key) for key in MASKING},
+        epochs=run.epochs,
+        iterations=run.iterations,
         image_size=image_size if isinstance(image_size, int) else None,
         frozen_stages=max(0, backbone_cfg.get('frozen_stages') or 0),
-        **{key: environment[key] for key in ('world_size', 'device')},
+        world_size=environment['world_size'],
+        device=environment['device'],
         versions=', '.join(f'{name} {version}' for name, version in (environment['versions'] or {}).items()),
         global_batch=global_batch,
         hours=run.hours,
         peak_memory_gb=run.peak_memory_gb,
-        config=_beside(run, next(iter(sorted(run.folder.glob('*.py'))), None)) or provenance.get('config'),
+        config=_beside(run, written) if written else provenance.get('config'),
         config_hash=hashed,
         command=provenance.get('command'),
-        checkpoint=_beside(run, run.last_checkpoint),
-        log=_beside(run, run.log))
+        checkpoint=run.checkpoint and _beside(run, run.checkpoint),
+        log=run.log and _beside(run, run.log))
     return facts, settings
 
 
-def _beside(run: LoggedRun, path: Path | None) -> str | None:
-    return path and os.path.normpath(os.path.join(run.name, path.relative_to(run.folder)))
+def _own_origin(run: LoggedRun) -> dict:
+    """What a pre-training will be to a backbone from it, also if it is a library's own, which notes nothing."""
+    model = run.config['model']
+    complement = (model.get('complement') or 'frozen') if type_name(model) == 'CoMA' else None
+    facts = dict(masking_facts(run.config), algorithm=type_name(model), complement=complement)
+    facts |= {key: value for key, value in run.provenance.items() if value is not None}
+    return dict(facts, epochs=run.epochs)
+
+
+def _origin(run: LoggedRun, found: dict[Path, LoggedRun]) -> tuple[dict, LoggedRun | None]:
+    """The provenance of a run's backbone, or nothing, and the run that made it, if that is here."""
+    origin = run.provenance.get('backbone_from') or {}
+    before = _run_of(origin.get('checkpoint') or _pretrained(run.config), found)
+    if not before:
+        return origin, None
+    own = _own_origin(before)
+    if not origin:  # a library's own tools note nothing: the folder of the checkpoint tells
+        number = Path(_pretrained(run.config)).stem.removeprefix('epoch_')
+        origin = dict(algorithm=own['algorithm'], epochs=int(number) if number.isdigit() else None)
+    elif origin.get('algorithm', own['algorithm']) != own['algorithm']:
+        return origin, None  # another run has taken its place
+    # What checkpoints of older versions lack.
+    return dict(origin, **{key: own[key] for key in MASKING if origin.get(key) is None}), before
+
+
+def _beside(run: LoggedRun, path: Path) -> str:
+    return os.path.normpath(os.path.join(run.name, path.relative_to(run.folder)))
 
 
 def _global_batch(config: dict, world_size: int | None) -> int | None:
@@ -238,13 +258,7 @@ def _pretrained(config: dict) -> str:
     return found.get('checkpoint') or started
 
 
-def _number(checkpoint: str) -> int | None:
-    """The epoch in a checkpoint's name, as mmengine gives it."""
-    name = Path(checkpoint).stem
-    return int(name.removeprefix('epoch_')) if name.removeprefix('epoch_').isdigit() else None
-
-
-def _method(task: str, origin: dict, config: dict) -> str:
+def _method(origin: dict, config: dict) -> str:
     """The pre-trainings that a backbone went through, the first one first; 'scratch'; or 'unknown'."""
     names = []
     while origin:
@@ -266,6 +280,7 @@ def _by_root(origin: dict) -> str | None:
 def _rows(run: LoggedRun, facts: dict) -> list[dict]:
     """A row for each metric of a run: its last training loss, its last validation, its last test of each checkpoint."""
     rows = []
+    final = (f'epoch_{run.epochs}.pth', f'iter_{run.iterations}.pth')
 
     def add(entry, split, step, **others):
         metrics = {key: value for key, value in entry.items() if isinstance(value, int | float) and key not in NOT_METRICS}
@@ -277,14 +292,14 @@ def _rows(run: LoggedRun, facts: dict) -> list[dict]:
                 continue
             row = {**facts, **others, 'split': split, 'step': step, 'metric': metric,
                    'value': value * 100 if metric.startswith('coco/') else value}
-            last = not others or Path(row['checkpoint']).name == run.final_checkpoint
+            last = not others or Path(row['checkpoint']).name in final
             row['cell'] = '; '.join(_cells(row)) if last and split in ('val', 'test') else ''
             rows.append(row)
 
-    if run.train and 'loss' in run.train[-1]:
-        add({'loss': run.train[-1]['loss']}, 'train', run.train[-1]['step'])
+    if 'loss' in run.train:
+        add({'loss': run.train['loss']}, 'train', run.train['step'])
     if run.val:
-        add(run.val[-1], 'val', run.val[-1]['step'])
+        add(run.val, 'val', run.val['step'])
     for test in {(test.checkpoint, _is_tta(test)): test for test in run.tests}.values():
         add(test.metrics, 'test-tta' if _is_tta(test) else 'test', None,
             checkpoint=os.path.normpath(os.path.join(run.name, Path(test.checkpoint).name)))

@@ -2,11 +2,12 @@
 import ast
 import hashlib
 import json
+import math
 import re
 import time
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 from mmpretrain.models.selfsup import BaseSelfSupervisor
@@ -79,142 +80,49 @@ class Test:
 
 @dataclass
 class LoggedRun:
-    """A run as its folder tells.
+    """A run as its folder tells; of its log no more than what is asked of it, as a search finds hundreds.
 
     Args:
         folder (Path): The work_dir.
         name (str): Its path relative to what was searched.
         config (dict): The config of its last start.
         provenance (dict): What `ProvenanceHook` wrote, or nothing.
-        train (list[dict]): Entries of training, see `read_scalars`.
-        val (list[dict]): Entries of validation.
-        starts (list[Path]): Folders of its starts that logged something, since the last one from the beginning.
-        began (float): When the first of them began, if there were others before; older checkpoints are theirs.
-        tests (list[Test]): Tests of its checkpoints.
+        tested (bool): Whether no more than tests are in it.
+        status (str): See `_status`.
+        train (dict): The last entry of training, see `read_scalars`; or nothing.
+        val (dict): The last entry of validation, or nothing.
+        log (Path | None): The text log of the last start.
+        checkpoint (Path | None): The newest numbered checkpoint that is there.
+        hours (float | None): Wall time by the text logs of all starts, with validation and checkpoints; without logs, of
+            the iterations alone.
+        peak_memory_gb (float | None): Peak GPU memory in GiB (mmengine logs it in MB of 2^20 bytes).
+        environment (dict): 'device', 'world_size', 'versions' and 'seed'.
+        tests (list[Test]): Tests of its checkpoints. Defaults to none.
     """
     folder: Path
     name: str
     config: dict
     provenance: dict
-    train: list[dict]
-    val: list[dict]
-    starts: list[Path]
-    began: float = 0.
+    tested: bool
+    status: str
+    train: dict
+    val: dict
+    log: Path | None
+    checkpoint: Path | None
+    hours: float | None
+    peak_memory_gb: float | None
+    environment: dict
     tests: list[Test] = field(default_factory=list)
 
-    @cached_property
-    def log(self) -> Path | None:
-        """The text log of the last start."""
-        return next((log for start in reversed(self.starts) for log in sorted(start.glob('*.log'))), None)
-
-    @cached_property
-    def _log_text(self) -> str:
-        return self.log.read_text(encoding='utf-8', errors='replace') if self.log else ''
-
-    @cached_property
-    def environment(self) -> dict:
-        """'device', 'world_size', 'versions' and 'seed', as our provenance has them or the text log does."""
-        if 'world_size' in self.provenance:
-            return {key: self.provenance.get(key) for key in ('device', 'world_size', 'versions', 'seed')}
-        patterns = dict(device=r'GPU [\d,]+: (.+)', world_size=r'GPU number: (\d+)', torch='PyTorch: (.+)',
-                        mmengine='MMEngine: (.+)', seed=r'seed: (\d+)')
-        found = {key: match[1].strip() for key, pattern in patterns.items()
-                 if (match := re.search(rf'^ *{pattern}$', self._log_text, re.M))}
-        return dict(
-            device=found.get('device') or ('CPU' if re.search(r'^ *CUDA available: False$', self._log_text, re.M) else None),
-            **{key: int(found[key]) if key in found else None for key in ('world_size', 'seed')},
-            versions={key: found[key] for key in ('torch', 'mmengine') if key in found})
+    @property
+    def epochs(self) -> int | None:
+        """What the config asks for; None if it counts iterations."""
+        return _loop(self.config).get('max_epochs')
 
     @property
-    def by_epoch(self) -> bool:
-        """Whether the length counts epochs."""
-        loop = self.config.get('train_cfg') or {}
-        return 'max_epochs' in loop
-
-    @property
-    def length(self) -> int | None:
-        """Epochs or iterations that the config asks for."""
-        loop = self.config.get('train_cfg') or {}
-        return loop.get('max_epochs') or loop.get('max_iters')
-
-    def _numbered(self, *units: str) -> dict[int, Path]:
-        """Checkpoints by the number in their names, 'epoch_3.pth'; the last one that was written, even if it is gone."""
-        files = [*self.folder.glob('*.pth')]
-        note = self.folder / 'last_checkpoint'
-        files = [file for file in files if file.stat().st_mtime >= self.began]
-        if note.is_file() and note.stat().st_mtime >= self.began:
-            files.append(self.folder / Path(note.read_text(errors='replace').strip()).name)
-        return {int(match[1]): file for file in files
-                if (match := re.fullmatch(rf'(?:{"|".join(units)})_(\d+)\.pth', file.name))}
-
-    @property
-    def _unit(self) -> str:
-        return 'epoch' if self.by_epoch else 'iter'
-
-    @cached_property
-    def last_checkpoint(self) -> Path | None:
-        """The newest numbered checkpoint that is there."""
-        for units in ((self._unit, ), ('epoch', 'iter', 'stopped')):
-            there = {number: file for number, file in self._numbered(*units).items() if file.is_file()}
-            if there:
-                return there[max(there)]
-        return None
-
-    @cached_property
-    def done(self) -> int:
-        """Epochs or iterations done for certain: by validations, checkpoints, and for iterations by the log."""
-        counts = [*self._numbered(self._unit)]
-        counts += [entry['logged_step'] for entry in self.val] if self.by_epoch else [entry['step'] for entry in self.train]
-        return max((count for count in counts if count <= (self.length or count)), default=0)
-
-    @property
-    def final_checkpoint(self) -> str:
-        """The name of the checkpoint that the whole run ends with."""
-        return f'{self._unit}_{self.length}.pth'
-
-    @cached_property
-    def status(self) -> str:
-        """'diverged', 'finished', 'running' or 'stopped'.
-
-        The last three logged losses are not finite; or the length of the config is done; or the log grew within
-        `QUIET_SECONDS` or thrice its longest pause; or none of it. (mmengine leaves no sign of a process that runs.)
-        """
-        losses = [entry['loss'] for entry in self.train if 'loss' in entry][-3:]
-        if losses and not any(abs(loss) < float('inf') for loss in losses):
-            return 'diverged'
-        if self.length and self.done >= self.length or not self.starts:  # no start: a test alone
-            return 'finished'
-        files = [file for start in self.starts for file in (*start.glob('*.log'), *start.glob('vis_data/scalars.json'))]
-        age = time.time() - max((file.stat().st_mtime for file in files), default=0)
-        times = _times(self._log_text)[-200:]
-        pause = max((after - before for before, after in zip(times, times[1:], strict=False)), default=0)
-        return 'running' if age < max(QUIET_SECONDS, 3 * pause) else 'stopped'
-
-    @cached_property
-    def hours(self) -> float | None:
-        """Wall time by the text logs of all starts, with validation and checkpoints; without logs, iterations alone."""
-        seconds = 0.
-        for start in self.starts:
-            for log in sorted(start.glob('*.log'))[:1]:
-                times = _times(log.read_text(encoding='utf-8', errors='replace'))
-                seconds += times[-1] - times[0] if times else 0
-        if not seconds:
-            steps = [0, *(entry['step'] for entry in self.train)]
-            seconds = sum(entry.get('time', 0) * (after - before)
-                          for entry, before, after in zip(self.train, steps, steps[1:], strict=False))
-        return seconds / 3600 or None
-
-    @property
-    def peak_memory_gb(self) -> float | None:
-        """Peak GPU memory in GiB (mmengine logs it in MB of 2^20 bytes)."""
-        memory = max((entry.get('memory', 0) for entry in self.train), default=0)
-        return memory / 1024 or None
-
-
-def _times(text: str) -> list[float]:
-    """Seconds of the lines of a text log that have a time."""
-    found = re.findall(r'^(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) - ', text, re.M)
-    return [datetime.strptime(one, '%Y/%m/%d %H:%M:%S').timestamp() for one in found]
+    def iterations(self) -> int | None:
+        """The same in iterations."""
+        return None if 'max_epochs' in _loop(self.config) else _loop(self.config).get('max_iters')
 
 
 def read_run(folder: Path, name: str) -> LoggedRun:
@@ -231,30 +139,123 @@ def read_run(folder: Path, name: str) -> LoggedRun:
     old = sorted(folder.glob('*.log.json'))
     if old and not starts:
         raise Unreadable(f'{old[0].name} is a log of mmcv 1.x; only runs of mmengine can be read')
-    provenance = {}
-    if (file := folder / 'provenance.json').is_file():
-        try:
-            provenance = json.loads(file.read_text(encoding='utf-8'))
-        except ValueError as error:
-            raise Unreadable(f'provenance.json is damaged: {error}') from error
-        if not isinstance(provenance, dict):
-            raise Unreadable('provenance.json is damaged: no facts in it')
+    provenance = _read_provenance(folder)
     every = [start for start in starts if (start / 'vis_data/scalars.json').is_file()]
     logged = _since_last_beginning(every)
     tested = [start for start in starts if (start / f'{start.name}.json').is_file()]
     if not logged and not tested:
         raise Unreadable('nothing was logged (*/vis_data/scalars.json)')
-    files = [start / 'vis_data/config.py' for start in reversed(logged or tested)] + sorted(folder.glob('*.py'))
-    config = next((read_config(file) for file in files if file.is_file()), None)
-    if config is None:
+    dumped = [start / 'vis_data/config.py' for start in logged or tested]
+    file = next((file for file in [*reversed(dumped), *sorted(folder.glob('*.py'))] if file.is_file()), None)
+    if file is None:
         raise Unreadable('no config was dumped (*.py, or */vis_data/config.py)')
+    config = read_config(file)
     if not isinstance(config.get('model'), dict):
         raise Unreadable('its config has no key model')
     train, val = read_scalars(folder) if logged else ([], [])
     if not train and not val and not tested:
         raise Unreadable('no whole line in its log (*/vis_data/scalars.json)')
-    began = files[len(logged) - 1].stat().st_mtime if logged != every and files[len(logged) - 1].is_file() else 0.
-    return LoggedRun(folder, name, config, provenance, train, val, logged, began)
+
+    # Checkpoints from before a run that began anew in the same folder are none of it.
+    began = dumped[0].stat().st_mtime if logged != every and dumped[0].is_file() else 0.
+    checkpoints = _checkpoints(folder, began)
+    loop = _loop(config)
+    unit = 'epoch' if 'max_epochs' in loop else 'iter'
+    length = loop.get('max_epochs') or loop.get('max_iters')
+    done = [number for kind, number in checkpoints if kind == unit]
+    done += [entry['logged_step'] for entry in val] if unit == 'epoch' else [entry['step'] for entry in train]
+    whole = bool(length) and max((count for count in done if count <= length), default=0) == length
+    there = [key for key, file in checkpoints.items() if file.is_file()]
+    newest = max(there, key=lambda key: (key[0] == unit, key[1]), default=None)
+
+    logs = [next(iter(sorted(start.glob('*.log'))), None) for start in logged]
+    logs = [log for log in logs if log]
+    seconds, text, times = 0, '', []
+    for log in logs:
+        text = log.read_text(encoding='utf-8', errors='replace')
+        times = _times(text)
+        seconds += times[-1] - times[0] if times else 0
+    if not seconds:
+        steps = [0, *(entry['step'] for entry in train)]
+        seconds = sum(entry.get('time', 0) * (after - before)
+                      for entry, before, after in zip(train, steps, steps[1:], strict=False))
+    files = [*logs, *(start / 'vis_data/scalars.json' for start in logged)]
+    return LoggedRun(
+        folder, name, config, provenance,
+        tested=not logged,
+        status=_status(train, whole or not logged, max((file.stat().st_mtime for file in files), default=0), times[-200:]),
+        train=train[-1] if train else {},
+        val=val[-1] if val else {},
+        log=logs[-1] if logs else None,
+        checkpoint=checkpoints.get(newest),
+        hours=seconds / 3600 or None,
+        peak_memory_gb=max((entry.get('memory', 0) for entry in train), default=0) / 1024 or None,
+        environment=_environment(provenance, text))
+
+
+def _read_provenance(folder: Path) -> dict:
+    file = folder / 'provenance.json'
+    try:
+        provenance = json.loads(file.read_text(encoding='utf-8')) if file.is_file() else {}
+    except ValueError as error:
+        raise Unreadable(f'provenance.json is damaged: {error}') from error
+    if not isinstance(provenance, dict):
+        raise Unreadable('provenance.json is damaged: no facts in it')
+    return provenance
+
+
+def _loop(config: dict) -> dict:
+    return config.get('train_cfg') or {}
+
+
+def _checkpoints(folder: Path, began: float) -> dict[tuple[str, int], Path]:
+    """Checkpoints written since then, by unit and number in their names, 'epoch_3.pth'; also the last one if it is gone."""
+    note = folder / 'last_checkpoint'
+    files = [file for file in (*folder.glob('*.pth'), note) if file.is_file() and file.stat().st_mtime >= began]
+    names = [Path(file.read_text(errors='replace').strip()).name if file == note else file.name for file in files]
+    return {(match[1], int(match[2])): folder / name for name in names
+            if (match := re.fullmatch(r'(epoch|iter|stopped)_(\d+)\.pth', name))}
+
+
+def _status(train: list[dict], whole: bool, written: float, times: list[float]) -> str:
+    """'diverged', 'finished', 'running' or 'stopped'.
+
+    The last three logged losses are not finite; or the length of the config is done; or the log grew within
+    `QUIET_SECONDS` or thrice its longest pause; or none of it. (mmengine leaves no sign of a process that runs.)
+
+    Args:
+        train (list[dict]): Entries of training.
+        whole (bool): Whether the length of the config is done.
+        written (float): When the log last grew.
+        times (list[float]): Of the last lines of the text log.
+    """
+    losses = [entry['loss'] for entry in train if 'loss' in entry][-3:]
+    if losses and not any(math.isfinite(loss) for loss in losses):
+        return 'diverged'
+    if whole:
+        return 'finished'
+    pause = max((after - before for before, after in pairwise(times)), default=0)
+    return 'running' if time.time() - written < max(QUIET_SECONDS, 3 * pause) else 'stopped'
+
+
+def _environment(provenance: dict, text: str) -> dict:
+    """'device', 'world_size', 'versions' and 'seed', as our provenance has them or the text log does."""
+    if 'world_size' in provenance:
+        return {key: provenance.get(key) for key in ('device', 'world_size', 'versions', 'seed')}
+    patterns = dict(device=r'GPU [\d,]+: (.+)', cpu='CUDA available: (False)', world_size=r'GPU number: (\d+)',
+                    torch='PyTorch: (.+)', mmengine='MMEngine: (.+)', seed=r'seed: (\d+)')
+    found = {key: match[1].strip() for key, pattern in patterns.items()
+             if (match := re.search(rf'^ *{pattern}$', text, re.M))}
+    return dict(
+        device=found.get('device') or ('CPU' if 'cpu' in found else None),
+        **{key: int(found[key]) if key in found else None for key in ('world_size', 'seed')},
+        versions={key: found[key] for key in ('torch', 'mmengine') if key in found})
+
+
+def _times(text: str) -> list[float]:
+    """Seconds of the lines of a text log that have a time."""
+    found = re.findall(r'^(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) - ', text, re.M)
+    return [datetime.fromisoformat(one.replace('/', '-')).timestamp() for one in found]
 
 
 def starts_in(folder: Path) -> list[Path]:
@@ -264,6 +265,8 @@ def starts_in(folder: Path) -> list[Path]:
 
 def _since_last_beginning(starts: list[Path]) -> list[Path]:
     """The starts without those before a run in the same folder that began anew."""
+    if len(starts) < 2:
+        return starts
     first = {}
     for start in starts:
         if train := read_scalars(start / 'vis_data/scalars.json')[0]:
