@@ -14,7 +14,7 @@ from coma_mm.errors import UserError
 
 from .attention import Block
 from .pretrained import load_pretrained
-from .token_layout import gather_patches, grid_to_tokens, sincos_position, tokens_to_grid
+from .token_layout import grid_to_tokens, sincos_position, tokens_to_grid
 
 # Table 1 of the paper; 'tiny' is ours, for CPUs, tests and the demo.
 ARCHS = {
@@ -214,11 +214,13 @@ class DyViT(BaseBackbone):
         if ids_keep is not None and self.mask_before_stem:
             x = x * self._pixel_mask(ids_keep, grid)
 
-        x = self.stem(x)  # B C H/4 W/4
-        x = x + self._position(x).to(x.dtype)
-        x = grid_to_tokens(x, self.sides[0])  # B n side² C
-        if ids_keep is not None:
-            x = gather_patches(x, ids_keep)
+        position = grid_to_tokens(self._position([side // STRIDES[0] for side in x.shape[-2:]], x.device), self.sides[0])
+        if ids_keep is None:
+            x = grid_to_tokens(self.stem(x), self.sides[0])  # B n side² C
+        else:
+            x = self._stem_of(x, ids_keep)  # B K side² C
+            position = position[0][ids_keep]
+        x = x + position.to(x.dtype)
         x = x.flatten(1, 2)  # B N C
 
         outs = []
@@ -241,11 +243,19 @@ class DyViT(BaseBackbone):
         keep = keep.view(B, 1, *grid)
         return keep.repeat_interleave(self.patch_size, 2).repeat_interleave(self.patch_size, 3)
 
-    def _position(self, x: torch.Tensor) -> torch.Tensor:
-        size = tuple(x.shape[-2:])
+    def _stem_of(self, x: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        """The stem on some patches alone, which see 3 px of their neighbours above and to the left."""
+        P, halo = self.patch_size, self.stem.padding[0]
+        x = F.pad(x, (halo, 0, halo, 0)).unfold(2, P + halo, P).unfold(3, P + halo, P)  # B C rows columns P+3 P+3
+        batch = torch.arange(len(ids), device=ids.device)[:, None]
+        x = x[batch, :, ids // x.shape[3], ids % x.shape[3]]  # B K C P+3 P+3
+        x = F.conv2d(x.flatten(0, 1), self.stem.weight, self.stem.bias, self.stem.stride)
+        return grid_to_tokens(x, self.sides[0]).view(*ids.shape, -1, self.dims[0])
+
+    def _position(self, size: Sequence[int], device: torch.device) -> torch.Tensor:
         if self.pos_embed is None:
-            return sincos_position(size, self.dims[0], x.device)
-        return _resize(self.pos_embed, size)
+            return sincos_position(size, self.dims[0], device)
+        return _resize(self.pos_embed, tuple(size))
 
     def _format(self, x: torch.Tensor, stage: int, grid: tuple[int, int], size: tuple[int, int]) -> torch.Tensor:
         if self.out_type == 'raw':
