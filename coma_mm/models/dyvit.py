@@ -94,7 +94,8 @@ class DyViT(BaseBackbone):
             Defaults to 'featmap'.
         drop_path_rate (float): Stochastic depth, rising linearly with depth. Defaults to 0.
         frozen_stages (int): Freezes the stem, and the stages up to this one. -1: nothing. Defaults to -1.
-        with_cp (bool): Recompute activations in the backward pass to save memory. Defaults to False.
+        with_cp (bool | Sequence[int]): Recompute activations in the backward pass to save memory: in all stages, or in
+            those named, 0 to 3. Stage 0 saves the most per second lost. Defaults to False.
         init_cfg (dict | list[dict], optional): Defaults to Xavier-uniform linear layers as in MAE. With
             ``dict(type='Pretrained', checkpoint=…, prefix='backbone.')`` every tensor must be found in the checkpoint;
             the report is logged and the origin kept as ``self.provenance``.
@@ -119,7 +120,7 @@ class DyViT(BaseBackbone):
                  out_type: str = 'featmap',
                  drop_path_rate: float = 0.,
                  frozen_stages: int = -1,
-                 with_cp: bool = False,
+                 with_cp: bool | Sequence[int] = False,
                  init_cfg=(dict(type='Xavier', layer='Linear', distribution='uniform'), )):
         super().__init__(list(init_cfg) if isinstance(init_cfg, tuple) else init_cfg)
         self.arch = arch if isinstance(arch, str) else 'custom'
@@ -145,7 +146,11 @@ class DyViT(BaseBackbone):
         self.out_type = out_type
         self.mask_before_stem = mask_before_stem
         self.frozen_stages = frozen_stages
-        self.with_cp = with_cp
+        if isinstance(with_cp, bool):
+            with_cp = range(4) if with_cp else ()
+        if isinstance(with_cp, (int, str)) or not all(stage in range(4) for stage in with_cp):
+            raise UserError(f'DyViT: with_cp={with_cp!r}: expected True, False, or stages 0 to 3')
+        self.with_cp = tuple(with_cp)
 
         self.stem = nn.Conv2d(in_channels, self.dims[0], 7, stride=STRIDES[0], padding=3)
         if pos_embed == 'learned':
@@ -227,7 +232,7 @@ class DyViT(BaseBackbone):
         for i, (downsample, *blocks) in enumerate(self.stages):
             x = downsample(x)
             for block in blocks:
-                if self.with_cp and torch.is_grad_enabled():
+                if i in self.with_cp and torch.is_grad_enabled():
                     x = checkpoint(block, x, use_reentrant=False)
                 else:
                     x = block(x)
