@@ -95,7 +95,7 @@ class DyViT(BaseBackbone):
         drop_path_rate (float): Stochastic depth, rising linearly with depth. Defaults to 0.
         frozen_stages (int): Freezes the stem, and the stages up to this one. -1: nothing. Defaults to -1.
         with_cp (bool | Sequence[int]): Recompute activations in the backward pass to save memory: in all stages, or in
-            those named, 0 to 3. Stage 0 saves the most per second lost. Defaults to False.
+            those named, 0 to 3. Stage 0 saves the most for the operations repeated. Defaults to False.
         init_cfg (dict | list[dict], optional): Defaults to Xavier-uniform linear layers as in MAE. With
             ``dict(type='Pretrained', checkpoint=…, prefix='backbone.')`` every tensor must be found in the checkpoint;
             the report is logged and the origin kept as ``self.provenance``.
