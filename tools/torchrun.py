@@ -1,12 +1,15 @@
 #!/usr/bin/env python
 """torchrun, ending with the exit code of the tool that it starts, and passing on the signals that stop a run well."""
 import os
+import signal
 import sys
 import tempfile
 
 from torch.distributed import run
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+EXIT_STOPPED = 75  # that of coma_mm.engine.stop_hook, which takes seconds to import
 
 
 def main():
@@ -16,10 +19,13 @@ def main():
         # Else processes that are started again find the addresses of those that died, and wait for them.
         os.environ['TORCH_DISABLE_SHARE_RDZV_TCP_STORE'] = '1'
         try:
-            # A run that is told to stop saves first; torchrun's own 30 s are short for that.
+            # A run that is told to stop saves first; torchrun's own 30 s are short for that. (When a process dies it keeps
+            # to them: those that hang in an exchange with the dead one have nothing to save.)
             run.main(['--signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1', '--shutdown-timeout=300', *sys.argv[1:]])
-        except (ChildFailedError, SignalException):
+        except (ChildFailedError, SignalException) as error:
             code = note.read()
+            if not code and isinstance(error, SignalException):  # before the tool was ready to stop
+                code = 130 if error.sigval == signal.SIGINT else EXIT_STOPPED
             if not code:
                 raise
             sys.exit(int(code))

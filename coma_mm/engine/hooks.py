@@ -3,6 +3,8 @@ import json
 import logging
 import os.path as osp
 import random
+import shlex
+import sys
 from itertools import chain
 
 import mmengine.dist as dist
@@ -15,12 +17,13 @@ from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop
 
 import coma_mm
-from coma_mm.datasets.paths import leaves
 from coma_mm.datasets.seeding import type_name
 from coma_mm.errors import UserError
 
-from .accumulation import count, is_auto
+from .accumulation import batches_of, count, is_auto
 from .config import find_types
+
+LIBRARIES = ('torch', 'mmengine', 'mmcv', 'mmpretrain', 'mmseg', 'mmdet', 'coma_mm')
 
 
 def unwrap(model):
@@ -44,15 +47,21 @@ class ProvenanceHook(Hook):
     """Writes what a run is, and where its backbone came from, into its checkpoints and its folder.
 
     The facts are `checkpoint['meta']['coma_mm']`, a plain dict, and `provenance.json` in the work_dir, written when
-    training starts.
+    training starts. The file says also how and on what the run was started, which is nobody's business but its owner's,
+    so checkpoints do not.
     """
     priority = 'LOW'
 
     def before_train(self, runner):
         """Write `provenance.json`."""
         if dist.is_main_process():
+            facts = self.facts(runner, runner.epoch, runner.iter) | dict(
+                command=shlex.join(sys.argv),
+                world_size=runner.world_size,
+                device=torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU',
+                versions={name: sys.modules[name].__version__ for name in LIBRARIES if name in sys.modules})
             with open(osp.join(runner.work_dir, 'provenance.json'), 'w') as file:
-                json.dump(self.facts(runner, runner.epoch, runner.iter), file, indent=2)
+                json.dump(facts, file, indent=2)
 
     def before_save_checkpoint(self, runner, checkpoint):
         """Add the facts to the checkpoint."""
@@ -74,11 +83,12 @@ class ProvenanceHook(Hook):
             arch=arch if isinstance(arch, str) or arch is None else json.loads(json.dumps(arch, default=str)),
             epochs=epochs if by_epoch else None,
             iters=iters,
-            mask_ratio=_mask_ratio(cfg),
-            mask_sampler=_mask_sampler(cfg),
+            max_epochs=runner.max_epochs if by_epoch else None,
+            **masking_facts(cfg),
             complement=getattr(model, 'complement', None),
             config=osp.basename(cfg.filename) if cfg.filename else None,
             data_root=find_key(loader.get('dataset'), 'data_root'),
+            images=_count_images(runner.train_dataloader),
             images_per_update=getattr(runner, 'images_per_update', None),
             seed=runner.seed,
             coma_mm=coma_mm.__version__,
@@ -105,6 +115,33 @@ def _mask_sampler(cfg):
     """str | None: The class of our own transform's sampler."""
     transform = _patch_mask(cfg)
     return transform and type_name(transform.get('sampler') or dict(type='UniformMaskSampler'))
+
+
+def masking_facts(cfg):
+    """How a config of a masked autoencoder, ours or mmpretrain's, masks and decodes.
+
+    Args:
+        cfg (dict): A config.
+
+    Returns:
+        dict: 'mask_ratio', 'mask_sampler', 'decoder' (its class) and 'decoder_depth'; None where there is no such thing.
+    """
+    model = cfg.get('model') or {}
+    parts = [part for part in (model.get('decoder'), model.get('neck')) if isinstance(part, dict)]
+    decoder = next((part for part in parts if 'Decoder' in type_name(part)), None)
+    return dict(
+        mask_ratio=_mask_ratio(cfg),
+        mask_sampler=_mask_sampler(cfg),
+        decoder=decoder and type_name(decoder),
+        # 8 is the default of all of them.
+        decoder_depth=decoder and decoder.get('depth', decoder.get('decoder_depth', 8)))
+
+
+def _count_images(loader):
+    try:
+        return len(getattr(loader, 'loader', loader).dataset)  # not of the lists of batches
+    except TypeError:
+        return None
 
 
 @HOOKS.register_module()
@@ -199,8 +236,7 @@ class LabelCheckHook(Hook):
         """
         if self.num_classes is None:
             return
-        batches = data_batch if isinstance(data_batch, list) else [data_batch]  # a list: those of one update
-        samples = [batch.get('data_samples') or () for batch in batches if isinstance(batch, dict)]
+        samples = [batch.get('data_samples') or () for batch in batches_of(data_batch) if isinstance(batch, dict)]
         for sample in chain(*samples):
             _check_map(sample)
             for labels in _labels(sample):
@@ -238,27 +274,6 @@ def _labels(sample):
 
 
 @HOOKS.register_module()
-class PolygonCheckHook(Hook):
-    """Stops a run at its start if it trains masks and an object of its COCO annotations has none."""
-
-    def before_train(self, runner):
-        """Look at every object's annotation.
-
-        Raises:
-            UserError: Naming the annotation file and the image.
-        """
-        for dataset in leaves(runner.train_dataloader.dataset):
-            steps = getattr(getattr(dataset, 'pipeline', None), 'transforms', ())
-            if not any(getattr(step, 'with_mask', False) for step in steps):
-                continue
-            for index in range(len(dataset)):
-                info = dataset.get_data_info(index)
-                if any('mask' not in instance for instance in info.get('instances', ())):
-                    raise UserError(f'{dataset.ann_file}: an object in {info.get("img_path", f"image {index}")} has no '
-                                    'segmentation; expected polygons or RLE for every object, as masks are trained')
-
-
-@HOOKS.register_module()
 class IterationSeedHook(Hook):
     """Makes what a training step draws (drop path, dropout, mixup, noise) a function of (seed, process, iteration).
 
@@ -276,6 +291,6 @@ class IterationSeedHook(Hook):
 
 RUN_HOOKS = tuple(
     dict(type=hook.__name__)
-    for hook in (IterationSeedHook, ProvenanceHook, BatchSizeHook, MeanLossHook, BadImageHook, LabelCheckHook,
-                 PolygonCheckHook)) + (dict(type='FiniteHook'), dict(type='LossSpikeHook'))
+    for hook in (IterationSeedHook, ProvenanceHook, BatchSizeHook, MeanLossHook, BadImageHook, LabelCheckHook)
+) + (dict(type='FiniteHook'), dict(type='LossSpikeHook'))
 """Configs of the hooks that `tools/train.py` adds to every run."""

@@ -225,6 +225,66 @@ def campaign(task, stops, seed, folder):
     return dict(stops=dict(counts), runs=runs, equal=equal, failures=failures, seconds_of_a_run=round(length, 1))
 
 
+def two_processes(stops, seed, folder):
+    """Stop pre-training in two processes: one of them killed, all killed, or SIGTERM, SIGUSR1 or SIGINT to torchrun.
+
+    torchrun starts the processes again by itself when one dies; what else ends is started again with ``--resume``.
+
+    Returns:
+        dict: As `campaign`.
+    """
+    config, options = TASKS['pretrain']
+    options = {**COMMON, **options, 'train_dataloader.batch_size': 4}
+    command = ['tools/dist_train.sh', f'configs/shapes/{config}.py', '2', '--resume', '--cfg-options',
+               *(f'{key}={value}' for key, value in options.items())]
+    environ = {**os.environ, 'PYTHON': sys.executable, 'MAX_RESTARTS': '1000', 'PYTHONPATH': str(ROOT)}
+
+    def launch(name):
+        with open(folder / f'{name}.log', 'wb') as log:
+            return subprocess.Popen([*command, '--work-dir', str(folder / name)], cwd=ROOT, env=environ, stdout=log,
+                                    stderr=log, start_new_session=True).pid
+
+    def ranks(pid):
+        return [int(child) for child in workers(pid) if b'train.py' in Path(f'/proc/{child}/cmdline').read_bytes()]
+
+    rng = random.Random(f'two processes{seed}')
+    begun = time.monotonic()
+    if code := wait(launch('whole')):
+        raise RuntimeError(f'two processes: the run without a fault failed with {code}: {tail(folder / "whole")}')
+    length = time.monotonic() - begun
+    expected, again = final(folder / 'whole'), folder / 'again'
+    counts, failures, runs, equal = collections.Counter(), [], 0, 0
+    left = stops
+    while left or again.exists():
+        pid, fault, code = launch('again'), None, None
+        while left and (code := wait(pid, rng.uniform(0.2, 1.2) * length)) is None:
+            fault = rng.choice(['kill_one', 'kill_one', 'kill_all', 'SIGTERM', 'SIGUSR1', 'SIGINT'])
+            try:
+                if fault == 'kill_one':
+                    os.kill(rng.choice(ranks(pid)), signal.SIGKILL)
+                elif fault == 'kill_all':
+                    for process in (*ranks(pid), pid):
+                        os.kill(process, signal.SIGKILL)
+                else:
+                    os.kill(pid, getattr(signal, fault))
+            except (OSError, IndexError):  # it was just starting or finishing
+                continue
+            left -= 1
+            counts[fault] += 1
+            if fault != 'kill_one':
+                break
+        if code is None:
+            code = wait(pid)
+        if code not in (0, EXIT_STOPPED, 130, -signal.SIGKILL) or (code and not fault):
+            failures.append(f'two processes: after {fault}: exit code {code}: {tail(again)}')
+            break
+        if code == 0 and again.exists():
+            runs += 1
+            equal += same(final(again), expected)
+            shutil.rmtree(again)
+    return dict(stops=dict(counts), runs=runs, equal=equal, failures=failures, seconds_of_a_run=round(length, 1))
+
+
 def full_disk(task, folder):
     """Train on a disk that is too small for two checkpoints, then on a larger one; needs root, for the disk.
 
@@ -254,7 +314,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--stops', type=int, default=100, help='for all tasks together (default: 100)')
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--task', nargs='+', choices=TASKS, default=list(TASKS))
+    every = [*TASKS, 'two-processes']
+    parser.add_argument('--task', nargs='+', choices=every, default=every)
     parser.add_argument('--out', type=Path, help='a JSON file for the counts')
     args = parser.parse_args()
     results = {}
@@ -263,6 +324,10 @@ def main():
         write_shapes(f'{folder}/shapes', dict(unlabelled=60, train=24, val=4, test=4), size=64, progress=False)
         for task in args.task:
             (Path(folder) / task).mkdir()
+            if task == 'two-processes':
+                results[task] = two_processes(args.stops // len(args.task), args.seed, Path(folder) / task)
+                print(task, json.dumps(results[task]), flush=True)
+                continue
             results[task] = campaign(task, args.stops // len(args.task), args.seed, Path(folder) / task)
             if os.geteuid() == 0:
                 results[task]['full_disk'] = full_disk(task, Path(folder) / task)

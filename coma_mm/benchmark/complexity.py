@@ -1,0 +1,276 @@
+"""Parameters, operations and memory of models, and on request their speed, in one table.
+
+A model is a config of any of the three libraries, which gives two rows, its backbone alone on whole images and the whole
+model in a training step, or one of the backbones by name (--list). Shapes alone pass through the models: a batch of 512
+takes no longer than one of 1, and no more memory; --latency alone computes.
+"""
+import csv
+import io
+from pathlib import Path
+from statistics import median
+
+import torch
+from mmengine.registry import MODELS, DefaultScope
+from mmpretrain.models.selfsup import BaseSelfSupervisor
+from rich import box
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from coma_mm.engine import cli, config
+from coma_mm.engine.config_check import nearest
+from coma_mm.engine.hooks import find_key
+from coma_mm.errors import UserError
+from coma_mm.visualization.logs import environment
+
+from .counting import RULES, measure, training_forward
+from .paper import paper
+from .timing import interleave
+
+PEERS = {
+    'DyViT-S': dict(type='mmpretrain.DyViT', arch='small'),
+    'DyViT-B': dict(type='mmpretrain.DyViT', arch='base'),
+    'ViT-S': dict(type='mmpretrain.VisionTransformer', arch='deit-small', patch_size=16),
+    'ViT-B': dict(type='mmpretrain.VisionTransformer', arch='base', patch_size=16),
+    'Swin-S': dict(type='mmpretrain.SwinTransformer', arch='small'),
+    'Swin-B': dict(type='mmpretrain.SwinTransformer', arch='base'),
+    'HiViT-B': dict(type='mmpretrain.HiViT', arch='base'),
+    'MViTv2-B': dict(type='mmpretrain.MViT', arch='base'),
+    'ConvNeXt-B': dict(type='mmpretrain.ConvNeXt', arch='base'),
+}
+"""Backbones by the names that papers give them, as mmpretrain has them; it has no Hiera."""
+OF_TABLE_2 = ('DyViT-S', 'DyViT-B', 'ViT-S', 'ViT-B', 'Swin-S', 'Swin-B')
+ROUNDS = 10  # timed passes of each model, after one that is not
+
+
+
+def _giga(value):
+    return f'{value / 1e9:.2f}' if value < 1e10 else f'{value / 1e9:.1f}'
+
+
+def _gib(value):
+    return f'{value / 2**30:.3f}' if value < 2**30 else f'{value / 2**30:.2f}'
+
+
+COLUMNS = {
+    'model': ('Model', str),
+    'part': ('Part', str),
+    'size': ('px', str),
+    'batch': ('Batch', str),
+    'precision': ('Precision', str),
+    'parameters': ('Parameters, M', lambda value: f'{value / 1e6:.1f}'),
+    'macs_layers': ('GMACs, layers', _giga),
+    'macs_attention': ('GMACs, + attention', _giga),
+    'paper_parameters': ("Paper: M", str),
+    'paper_flops': ("Paper: G", str),
+    'step_macs': ('GMACs, step', _giga),
+    'state_bytes': ('State, GiB', _gib),
+    'saved_bytes': ('Saved, GiB', _gib),
+    'step_peak_bytes': ('Peak of step, GiB', _gib),
+    'inference_peak_bytes': ('Peak of inference, GiB', _gib),
+    'latency': ('Latency, ms', lambda value: f'{1e3 * value:,.1f}'),
+    'images_per_second': ('Images/s', lambda value: f'{value:,.2f}'),
+}
+"""Title and format of each column; files of data have the raw values."""
+NOTES = (
+    'Parameters: all, the evaluation model apart. Operations are of one image, in the forward pass; a MAC is one '
+    f'multiplication and addition, which papers call a FLOP. Layers: {RULES["layers"]}. + attention: {RULES["attention"]}. '
+    'Norms, activations, softmax and sums count as nothing. Step: forward and backward pass, with attention.',
+    'Memory is of the whole batch. State: weights, gradients and AdamW\'s moments in float32, and the evaluation model. '
+    'Saved: what the forward pass keeps for the backward pass. Peak of step: state, activations and passing gradients. Peak '
+    'of inference: activations in a forward pass without autograd, weights apart. Not counted: what lives within one '
+    'operation, memory lost between blocks, cuDNN\'s and NCCL\'s own, and, in bf16, the float32 inputs of layer norms, '
+    'which autocast makes on GPUs alone.',
+    'Whole models are those of training, at the config\'s masking ratio: pre-training with its evaluation branch, '
+    'segmentors with their auxiliary heads, detectors with the heads\' outputs for 512 boxes and 128 masks of an image, '
+    'without the losses. Backbones see all patches.',
+)
+OF_PAPER = 'Paper: Table 2 of the CoMA paper, whose 87 M of ViT-B include a classifier.'
+
+
+def add_arguments(parser):
+    """Add the subcommand's options.
+
+    Args:
+        parser (ArgumentParser): Of the subcommand.
+    """
+    parser.add_argument('models', nargs='*', metavar='CONFIG|NAME', help=f'default: {" ".join(OF_TABLE_2)}')
+    parser.add_argument('--list', action='store_true', help='list the backbones that have names')
+    parser.add_argument('--size', type=int, default=224, help='side of the images in px (default: %(default)s)')
+    parser.add_argument('--batch-size', type=int, help="images (default: those of a process in the config; 1 for a name)")
+    parser.add_argument('--latency', action='store_true', help='also time forward passes, which computes them')
+    parser.add_argument('--out', metavar='FILE', help='write the table: .md, .csv or .json')
+    parser.add_argument('--cfg-options', nargs='+', action=cli.ParseOptions, metavar='KEY=VALUE',
+                        help='settings that replace those of the configs')
+
+
+def run(args):
+    """Print the table.
+
+    Args:
+        args (Namespace): See `add_arguments`.
+    """
+    if args.list:
+        print('\n'.join(f'{name:12}{cfg["type"]}, arch={cfg["arch"]}' for name, cfg in PEERS.items()))
+        return
+    if args.out and Path(args.out).suffix not in WRITERS:
+        raise UserError(f'--out {args.out}: expected a name that ends with {", ".join(WRITERS)}')
+    for option in ('size', 'batch_size'):
+        if getattr(args, option) is not None and getattr(args, option) < 1:
+            raise UserError(f'--{option.replace("_", "-")} {getattr(args, option)}: expected 1 or more')
+    models = args.models or OF_TABLE_2
+    for name in models:
+        if name not in PEERS and not name.endswith('.py'):
+            close = nearest(name, PEERS)
+            raise UserError(f'{name}: neither a config (.py) nor a backbone with a name' + (
+                f'; did you mean {close}?' if close else '; --list shows those there are'))
+    rows, passes = [], {}
+    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    for name in track(models, 'Counting', console=Console(stderr=True), transient=True):
+        for row, model, forward, ratio in parts(name, args.size, args.batch_size, args.cfg_options):
+            bf16 = row['precision'] == 'bf16'
+            rows.append(row | measure(model, row['batch'], args.size, ratio, bf16, forward))
+            if args.latency:
+                passes[len(rows) - 1] = forward_pass(model, forward, row['batch'], args.size, ratio, bf16, device)
+    if passes:
+        synchronise = torch.cuda.synchronize if device.type == 'cuda' else lambda: None
+        rounds = list(track(interleave(passes, ROUNDS, synchronise=synchronise), 'Timing', ROUNDS,
+                            console=Console(stderr=True), transient=True))
+        for index, row in enumerate(rows):
+            seconds = median(one[index] for one in rounds)
+            row.update(latency=seconds, images_per_second=row['batch'] / seconds)
+    show(rows)
+    if args.out:
+        WRITERS[Path(args.out).suffix](rows, args.out)
+
+
+def parts(name, size, batch, cfg_options=None):
+    """What a config or a name stands for.
+
+    Args:
+        name (str): A config's path, or one of `PEERS`.
+        size (int): Side of the images in px.
+        batch (int, optional): Images.
+        cfg_options (dict, optional): Dotted keys and their values.
+
+    Returns:
+        list[tuple]: Of each part the first cells of its row, the model, its forward pass and the share of masked
+        patches, as `measure` takes them.
+    """
+    if name in PEERS:
+        DefaultScope.get_instance('complexity', scope_name='mmpretrain')
+        from mmpretrain.utils import register_all_modules
+        register_all_modules(init_default_scope=False)
+        cfg = dict(PEERS[name])
+        if not cfg['type'].endswith(('DyViT', 'ConvNeXt', 'MViT')):  # the others need it for their positions
+            cfg['img_size'] = size
+        row = dict(model=name, part='backbone', size=size, batch=batch or 1, precision='float32')
+        if size == 224:
+            of_paper = next((one for one in paper()['tables']['table2']['rows'] if one['backbone'] == name), {})
+            row.update(paper_parameters=of_paper.get('params'), paper_flops=of_paper.get('flops'))
+        return [(row, MODELS.build(cfg), _backbone_forward, None)]
+    cfg = config.read_config(name, cfg_options)
+    DefaultScope.get_instance(name, scope_name=cfg.get('default_scope', 'mmengine'))
+    cfg.model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
+    ratio = find_key(cfg.train_dataloader.dataset, 'ratio')
+    bf16 = config.is_type(cfg.optim_wrapper, 'AutocastOptimWrapper') or config.is_type(cfg.optim_wrapper, 'AmpOptimWrapper')
+    row = dict(model=Path(name).stem, size=size, batch=batch or cfg.train_dataloader.batch_size,
+               precision='bf16' if bf16 else 'float32')
+    model = MODELS.build(cfg.model)
+    masked = isinstance(model, BaseSelfSupervisor)
+    ratio = 0.6 if ratio is None else ratio
+    return [(row | dict(part='backbone'), model.backbone, _unmasked_forward if masked else _backbone_forward, ratio),
+            (row | dict(part='whole model'), model, training_forward, ratio)]
+
+
+def _backbone_forward(model, images, _):
+    return model(images)
+
+
+def _unmasked_forward(model, images, _):
+    return model(images, None)  # no mask
+
+
+def forward_pass(model, forward, batch, size, ratio, bf16, device):
+    """Callable: A forward pass without autograd, once warmed up."""
+    model.to(device).eval()
+    images = torch.zeros(batch, 3, size, size, device=device)
+
+    def compute():
+        with torch.device(device), torch.no_grad(), torch.autocast(device.type, torch.bfloat16, bf16):
+            forward(model, images, ratio)
+
+    compute()
+    return compute
+
+
+def cells(rows):
+    """list[list[str]]: The titles of the columns that have values, and each row's cells, as they are read."""
+    used = [key for key in COLUMNS if any(row.get(key) is not None for row in rows)]
+    return [[COLUMNS[key][0] for key in used],
+            *([COLUMNS[key][1](row[key]) if row.get(key) is not None else '' for key in used] for row in rows)]
+
+
+def notes(rows):
+    """list[str]: The sentences under a table."""
+    found = list(NOTES)
+    if any(row.get('paper_flops') for row in rows):
+        found.append(OF_PAPER)
+    if any('latency' in row for row in rows):
+        machine = '; '.join(map(': '.join, environment().items()))
+        found.append(f'Latency: of a forward pass of the batch without autograd, the median of {ROUNDS} passes, the models '
+                     f'in turn, {torch.get_num_threads()} threads. {machine}.')
+    return found
+
+
+GROUPS = (('parameters', 'macs_layers', 'macs_attention', 'paper_parameters', 'paper_flops', 'step_macs'),
+          ('state_bytes', 'saved_bytes', 'step_peak_bytes', 'inference_peak_bytes'), ('latency', 'images_per_second'))
+"""Columns of the tables on a terminal."""
+
+
+def show(rows):
+    """Print the table in parts that fit a terminal, and what their columns mean."""
+    console = Console()
+    settings = [f'{row["batch"]} × {row["size"]} px, {row["precision"]}' for row in rows]
+    alike = len(set(settings)) == 1
+    for group in GROUPS:
+        used = [key for key in group if any(row.get(key) is not None for row in rows)]
+        if not used:
+            continue
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+        table.add_column(f'Model, {settings[0]}' if alike else 'Model', overflow='fold', min_width=20)
+        for key in used:
+            table.add_column(COLUMNS[key][0].replace(', ', ',\n'), justify='right')
+        for row, setting in zip(rows, settings, strict=True):
+            table.add_row(f'{row["model"]}, {row["part"]}' + ('' if alike else f', {setting}'), *(
+                COLUMNS[key][1](row[key]) if row.get(key) is not None else '' for key in used))
+        console.print(table)
+        console.print()
+    for note in notes(rows):
+        console.print(note, highlight=False)
+
+
+def write_markdown(rows, path):
+    """Write the table and what its columns mean."""
+    titles, *lines = cells(rows)
+    rule = ['---' if index < 2 else '---:' for index in range(len(titles))]
+    table = '\n'.join(f'| {" | ".join(line)} |' for line in [titles, rule, *lines])
+    Path(path).write_text('\n\n'.join([table, *notes(rows)]) + '\n', encoding='utf-8')
+
+
+def write_csv(rows, path):
+    """Write the raw values: numbers, bytes, seconds."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [key for key in COLUMNS if any(key in row for row in rows)], extrasaction='ignore',
+                            lineterminator='\n')
+    writer.writeheader()
+    writer.writerows(rows)
+    Path(path).write_text(text.getvalue(), encoding='utf-8')
+
+
+def write_json(rows, path):
+    """Write the raw values, the notes, and what it was run on."""
+    cli.write_metrics(dict(rows=rows, notes=notes(rows), environment=environment()), path)
+
+
+WRITERS = {'.md': write_markdown, '.csv': write_csv, '.json': write_json}
