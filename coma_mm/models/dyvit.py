@@ -33,6 +33,8 @@ WINDOWS = {
 }
 
 STRIDES = (4, 8, 16, 32)
+# The stem's padding in px. It is needed above and to the left alone: the last kernel ends with the image.
+HALO = 3
 
 
 class Downsample(nn.Module):
@@ -152,7 +154,7 @@ class DyViT(BaseBackbone):
             raise UserError(f'DyViT: with_cp={with_cp!r}: expected True, False, or stages 0 to 3')
         self.with_cp = tuple(with_cp)
 
-        self.stem = nn.Conv2d(in_channels, self.dims[0], 7, stride=STRIDES[0], padding=3)
+        self.stem = nn.Conv2d(in_channels, self.dims[0], 7, stride=STRIDES[0])  # padded by HALO
         if pos_embed == 'learned':
             grid = (-(-img_size // self.patch_size) * self.sides[0], ) * 2
             self.pos_embed = nn.Parameter(sincos_position(grid, self.dims[0]))
@@ -220,10 +222,12 @@ class DyViT(BaseBackbone):
             x = x * self._pixel_mask(ids_keep, grid)
 
         position = grid_to_tokens(self._position([side // STRIDES[0] for side in x.shape[-2:]], x.device), self.sides[0])
+        x = F.pad(x, (HALO, 0, HALO, 0))
         if ids_keep is None:
             x = grid_to_tokens(self.stem(x), self.sides[0])  # B n side² C
         else:
-            x = self._stem_of(x, ids_keep)  # B K side² C
+            x = self._cut_patches(x, ids_keep)  # B·K in_channels P+3 P+3
+            x = grid_to_tokens(self.stem(x), self.sides[0]).view(*ids_keep.shape, -1, self.dims[0])  # B K side² C
             position = position[0][ids_keep]
         x = x + position.to(x.dtype)
         x = x.flatten(1, 2)  # B N C
@@ -248,14 +252,12 @@ class DyViT(BaseBackbone):
         keep = keep.view(B, 1, *grid)
         return keep.repeat_interleave(self.patch_size, 2).repeat_interleave(self.patch_size, 3)
 
-    def _stem_of(self, x: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-        """The stem on some patches alone, which see 3 px of their neighbours above and to the left."""
-        P, halo = self.patch_size, self.stem.padding[0]
-        x = F.pad(x, (halo, 0, halo, 0)).unfold(2, P + halo, P).unfold(3, P + halo, P)  # B C rows columns P+3 P+3
+    def _cut_patches(self, x: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        """Some patches of padded images with what the stem sees of their neighbours: (B·K, in_channels, P+3, P+3)."""
+        P = self.patch_size
+        x = x.unfold(2, P + HALO, P).unfold(3, P + HALO, P)  # B in_channels rows columns P+3 P+3
         batch = torch.arange(len(ids), device=ids.device)[:, None]
-        x = x[batch, :, ids // x.shape[3], ids % x.shape[3]]  # B K C P+3 P+3
-        x = F.conv2d(x.flatten(0, 1), self.stem.weight, self.stem.bias, self.stem.stride)
-        return grid_to_tokens(x, self.sides[0]).view(*ids.shape, -1, self.dims[0])
+        return x[batch, :, ids // x.shape[3], ids % x.shape[3]].flatten(0, 1)
 
     def _position(self, size: Sequence[int], device: torch.device) -> torch.Tensor:
         if self.pos_embed is None:
