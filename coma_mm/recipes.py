@@ -236,4 +236,4 @@ def table(header, rows, numbers=0):
         str: Its lines.
     """
     rule = ['---'] * (len(header) - numbers) + ['---:'] * numbers
-    return ''.join(f'| {" | ".join(row)} |\n' for row in [header, rule, *rows])
+    return ''.join(f'| {" | ".join(row)} |\n' for row in (header, rule, *rows))

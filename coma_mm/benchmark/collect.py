@@ -30,6 +30,7 @@ COLUMNS = (
 WHOLE_NUMBERS = ('step', 'seed', 'pretrain_epochs', 'pretrain_seed', 'pretrain_schedule', 'decoder_depth', 'epochs',
                  'iterations', 'image_size', 'frozen_stages', 'world_size', 'global_batch')
 MASKING = ('complement', 'mask_ratio', 'mask_sampler', 'decoder', 'decoder_depth')  # columns of a pre-training
+COPY = ('seed', 'pretrain_seed', 'pretrain_run', 'value')  # alike in copies of a run's folder
 NUMBERS = ('value', 'mask_ratio', 'hours', 'peak_memory_gb')
 
 RUNS = 'runs.csv'

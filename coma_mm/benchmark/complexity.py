@@ -1,14 +1,13 @@
 """Parameters, operations and memory of models, and on request their speed, in one table.
 
 A model is a config of any of the three libraries, which gives two rows, its backbone alone on whole images and the whole
-model in a training step, or one of the backbones by name (--list). Shapes alone pass through the models: a batch of 512
+model in a training step, or one of the backbones that have names. Shapes alone pass through the models: a batch of 512
 takes no longer than one of 1, and no more memory; --latency alone computes.
 """
-import csv
-import io
 from pathlib import Path
 from statistics import median
 
+import pandas
 import torch
 from mmengine.registry import MODELS, DefaultScope
 from mmpretrain.models.selfsup import BaseSelfSupervisor
@@ -21,6 +20,7 @@ from coma_mm.engine import cli, config
 from coma_mm.engine.config_check import nearest
 from coma_mm.engine.hooks import find_key
 from coma_mm.errors import UserError
+from coma_mm.recipes import table as markdown_table
 from coma_mm.visualization.logs import environment
 
 from .counting import RULES, measure, training_forward
@@ -43,7 +43,6 @@ OF_TABLE_2 = ('DyViT-S', 'DyViT-B', 'ViT-S', 'ViT-B', 'Swin-S', 'Swin-B')
 ROUNDS = 10  # timed passes of each model, after one that is not
 
 
-
 def _giga(value):
     return f'{value / 1e9:.2f}' if value < 1e10 else f'{value / 1e9:.1f}'
 
@@ -58,11 +57,11 @@ COLUMNS = {
     'size': ('px', str),
     'batch': ('Batch', str),
     'precision': ('Precision', str),
-    'parameters': ('Parameters, M', lambda value: f'{value / 1e6:.1f}'),
+    'parameters': ('Params, M', lambda value: f'{value / 1e6:.1f}'),
     'macs_layers': ('GMACs, layers', _giga),
     'macs_attention': ('GMACs, + attention', _giga),
-    'paper_parameters': ("Paper: M", str),
-    'paper_flops': ("Paper: G", str),
+    'paper_parameters': ('Paper, M', str),
+    'paper_flops': ('Paper, G', str),
     'step_macs': ('GMACs, step', _giga),
     'state_bytes': ('State, GiB', _gib),
     'saved_bytes': ('Saved, GiB', _gib),
@@ -81,10 +80,11 @@ NOTES = (
     'of inference: activations in a forward pass without autograd, weights apart. Not counted: what lives within one '
     'operation, memory lost between blocks, cuDNN\'s and NCCL\'s own, and, in bf16, the float32 inputs of layer norms, '
     'which autocast makes on GPUs alone.',
+)
+OF_WHOLE_MODELS = (
     'Whole models are those of training, at the config\'s masking ratio: pre-training with its evaluation branch, '
     'segmentors with their auxiliary heads, detectors with the heads\' outputs for 512 boxes and 128 masks of an image, '
-    'without the losses. Backbones see all patches.',
-)
+    'without the losses. Backbones see all patches.')
 OF_PAPER = 'Paper: Table 2 of the CoMA paper, whose 87 M of ViT-B include a classifier.'
 
 
@@ -94,12 +94,12 @@ def add_arguments(parser):
     Args:
         parser (ArgumentParser): Of the subcommand.
     """
-    parser.add_argument('models', nargs='*', metavar='CONFIG|NAME', help=f'default: {" ".join(OF_TABLE_2)}')
-    parser.add_argument('--list', action='store_true', help='list the backbones that have names')
+    parser.add_argument('models', nargs='*', metavar='CONFIG|NAME', 
+                        help=f'names: {" ".join(PEERS)} (default: {" ".join(OF_TABLE_2)})')
     parser.add_argument('--size', type=int, default=224, help='side of the images in px (default: %(default)s)')
     parser.add_argument('--batch-size', type=int, help="images (default: those of a process in the config; 1 for a name)")
     parser.add_argument('--latency', action='store_true', help='also time forward passes, which computes them')
-    parser.add_argument('--out', metavar='FILE', help='write the table: .md, .csv or .json')
+    parser.add_argument('--out', metavar='FILE', help='write the table: .md, or .csv with raw numbers')
     parser.add_argument('--cfg-options', nargs='+', action=cli.ParseOptions, metavar='KEY=VALUE',
                         help='settings that replace those of the configs')
 
@@ -110,9 +110,6 @@ def run(args):
     Args:
         args (Namespace): See `add_arguments`.
     """
-    if args.list:
-        print('\n'.join(f'{name:12}{cfg["type"]}, arch={cfg["arch"]}' for name, cfg in PEERS.items()))
-        return
     if args.out and Path(args.out).suffix not in WRITERS:
         raise UserError(f'--out {args.out}: expected a name that ends with {", ".join(WRITERS)}')
     for option in ('size', 'batch_size'):
@@ -122,8 +119,8 @@ def run(args):
     for name in models:
         if name not in PEERS and not name.endswith('.py'):
             close = nearest(name, PEERS)
-            raise UserError(f'{name}: neither a config (.py) nor a backbone with a name' + (
-                f'; did you mean {close}?' if close else '; --list shows those there are'))
+            raise UserError(f'{name}: neither a config (.py) nor a backbone with a name; ' + (
+                f'did you mean {close}?' if close else f'expected one of {", ".join(PEERS)}'))
     rows, passes = [], {}
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     for name in track(models, 'Counting', console=Console(stderr=True), transient=True):
@@ -214,6 +211,8 @@ def cells(rows):
 def notes(rows):
     """list[str]: The sentences under a table."""
     found = list(NOTES)
+    if any(row['part'] == 'whole model' for row in rows):
+        found.append(OF_WHOLE_MODELS)
     if any(row.get('paper_flops') for row in rows):
         found.append(OF_PAPER)
     if any('latency' in row for row in rows):
@@ -253,24 +252,13 @@ def show(rows):
 def write_markdown(rows, path):
     """Write the table and what its columns mean."""
     titles, *lines = cells(rows)
-    rule = ['---' if index < 2 else '---:' for index in range(len(titles))]
-    table = '\n'.join(f'| {" | ".join(line)} |' for line in [titles, rule, *lines])
-    Path(path).write_text('\n\n'.join([table, *notes(rows)]) + '\n', encoding='utf-8')
+    text = '\n\n'.join([markdown_table(titles, lines, len(titles) - 2).rstrip(), *notes(rows)])
+    Path(path).write_text(f'{text}\n', encoding='utf-8')
 
 
 def write_csv(rows, path):
     """Write the raw values: numbers, bytes, seconds."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [key for key in COLUMNS if any(key in row for row in rows)], extrasaction='ignore',
-                            lineterminator='\n')
-    writer.writeheader()
-    writer.writerows(rows)
-    Path(path).write_text(text.getvalue(), encoding='utf-8')
+    pandas.DataFrame(rows).reindex(columns=COLUMNS).dropna(axis='columns', how='all').to_csv(path, index=False)
 
 
-def write_json(rows, path):
-    """Write the raw values, the notes, and what it was run on."""
-    cli.write_metrics(dict(rows=rows, notes=notes(rows), environment=environment()), path)
-
-
-WRITERS = {'.md': write_markdown, '.csv': write_csv, '.json': write_json}
+WRITERS = {'.md': write_markdown, '.csv': write_csv}

@@ -17,6 +17,7 @@ from coma_mm.datasets.seeding import seeded_generators
 from coma_mm.errors import UserError
 from coma_mm.models import CoMA
 from coma_mm.models.masking import ColorNoiseMaskSampler
+from coma_mm.recipes import table as markdown_table
 from coma_mm.visualization.style import RC
 
 SAMPLERS = {
@@ -264,8 +265,7 @@ def _cells(chosen):
 
 
 def _markdown(head, rows):
-    align = ['---', *['---:' if len(head) > 4 else '---'] * (len(head) - 1)]
-    return [f'| {" | ".join(row)} |' for row in (head, align, *rows)]
+    return markdown_table(head, rows, len(head) - 1 if len(head) > 4 else 0).splitlines()
 
 
 def as_csv(masks, teaching):

@@ -2,7 +2,7 @@
 
 Writes efficiency.png, accuracy against epochs of pre-training with the time as the marker's size, and efficiency.md; with
 --memory also memory.md: memory at the paper's scale, counted from shapes, and beside it the memory and time of training
-steps that tools/benchmark.py speed has measured here, if it has.
+steps that tools/benchmark.py speed measured last under WORK_DIRS/benchmark, if it did.
 """
 import json
 from pathlib import Path
@@ -15,6 +15,7 @@ from rich.progress import track
 
 from coma_mm.errors import UserError
 from coma_mm.experiments import ROOT
+from coma_mm.recipes import table as markdown_table
 from coma_mm.visualization import Picture
 from coma_mm.visualization.style import LINE_COLORS, RC
 
@@ -35,7 +36,6 @@ CONFIGS = (
     ('MAE, ViT-B, 75 % masked', 'mae/mae_vit-base-p16_8xb512-amp-coslr-800e_in1k', {}),
 )
 """Name, config and options of the pre-trainings whose memory is compared."""
-FACTS = ('Processor', 'GPU', 'System', 'Versions', 'Threads', 'Commit', 'Seed')  # of what was measured
 MEASURED = 'pretrain/mae-vit'  # the peer in speed.json: MAE with ViT at CoMA's masking ratio
 
 
@@ -45,8 +45,6 @@ def add_arguments(parser):
                         help='folder with runs, at any depth (default: %(default)s)')
     parser.add_argument('--dataset', help='of the accuracy (default: ImageNet-1K, or else the one with most runs)')
     parser.add_argument('--memory', action='store_true', help='also count the memory of pre-training; a minute')
-    parser.add_argument('--speed', metavar='FILE.json', type=Path,
-                        help='measured steps (default: the newest speed.json under WORK_DIRS/benchmark)')
     parser.add_argument('--out', metavar='FOLDER', help='default: WORK_DIRS/benchmark')
 
 
@@ -54,13 +52,11 @@ def run(args):
     """Draw the figure, and make the table."""
     frame, _ = collect(args.work_dirs)
     out = Path(args.out or Path(args.work_dirs, 'benchmark'))
-    speed = args.speed or max(Path(args.work_dirs, 'benchmark').glob('*/speed.json'), default=None,
-                              key=lambda path: path.stat().st_mtime)
-    measured = read_speed(speed) if speed else {}
     write(efficiency(frame, args.dataset), out, 'efficiency')
     if args.memory:
-        counted = count_memory()
-        text = memory_table(counted, measured)
+        speed = max(Path(args.work_dirs, 'benchmark').glob('*/speed.json'), default=None,
+                    key=lambda path: path.stat().st_mtime)
+        text = memory_tables(count_memory(), read_speed(speed) if speed else {})
         (out / 'memory.md').write_text(text, encoding='utf-8')
         print(f'\n{text}\n{out / "memory.md"}')
 
@@ -160,57 +156,45 @@ def read_speed(path: Path) -> dict:
     return speed
 
 
-def memory_table(counted: list[dict], measured: dict) -> str:
+def memory_tables(counted: list[dict], measured: dict) -> str:
     """Markdown: counted memory at the paper's scale, and measured memory and time.
 
     Args:
         counted (list[dict]): From `count_memory`.
         measured (dict): From `read_speed`; empty if nothing was measured.
     """
-    def gib(value):
-        return f'{value / 2**30:.2f}'
-
-    lines = [f'### At the paper\'s scale: batch {BATCH} of 224 px, bf16, counted from shapes, in GiB', '',
-             '| pre-training | state | of which evaluation model | saved for backward | peak of a step '
-             '| time of a step | memory × time, against MAE |', '|---|---:|---:|---:|---:|---:|---:|']
-    for row in counted:
-        copy = gib(row['evaluation_bytes']) if row['evaluation_bytes'] else 'none'
-        lines.append(f'| {row["name"]} | {gib(row["state_bytes"])} | {copy} | {gib(row["saved_bytes"])} | '
-                     f'{gib(row["step_peak_bytes"])} | | |')
-    lines += ['',
-              'State: weights, gradients, AdamW\'s moments and the evaluation model. Cells are empty where nothing was '
-              'measured.', '']
-    rows = measured.get('rows', [])
-    groups = dict.fromkeys((row['arch'], row['size'], row['batch'], row['precision'], row['compiled']) for row in rows)
+    keys = ('state_bytes', 'evaluation_bytes', 'saved_bytes', 'step_peak_bytes')
+    rows = [[row['name'], *(f'{row[key] / 2**30:.2f}' if row[key] else 'none' for key in keys)] for row in counted]
+    header = ['pre-training', 'state', 'of which evaluation model', 'saved for backward', 'peak of a step']
+    text = (f'### At the paper\'s scale: batch {BATCH} of 224 px, bf16, counted from shapes, in GiB\n\n'
+            f'{markdown_table(header, rows, 4)}\n'
+            'State: weights, gradients, AdamW\'s moments and the evaluation model. No time was measured at this scale.\n\n')
+    groups = {}
+    for row in measured.get('rows', ()):
+        groups.setdefault((row['arch'], row['batch'], row['size'], row['precision'], row['compiled']), []).append(row)
     if not groups:
-        lines.append('Measured steps: none yet; they are made by '
-                     '`python tools/benchmark.py speed --device cpu --only \'pretrain/*\'`.')
-    for group in groups:
-        members = [row for row in rows
-                   if (row['arch'], row['size'], row['batch'], row['precision'], row['compiled']) == group]
+        return text + ('Measured steps: none yet; they are made by '
+                       '`python tools/benchmark.py speed --device cpu --only \'pretrain/*\'`.\n')
+    header = ['pre-training', 'weights and moments, MiB', 'peak of a step, MiB', 'time of a step, s', 'memory, against MAE',
+              'memory × time, against MAE']
+    for (arch, batch, size, precision, compiled), members in groups.items():
         peer = next((row for row in members if row['name'] == MEASURED), None)
-        arch, size, batch, precision, compiled = group
-        lines += [f'### Measured: DyViT and ViT, {arch}, batch {batch} of {size} px, {precision}'
-                  f'{", compiled" if compiled else ""}', '',
-                  '| pre-training | weights and moments, MiB | peak of a step, MiB | time of a step, s '
-                  '| memory, against MAE | memory × time, against MAE |', '|---|---:|---:|---:|---:|---:|']
+        rows = []
         for row in members:
-            peak = _peak(row)
-            ratio = product = ''
-            if peer and row['name'] == MEASURED:
-                ratio = product = '1'
-            elif peer and MEASURED in row['ratios']:
-                ratio = f'{peak / _peak(peer):.2f}'
-                product = f'{peak / _peak(peer) / row["ratios"][MEASURED]:.2f}'
-            elif peer:
-                ratio = f'{peak / _peak(peer):.2f}'
-                product = f'{peak * row["median_seconds"] / (_peak(peer) * peer["median_seconds"]):.2f}'
-            lines.append(f'| {row["title"]} | {(row["weight_bytes"] + row["optimizer_bytes"]) / 2**20:.0f} | '
-                         f'{peak / 2**20:.0f} | {row["median_seconds"]:.3f} | {ratio} | {product} |')
-        lines += ['', f'Peak: weights and moments, and the most that a step allocates above them. Medians of '
-                  f'{len(members[0]["seconds"])} interleaved repeats; MAE is MAE ViT at the same masking ratio, 60 %. '
-                  + '; '.join(f'{key}: {measured[key]}' for key in FACTS if measured.get(key) not in (None, '')) + '.', '']
-    return '\n'.join(lines) + '\n'
+            against = ['', '']
+            if peer:
+                memory = _peak(row) / _peak(peer)
+                speed = row['ratios'].get(MEASURED, peer['median_seconds'] / row['median_seconds'])
+                against = [f'{memory:.2f}', f'{memory / speed:.2f}']
+            rows.append([row['title'], f'{(row["weight_bytes"] + row["optimizer_bytes"]) / 2**20:.0f}',
+                         f'{_peak(row) / 2**20:.0f}', f'{row["median_seconds"]:.3f}', *against])
+        facts = ('Processor', 'GPU', 'System', 'Versions', 'Threads', 'Commit', 'Seed')
+        text += (f'### Measured: DyViT and ViT, {arch}, batch {batch} of {size} px, {precision}'
+                 f'{", compiled" if compiled else ""}\n\n{markdown_table(header, rows, 5)}\n'
+                 'Peak: weights and moments, and the most that a step allocates above them. Medians of '
+                 f'{len(members[0]["seconds"])} interleaved repeats; MAE is MAE ViT at the same masking ratio, 60 %. '
+                 f'{"; ".join(f"{key}: {measured[key]}" for key in facts if measured.get(key) not in (None, ""))}.\n\n')
+    return text
 
 
 def _peak(row):

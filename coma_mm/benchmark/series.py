@@ -3,6 +3,8 @@ from dataclasses import dataclass, field
 
 import pandas
 
+from .collect import COPY
+
 KEYS = ('method', 'backbone', 'pretrain_epochs', 'complement', 'mask_ratio', 'mask_sampler', 'decoder', 'decoder_depth',
         'epochs', 'image_size', 'global_batch')
 """What a fine-tuning and its pre-training are compared by."""
@@ -58,7 +60,9 @@ def fine_tunings(frame: pandas.DataFrame, dataset: str | None = None) -> pandas.
 
 
 def series(rows: pandas.DataFrame, x: str, several: bool = True) -> list[Series]:
-    """Lines over one column; runs are on the same line if they differ in it and in their seeds alone.
+    """Lines over one column; runs are on the same line if of `KEYS` they differ in it alone.
+
+    Those that differ in other settings too, say the learning rate, are points of their own on that line.
 
     Args:
         rows (DataFrame): From `fine_tunings`.
@@ -76,11 +80,11 @@ def series(rows: pandas.DataFrame, x: str, several: bool = True) -> list[Series]
         values = dict(zip(keys, values, strict=True))
         line = Series(', '.join(WORDS.get(key, '{}').format(values[key]) for key in named
                                 if not pandas.isna(values[key]) and values[key] != '').replace('Decoder', ' decoder'))
-        for at, runs in group.groupby(x):
-            good = runs[runs['status'] == 'finished']['value'].dropna()
+        for (at, _), runs in group.groupby([x, 'config_hash']):
+            good = runs[runs['status'] == 'finished'].drop_duplicates(COPY)['value'].dropna()
             if len(good):
                 line.points.append(Point(float(at), good.mean(), good.std() if len(good) > 1 else None,
                                          list(runs.loc[good.index, 'run'])))
-            line.diverged += [float(at)] * (len(runs) - len(good))
+            line.diverged += [float(at)] * int(runs['value'].isna().sum())
         lines.append(line)
-    return several and [line for line in lines if len(line.points) > 1] or lines
+    return several and [line for line in lines if len({point.x for point in line.points}) > 1] or lines

@@ -20,7 +20,7 @@ from coma_mm.recipes import ROOT
 from coma_mm.recipes import table as markdown_table
 from coma_mm.visualization.report import METRICS
 
-from .collect import HOW_TO_FILL, RUNS, collect, read, write
+from .collect import COPY, HOW_TO_FILL, RUNS, collect, read, write
 from .paper import contradicted, from_tables, paper
 
 COMMITTED_RUNS = ROOT / 'docs/results/runs.csv'
@@ -97,7 +97,7 @@ def summary(group: pandas.DataFrame) -> dict:
     tested = finished[finished['split'] == 'test']
     split = 'test' if len(tested) and set(tested['run']) == set(finished['run']) else 'val'
     values = finished[finished['split'] == split].drop_duplicates('run')
-    values = values.drop_duplicates(['seed', 'pretrain_seed', 'pretrain_run', 'value'])  # a run's folder that was copied
+    values = values.drop_duplicates(COPY)
     finite = values['value'].dropna().tolist()
     others = Counter(group[group['status'] != 'finished'].drop_duplicates('run')['status'])
     if len(finite) < len(values):
@@ -298,29 +298,28 @@ def to_markdown(table: Table, drop_runs: bool = False) -> str:
     rows = [[f'**{text}**' if (i, j) in table.bold else text.replace('|', '\\|') for j, text in enumerate(row)][:stop]
             for i, row in enumerate(table.rows)]
     text = markdown_table(table.columns[:stop], rows, max(0, table.numbers - drop_runs))
-    return text + ''.join(f'\n- {note}' if not i else f'- {note}' for i, note in enumerate(
-        [note + '\n' for note in table.notes]))
+    return text + ('\n' if table.notes else '') + ''.join(f'- {note}\n' for note in table.notes)
 
 
 def to_latex(table: Table) -> str:
     """A table in LaTeX (booktabs), with its notes."""
-    frame = pandas.DataFrame([[f'**{text}**' if (i, j) in table.bold else text for j, text in enumerate(row)]
-                              for i, row in enumerate(table.rows)], columns=table.columns)
+    rows = [[rf'\textbf{{{_latex(text)}}}' if (i, j) in table.bold else _latex(text) for j, text in enumerate(row)]
+            for i, row in enumerate(table.rows)]
     letters = 'l' * (len(table.columns) - table.numbers) + 'r' * table.numbers
-    text = frame.to_latex(index=False, escape=True, column_format=letters, caption=_escaped(table.title),
-                          label=f'tab:{table.name}', position='t')
-    for symbol, command in {'±': r'$\pm$', '−': '$-$', '‡': r'\ddag{}', '→': r'$\to$', '×': r'$\times$'}.items():
-        text = text.replace(symbol, command)
-    text = re.sub(r'\*\*(.+?)\*\*', r'\\textbf{\1}', text)
-    notes = r' \\ '.join(map(_escaped, table.notes))
+    caption = _latex(re.sub(r'^Table \d: ', '', table.title))  # LaTeX counts its tables itself
+    text = pandas.DataFrame(rows, columns=map(_latex, table.columns)).to_latex(
+        index=False, escape=False, column_format=letters, caption=caption, label=f'tab:{table.name}', position='t')
+    notes = r' \\ '.join(map(_latex, table.notes))
     return text.replace(r'\end{table}', f'\\footnotesize {notes}\n\\end{{table}}' if notes else r'\end{table}')
 
 
-def _escaped(text: str) -> str:
-    for symbol, command in {'&': r'\&', '%': r'\%', '_': r'\_', '#': r'\#', '±': r'$\pm$', '−': '$-$', '‡': r'\ddag{}',
-                            '×': r'$\times$', '→': r'$\to$'}.items():
-        text = text.replace(symbol, command)
-    return text
+LATEX = str.maketrans({
+    '\\': r'\textbackslash{}', '~': r'\textasciitilde{}', '^': r'\textasciicircum{}', '±': r'$\pm$', '−': '$-$',
+    '×': r'$\times$', '→': r'$\to$', '‡': r'\ddag{}', **{symbol: f'\\{symbol}' for symbol in '&%_#${}'}})
+
+
+def _latex(text: str) -> str:
+    return text.translate(LATEX)
 
 
 def to_html(tables: list[Table], runs: list[dict], base: str | None) -> str:
@@ -347,7 +346,7 @@ def list_runs(runs: list[dict], base: str | None) -> str:
 
 def list_runs_latex(runs: list[dict]) -> str:
     """The same in LaTeX."""
-    items = [f'\\item {_escaped(run["run"])}, seed {run["seed"]}, {run["status"]}\n' for run in runs]
+    items = [f'\\item {_latex(run["run"])}, seed {run["seed"]}, {run["status"]}\n' for run in runs]
     return f'\\begin{{enumerate}}\n{"".join(items)}\\end{{enumerate}}\n' if items else ''
 
 

@@ -7,7 +7,7 @@ from mmengine.visualization import LocalVisBackend
 
 from coma_mm.benchmark.ablation import ablation, write
 from coma_mm.benchmark.collect import COLUMNS, _typed
-from coma_mm.benchmark.efficiency import efficiency, memory_table, read_speed
+from coma_mm.benchmark.efficiency import efficiency, memory_tables, read_speed
 from coma_mm.benchmark.series import fine_tunings, series
 from coma_mm.errors import UserError
 
@@ -47,6 +47,14 @@ def test_other_settings_are_other_lines():
         (80., 'ViTDecoder', 2), (81., 'ViTDecoder', 8), (82., 'ConvNeXtDecoder', 2), (83., 'ConvNeXtDecoder', 8)))))
     assert {line.label: [p.mean for p in line.points] for line in series(rows, 'decoder_depth')} == {
         'ViT decoder': [80., 81.], 'ConvNeXt decoder': [82., 83.]}
+
+
+def test_runs_of_other_settings_are_not_averaged_and_copies_count_once():
+    rows = fine_tunings(frame(
+        dict(value=80., seed=0, config_hash='a'), dict(value=82., seed=1, config_hash='a'),
+        dict(value=82., seed=1, config_hash='a'), dict(value=60., seed=2, config_hash='b')))
+    line, = series(rows, 'mask_ratio')
+    assert [(p.x, p.mean, len(p.runs)) for p in line.points] == [(.6, 81., 2), (.6, 60., 1)]
 
 
 def test_empty_panels_say_how_to_fill_them(tmp_path):
@@ -96,16 +104,16 @@ def test_efficiency(tmp_path):
 def test_memory(tmp_path):
     counted = [dict(name=name, evaluation_bytes=copy, state_bytes=2**31, saved_bytes=2**30, step_peak_bytes=2**32)
                for name, copy in (('CoMA', 2**30), ('MAE', 0))]
-    text = memory_table(counted, {})
-    assert '| CoMA | 2.00 | 1.00 | 1.00 | 4.00 | | |' in text and '| MAE | 2.00 | none |' in text and 'none yet' in text
+    text = memory_tables(counted, {})
+    assert '| CoMA | 2.00 | 1.00 | 1.00 | 4.00 |' in text and '| MAE | 2.00 | none |' in text and 'none yet' in text
     row = dict(title='MAE ViT', arch='tiny', size=64, batch=2, precision='fp32', compiled=False, weight_bytes=2**20,
                optimizer_bytes=2**20, step_bytes=2**21, median_seconds=2., seconds=[2., 2.], ratios={})
     path = tmp_path / 'speed.json'
     path.write_text(json.dumps(dict(Processor='x', rows=[
         dict(row, name='pretrain/mae-vit'), dict(row, name='inference/vit'),
         dict(row, name='pretrain/coma-frozen', title='CoMA', step_bytes=2**22, median_seconds=1.)])))
-    text = memory_table(counted, read_speed(path))
-    assert '| MAE ViT | 2 | 4 | 2.000 | 1 | 1 |' in text
+    text = memory_tables(counted, read_speed(path))
+    assert '| MAE ViT | 2 | 4 | 2.000 | 1.00 | 1.00 |' in text
     assert '| CoMA | 2 | 6 | 1.000 | 1.50 | 0.75 |' in text
     path.write_text('[]')
     with pytest.raises(UserError, match='expected a speed.json'):

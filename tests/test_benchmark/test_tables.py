@@ -1,5 +1,6 @@
 """Tables show what was run, and nothing else."""
 import re
+import runpy
 from html.parser import HTMLParser
 from urllib.parse import unquote
 
@@ -189,6 +190,12 @@ def test_the_committed_runs_are_those_of_the_study():
     values = {key: ', '.join(f'{value:.1f}' for value in group) for key, group in groups}
     metrics = ('accuracy/top1', 'mIoU', 'coco/bbox_mAP', 'coco/segm_mAP')
     assert [(values[metric, 'CoMA'], values[metric, 'scratch']) for metric in metrics] == in_study
+
+
+def test_the_docs_page_names_every_subcommand():
+    commands = runpy.run_path(str(tables_module.ROOT / 'tools/benchmark.py'))['COMMANDS']
+    page = PAGES[1].read_text(encoding='utf-8')
+    assert not [name for name in commands if f'tools/benchmark.py {name}' not in page]
 
 
 def test_pages_are_filled_between_the_markers():
