@@ -57,10 +57,12 @@ def main():
     table = visualization.compare(metrics['coma'], metrics['scratch'])
     print(f'\n{visualization.format_table(table)}\n\n' + '\n'.join(NOTES))
     os.environ.update(env)
-    visualization.write_report(
-        folder / 'report.html', 'CoMA on CoMA-Shapes', _summary(counts, epochs), table,
-        _sections(folder, pretraining, runs),
-        {**visualization.environment(), 'Seed': '0 in every run', 'Budget': f'{args.budget:g}'}, steps, NOTES)
+    facts = {**visualization.environment(), 'Seed': '0 in every run', 'Budget': f'{args.budget:g}'}
+    sections = [
+        visualization.results_section(table, NOTES), *_sections(folder, pretraining, runs),
+        visualization.steps_section(steps), visualization.Section('Environment', facts=facts)
+    ]
+    visualization.write_report(folder / 'report.html', 'CoMA on CoMA-Shapes', _summary(counts, epochs), sections)
     print(f'\nreport: {folder / "report.html"}')
 
 
@@ -94,8 +96,8 @@ def _sections(folder, pretraining, runs):
                 visualization.curve_figure({how: folder / runs[task, arm].name for arm, how in ARMS.items()}, title=task),
                 f'Training loss of {task}, from CoMA’s weights and from scratch.', f'Two loss curves of {task}'))
     pictures = [
-        Section('Reconstructions', 'What the pre-trained model makes of validation images.', [reconstructions]),
-        Section('Loss', '', curves),
+        Section('Reconstructions', 'What the pre-trained model makes of validation images.', pictures=[reconstructions]),
+        Section('Loss', pictures=curves),
     ]
     # After minutes no score is high: the surest few are shown, whatever they are.
     for task, draw, what in (('UperNet', visualization.segmentation_figure, 'segmentations'),
@@ -104,7 +106,7 @@ def _sections(folder, pretraining, runs):
         picture = Picture(
             draw(*load(runs[task, 'coma'])), f'Validation images: truth and {what} of the run from CoMA’s weights.',
             f'Rows of pictures: truth and {what}', 500)
-        pictures.append(Section(f'{task}: {what}', '', [picture]))
+        pictures.append(Section(f'{task}: {what}', pictures=[picture]))
     return pictures
 
 

@@ -4,10 +4,23 @@ from .loading import load_for_viewing
 from .logs import collect_metrics, environment, read_scalars
 from .predictions import detection_figure, segmentation_figure
 from .reconstruction import reconstruction_caption, reconstruction_figure, reconstruction_panels
-from .report import Comparison, Picture, Section, Step, compare, format_table, write_report
+from .report import (
+    Cell,
+    Comparison,
+    Picture,
+    Section,
+    Step,
+    Table,
+    compare,
+    format_table,
+    results_section,
+    steps_section,
+    write_report,
+)
 
 __all__ = [
-    'Comparison', 'Picture', 'Section', 'Step', 'collect_metrics', 'compare', 'curve_figure', 'detection_figure',
-    'environment', 'format_table', 'load_for_viewing', 'read_scalars', 'reconstruction_caption',
-    'reconstruction_figure', 'reconstruction_panels', 'segmentation_figure', 'write_report'
+    'Cell', 'Comparison', 'Picture', 'Section', 'Step', 'Table', 'collect_metrics', 'compare', 'curve_figure',
+    'detection_figure', 'environment', 'format_table', 'load_for_viewing', 'read_scalars', 'reconstruction_caption',
+    'reconstruction_figure', 'reconstruction_panels', 'results_section', 'segmentation_figure', 'steps_section',
+    'write_report'
 ]

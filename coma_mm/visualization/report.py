@@ -1,7 +1,8 @@
-"""One self-contained HTML file that reports what a run of the whole path has given."""
+"""One self-contained HTML file that reports what was run and what came out: text, tables that sort, pictures."""
 import base64
 import io
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,11 +52,56 @@ class Picture:
 
 
 @dataclass
+class Cell:
+    """A cell of a table, where text alone is not enough.
+
+    Args:
+        text (str): Defaults to ''.
+        links (dict[str, str]): Addresses by the words that link to them, after the text; relative to the report, or of a
+            place in it ('#runs'). Defaults to none.
+        strong (bool): Whether it stands out. Defaults to False.
+        order (float, optional): What it is sorted by, where that is not the text or the number that it begins with.
+    """
+    text: str = ''
+    links: dict[str, str] = field(default_factory=dict)
+    strong: bool = False
+    order: float | None = None
+
+
+@dataclass
+class Table:
+    """A table, which the reader sorts by a column's head.
+
+    Args:
+        columns (list[str]): Heads.
+        rows (list[list[str | Cell]]): The first cell of a row names it.
+        title (str): A heading above it. Defaults to ''.
+        numbers (int): How many of the last columns hold numbers. Defaults to 0.
+        notes (list[str]): What a reader of it must know. Defaults to none.
+        code (str): The column with commands. Defaults to ''.
+        name (str): For links to its rows: '#NAME-1' is the first. Defaults to ''.
+    """
+    columns: list[str]
+    rows: list[list[str | Cell]]
+    title: str = ''
+    numbers: int = 0
+    notes: list[str] = field(default_factory=list)
+    code: str = ''
+    name: str = ''
+
+
+@dataclass
 class Section:
-    """A heading, some sentences, pictures."""
+    """A heading, then what there is of sentences, tables, facts (by name), pictures, and notes under them.
+
+    With ``small_pictures`` the pictures stand side by side.
+    """
     title: str
     text: str = ''
+    tables: list[Table] = field(default_factory=list)
+    facts: dict[str, str] = field(default_factory=dict)
     pictures: list[Picture] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -95,19 +141,28 @@ def format_table(table: list[Comparison]) -> str:
     return '\n'.join(f'| {" | ".join(line)} |' for line in (lines[0], rule, *lines[1:]))
 
 
-def write_report(path: str | Path, title: str, summary: str, table: list[Comparison], sections: list[Section],
-                 environment: dict[str, str], steps: list[Step] = (), notes: list[str] = ()) -> None:
+def results_section(comparisons: list[Comparison], notes: list[str] = ()) -> Section:
+    """The comparison with training from scratch; a value of None leaves its cell empty."""
+    rows = [[f'{row.task}: {row.metric}', Cell(_number(row.pretrained), strong=True), _number(row.scratch),
+             _number(row.difference, signed=True)] for row in comparisons]
+    table = Table(['Task and metric, %', 'Pre-trained', 'From scratch', 'Difference'], rows, numbers=3, notes=list(notes))
+    return Section('Results', tables=[table])
+
+
+def steps_section(steps: list[Step]) -> Section:
+    """What was run, and how long it took."""
+    rows = [[step.name, step.command, Cell(_duration(step.seconds), order=step.seconds)] for step in steps]
+    return Section('What was run', tables=[Table(['Step', 'Command', 'Time'], rows, numbers=1, code='Command')])
+
+
+def write_report(path: str | Path, title: str, summary: str, sections: list[Section]) -> None:
     """Write the report: one HTML file with everything in it, to be opened without a network.
 
     Args:
         path (str | Path): Where to; its folder is made. Replaced whole or not at all.
         title (str): Heading.
         summary (str): What was done and what came out, in plain words; an empty line separates paragraphs.
-        table (list[Comparison]): Results, see :func:`compare`. A value of None leaves its cell empty.
-        sections (list[Section]): Pictures and what to say on them.
-        environment (dict[str, str]): What it ran on, see ``environment``; seeds too.
-        steps (list[Step]): What was run. Defaults to none.
-        notes (list[str]): What a reader of the table must know. Defaults to none.
+        sections (list[Section]): The rest; their titles are the table of contents.
     """
     env = jinja2.Environment(
         loader=jinja2.PackageLoader('coma_mm.visualization'),
@@ -115,14 +170,22 @@ def write_report(path: str | Path, title: str, summary: str, table: list[Compari
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined)
-    env.filters.update(data_uri=_data_uri, number=_number, duration=_duration, paragraphs=_paragraphs)
-    html = env.get_template('report.html.j2').render(
-        title=title, summary=summary, table=table, sections=sections, environment=environment, steps=steps, notes=notes)
+    env.filters.update(cell=_cell, data_uri=_data_uri, paragraphs=_paragraphs, slug=_slug)
+    html = env.get_template('report.html.j2').render(title=title, summary=summary, sections=sections)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + '.tmp')
     temporary.write_text(html, encoding='utf-8')
     os.replace(temporary, path)
+
+
+def _cell(cell: str | Cell) -> Cell:
+    return cell if isinstance(cell, Cell) else Cell(cell)
+
+
+def _slug(title: str) -> str:
+    """A title as the name of a place in the page."""
+    return re.sub(r'[^a-z0-9]+', '-', title.lower()).strip('-')
 
 
 def _data_uri(image: Figure | str | Path) -> str:
