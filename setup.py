@@ -13,7 +13,7 @@ setup(
     version=VERSION,
     description='CoMA masked autoencoding and DyViT on OpenMMLab: pre-train, then classify, segment and detect',
     packages=find_packages(include=['coma_mm', 'coma_mm.*']),
-    package_data={'coma_mm': ['**/*.html', '**/*.j2', '**/*.json', '**/*.csv']},
+    package_data={'coma_mm': ['**/*.html', '**/*.j2', '**/*.json', '**/*.csv', '**/*.yaml']},
     python_requires='>=3.11,<3.14',
     install_requires=[
         # Every torchvision asks for exactly one torch, so pip takes a matching pair.
@@ -33,6 +33,7 @@ setup(
         'pycocotools>=2.0.8',
         'rich>=13',
         'scipy>=1.14',
+        'pandas>=2.3',
         # mmcv asks for the build with a display, which servers cannot import; `make` puts this one on top.
         'opencv-python-headless>=4.10',
     ],

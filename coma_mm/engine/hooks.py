@@ -3,6 +3,8 @@ import json
 import logging
 import os.path as osp
 import random
+import shlex
+import sys
 from itertools import chain
 
 import mmengine.dist as dist
@@ -21,6 +23,8 @@ from coma_mm.errors import UserError
 
 from .accumulation import count, is_auto
 from .config import find_types
+
+LIBRARIES = ('torch', 'mmengine', 'mmcv', 'mmpretrain', 'mmseg', 'mmdet', 'coma_mm')
 
 
 def unwrap(model):
@@ -44,15 +48,21 @@ class ProvenanceHook(Hook):
     """Writes what a run is, and where its backbone came from, into its checkpoints and its folder.
 
     The facts are `checkpoint['meta']['coma_mm']`, a plain dict, and `provenance.json` in the work_dir, written when
-    training starts.
+    training starts. The file says also how and on what the run was started, which is nobody's business but its owner's,
+    so checkpoints do not.
     """
     priority = 'LOW'
 
     def before_train(self, runner):
         """Write `provenance.json`."""
         if dist.is_main_process():
+            facts = self.facts(runner, runner.epoch, runner.iter) | dict(
+                command=shlex.join(sys.argv),
+                world_size=runner.world_size,
+                device=torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU',
+                versions={name: sys.modules[name].__version__ for name in LIBRARIES if name in sys.modules})
             with open(osp.join(runner.work_dir, 'provenance.json'), 'w') as file:
-                json.dump(self.facts(runner, runner.epoch, runner.iter), file, indent=2)
+                json.dump(facts, file, indent=2)
 
     def before_save_checkpoint(self, runner, checkpoint):
         """Add the facts to the checkpoint."""
@@ -74,11 +84,12 @@ class ProvenanceHook(Hook):
             arch=arch if isinstance(arch, str) or arch is None else json.loads(json.dumps(arch, default=str)),
             epochs=epochs if by_epoch else None,
             iters=iters,
-            mask_ratio=_mask_ratio(cfg),
-            mask_sampler=_mask_sampler(cfg),
+            max_epochs=runner.max_epochs if by_epoch else None,
+            **masking_facts(cfg),
             complement=getattr(model, 'complement', None),
             config=osp.basename(cfg.filename) if cfg.filename else None,
             data_root=find_key(loader.get('dataset'), 'data_root'),
+            images=_count_images(runner.train_dataloader),
             images_per_update=getattr(runner, 'images_per_update', None),
             seed=runner.seed,
             coma_mm=coma_mm.__version__,
@@ -105,6 +116,33 @@ def _mask_sampler(cfg):
     """str | None: The class of our own transform's sampler."""
     transform = _patch_mask(cfg)
     return transform and type_name(transform.get('sampler') or dict(type='UniformMaskSampler'))
+
+
+def masking_facts(cfg):
+    """How a config of a masked autoencoder, ours or mmpretrain's, masks and decodes.
+
+    Args:
+        cfg (dict): A config.
+
+    Returns:
+        dict: 'mask_ratio', 'mask_sampler', 'decoder' (its class) and 'decoder_depth'; None where there is no such thing.
+    """
+    model = cfg.get('model') or {}
+    parts = [part for part in (model.get('decoder'), model.get('neck')) if isinstance(part, dict)]
+    decoder = next((part for part in parts if 'Decoder' in type_name(part)), None)
+    return dict(
+        mask_ratio=_mask_ratio(cfg),
+        mask_sampler=_mask_sampler(cfg),
+        decoder=decoder and type_name(decoder),
+        # 8 is the default of all of them.
+        decoder_depth=decoder and decoder.get('depth', decoder.get('decoder_depth', 8)))
+
+
+def _count_images(loader):
+    try:
+        return len(getattr(loader, 'loader', loader).dataset)  # not of the lists of batches
+    except TypeError:
+        return None
 
 
 @HOOKS.register_module()

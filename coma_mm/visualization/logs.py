@@ -9,7 +9,7 @@ import torch
 
 from coma_mm.errors import UserError
 
-NOT_METRICS = ('step', 'data_time', 'time')
+NOT_METRICS = ('step', 'logged_step', 'data_time', 'time')
 PACKAGES = ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmpretrain', 'mmseg', 'mmdet', 'numpy', 'coma_mm')
 
 
@@ -22,7 +22,8 @@ def read_scalars(run: str | Path) -> tuple[list[dict], list[dict]]:
 
     Returns:
         tuple[list[dict], list[dict]]: Entries of training and of validation, each with its 'step' counted in training
-        iterations (an entry of validation: those logged before it, as mmengine writes epochs or iterations there).
+        iterations (an entry of validation: those logged before it; what mmengine writes there, epochs or iterations, is
+        its 'logged_step').
 
     Raises:
         UserError: There is no such file.
@@ -34,10 +35,12 @@ def read_scalars(run: str | Path) -> tuple[list[dict], list[dict]]:
     train, val = [], []
     for file in files:
         step = None  # of the last training entry in this file
-        for line in file.read_text(encoding='utf-8').splitlines():
+        for line in file.read_text(encoding='utf-8', errors='replace').splitlines():
             try:
                 entry = json.loads(line)
             except json.JSONDecodeError:  # the last line of a killed run
+                continue
+            if not isinstance(entry, dict) or not isinstance(entry.get('step'), int):
                 continue
             if 'lr' in entry or 'loss' in entry:
                 if step is None:
@@ -46,7 +49,7 @@ def read_scalars(run: str | Path) -> tuple[list[dict], list[dict]]:
                 step = entry['step']
                 train.append(entry)
             else:
-                val.append(dict(entry, step=train[-1]['step'] if train else 0))
+                val.append(dict(entry, step=train[-1]['step'] if train else 0, logged_step=entry['step']))
     return train, val
 
 

@@ -1,0 +1,357 @@
+"""Find the runs under work_dirs and write their results to one file, a row for each run and metric.
+
+What a run is and which cell of the paper's tables it belongs to is read from the config that it dumped and from its
+provenance.json, never from the names of folders; its numbers are those of mmengine's vis_data/scalars.json.
+"""
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas
+from rich.progress import track
+
+from coma_mm.datasets.seeding import type_name
+from coma_mm.engine.hooks import find_key, masking_facts
+from coma_mm.errors import UserError
+from coma_mm.visualization.logs import NOT_METRICS
+
+from . import runs as reading
+from .paper import cells_of
+from .runs import LoggedRun, Test, Unreadable
+
+COLUMNS = (
+    'run', 'task', 'dataset', 'split', 'metric', 'value', 'step', 'status', 'seed', 'method', 'backbone',
+    'pretrain_epochs', 'pretrain_seed', 'pretrain_schedule', 'pretrain_dataset', 'pretrain_run', 'complement', 'mask_ratio',
+    'mask_sampler', 'decoder', 'decoder_depth', 'epochs', 'iterations', 'image_size', 'frozen_stages', 'world_size',
+    'global_batch', 'hours', 'peak_memory_gb', 'device', 'versions', 'cell', 'variant', 'config', 'config_hash', 'command',
+    'checkpoint', 'log')
+
+WHOLE_NUMBERS = ('step', 'seed', 'pretrain_epochs', 'pretrain_seed', 'pretrain_schedule', 'decoder_depth', 'epochs',
+                 'iterations', 'image_size', 'frozen_stages', 'world_size', 'global_batch')
+NUMBERS = ('value', 'mask_ratio', 'hours', 'peak_memory_gb')
+
+RUNS = 'runs.csv'
+
+HOW_TO_FILL = ('no runs: train something, for instance with make demo or a recipe of docs/recipes.md, and name the folder '
+               'with its work_dir')
+
+
+@dataclass
+class Skipped:
+    """A folder that gave no rows, and why."""
+    path: str
+    reason: str
+
+
+def collect(work_dirs: str | Path) -> tuple[pandas.DataFrame, list[Skipped]]:
+    """The results of all runs under a folder.
+
+    Args:
+        work_dirs (str | Path): Where to look, to any depth.
+
+    Returns:
+        tuple[DataFrame, list[Skipped]]: `COLUMNS` for each run and metric, and the folders that are no runs or broken
+        ones. Paths are relative to `work_dirs`; metrics are in per cent, losses as they are.
+
+    Raises:
+        UserError: If there is no such folder.
+    """
+    work_dirs = Path(work_dirs).absolute()
+    if not work_dirs.is_dir():
+        raise UserError(f'no folder {work_dirs}; expected one with work_dirs of runs')
+    folders, skipped = _find(work_dirs)
+    found, tests = {}, []
+    for folder in track(folders, 'Reading runs', transient=True, disable=len(folders) < 20):
+        name = os.path.relpath(folder, work_dirs)
+        try:
+            run = reading.read_run(folder, name)
+            reading.task_of(run.config)
+            if run.starts:
+                found[folder] = run
+            tests += [(test, run) for test in _tests(folder)]
+        except (Unreadable, OSError) as error:
+            skipped.append(Skipped(name, str(error)))
+    rows, settings = [], {}
+    for test, run in tests:
+        owner = _run_of(test.checkpoint, found)
+        if owner is None:
+            owner = found.setdefault(run.folder, run)
+        owner.tests.append(test)
+    for run in found.values():
+        facts, settings[run.name] = _facts(run, found)
+        rows += _rows(run, facts)
+    frame = _typed(pandas.DataFrame(rows, columns=COLUMNS))
+    frame['variant'] = _variants(frame, settings)
+    return frame, sorted(skipped, key=lambda one: one.path)
+
+
+def _typed(frame: pandas.DataFrame) -> pandas.DataFrame:
+    """The columns with their types; a text that is missing is empty."""
+    for column in frame:
+        if column in WHOLE_NUMBERS:
+            frame[column] = pandas.to_numeric(frame[column]).astype('Int64')
+        elif column in NUMBERS:
+            frame[column] = pandas.to_numeric(frame[column]).astype(float)
+        else:
+            frame[column] = frame[column].astype(object).where(frame[column].notna(), '')
+    return frame
+
+
+def _find(folder: Path) -> tuple[list[Path], list[Skipped]]:
+    """Folders that look like runs, and the uppermost ones that have none in them."""
+    found, empty = [], []
+
+    def visit(place: Path) -> bool:
+        try:
+            entries = sorted(place.iterdir())
+        except OSError as error:
+            empty.append((place, str(error)))
+            return False
+        folders = [one for one in entries if one.is_dir() and not one.is_symlink()]
+        is_run = any(reading.START.fullmatch(one.name) for one in folders) or any(
+            one.name == 'provenance.json' or one.name.endswith(('.log.json', '.pth')) for one in entries)
+        if is_run:
+            found.append(place)
+            folders = [one for one in folders if not reading.START.fullmatch(one.name)]
+        has = [one for one in folders if visit(one)]
+        if has or place == folder:
+            empty.extend((one, 'no run in it') for one in folders
+                         if one not in has and not is_run and not (one / RUNS).is_file())
+        return is_run or bool(has)
+
+    visit(folder)
+    return found, [Skipped(os.path.relpath(place, folder), reason) for place, reason in empty]
+
+
+def _tests(folder: Path) -> list[Test]:
+    """The tests whose results are in a folder, by `tools/test.py` or a library's own."""
+    tests = []
+    for start in reading.starts_in(folder):
+        file = start / f'{start.name}.json'
+        if not file.is_file():
+            continue
+        try:
+            metrics = json.loads(file.read_text(encoding='utf-8'))
+            config = reading.read_config(start / 'vis_data/config.py')
+        except (ValueError, OSError, Unreadable):
+            continue
+        tests.append(Test(metrics, str(config.get('load_from') or ''), config))
+    return tests
+
+
+def _run_of(checkpoint: str, found: dict[Path, LoggedRun]) -> LoggedRun | None:
+    """The run that wrote a checkpoint, also if its folder was moved with those above it."""
+    folder = Path(os.path.abspath(checkpoint)).parent
+    if not checkpoint or folder in found:
+        return found.get(folder)
+    moved = [run for run in found.values() if run.name != '.' and f'{folder}'.endswith(f'/{run.name}')]
+    return max(moved, key=lambda run: len(run.name), default=None)
+
+
+def _facts(run: LoggedRun, found: dict[Path, LoggedRun]) -> tuple[dict, dict]:
+    """The columns that all rows of a run share, and its settings as a flat dict."""
+    config, provenance = run.config, run.provenance
+    task = reading.task_of(config)
+    environment = run.environment
+    global_batch = provenance.get('images_per_update') or _global_batch(config, environment['world_size'])
+    backbone_cfg = config['model'].get('backbone') or {}
+    settings = reading.settings_of(config, global_batch)
+    if task == 'pretraining':
+        own = provenance or dict(algorithm=type_name(config['model']), **masking_facts(config))
+        origin, before = dict(own, epochs=run.length if run.by_epoch else None), run
+    else:
+        origin = provenance.get('backbone_from') or {}
+        before = _run_of(origin.get('checkpoint') or _pretrained(config), found)
+        if before and not origin:  # a library's own tools note nothing: the folder of the checkpoint tells
+            origin = dict(algorithm=type_name(before.config['model']), epochs=_number(_pretrained(config)))
+    if before and origin.get('algorithm', type_name(before.config['model'])) != type_name(before.config['model']):
+        before = None  # another run has taken its place
+    masking = masking_facts(before.config) if before else {}
+    masking['complement'] = ((before.config['model'].get('complement') or 'frozen')
+                             if before and type_name(before.config['model']) == 'CoMA' else None)
+    masking = {key: origin.get(key) if origin.get(key) is not None else masking.get(key)
+               for key in ('mask_ratio', 'mask_sampler', 'decoder', 'decoder_depth', 'complement')}
+    if task != 'pretraining' and origin:
+        settings['pretraining.method'] = origin.get('algorithm')
+        settings |= {f'pretraining.{key}': value for key, value in masking.items()}
+        settings['pretraining.epochs'] = origin.get('epochs') or origin.get('iters')
+        settings['pretraining.images_per_update'] = origin.get('images_per_update')
+    hashed = reading.hash_of(settings)
+    if before and task != 'pretraining':
+        batch = before.provenance.get('images_per_update')
+        settings |= {f'pretraining.{key}': value for key, value in reading.settings_of(before.config, batch).items()}
+    image_size = reading.image_size_of(config)
+    schedule = origin.get('max_epochs') or (before.length if before and before.by_epoch else None)
+    facts = dict(
+        run=run.name, task=task, status=run.status,
+        dataset=reading.dataset_of(config, provenance.get('images')),
+        seed=provenance.get('seed', find_key(config.get('randomness'), 'seed')),
+        method=_method(task, origin, config),
+        backbone=reading.backbone_of(type_name(backbone_cfg), backbone_cfg.get('arch'), backbone_cfg),
+        pretrain_epochs=origin.get('epochs'),
+        pretrain_seed=origin.get('seed') if task != 'pretraining' else None,
+        pretrain_schedule=schedule,
+        pretrain_dataset=reading.dataset_of(before.config, before.provenance.get('images')) if before else _by_root(origin),
+        pretrain_run=before.name if before and before is not run else None,
+        **masking,
+        epochs=run.length if run.by_epoch else None,
+        iterations=None if run.by_epoch else run.length,
+        image_size=image_size if isinstance(image_size, int) else None,
+        frozen_stages=max(0, backbone_cfg.get('frozen_stages', 0)),
+        **{key: environment[key] for key in ('world_size', 'device')},
+        versions=', '.join(f'{name} {version}' for name, version in (environment['versions'] or {}).items()),
+        global_batch=global_batch,
+        hours=run.hours,
+        peak_memory_gb=run.peak_memory_gb,
+        config=_beside(run, next(iter(sorted(run.folder.glob('*.py'))), None)) or provenance.get('config'),
+        config_hash=hashed,
+        command=provenance.get('command'),
+        checkpoint=_beside(run, run.last_checkpoint),
+        log=_beside(run, run.log))
+    return facts, settings
+
+
+def _beside(run: LoggedRun, path: Path | None) -> str | None:
+    return path and os.path.normpath(os.path.join(run.name, path.relative_to(run.folder)))
+
+
+def _global_batch(config: dict, world_size: int | None) -> int | None:
+    counts = (config.get('optim_wrapper') or {}).get('accumulative_counts', 1)
+    if counts == 'auto':
+        return (config.get('auto_scale_lr') or {}).get('base_batch_size')
+    batch = (config.get('train_dataloader') or {}).get('batch_size')
+    return batch * world_size * counts if batch and world_size else None
+
+
+def _pretrained(config: dict) -> str:
+    """The checkpoint that a config takes its backbone from, or nothing."""
+    init = (config['model'].get('backbone') or {}).get('init_cfg')
+    found = next((one for one in (init if isinstance(init, list) else [init])
+                  if isinstance(one, dict) and one.get('type') == 'Pretrained'), {})
+    started = '' if config.get('resume') else config.get('load_from') or ''
+    return found.get('checkpoint') or started
+
+
+def _number(checkpoint: str) -> int | None:
+    """The epoch in a checkpoint's name, as mmengine gives it."""
+    name = Path(checkpoint).stem
+    return int(name.removeprefix('epoch_')) if name.removeprefix('epoch_').isdigit() else None
+
+
+def _method(task: str, origin: dict, config: dict) -> str:
+    """The pre-trainings that a backbone went through, the first one first; 'scratch'; or 'unknown'."""
+    names = []
+    while origin:
+        algorithm = origin.get('algorithm') or 'unknown'
+        names.append(reading.METHODS.get(algorithm, algorithm))
+        origin = origin.get('backbone_from')
+    if not names:
+        return 'unknown' if _pretrained(config) else 'scratch'
+    return ' → '.join(reversed(names))
+
+
+def _by_root(origin: dict) -> str | None:
+    """The name of the data of a pre-training whose run is not at hand, as far as its folder and their number tell."""
+    root = origin.get('data_root')
+    config = dict(train_dataloader=dict(dataset=dict(type='ImageFolder', data_root=root)))
+    return reading.dataset_of(config, origin.get('images')) if root else None
+
+
+def _rows(run: LoggedRun, facts: dict) -> list[dict]:
+    """A row for each metric of a run: its last training loss, its last validation, its last test of each checkpoint."""
+    rows = []
+
+    def add(entry, split, step, **others):
+        metrics = {key: value for key, value in entry.items() if isinstance(value, int | float) and key not in NOT_METRICS}
+        if facts['task'] == 'detection' and split != 'train' and not any(key.startswith('coco/') for key in metrics):
+            # A detector that finds nothing: mmdetection writes no metric then.
+            metrics = {f'coco/{kind}_mAP': 0. for kind in find_key(run.config.get('val_evaluator'), 'metric') or ()}
+        for metric, value in metrics.items():
+            row = {**facts, **others, 'split': split, 'step': step, 'metric': metric,
+                   'value': value * 100 if metric.startswith('coco/') else value}
+            last = not others or Path(row['checkpoint']).name == run.final_checkpoint
+            row['cell'] = '; '.join(_cells(row)) if last and split in ('val', 'test') else ''
+            rows.append(row)
+
+    if run.train and 'loss' in run.train[-1]:
+        add({'loss': run.train[-1]['loss']}, 'train', run.train[-1]['step'])
+    if run.val:
+        add(run.val[-1], 'val', run.val[-1]['step'])
+    for test in {(test.checkpoint, _is_tta(test)): test for test in run.tests}.values():
+        add(test.metrics, 'test-tta' if _is_tta(test) else 'test', None,
+            checkpoint=os.path.normpath(os.path.join(run.name, Path(test.checkpoint).name)))
+    return rows
+
+
+def _is_tta(test: Test) -> bool:
+    return type_name(test.config['model']).endswith(('TTAModel', 'TTA'))
+
+
+def _cells(row: dict) -> list[str]:
+    """The cells of the paper's tables that a row belongs to, and those of the table on CoMA-Shapes."""
+    if row['task'] == 'pretraining':
+        return []
+    if row['dataset'] == 'CoMA-Shapes' and not row['frozen_stages']:
+        return [f'shapes/{row["task"]}/{row["method"]}']
+    return cells_of(row, row['metric'])
+
+
+def _variants(frame: pandas.DataFrame, settings: dict) -> list[str]:
+    """For rows whose cell has runs with other settings: the settings that differ, and this run's values of them."""
+    variants = [''] * len(frame)
+    for _, group in frame[frame['cell'] != ''].groupby(['cell', 'metric']):
+        names = list(dict.fromkeys(group['run']))
+        # Top-level keys first. What is not known of a pre-training is no difference.
+        keys = sorted({key for name in names for key in settings[name]}, key=lambda key: (key.count('.'), key))
+        keys = [key for key in keys
+                if not key.startswith('pretraining.') or all(key in settings[name] for name in names)]
+        differing = [key for key in keys if len({json.dumps(settings[name].get(key), default=str) for name in names}) > 1]
+        for index, name in zip(group.index, group['run'], strict=True):
+            variants[index] = ', '.join(f'{key}={json.dumps(settings[name].get(key), default=str)}' for key in differing)
+    return variants
+
+
+def write(frame: pandas.DataFrame, path: str | Path) -> None:
+    """Write the tidy file, whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f'{path.name}.tmp')
+    frame.to_csv(unfinished, index=False, float_format='%.6g')
+    unfinished.replace(path)
+
+
+def read(path: str | Path) -> pandas.DataFrame:
+    """The tidy file again.
+
+    Raises:
+        UserError: If it is not there, or is none.
+    """
+    try:
+        frame = pandas.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f'cannot read {path}: {error}; expected what tools/benchmark.py collect writes') from error
+    if missing := [column for column in COLUMNS if column not in frame]:
+        raise UserError(f'{path} has no column {missing[0]}; expected what tools/benchmark.py collect writes')
+    return _typed(frame)
+
+
+def add_arguments(parser):
+    """Add the options."""
+    parser.add_argument('work_dirs', nargs='?', default='work_dirs', metavar='WORK_DIRS',
+                        help='folder to search, to any depth (default: %(default)s)')
+    parser.add_argument('--out', metavar='FILE.csv', help=f'default: WORK_DIRS/benchmark/{RUNS}')
+
+
+def run(args):
+    """Collect."""
+    frame, skipped = collect(args.work_dirs)
+    out = args.out or Path(args.work_dirs, 'benchmark', RUNS)
+    write(frame, out)
+    for one in skipped:
+        print(f'skipped {one.path}: {one.reason}')
+    if frame.empty:
+        print(HOW_TO_FILL)
+    states = ', '.join(f'{count} {state}' for state, count in frame.drop_duplicates('run')['status'].value_counts().items())
+    print(f'{out}: {frame["run"].nunique()} runs{f" ({states})" if states else ""}, {len(frame)} rows, '
+          f'{len(skipped)} folders skipped')
