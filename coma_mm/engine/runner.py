@@ -117,30 +117,12 @@ class ComaRunner(Runner):
         super().register_default_hooks(hooks)
 
     def _maybe_compile(self, target):
-        """Compile what training computes on tensors of fixed shape: pre-training's loss, other models' features.
-
-        mmengine compiles the whole training step: data preparation and backward pass break its graph, and the
-        optimiser's step is compiled anew for every learning rate. Losses of segmentors and detectors loop over images
-        and boxes, and so would be compiled anew for almost every batch.
-
-        Raises:
-            UserError: If the model is none of the three libraries' kinds.
-        """
+        """Compile, if the config says so, what `compile_training` compiles; mmengine would compile the whole step."""
         options = self.cfg.get('compile')
         if options is None or options is False:
             return
         model = unwrap(self.model)
-        name = 'loss' if isinstance(model, BaseSelfSupervisor) else 'extract_feat'
-        if not hasattr(model, name):
-            raise UserError(f'compile: {type(model).__name__} has no method {name}, which would be compiled; leave compile '
-                            'out of the config')
-        plain = getattr(model, name)
-        compiled = torch.compile(plain, **({} if options is True else options))
-
-        def compiled_in_training(*args, **kwargs):
-            return (compiled if model.training else plain)(*args, **kwargs)
-
-        setattr(model, name, compiled_in_training)
+        name = compile_training(model, **({} if options is True else options))
         self.logger.info(f'{type(model).__name__}.{name} is compiled: the first iterations take minutes')
 
     @property
@@ -323,6 +305,37 @@ class ComaRunner(Runner):
         if fn_name == 'after_train_iter':  # before the hooks: one may stop the run, and name a file in the work_dir
             self.trained = True
         super().call_hook(fn_name, **kwargs)
+
+
+def compile_training(model, **options):
+    """Compile what training computes on tensors of fixed shape: pre-training's loss, other models' features.
+
+    mmengine compiles the whole training step: data preparation and backward pass break its graph, and the optimiser's
+    step is compiled anew for every learning rate. Losses of segmentors and detectors loop over images and boxes, and so
+    would be compiled anew for almost every batch.
+
+    Args:
+        model (nn.Module): Its method is replaced.
+        **options: Arguments of `torch.compile`.
+
+    Returns:
+        str: The method's name.
+
+    Raises:
+        UserError: If the model is none of the three libraries' kinds.
+    """
+    name = 'loss' if isinstance(model, BaseSelfSupervisor) else 'extract_feat'
+    if not hasattr(model, name):
+        raise UserError(f'compile: {type(model).__name__} has no method {name}, which would be compiled; leave compile '
+                        'out of the config')
+    plain = getattr(model, name)
+    compiled = torch.compile(plain, **options)
+
+    def compiled_in_training(*args, **kwargs):
+        return (compiled if model.training else plain)(*args, **kwargs)
+
+    setattr(model, name, compiled_in_training)
+    return name
 
 
 def to_cpu(values):
