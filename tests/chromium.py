@@ -57,7 +57,9 @@ class Page:
     def call(self, method, **params):
         """The result of a method of the protocol; events that come before it are kept."""
         self.number += 1
-        message = dict(id=self.number, method=method, params=params, **(dict(sessionId=self.session) if self.session else {}))
+        message = dict(id=self.number, method=method, params=params)
+        if self.session:
+            message['sessionId'] = self.session
         os.write(self.out, json.dumps(message).encode() + b'\0')
         while (answer := self._receive()).get('id') != self.number:
             pass

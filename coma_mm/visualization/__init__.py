@@ -1,9 +1,18 @@
-"""Figures of reconstructions, predictions and logs, and the report. Not imported by `import coma_mm`."""
+"""Figures of reconstructions, attention, predictions and logs, and the report. Not imported by `import coma_mm`."""
+from .attention import (
+    FEATURES_CAPTION,
+    attention_caption,
+    attention_figure,
+    attention_maps,
+    feature_maps,
+    features_figure,
+    patch_size,
+)
 from .curves import curve_figure
-from .loading import load_for_viewing
+from .loading import build_model, find_images, image_size, load_for_viewing, load_model, read_fitted
 from .logs import collect_metrics, environment, read_scalars
 from .predictions import detection_figure, segmentation_figure
-from .reconstruction import reconstruction_caption, reconstruction_figure, reconstruction_panels
+from .reconstruction import reconstruction_caption, reconstruction_figure, reconstruction_panels, ratios_figure
 from .report import (
     Cell,
     Comparison,
@@ -19,8 +28,10 @@ from .report import (
 )
 
 __all__ = [
-    'Cell', 'Comparison', 'Picture', 'Section', 'Step', 'Table', 'collect_metrics', 'compare', 'curve_figure',
-    'detection_figure', 'environment', 'format_table', 'load_for_viewing', 'read_scalars', 'reconstruction_caption',
+    'FEATURES_CAPTION', 'Cell', 'Comparison', 'Picture', 'Section', 'Step', 'Table', 'attention_caption',
+    'attention_figure', 'attention_maps', 'build_model', 'collect_metrics', 'compare', 'curve_figure', 'detection_figure',
+    'environment', 'feature_maps', 'features_figure', 'find_images', 'format_table', 'image_size', 'load_for_viewing',
+    'load_model', 'patch_size', 'ratios_figure', 'read_fitted', 'read_scalars', 'reconstruction_caption',
     'reconstruction_figure', 'reconstruction_panels', 'results_section', 'segmentation_figure', 'steps_section',
     'write_report'
 ]

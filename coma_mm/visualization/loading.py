@@ -1,16 +1,55 @@
 """A trained model and the data that its config names, to look at what it does."""
+import os
 from pathlib import Path
 
+import mmcv
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 from torch.utils.data import Dataset
 
+from coma_mm.datasets.image_folder import IMAGE_SUFFIXES, walk_files
+from coma_mm.datasets.loading import read_image
 from coma_mm.datasets.paths import check_paths
 from coma_mm.datasets.seeding import SeededDataset
 from coma_mm.engine.checkpoint import load_weights_only
+from coma_mm.engine.config import find_types
 from coma_mm.errors import UserError
+
+
+def build_model(cfg: Config) -> nn.Module:
+    """Build the model that a config names, as mmengine's runner does, without initialising its weights."""
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
+        model_cfg = cfg.model.copy()
+        # A config may name the preprocessor beside the model.
+        if 'data_preprocessor' in cfg:
+            model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor)
+        return MODELS.build(model_cfg).eval()
+
+
+def load_model(cfg: Config, checkpoint: str | Path) -> nn.Module:
+    """Build the model of a run with its trained weights.
+
+    Args:
+        cfg (Config): The run's config, of mmpretrain, mmsegmentation or mmdetection.
+        checkpoint (str | Path): Its checkpoint, with the weights of the whole model.
+
+    Returns:
+        nn.Module: In evaluation mode on the CPU.
+
+    Raises:
+        UserError: The checkpoint does not fit the config.
+    """
+    model = build_model(cfg)
+    weights = load_weights_only(str(checkpoint))['state_dict']
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        difference = str(error).splitlines()[1].strip()
+        raise UserError(f'{checkpoint} does not hold the model of {cfg.filename or "the config"}: {difference}') from error
+    return model
 
 
 def load_for_viewing(config: str | Path | Config, checkpoint: str | Path,
@@ -18,8 +57,8 @@ def load_for_viewing(config: str | Path | Config, checkpoint: str | Path,
     """Build the model of a run with its trained weights, and one of its data sets.
 
     Args:
-        config (str | Path | Config): The run's config, of mmpretrain, mmsegmentation or mmdetection.
-        checkpoint (str | Path): Its checkpoint, with the weights of the whole model.
+        config (str | Path | Config): See :func:`load_model`; or its file.
+        checkpoint (str | Path): See :func:`load_model`.
         split (str): 'train', 'val' or 'test': whose data loader's data set. Defaults to 'val'.
 
     Returns:
@@ -29,26 +68,69 @@ def load_for_viewing(config: str | Path | Config, checkpoint: str | Path,
         UserError: The checkpoint does not fit the config, or the config has no such data loader.
     """
     cfg = config if isinstance(config, Config) else Config.fromfile(config)
-    name = cfg.filename or 'the config'
     loader = cfg.get(f'{split}_dataloader')
     if not loader:
-        raise UserError(f'{name} has no {split}_dataloader to take pictures from')
+        raise UserError(f'{cfg.filename or "the config"} has no {split}_dataloader to take pictures from')
+    model = load_model(cfg, checkpoint)
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
-        model_cfg = cfg.model.copy()
-        # As mmengine's Runner does: a config may name the preprocessor beside the model.
-        if 'data_preprocessor' in cfg:
-            model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor)
-        model = MODELS.build(model_cfg)
         # As our runner does: the masks of a sample are the same in every picture.
         dataset = SeededDataset(loader['dataset'])
         check_paths(dataset)
-    weights = load_weights_only(str(checkpoint))['state_dict']
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        difference = str(error).splitlines()[1].strip()
-        raise UserError(f'{checkpoint} does not hold the model of {name}: {difference}') from error
-    return model.eval(), dataset
+    return model, dataset
+
+
+def find_images(paths: list[str]) -> list[str]:
+    """Image files, and those in folders and below them, sorted within each folder.
+
+    Raises:
+        UserError: A path does not exist, or a folder holds no image.
+    """
+    found = []
+    for path in paths:
+        if not os.path.isdir(path):
+            found.append(path)
+            continue
+        inside = sorted(file for file in walk_files(path) if file.lower().endswith(IMAGE_SUFFIXES))
+        if not inside:
+            raise UserError(f'no image in {path}; expected files that end in {", ".join(IMAGE_SUFFIXES)}')
+        found += inside
+    return found
+
+
+def read_fitted(path: str, size: int, multiple: int) -> np.ndarray:
+    """Read an image, scale its short side to ``size`` px, and crop the middle to whole patches.
+
+    Args:
+        path (str): The file.
+        size (int): In px, rounded down to a multiple, one at least.
+        multiple (int): What both sides become multiples of, in px.
+
+    Returns:
+        ndarray: uint8 (H, W, 3), BGR.
+
+    Raises:
+        BadImageError: The file cannot be decoded.
+        UserError: There is no such file.
+    """
+    image = read_image(path)
+    size = max(size // multiple, 1) * multiple
+    height, width = image.shape[:2]
+    scale = size / min(height, width)
+    image = mmcv.imresize(image, (max(round(width * scale), size), max(round(height * scale), size)),
+                          interpolation='bicubic', backend='pillow')
+    height, width = (side // multiple * multiple for side in image.shape[:2])
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return np.ascontiguousarray(image[top:top + height, left:left + width])
+
+
+def image_size(cfg: Config) -> int:
+    """The short side in px that images have in a config's validation; 224 where it does not say."""
+    for name in ('CenterCrop', 'Resize', 'ResizeEdge'):
+        for step in find_types(cfg.get('val_dataloader'), name):
+            size = step.get('crop_size', step.get('scale'))
+            if size:
+                return size if isinstance(size, int) else min(size)
+    return 224
 
 
 def spread_indices(dataset: Dataset, number: int) -> list[int]:

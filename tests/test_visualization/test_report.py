@@ -66,8 +66,8 @@ def report(tmp_path_factory):
     wide = Table(
         ['Model', 'Epochs', *(f'A number {i}' for i in range(12)), 'Top-1'],
         [[name, epochs, *['1.0'] * 12, ours] for name, epochs, ours in (
-            ('SdAE', '1600', '−84.0'), ('a2mim', '300', ''), ('MAE', '800', '9.5 ± 0.1 (n = 3)'), ('BEiT', '90', '12 diverged'),
-            ('Hiera', '3200', Cell('84.25', dict(log='#runs-1'), strong=True)))],
+            ('SdAE', '1600', '−84.0'), ('a2mim', '300', ''), ('MAE', '800', '9.5 ± 0.1 (n = 3)'),
+            ('BEiT', '90', '12 diverged'), ('Hiera', '3200', Cell('84.25', dict(log='#runs-1'), strong=True)))],
         title='Table <2>', numbers=13, notes=['A note'])
     long = Table(['Run', 'Command'], [['a_very_long_name_of_a_run_' * 4, 'python --work-dir ' + 'x' * 300]], title='Runs',
                  name='runs', code='Command')
