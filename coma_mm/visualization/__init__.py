@@ -12,7 +12,7 @@ from .curves import curve_figure
 from .loading import build_model, find_images, image_size, load_for_viewing, load_model, read_fitted
 from .logs import collect_metrics, environment, read_scalars
 from .predictions import detection_figure, segmentation_figure
-from .reconstruction import reconstruction_caption, reconstruction_figure, reconstruction_panels, ratios_figure
+from .reconstruction import ratios_figure, reconstruction_caption, reconstruction_figure, reconstruction_panels
 from .report import (
     Cell,
     Comparison,
