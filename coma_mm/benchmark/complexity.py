@@ -12,10 +12,10 @@ from statistics import median
 import torch
 from mmengine.registry import MODELS, DefaultScope
 from mmpretrain.models.selfsup import BaseSelfSupervisor
+from rich import box
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from torch.utils.benchmark import Timer
 
 from coma_mm.engine import cli, config
 from coma_mm.engine.config_check import nearest
@@ -24,6 +24,8 @@ from coma_mm.errors import UserError
 from coma_mm.visualization.logs import environment
 
 from .counting import RULES, measure, training_forward
+from .paper import paper
+from .timing import interleave
 
 PEERS = {
     'DyViT-S': dict(type='mmpretrain.DyViT', arch='small'),
@@ -38,7 +40,17 @@ PEERS = {
 }
 """Backbones by the names that papers give them, as mmpretrain has them; it has no Hiera."""
 OF_TABLE_2 = ('DyViT-S', 'DyViT-B', 'ViT-S', 'ViT-B', 'Swin-S', 'Swin-B')
-ROUNDS = 10  # timed passes of each model
+ROUNDS = 10  # timed passes of each model, after one that is not
+
+
+
+def _giga(value):
+    return f'{value / 1e9:.2f}' if value < 1e10 else f'{value / 1e9:.1f}'
+
+
+def _gib(value):
+    return f'{value / 2**30:.3f}' if value < 2**30 else f'{value / 2**30:.2f}'
+
 
 COLUMNS = {
     'model': ('Model', str),
@@ -47,30 +59,33 @@ COLUMNS = {
     'batch': ('Batch', str),
     'precision': ('Precision', str),
     'parameters': ('Parameters, M', lambda value: f'{value / 1e6:.1f}'),
-    'macs_layers': ('GMACs, layers', lambda value: f'{value / 1e9:.3g}'),
-    'macs_attention': ('GMACs, + attention', lambda value: f'{value / 1e9:.3g}'),
-    'step_macs': ('GMACs, step', lambda value: f'{value / 1e9:.3g}'),
-    'state_bytes': ('State, GiB', lambda value: f'{value / 2**30:.3g}'),
-    'saved_bytes': ('Saved, GiB', lambda value: f'{value / 2**30:.3g}'),
-    'step_peak_bytes': ('Peak of step, GiB', lambda value: f'{value / 2**30:.3g}'),
-    'inference_peak_bytes': ('Peak of inference, GiB', lambda value: f'{value / 2**30:.3g}'),
-    'latency': ('Latency, ms', lambda value: f'{1e3 * value:.3g}'),
-    'images_per_second': ('Images/s', lambda value: f'{value:.3g}'),
+    'macs_layers': ('GMACs, layers', _giga),
+    'macs_attention': ('GMACs, + attention', _giga),
+    'paper_parameters': ("Paper: M", str),
+    'paper_flops': ("Paper: G", str),
+    'step_macs': ('GMACs, step', _giga),
+    'state_bytes': ('State, GiB', _gib),
+    'saved_bytes': ('Saved, GiB', _gib),
+    'step_peak_bytes': ('Peak of step, GiB', _gib),
+    'inference_peak_bytes': ('Peak of inference, GiB', _gib),
+    'latency': ('Latency, ms', lambda value: f'{1e3 * value:,.1f}'),
+    'images_per_second': ('Images/s', lambda value: f'{value:,.2f}'),
 }
 """Title and format of each column; files of data have the raw values."""
 NOTES = (
-    'Operations are of one image, in the forward pass; a MAC is one multiplication and addition, which papers call a FLOP. '
-    f'Layers: {RULES["layers"]}. + attention: {RULES["attention"]}. Norms, activations, softmax and sums count as nothing. '
-    'Step: forward and backward pass, with attention.',
-    'Memory is of the whole batch. State: weights, gradients and AdamW\'s moments in float32, and the evaluation model. Saved: '
-    'what the forward pass keeps for the backward pass. Peak of step: state, activations and passing gradients. Peak of '
-    'inference: activations in a forward pass without autograd, weights apart. Not counted: what lives within one operation, '
-    'memory lost between blocks, cuDNN\'s and NCCL\'s own, and, in bf16, the float32 inputs of layer norms, which autocast '
-    'makes on GPUs alone.',
-    'Whole models are those of training, at the config\'s masking ratio: pre-training with its evaluation branch, segmentors '
-    'with their auxiliary heads, detectors with the heads\' outputs for 512 boxes and 128 masks of an image, without the '
-    'losses. Backbones see all patches.',
+    'Parameters: all, the evaluation model apart. Operations are of one image, in the forward pass; a MAC is one '
+    f'multiplication and addition, which papers call a FLOP. Layers: {RULES["layers"]}. + attention: {RULES["attention"]}. '
+    'Norms, activations, softmax and sums count as nothing. Step: forward and backward pass, with attention.',
+    'Memory is of the whole batch. State: weights, gradients and AdamW\'s moments in float32, and the evaluation model. '
+    'Saved: what the forward pass keeps for the backward pass. Peak of step: state, activations and passing gradients. Peak '
+    'of inference: activations in a forward pass without autograd, weights apart. Not counted: what lives within one '
+    'operation, memory lost between blocks, cuDNN\'s and NCCL\'s own, and, in bf16, the float32 inputs of layer norms, '
+    'which autocast makes on GPUs alone.',
+    'Whole models are those of training, at the config\'s masking ratio: pre-training with its evaluation branch, '
+    'segmentors with their auxiliary heads, detectors with the heads\' outputs for 512 boxes and 128 masks of an image, '
+    'without the losses. Backbones see all patches.',
 )
+OF_PAPER = 'Paper: Table 2 of the CoMA paper, whose 87 M of ViT-B include a classifier.'
 
 
 def add_arguments(parser):
@@ -109,15 +124,20 @@ def run(args):
             close = nearest(name, PEERS)
             raise UserError(f'{name}: neither a config (.py) nor a backbone with a name' + (
                 f'; did you mean {close}?' if close else '; --list shows those there are'))
-    rows, timers = [], []
+    rows, passes = [], {}
+    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     for name in track(models, 'Counting', console=Console(stderr=True), transient=True):
         for row, model, forward, ratio in parts(name, args.size, args.batch_size, args.cfg_options):
             bf16 = row['precision'] == 'bf16'
             rows.append(row | measure(model, row['batch'], args.size, ratio, bf16, forward))
             if args.latency:
-                timers.append(timer(model, forward, row['batch'], args.size, ratio, bf16))
-    if timers:
-        for row, seconds in zip(rows, interleaved(timers), strict=True):
+                passes[len(rows) - 1] = forward_pass(model, forward, row['batch'], args.size, ratio, bf16, device)
+    if passes:
+        synchronise = torch.cuda.synchronize if device.type == 'cuda' else lambda: None
+        rounds = list(track(interleave(passes, ROUNDS, synchronise=synchronise), 'Timing', ROUNDS,
+                            console=Console(stderr=True), transient=True))
+        for index, row in enumerate(rows):
+            seconds = median(one[index] for one in rounds)
             row.update(latency=seconds, images_per_second=row['batch'] / seconds)
     show(rows)
     if args.out:
@@ -145,6 +165,9 @@ def parts(name, size, batch, cfg_options=None):
         if not cfg['type'].endswith(('DyViT', 'ConvNeXt', 'MViT')):  # the others need it for their positions
             cfg['img_size'] = size
         row = dict(model=name, part='backbone', size=size, batch=batch or 1, precision='float32')
+        if size == 224:
+            of_paper = next((one for one in paper()['tables']['table2']['rows'] if one['backbone'] == name), {})
+            row.update(paper_parameters=of_paper.get('params'), paper_flops=of_paper.get('flops'))
         return [(row, MODELS.build(cfg), _backbone_forward, None)]
     cfg = config.read_config(name, cfg_options)
     DefaultScope.get_instance(name, scope_name=cfg.get('default_scope', 'mmengine'))
@@ -168,34 +191,17 @@ def _unmasked_forward(model, images, _):
     return model(images, None)  # no mask
 
 
-def timer(model, forward, batch, size, ratio, bf16):
-    """Timer: Of a forward pass without autograd, on the GPU if there is one."""
-    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+def forward_pass(model, forward, batch, size, ratio, bf16, device):
+    """Callable: A forward pass without autograd, once warmed up."""
     model.to(device).eval()
     images = torch.zeros(batch, 3, size, size, device=device)
 
     def compute():
-        with torch.device(device), torch.no_grad(), torch.autocast(device, torch.bfloat16, bf16):
+        with torch.device(device), torch.no_grad(), torch.autocast(device.type, torch.bfloat16, bf16):
             forward(model, images, ratio)
 
-    return Timer('compute()', globals=dict(compute=compute), num_threads=torch.get_num_threads())
-
-
-def interleaved(timers, rounds=ROUNDS):
-    """Seconds of each timer's statement, the median of passes in turn, so that what else the machine does meets all.
-
-    Args:
-        timers (list[Timer]): A first pass of each is not counted.
-        rounds (int): Passes of each. Defaults to `ROUNDS`.
-
-    Returns:
-        list[float]: One per timer.
-    """
-    for one in timers:
-        one.timeit(1)
-    passes = [[one.timeit(1).mean for one in timers]
-              for _ in track(range(rounds), 'Timing', console=Console(stderr=True), transient=True)]
-    return [median(seconds) for seconds in zip(*passes, strict=True)]
+    compute()
+    return compute
 
 
 def cells(rows):
@@ -208,22 +214,38 @@ def cells(rows):
 def notes(rows):
     """list[str]: The sentences under a table."""
     found = list(NOTES)
+    if any(row.get('paper_flops') for row in rows):
+        found.append(OF_PAPER)
     if any('latency' in row for row in rows):
-        found.append(f'Latency: of a forward pass of the batch without autograd, the median of {ROUNDS} passes, the models in '
-                     f'turn, {torch.get_num_threads()} threads. ' + '; '.join(map(': '.join, environment().items())) + '.')
+        machine = '; '.join(map(': '.join, environment().items()))
+        found.append(f'Latency: of a forward pass of the batch without autograd, the median of {ROUNDS} passes, the models '
+                     f'in turn, {torch.get_num_threads()} threads. {machine}.')
     return found
 
 
+GROUPS = (('parameters', 'macs_layers', 'macs_attention', 'paper_parameters', 'paper_flops', 'step_macs'),
+          ('state_bytes', 'saved_bytes', 'step_peak_bytes', 'inference_peak_bytes'), ('latency', 'images_per_second'))
+"""Columns of the tables on a terminal."""
+
+
 def show(rows):
-    """Print a table, and what its columns mean."""
-    titles, *lines = cells(rows)
-    table = Table()
-    for index, title in enumerate(titles):
-        table.add_column(title, justify='left' if index < 2 else 'right', overflow='fold')
-    for line in lines:
-        table.add_row(*line)
+    """Print the table in parts that fit a terminal, and what their columns mean."""
     console = Console()
-    console.print(table)
+    settings = [f'{row["batch"]} × {row["size"]} px, {row["precision"]}' for row in rows]
+    alike = len(set(settings)) == 1
+    for group in GROUPS:
+        used = [key for key in group if any(row.get(key) is not None for row in rows)]
+        if not used:
+            continue
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+        table.add_column(f'Model, {settings[0]}' if alike else 'Model', overflow='fold', min_width=20)
+        for key in used:
+            table.add_column(COLUMNS[key][0].replace(', ', ',\n'), justify='right')
+        for row, setting in zip(rows, settings, strict=True):
+            table.add_row(f'{row["model"]}, {row["part"]}' + ('' if alike else f', {setting}'), *(
+                COLUMNS[key][1](row[key]) if row.get(key) is not None else '' for key in used))
+        console.print(table)
+        console.print()
     for note in notes(rows):
         console.print(note, highlight=False)
 

@@ -1,0 +1,87 @@
+"""The table of parameters, operations and memory."""
+import csv
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmpretrain.registry import MODELS
+
+from coma_mm.benchmark.complexity import NOTES, PEERS
+from coma_mm.benchmark.counting import Operations
+from coma_mm.benchmark.paper import paper
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / 'tools'))
+import benchmark  # noqa: E402
+
+
+def complexity(monkeypatch, *arguments):
+    """Run the subcommand in this process."""
+    monkeypatch.setattr(sys, 'argv', ['benchmark.py', 'complexity', *map(str, arguments)])
+    benchmark.cli.main(benchmark.main)
+
+
+@pytest.mark.parametrize('name', ['DyViT-S', 'DyViT-B', 'ViT-B'])
+def test_the_papers_numbers(name):
+    with torch.device('meta'):
+        model, x = MODELS.build(PEERS[name]), torch.empty(1, 3, 224, 224)
+    with Operations([*model.parameters()]) as operations, torch.no_grad():
+        model.eval()
+        model(x)
+    row = next(row for row in paper()['tables']['table2']['rows'] if row['backbone'] == name)
+    classifier = 1000 * 769 if name == 'ViT-B' else 0  # the paper's 87 M have one
+    assert round((sum(p.numel() for p in model.parameters()) + classifier) / 1e6) == row['params']
+    assert round(operations.macs()['attention'] / 1e9) == row['flops']
+
+
+@pytest.mark.parametrize('config', [
+    'shapes/coma_dyvit-tiny_shapes.py', 'shapes/dyvit-tiny_scratch_shapes.py',
+    'shapes/upernet_dyvit-tiny_scratch_shapes.py', 'shapes/mask-rcnn_dyvit-tiny_scratch_shapes.py'])
+def test_kinds_of_models(config, tmp_path, monkeypatch):
+    out = tmp_path / 'table.json'
+    complexity(monkeypatch, ROOT / 'configs' / config, '--size', 64, '--batch-size', 2, '--out', out)
+    backbone, whole = json.loads(out.read_text())['rows']
+    assert backbone['parameters'] < whole['parameters'] and 1e6 < whole['parameters'] < 1e7
+    assert backbone['macs_layers'] < backbone['macs_attention'] < backbone['step_macs']
+    assert whole['state_bytes'] + whole['saved_bytes'] < whole['step_peak_bytes'] * 1.1
+    assert whole['precision'] == 'float32' and whole['batch'] == 2
+    assert 'latency' not in whole
+
+
+@pytest.mark.parametrize('suffix', ['md', 'csv'])
+def test_files(suffix, tmp_path, monkeypatch, capsys):
+    out = tmp_path / f'table.{suffix}'
+    complexity(monkeypatch, ROOT / 'configs/shapes/dyvit-tiny_scratch_shapes.py', '--size', 32, '--batch-size', 1,
+               '--latency', '--out', out)
+    text = out.read_text()
+    if suffix == 'csv':
+        row = next(csv.DictReader(text.splitlines()))
+        assert row['part'] == 'backbone' and float(row['images_per_second']) == pytest.approx(1 / float(row['latency']))
+    else:
+        assert text.splitlines()[0].count('|') == text.splitlines()[2].count('|') == text.splitlines()[1].count('|')
+        assert all(note in text for note in NOTES) and 'Processor' in text
+    printed = ' '.join(capsys.readouterr().out.split())
+    assert all(note in printed for note in NOTES)
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (['VitB'], 'did you mean ViT-B?'),
+    (['ResNet-9000'], '--list shows'),
+    (['no/such.py'], 'no config file no/such.py'),
+    (['ViT-B', '--out', 'table.xlsx'], 'expected a name that ends with .md, .csv, .json'),
+    (['ViT-B', '--batch-size', '0'], '--batch-size 0: expected 1 or more'),
+    (['DyViT-S', '--size', '0'], '--size 0: expected 1 or more'),
+])
+def test_bad_input(arguments, message, monkeypatch, capsys):
+    with pytest.raises(SystemExit, match='2'):
+        complexity(monkeypatch, *arguments)
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith('error: ') and message in error
+
+
+def test_list(monkeypatch, capsys):
+    complexity(monkeypatch, '--list')
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in PEERS)
