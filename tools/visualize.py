@@ -22,7 +22,7 @@ from coma_mm.engine import cli  # noqa: E402
 from coma_mm.engine.checkpoint import load_backbone  # noqa: E402
 from coma_mm.engine.config import find_types, read_config  # noqa: E402
 from coma_mm.errors import UserError  # noqa: E402
-from coma_mm.models import MaskedAutoencoder, MaskedImagePreprocessor  # noqa: E402
+from coma_mm.models import MaskedAutoencoder  # noqa: E402
 
 
 def point(text):
@@ -148,7 +148,7 @@ def look(args, cfg, title, windows):
     facts = load_backbone(model.backbone, args.checkpoint)
     figures, caption = [], ''
     for path, image in track(read_images(args, cfg, visualization.patch_size(model.backbone)), 'Drawing'):
-        inputs = prepare(model, image)
+        inputs = visualization.prepare(model, image)
         picture = image[..., ::-1]
         maps = visualization.attention_maps(model.backbone, inputs, args.at, windows)
         caption = visualization.attention_caption(maps, windows, args.per_head)
@@ -163,14 +163,6 @@ def look(args, cfg, title, windows):
                           visualization.FEATURES_CAPTION))
         figures.append((path, drawn))
     write(args, title, caption, figures, facts)
-
-
-def prepare(model, image):
-    """Tensor: An image, uint8 BGR (H, W, 3), as the model's own preprocessor makes it, (1, 3, H, W)."""
-    inputs = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-    single = isinstance(model.data_preprocessor, MaskedImagePreprocessor)
-    inputs = model.data_preprocessor(dict(inputs=inputs[None] if single else [inputs]))['inputs']
-    return inputs[..., :image.shape[0], :image.shape[1]]  # without padding
 
 
 def write(args, title, caption, figures, facts=None):
@@ -194,10 +186,11 @@ def write(args, title, caption, figures, facts=None):
             fig.savefig(file, dpi=130, facecolor='white')
             text = f'{Path(path).name}{", " + name if name else ""}. {own or caption}'
             pictures.append(visualization.Picture(file, text, f'{Path(path).name}: {alt}', 700))
-        sections.append(visualization.Section(Path(path).name, '', pictures))
-    environment = dict(Config=args.config, Checkpoint=args.checkpoint)
-    environment.update({name: str(value) for name, value in (facts or {}).items() if isinstance(value, (str, int, float))})
-    visualization.write_report(out / 'gallery.html', title, '', [], sections, environment)
+        sections.append(visualization.Section(Path(path).name, pictures=pictures))
+    weights = dict(Config=args.config, Checkpoint=args.checkpoint)
+    weights.update({name: str(value) for name, value in (facts or {}).items() if isinstance(value, (str, int, float))})
+    sections.append(visualization.Section('Weights', facts=weights))
+    visualization.write_report(out / 'gallery.html', title, '', sections)
     print(f'{sum(len(drawn) for _, drawn in figures)} pictures and gallery.html in {out}')
 
 

@@ -9,7 +9,7 @@ from .attention import (
     patch_size,
 )
 from .curves import curve_figure
-from .loading import build_model, find_images, image_size, load_for_viewing, load_model, read_fitted
+from .loading import build_model, find_images, image_size, load_for_viewing, load_model, prepare, read_fitted
 from .logs import collect_metrics, environment, read_scalars
 from .predictions import detection_figure, segmentation_figure
 from .reconstruction import ratios_figure, reconstruction_caption, reconstruction_figure, reconstruction_panels
@@ -29,9 +29,9 @@ from .report import (
 
 __all__ = [
     'FEATURES_CAPTION', 'Cell', 'Comparison', 'Picture', 'Section', 'Step', 'Table', 'attention_caption',
-    'attention_figure', 'attention_maps', 'build_model', 'collect_metrics', 'compare', 'curve_figure', 'detection_figure',
-    'environment', 'feature_maps', 'features_figure', 'find_images', 'format_table', 'image_size', 'load_for_viewing',
-    'load_model', 'patch_size', 'ratios_figure', 'read_fitted', 'read_scalars', 'reconstruction_caption',
-    'reconstruction_figure', 'reconstruction_panels', 'results_section', 'segmentation_figure', 'steps_section',
-    'write_report'
+    'attention_figure', 'attention_maps', 'build_model', 'collect_metrics', 'compare', 'curve_figure',
+    'detection_figure', 'environment', 'feature_maps', 'features_figure', 'find_images', 'format_table', 'image_size',
+    'load_for_viewing', 'load_model', 'patch_size', 'prepare', 'ratios_figure', 'read_fitted', 'read_scalars',
+    'reconstruction_caption', 'reconstruction_figure', 'reconstruction_panels', 'results_section',
+    'segmentation_figure', 'steps_section', 'write_report'
 ]

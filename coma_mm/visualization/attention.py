@@ -83,8 +83,7 @@ def stages(backbone: nn.Module) -> list[Stage]:
 
 def patch_size(backbone: nn.Module) -> int:
     """Side of a patch in px."""
-    size = getattr(backbone, 'patch_size', None) or backbone.patch_embed.projection.kernel_size[0]
-    return size
+    return getattr(backbone, 'patch_size', None) or backbone.patch_embed.projection.kernel_size[0]
 
 
 def split_heads(attention: nn.Module, x: torch.Tensor) -> list[tuple[int | None, torch.Tensor, torch.Tensor, torch.Tensor]]:
@@ -219,7 +218,7 @@ def _rows(picture, rows, maps, norm) -> Figure:
                 if array is None:  # this stage has fewer heads
                     ax.set_visible(False)
                     continue
-                ax.imshow(grey, cmap='gray', vmin=0, vmax=1)
+                ax.imshow(grey, cmap='gray', vmin=-1, vmax=1)  # its lighter half, to change the colours less
                 shown = ax.imshow(array, norm=norm, cmap=COLOR_MAP, alpha=.7, extent=(-.5, width - .5, height - .5, -.5),
                                   interpolation='nearest')
                 _mark(ax, x.boxes[query], width, height)
@@ -228,8 +227,8 @@ def _rows(picture, rows, maps, norm) -> Figure:
         for ax in axes.flat:
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_visible(False)
-        space = .1 / total[1]
-        bar = fig.add_axes((1 - .7 / total[0], space, .13 / total[0], min(1 - top / total[1] - space, 2.4 / total[1])))
+        tall = min(total[1] - top - .1, 2.4)
+        bar = fig.add_axes((1 - .7 / total[0], 1 - (top + tall) / total[1], .13 / total[0], tall / total[1]))
         colors = fig.colorbar(shown, bar, extend='min')
         ticks = 2.**np.arange(np.log2(norm.vmin), np.log2(norm.vmax) + .5)
         ticks = ticks[::-(-len(ticks) // 7)]

@@ -17,6 +17,7 @@ from coma_mm.datasets.seeding import SeededDataset
 from coma_mm.engine.checkpoint import load_weights_only
 from coma_mm.engine.config import find_types
 from coma_mm.errors import UserError
+from coma_mm.models import MaskedImagePreprocessor
 
 
 def build_model(cfg: Config) -> nn.Module:
@@ -88,6 +89,8 @@ def find_images(paths: list[str]) -> list[str]:
     found = []
     for path in paths:
         if not os.path.isdir(path):
+            if not os.path.exists(path):
+                raise UserError(f'no image {path}; expected files, or folders of them')
             found.append(path)
             continue
         inside = sorted(file for file in walk_files(path) if file.lower().endswith(IMAGE_SUFFIXES))
@@ -121,6 +124,14 @@ def read_fitted(path: str, size: int, multiple: int) -> np.ndarray:
     height, width = (side // multiple * multiple for side in image.shape[:2])
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
     return np.ascontiguousarray(image[top:top + height, left:left + width])
+
+
+def prepare(model: nn.Module, image: np.ndarray) -> torch.Tensor:
+    """An image, uint8 BGR (H, W, 3), as the model's own preprocessor of any library makes it: (1, 3, H, W)."""
+    inputs = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    inputs = inputs[None] if isinstance(model.data_preprocessor, MaskedImagePreprocessor) else [inputs]
+    inputs = model.data_preprocessor(dict(inputs=inputs))['inputs']
+    return inputs[..., :image.shape[0], :image.shape[1]]  # without padding
 
 
 def image_size(cfg: Config) -> int:

@@ -91,23 +91,22 @@ def ratios_figure(model, inputs: torch.Tensor, masks: dict[float, tuple], own_st
         Figure: For ``savefig``. Errors are absolute differences in grey levels, mean of the three channels, of predicted
         patches only, on one colour scale.
     """
+    P = model.head.patch_size
     rows = {}
     for ratio, (keep, rest) in masks.items():
         panels = reconstruction_panels(model, inputs[None], keep[None], rest[None], own_statistics)
         panels = {name: images[0] for name, images in panels.items()}
         best = 'assembled' if 'assembled' in panels else 'adaptive'
-        error = np.abs(panels[best].astype(float) - panels.pop('input')).mean(2)
+        error = np.abs(panels[best].astype(float) - panels['input']).mean(2)
         if best == 'adaptive':
-            rows_, columns = (side // model.head.patch_size for side in error.shape)
-            hidden = np.zeros(rows_ * columns, bool)
-            hidden[rest.numpy()] = True
-            hidden = hidden.reshape(rows_, columns).repeat(model.head.patch_size, 0).repeat(model.head.patch_size, 1)
-            error[~hidden] = np.nan
+            hidden = np.zeros((inputs.shape[1] // P, inputs.shape[2] // P), bool)
+            hidden.flat[rest.numpy()] = True
+            error[~hidden.repeat(P, 0).repeat(P, 1)] = np.nan
         rows[ratio] = panels, error
     limit = max(1., *(np.nanpercentile(error, 99) for _, error in rows.values()))
     names = list(panels)
     height, width = inputs.shape[1:]
-    cell = 1.4
+    cell = 1.4  # inches
     side = cell * height / width
     left, right, top = .75, .75, .45
     total = left + cell * (len(names) + 1) + right, top + side * len(rows) + .1
@@ -121,14 +120,13 @@ def ratios_figure(model, inputs: torch.Tensor, masks: dict[float, tuple], own_st
                 ax.imshow(image, interpolation='nearest')
             row[-1].set_facecolor('#d9d9d9')  # of patches that are not predicted
             shown = row[-1].imshow(error, cmap='viridis', vmin=0, vmax=limit, interpolation='nearest')
-            row[-1].set_xlabel('')
             for ax in row:
                 ax.set(xticks=[], yticks=[])
                 ax.spines[:].set_visible(False)
         for ax, name in zip(axes[0], [*names, 'error'], strict=True):
             ax.set_title('Error,\ngrey levels' if name == 'error' else _title(model, name), fontsize=8.5, pad=4)
-        space = .1 / total[1]
-        bar = fig.add_axes((1 - .65 / total[0], space, .13 / total[0], min(1 - top / total[1] - space, 2.4 / total[1])))
+        tall = min(total[1] - top - .1, 2.4)
+        bar = fig.add_axes((1 - .65 / total[0], 1 - (top + tall) / total[1], .13 / total[0], tall / total[1]))
         fig.colorbar(shown, bar, extend='max').ax.tick_params(labelsize=8)
     return fig
 

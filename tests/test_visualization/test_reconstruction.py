@@ -7,7 +7,13 @@ from PIL import Image
 
 import coma_mm  # noqa: F401
 from coma_mm.errors import UserError
-from coma_mm.visualization import load_for_viewing, reconstruction_caption, reconstruction_figure, reconstruction_panels
+from coma_mm.visualization import (
+    load_for_viewing,
+    ratios_figure,
+    reconstruction_caption,
+    reconstruction_figure,
+    reconstruction_panels,
+)
 
 P = 32
 KEEP = torch.tensor([[0, 4], [2, 3]])
@@ -80,6 +86,44 @@ def test_figure_and_caption(complement, norm_pix, columns):
     assert ('norm_pix' in note) == norm_pix
     assert ('mean and variance' in reconstruction_caption(model)) == norm_pix
     assert ('ssembled' in reconstruction_caption(model)) == (complement == 'frozen')
+
+
+def test_without_statistics_nothing_comes_from_hidden_pixels():
+    cfg = model_cfg(type='CoMA')
+    cfg['backbone']['mask_before_stem'] = True
+    model = MODELS.build(cfg)
+    other = images()
+    for i, rest in enumerate(REST):
+        for index in rest.tolist():
+            row, column = divmod(index, 3)
+            other[i, :, row * P:(row + 1) * P, column * P:(column + 1) * P] //= 2
+    for own in (False, True):
+        a, b = (reconstruction_panels(model, x, KEEP, REST, own)['adaptive'] for x in (images(), other))
+        assert (a == b).all() == (not own)
+    with torch.no_grad():  # predicts nothing, so the means are left
+        model.evaluation['decoder'].predict.weight.zero_()
+        model.evaluation['decoder'].predict.bias.zero_()
+    predicted = reconstruction_panels(model, images(), KEEP, REST, False)['evaluation']
+    rgb = images().flip(1).permute(0, 2, 3, 1).numpy()
+    normalised = (rgb - model.data_preprocessor.mean.flatten().numpy()) / model.data_preprocessor.std.flatten().numpy()
+    mean = np.mean([patch(normalised, 0, index) for index in REST[0].tolist()])
+    expected = mean * model.data_preprocessor.std.flatten().numpy() + model.data_preprocessor.mean.flatten().numpy()
+    np.testing.assert_allclose(patch(predicted, 0, 4), np.broadcast_to(expected, (P, P, 3)), atol=.51)
+
+
+@pytest.mark.parametrize('complement', ['frozen', 'none'])
+def test_ratios_figure(complement):
+    model = MODELS.build(model_cfg(type='CoMA', complement=complement))
+    masks = {.5: (torch.tensor([0, 1, 2]), torch.tensor([3, 4, 5])), .8: (torch.tensor([4]), torch.tensor([0, 1, 2, 3, 5]))}
+    fig = ratios_figure(model, images()[0], masks)
+    panels = 7 if complement == 'frozen' else 4
+    assert len(fig.axes) == 2 * panels + 1
+    errors = [fig.axes[row * panels + panels - 1].images[0] for row in range(2)]
+    assert len({error.norm.vmax for error in errors}) == 1
+    shown = np.ma.getmaskarray(errors[1].get_array())
+    assert not shown[:P].any() and shown[P:, P:2 * P].all() == (complement == 'none')
+    for own, words in ((True, 'borrows'), (False, 'nothing in the picture comes from hidden pixels')):
+        assert words in reconstruction_caption(model, own)
 
 
 def test_load_for_viewing(tmp_path):
