@@ -127,11 +127,11 @@ def run(args):
     rows, passes = [], {}
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     for name in track(models, 'Counting', console=Console(stderr=True), transient=True):
-        for row, model, forward, ratio in parts(name, args.size, args.batch_size, args.cfg_options):
-            bf16 = row['precision'] == 'bf16'
-            rows.append(row | measure(model, row['batch'], args.size, ratio, bf16, forward))
+        for row, model, forward, ratio in count(name, args.size, args.batch_size, args.cfg_options):
+            rows.append(row)
             if args.latency:
-                passes[len(rows) - 1] = forward_pass(model, forward, row['batch'], args.size, ratio, bf16, device)
+                passes[len(rows) - 1] = forward_pass(model, forward, row['batch'], args.size, ratio,
+                                                     row['precision'] == 'bf16', device)
     if passes:
         synchronise = torch.cuda.synchronize if device.type == 'cuda' else lambda: None
         rounds = list(track(interleave(passes, ROUNDS, synchronise=synchronise), 'Timing', ROUNDS,
@@ -142,6 +142,12 @@ def run(args):
     show(rows)
     if args.out:
         WRITERS[Path(args.out).suffix](rows, args.out)
+
+
+def count(name, size=224, batch=None, cfg_options=None):
+    """list[tuple]: What `parts` gives, each row with what `measure` counts."""
+    return [(row | measure(model, row['batch'], size, ratio, row['precision'] == 'bf16', forward), model, forward, ratio)
+            for row, model, forward, ratio in parts(name, size, batch, cfg_options)]
 
 
 def parts(name, size, batch, cfg_options=None):

@@ -18,20 +18,17 @@ from .report import (
     Comparison,
     Picture,
     Section,
-    Step,
     Table,
     compare,
+    duration,
     format_table,
-    results_section,
-    steps_section,
     write_report,
 )
 
 __all__ = [
-    'FEATURES_CAPTION', 'Cell', 'Comparison', 'Picture', 'Section', 'Step', 'Table', 'attention_caption',
-    'attention_figure', 'attention_maps', 'build_model', 'collect_metrics', 'compare', 'curve_figure',
-    'detection_figure', 'environment', 'feature_maps', 'features_figure', 'find_images', 'format_table', 'image_size',
-    'load_for_viewing', 'load_model', 'patch_size', 'prepare', 'ratios_figure', 'read_fitted', 'read_scalars',
-    'reconstruction_caption', 'reconstruction_figure', 'reconstruction_panels', 'results_section',
-    'segmentation_figure', 'steps_section', 'write_report'
+    'FEATURES_CAPTION', 'Cell', 'Comparison', 'Picture', 'Section', 'Table', 'attention_caption', 'attention_figure',
+    'attention_maps', 'build_model', 'collect_metrics', 'compare', 'curve_figure', 'detection_figure', 'duration',
+    'environment', 'feature_maps', 'features_figure', 'find_images', 'format_table', 'image_size', 'load_for_viewing',
+    'load_model', 'patch_size', 'prepare', 'ratios_figure', 'read_fitted', 'read_scalars', 'reconstruction_caption',
+    'reconstruction_figure', 'reconstruction_panels', 'segmentation_figure', 'write_report'
 ]

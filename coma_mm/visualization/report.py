@@ -19,6 +19,7 @@ METRICS = (
 )
 PNG_LIMIT = 400_000  # bytes; larger pictures are embedded as JPEG
 DPI = 160
+PX_PER_INCH = 130  # of a figure, in CSS px: its text is as large as the page's
 
 
 @dataclass
@@ -104,14 +105,6 @@ class Section:
     notes: list[str] = field(default_factory=list)
 
 
-@dataclass
-class Step:
-    """A step that was run: its name, its command, and how long it took, in seconds (None: not known)."""
-    name: str
-    command: str
-    seconds: float | None = None
-
-
 def compare(pretrained: dict[str, float], scratch: dict[str, float]) -> list[Comparison]:
     """The rows of the result table.
 
@@ -141,20 +134,6 @@ def format_table(table: list[Comparison]) -> str:
     return '\n'.join(f'| {" | ".join(line)} |' for line in (lines[0], rule, *lines[1:]))
 
 
-def results_section(comparisons: list[Comparison], notes: list[str] = ()) -> Section:
-    """The comparison with training from scratch; a value of None leaves its cell empty."""
-    rows = [[f'{row.task}: {row.metric}', Cell(_number(row.pretrained), strong=True), _number(row.scratch),
-             _number(row.difference, signed=True)] for row in comparisons]
-    table = Table(['Task and metric, %', 'Pre-trained', 'From scratch', 'Difference'], rows, numbers=3, notes=list(notes))
-    return Section('Results', tables=[table])
-
-
-def steps_section(steps: list[Step]) -> Section:
-    """What was run, and how long it took."""
-    rows = [[step.name, step.command, Cell(_duration(step.seconds), order=step.seconds)] for step in steps]
-    return Section('What was run', tables=[Table(['Step', 'Command', 'Time'], rows, numbers=1, code='Command')])
-
-
 def write_report(path: str | Path, title: str, summary: str, sections: list[Section]) -> None:
     """Write the report: one HTML file with everything in it, to be opened without a network.
 
@@ -170,7 +149,7 @@ def write_report(path: str | Path, title: str, summary: str, sections: list[Sect
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined)
-    env.filters.update(cell=_cell, data_uri=_data_uri, paragraphs=_paragraphs, slug=_slug)
+    env.filters.update(cell=_cell, data_uri=_data_uri, width=_width, paragraphs=_paragraphs, slug=_slug)
     html = env.get_template('report.html.j2').render(title=title, summary=summary, sections=sections)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -186,6 +165,14 @@ def _cell(cell: str | Cell) -> Cell:
 def _slug(title: str) -> str:
     """A title as the name of a place in the page."""
     return re.sub(r'[^a-z0-9]+', '-', title.lower()).strip('-')
+
+
+def _width(image: Figure | str | Path) -> int:
+    """What a picture is shown at most, in CSS px."""
+    if isinstance(image, Figure):
+        return round(PX_PER_INCH * image.get_figwidth())
+    with Image.open(image) as picture:
+        return picture.width
 
 
 def _data_uri(image: Figure | str | Path) -> str:
@@ -211,10 +198,11 @@ def _number(value: float | None, signed: bool = False) -> str:
     return f'{value:+.1f}'.replace('-', '−') if signed else f'{value:.1f}'
 
 
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return ''
+def duration(seconds: float) -> str:
+    """'58 s', '2 min 05 s', '28 h 30 min'."""
     minutes, seconds = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f'{minutes // 60} h {minutes % 60:02d} min'
     return f'{minutes} min {seconds:02d} s' if minutes else f'{seconds} s'
 
 
