@@ -16,6 +16,7 @@ import pytest
 from scipy import stats
 
 from coma_mm import experiments
+from coma_mm.benchmark.collect import collect
 from coma_mm.errors import UserError
 from coma_mm.experiments import ARMS, TASKS, Experiment, Run, fine_tunings
 
@@ -235,3 +236,14 @@ def test_demo_goes_on_where_it_was_killed_and_reports(tmp_path):
         scratch = folder / f'{prefix}_scratch_seed0'
         assert json.loads((scratch / 'provenance.json').read_text())['backbone_from'] is None
         assert 'tensors into DyViT' not in (scratch / 'log.txt').read_text()
+
+    # The benchmark finds all of it, the run that was killed once as one.
+    frame, skipped = collect(folder)
+    assert [one.path for one in skipped] == ['data'] and set(frame['status']) == {'finished'}
+    frame = frame.drop_duplicates('run').set_index('run')
+    methods = {f'{prefix}_{arm}_seed0': method for _, prefix in TASKS for arm, method in zip(ARMS, ('CoMA', 'scratch'),
+                                                                                            strict=True)}
+    assert frame['method'].to_dict() == dict(methods, pretrain='CoMA')
+    assert set(frame['dataset']) == {'CoMA-Shapes'} and frame['command'].str.contains('train.py').all()
+    tuned = frame[(frame['method'] == 'CoMA') & (frame['task'] != 'pretraining')]
+    assert (tuned['pretrain_run'] == 'pretrain').all() and (tuned['decoder_depth'] == 2).all()

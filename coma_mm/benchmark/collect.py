@@ -79,10 +79,14 @@ def collect(work_dirs: str | Path) -> tuple[pandas.DataFrame, list[Skipped]]:
             owner = found.setdefault(run.folder, run)
         owner.tests.append(test)
     for run in found.values():
-        facts, settings[run.name] = _facts(run, found)
-        rows += _rows(run, facts)
+        try:
+            facts, settings[run.name] = _facts(run, found)
+            rows += _rows(run, facts)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            skipped.append(Skipped(run.name, f'its config, log or provenance is not of the usual form '
+                                             f'({type(error).__name__}: {error})'))
     frame = _typed(pandas.DataFrame(rows, columns=COLUMNS))
-    frame['variant'] = _variants(frame, settings)
+    frame['variant'] = pandas.Series(_variants(frame, settings), dtype=object)
     return frame, sorted(skipped, key=lambda one: one.path)
 
 
@@ -136,7 +140,8 @@ def _tests(folder: Path) -> list[Test]:
             config = reading.read_config(start / 'vis_data/config.py')
         except (ValueError, OSError, Unreadable):
             continue
-        tests.append(Test(metrics, str(config.get('load_from') or ''), config))
+        if isinstance(metrics, dict):
+            tests.append(Test(metrics, str(config.get('load_from') or ''), config))
     return tests
 
 
@@ -186,7 +191,7 @@ def _facts(run: LoggedRun, found: dict[Path, LoggedRun]) -> tuple[dict, dict]:
     facts = dict(
         run=run.name, task=task, status=run.status,
         dataset=reading.dataset_of(config, provenance.get('images')),
-        seed=provenance.get('seed', find_key(config.get('randomness'), 'seed')),
+        seed=environment['seed'] if environment['seed'] is not None else find_key(config.get('randomness'), 'seed'),
         method=_method(task, origin, config),
         backbone=reading.backbone_of(type_name(backbone_cfg), backbone_cfg.get('arch'), backbone_cfg),
         pretrain_epochs=origin.get('epochs'),
@@ -198,7 +203,7 @@ def _facts(run: LoggedRun, found: dict[Path, LoggedRun]) -> tuple[dict, dict]:
         epochs=run.length if run.by_epoch else None,
         iterations=None if run.by_epoch else run.length,
         image_size=image_size if isinstance(image_size, int) else None,
-        frozen_stages=max(0, backbone_cfg.get('frozen_stages', 0)),
+        frozen_stages=max(0, backbone_cfg.get('frozen_stages') or 0),
         **{key: environment[key] for key in ('world_size', 'device')},
         versions=', '.join(f'{name} {version}' for name, version in (environment['versions'] or {}).items()),
         global_batch=global_batch,

@@ -29,7 +29,7 @@ METHODS = dict(MaskedAutoencoder='MAE', ImageClassifier='supervised')
 ARCHS = dict(t='T', tiny='T', s='S', small='S', b='B', base='B', l='L', large='L', h='H', huge='H')
 FAMILIES = dict(DyViT='DyViT', SwinTransformer='Swin', HiViT='HiViT', Hiera='Hiera', VisionTransformer='ViT',
                 MaskedVisionTransformer='ViT', MAEViT='ViT', BEiTViT='ViT', BEiTPretrainViT='ViT', CAEPretrainViT='ViT',
-                iTPNHiViT='HiViT', MaskFeatViT='ViT', SimMIMSwinTransformer='Swin', ResNet='ResNet')
+                iTPNHiViT='HiViT', MaskFeatViT='ViT', SimMIMSwinTransformer='Swin', ResNetV1c='ResNet', ResNetV1d='ResNet')
 ARCHITECTURE = ('patch_size', 'windows', 'dense_conv', 'reduce', 'pos_embed', 'mlp_ratio')
 """Options of DyViT that make another network of it."""
 
@@ -63,10 +63,10 @@ def read_config(path: Path) -> dict:
     """
     try:
         lines = ast.parse(path.read_text(encoding='utf-8')).body
-    except (SyntaxError, ValueError, RecursionError) as error:
+        return {line.targets[0].id: literal(line.value) for line in lines
+                if isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name)}
+    except (SyntaxError, ValueError, TypeError, RecursionError) as error:
         raise Unreadable(f'cannot read the config {path.name}: {type(error).__name__}') from error
-    return {line.targets[0].id: literal(line.value) for line in lines
-            if isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name)}
 
 
 @dataclass
@@ -89,6 +89,7 @@ class LoggedRun:
         train (list[dict]): Entries of training, see `read_scalars`.
         val (list[dict]): Entries of validation.
         starts (list[Path]): Folders of its starts that logged something, since the last one from the beginning.
+        began (float): When the first of them began, if there were others before; older checkpoints are theirs.
         tests (list[Test]): Tests of its checkpoints.
     """
     folder: Path
@@ -98,6 +99,7 @@ class LoggedRun:
     train: list[dict]
     val: list[dict]
     starts: list[Path]
+    began: float = 0.
     tests: list[Test] = field(default_factory=list)
 
     @cached_property
@@ -111,15 +113,16 @@ class LoggedRun:
 
     @cached_property
     def environment(self) -> dict:
-        """'device', 'world_size' and 'versions', as our provenance has them or the text log does."""
+        """'device', 'world_size', 'versions' and 'seed', as our provenance has them or the text log does."""
         if 'world_size' in self.provenance:
-            return {key: self.provenance.get(key) for key in ('device', 'world_size', 'versions')}
-        found = {key: match[1].strip() for key, pattern in (
-            ('device', r'^ *GPU [\d,]+: (.+)$'), ('world_size', r'^ *GPU number: (\d+)$'), ('torch', r'^ *PyTorch: (.+)$'),
-            ('mmengine', r'^ *MMEngine: (.+)$')) if (match := re.search(pattern, self._log_text, re.M))}
+            return {key: self.provenance.get(key) for key in ('device', 'world_size', 'versions', 'seed')}
+        patterns = dict(device=r'GPU [\d,]+: (.+)', world_size=r'GPU number: (\d+)', torch='PyTorch: (.+)',
+                        mmengine='MMEngine: (.+)', seed=r'seed: (\d+)')
+        found = {key: match[1].strip() for key, pattern in patterns.items()
+                 if (match := re.search(rf'^ *{pattern}$', self._log_text, re.M))}
         return dict(
             device=found.get('device') or ('CPU' if re.search(r'^ *CUDA available: False$', self._log_text, re.M) else None),
-            world_size=int(found['world_size']) if 'world_size' in found else None,
+            **{key: int(found[key]) if key in found else None for key in ('world_size', 'seed')},
             versions={key: found[key] for key in ('torch', 'mmengine') if key in found})
 
     @property
@@ -134,33 +137,40 @@ class LoggedRun:
         loop = self.config.get('train_cfg') or {}
         return loop.get('max_epochs') or loop.get('max_iters')
 
+    def _numbered(self, *units: str) -> dict[int, Path]:
+        """Checkpoints by the number in their names, 'epoch_3.pth'; the last one that was written, even if it is gone."""
+        files = [*self.folder.glob('*.pth')]
+        note = self.folder / 'last_checkpoint'
+        files = [file for file in files if file.stat().st_mtime >= self.began]
+        if note.is_file() and note.stat().st_mtime >= self.began:
+            files.append(self.folder / Path(note.read_text(errors='replace').strip()).name)
+        return {int(match[1]): file for file in files
+                if (match := re.fullmatch(rf'(?:{"|".join(units)})_(\d+)\.pth', file.name))}
+
+    @property
+    def _unit(self) -> str:
+        return 'epoch' if self.by_epoch else 'iter'
+
     @cached_property
     def last_checkpoint(self) -> Path | None:
         """The newest numbered checkpoint that is there."""
-        numbered = {int(match[1]): path for path in self.folder.glob('*.pth')
-                    if (match := re.fullmatch(r'(?:epoch|iter|stopped)_(\d+)\.pth', path.name))}
-        unit = 'epoch' if self.by_epoch else 'iter'
-        of_unit = {number: path for number, path in numbered.items() if path.name.startswith(unit)}
-        return (of_unit or numbered).get(max(of_unit or numbered, default=None))
+        for units in ((self._unit, ), ('epoch', 'iter', 'stopped')):
+            there = {number: file for number, file in self._numbered(*units).items() if file.is_file()}
+            if there:
+                return there[max(there)]
+        return None
 
     @cached_property
     def done(self) -> int:
         """Epochs or iterations done for certain: by validations, checkpoints, and for iterations by the log."""
-        unit = 'epoch' if self.by_epoch else 'iter'
-        note = self.folder / 'last_checkpoint'
-        names = [path.name for path in self.folder.glob(f'{unit}_*.pth')]
-        names += [Path(note.read_text(errors='replace').strip()).name] if note.is_file() else []
-        counts = [int(match[1]) for name in names if (match := re.fullmatch(rf'{unit}_(\d+)\.pth', name))]
-        if self.by_epoch:
-            counts += [entry['logged_step'] for entry in self.val]
-        else:
-            counts += [entry['step'] for entry in self.train]
+        counts = [*self._numbered(self._unit)]
+        counts += [entry['logged_step'] for entry in self.val] if self.by_epoch else [entry['step'] for entry in self.train]
         return max((count for count in counts if count <= (self.length or count)), default=0)
 
     @property
     def final_checkpoint(self) -> str:
         """The name of the checkpoint that the whole run ends with."""
-        return f'{"epoch" if self.by_epoch else "iter"}_{self.length}.pth'
+        return f'{self._unit}_{self.length}.pth'
 
     @cached_property
     def status(self) -> str:
@@ -229,7 +239,8 @@ def read_run(folder: Path, name: str) -> LoggedRun:
             raise Unreadable(f'provenance.json is damaged: {error}') from error
         if not isinstance(provenance, dict):
             raise Unreadable('provenance.json is damaged: no facts in it')
-    logged = _since_last_beginning([start for start in starts if (start / 'vis_data/scalars.json').is_file()])
+    every = [start for start in starts if (start / 'vis_data/scalars.json').is_file()]
+    logged = _since_last_beginning(every)
     tested = [start for start in starts if (start / f'{start.name}.json').is_file()]
     if not logged and not tested:
         raise Unreadable('nothing was logged (*/vis_data/scalars.json)')
@@ -242,7 +253,8 @@ def read_run(folder: Path, name: str) -> LoggedRun:
     train, val = read_scalars(folder) if logged else ([], [])
     if not train and not val and not tested:
         raise Unreadable('no whole line in its log (*/vis_data/scalars.json)')
-    return LoggedRun(folder, name, config, provenance, train, val, logged)
+    began = files[len(logged) - 1].stat().st_mtime if logged != every and files[len(logged) - 1].is_file() else 0.
+    return LoggedRun(folder, name, config, provenance, train, val, logged, began)
 
 
 def starts_in(folder: Path) -> list[Path]:

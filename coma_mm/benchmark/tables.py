@@ -9,6 +9,7 @@ import statistics
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 import jinja2
 import pandas
@@ -96,6 +97,7 @@ def summary(group: pandas.DataFrame) -> dict:
     tested = finished[finished['split'] == 'test']
     split = 'test' if len(tested) and set(tested['run']) == set(finished['run']) else 'val'
     values = finished[finished['split'] == split].drop_duplicates('run')
+    values = values.drop_duplicates(['seed', 'pretrain_seed', 'pretrain_run', 'value'])  # a run's folder that was copied
     finite = values['value'].dropna().tolist()
     others = Counter(group[group['status'] != 'finished'].drop_duplicates('run')['status'])
     if len(finite) < len(values):
@@ -241,6 +243,7 @@ def _shapes(frame, references) -> Table:
     columns = ['Task', 'Metric, %', 'Pre-training', 'Fine-tuning', 'pre-trained', 'from scratch', 'difference', 'runs']
     result = Table('shapes', title, columns, [], 4)
     tasks = ('classification', 'segmentation', 'detection', 'detection')
+    splits = set()
     for task, (label, metric, key, _) in zip(tasks, METRICS, strict=True):
         here = frame[(frame['dataset'] == 'CoMA-Shapes') & (frame['task'] == task)]
         arms = {method: _variants(here, f'shapes/{task}/{method}', key) for method in dict.fromkeys(here['method'])}
@@ -265,11 +268,13 @@ def _shapes(frame, references) -> Table:
                 label, metric, f'{method}, {epochs} epochs' if one else '', f'{length} {unit}', _ours(one) if one else '',
                 _ours(twin) if twin else '', _signed(one['mean'] - twin['mean']) if both else '', references(names)])
             for variant in filter(None, [one, twin]):
+                splits |= {variant['split']} - {''}
                 if variant['variant']:
                     result.notes.append(f'{references(variant["runs"])}: {_short(variant["variant"])}')
-    splits = frame[frame['cell'].str.startswith('shapes/', na=False)]['split'].unique() if len(frame) else []
-    if 'test' in splits:
-        result.notes.insert(0, 'On the test split where all runs of a cell were tested, else on the validation split.')
+    names = dict(test='test', val='validation')
+    if splits:
+        result.notes.insert(0, f'On the {" and ".join(names[split] for split in sorted(splits))} split'
+                            + (': the test where all runs of a cell were tested.' if len(splits) > 1 else '.'))
     result.notes = list(dict.fromkeys(result.notes))
     return result
 
@@ -330,8 +335,10 @@ def list_runs(runs: list[dict], base: str | None) -> str:
     """The runs behind the numbers in brackets, in Markdown."""
     lines = []
     for number, run in enumerate(runs, 1):
-        links = [f'[{name}]({base}/{run[name]})' for name in ('config', 'log', 'checkpoint') if base and run[name]]
-        if not base:
+        if base:
+            there = [key for key in ('config', 'log', 'checkpoint') if run[key]]
+            links = [f'[{key}]({quote(os.path.join(base, run[key]))})' for key in there]
+        else:
             links = [_config_link(run['config'])]
         what = f'`{run["run"]}`, seed {run["seed"]}, {run["status"]}; {", ".join(filter(None, links))}'
         lines.append(f'{number}. {what}' + (f'; `{run["command"]}`' if run['command'] else '') + '\n')
