@@ -60,7 +60,8 @@ def main():
     out = folder / 'report.html'
     small, *others = report.sections(*collect(folder), folder, folder)
     small.notes = NOTES
-    visualization.write_report(out, 'CoMA on CoMA-Shapes', _summary(counts, epochs), [small, *_predictions(folder, runs), *others])
+    sections = [small, *_predictions(folder, runs), *others]
+    visualization.write_report(out, 'CoMA on CoMA-Shapes', _summary(counts, epochs), sections)
     print(f'\nreport: {out}')
 
 
@@ -82,7 +83,8 @@ def _predictions(folder, runs):
         config = experiments.ROOT / f'configs/shapes/{run.config}.py'
         picture = visualization.Picture(
             draw(*visualization.load_for_viewing(config, run.checkpoint(folder))),
-            f'Validation images: truth and {what} of the run from CoMA’s weights.', f'Rows of pictures: truth and {what}', 500)
+            f'Validation images: truth and {what} of the run from CoMA’s weights.',
+            f'Rows of pictures: truth and {what}', 500)
         sections.append(visualization.Section(f'{task}: {what}', pictures=[picture]))
     return sections
 

@@ -256,7 +256,7 @@ def coverage_figure(masks, teaching):
 def tables(masks, teaching):
     """What the modes do with a mask, and how evenly the samplers cover the image, as Markdown."""
     lines = ['Which patches an iteration reconstructs, and from which it learns:', '', *_markdown(*mode_table(teaching)), '']
-    lines += [explanation(masks), '', *_markdown(*sampler_table(masks))]
+    lines += [f'{explanation(masks)}:', '', *_markdown(*sampler_table(masks))]
     return '\n'.join(lines) + '\n'
 
 
@@ -279,7 +279,7 @@ def explanation(masks):
     drawn = next(iter(masks.values()))
     return (f'Over {len(drawn)} iterations on {drawn.shape[1]}×{drawn.shape[2]} patches, {100 * drawn.mean():.0f} % of them '
             'masked; by chance: the coefficient of variation that independent masks have on average if no patch is '
-            'preferred; then the mean number of iterations until every patch was among them c times:')
+            'preferred; then the mean number of iterations until every patch was among them c times')
 
 
 def _cells(chosen):

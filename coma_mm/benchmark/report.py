@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pandas
 from mmengine.config import Config
-from mmengine.registry import MODELS
+from mmpretrain.registry import MODELS
 from rich.progress import track
 
 from coma_mm import visualization
@@ -169,7 +169,7 @@ def _coverage():
     tables = [
         Table(*coverage.mode_table(teaching), title='What an iteration reconstructs and learns from'),
         Table(*coverage.sampler_table(masks), title='How evenly the samplers cover the image', numbers=8,
-              notes=[coverage.explanation(masks)]),
+              notes=[coverage.explanation(masks) + '.']),
     ]
     return Section('Coverage of patches', tables=tables,
                    pictures=[Picture(coverage.coverage_figure(masks, teaching), caption, alt, 800)])
@@ -217,9 +217,8 @@ def _skipped(skipped):
 
 def _environment(frame):
     facts = {}
-    for name, key in (('Runs were made on', 'device'), ('with', 'versions')):
+    for name, key in (('Runs: device', 'device'), ('Runs: versions', 'versions')):
         if values := [value for value in frame[key].dropna().unique() if value]:
             facts[name] = '; '.join(values)
-    facts |= {f'This report: {name}' if not number else name: value
-              for number, (name, value) in enumerate(visualization.environment().items())}
+    facts |= {f'This report: {name}': value for name, value in visualization.environment().items()}
     return Section('Environment', facts=facts)

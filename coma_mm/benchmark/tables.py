@@ -217,7 +217,7 @@ def _claims() -> Table:
         verdict = '' if 'from' not in claim else 'conflict' if contradicted(claim) else 'agrees'
         rows.append([claim['text'], claim['section'], verdict, _in_unit(claim['value'], claim), _in_tables(claim)])
     notes = [f'{claim["text"]}: {claim["remark"]}' for claim in paper()['claims'] if 'remark' in claim]
-    return Table('claims', "Claims of the paper's text, and its tables", ['Claim', 'Section', '', 'text', 'tables'], rows, 2,
+    return Table('claims', "Claims of the paper's text, and its tables", ['Claim', 'Section', 'Verdict', 'text', 'tables'], rows, 2,
                  notes)
 
 
