@@ -2,9 +2,9 @@
 
 It needs no network and no other file; its links to configs, logs and checkpoints work where it lies beside the runs.
 """
+import dataclasses
 import os
 from pathlib import Path
-from urllib.parse import quote
 
 import pandas
 from mmengine.config import Config
@@ -15,14 +15,14 @@ from coma_mm import visualization
 from coma_mm.datasets.seeding import type_name
 from coma_mm.engine import cli
 from coma_mm.models.masked_autoencoder import MaskedAutoencoder
-from coma_mm.visualization import Cell, Picture, Section, Table
+from coma_mm.visualization import Picture, Section, Table
 
 from . import complexity, coverage
 from .ablation import ablation
 from .collect import HOW_TO_FILL, Skipped, collect
 from .efficiency import efficiency
 from .runs import read_run
-from .tables import EXPLANATION, build
+from .tables import EXPLANATION, build, linked, runs_table
 
 TITLE = 'CoMA and DyViT: the paper’s results and ours'
 LINES = 8  # in one figure of losses
@@ -77,13 +77,12 @@ def sections(frame: pandas.DataFrame, skipped: list[Skipped], work_dirs: Path, f
         folder (Path): Where the report will be, for its links.
     """
     tables, cited = build(frame)
-    shown = {table.name: _table(table) for table in tables}
-    small = shown.pop('shapes')
-    parts = [Section('Beside the paper', f'{EXPLANATION} Heads of columns sort.', list(shown.values()))]
+    *beside, small = map(linked, tables)
+    parts = [Section('Beside the paper', f'{EXPLANATION} Heads of columns sort.', beside)]
     if small.rows:
         filled = frame['cell'].str.contains('table').any()
         parts.insert(1 if filled else 0, Section(small.title, 'Ours alone, from pre-trained weights and from scratch.',
-                                                 [_untitled(small)]))
+                                                 [dataclasses.replace(small, title='')]))
     steps = (
         lambda: Section('Accuracy against pre-training', pictures=[efficiency(frame)]),
         lambda: Section('Ablations', pictures=[ablation(frame, work_dirs)]),
@@ -91,26 +90,12 @@ def sections(frame: pandas.DataFrame, skipped: list[Skipped], work_dirs: Path, f
         lambda: _reconstructions(frame, work_dirs),
         _coverage,
         _complexity,
-        lambda: _runs(frame, cited, work_dirs, folder),
+        lambda: _runs(frame, cited, os.path.relpath(work_dirs, folder)),
         lambda: _skipped(skipped),
         lambda: _environment(frame),
     )
     parts += [step() for step in track(steps, 'Drawing and counting', transient=True)]
     return [part for part in parts if part]
-
-
-def _table(table):
-    """A table of `tables` as the report shows it: its numbers in brackets lead to the runs."""
-    rows = [[Cell(text, strong=(i, j) in table.bold) for j, text in enumerate(row)] for i, row in enumerate(table.rows)]
-    if table.columns[-1] == 'runs':
-        for row in rows:
-            row[-1] = Cell(links={number: f'#run-{number[1:-1]}' for number in row[-1].text.split()})
-    return Table(table.columns, rows, table.title, table.numbers, table.notes, name=table.name)
-
-
-def _untitled(table):
-    table.title = ''
-    return table
 
 
 def _losses(frame, work_dirs):
@@ -182,32 +167,12 @@ def _complexity():
                    [Table(titles, lines, numbers=len(titles) - 2, notes=complexity.notes(rows))])
 
 
-def _runs(frame, cited, work_dirs, folder):
+def _runs(frame, cited, base):
     """Every run, those that the tables cite first and in their order."""
-    facts = frame.drop_duplicates('run').to_dict('records')
-    order = [one['run'] for one in cited]
-    facts.sort(key=lambda one: order.index(one['run']) if one['run'] in order else len(order))
-    rows = []
-    for number, one in enumerate(facts, 1):
-        one = {key: '' if pandas.isna(value) else value for key, value in one.items()}
-        files = {}
-        for name in ('config', 'log', 'checkpoint'):
-            if one[name] and (work_dirs / one[name]).is_file():
-                files[name] = quote(os.path.relpath(work_dirs / one[name], folder))
-        length = next((f'{one[unit]} {unit}' for unit in ('epochs', 'iterations') if one[unit]), '')
-        rows.append([
-            f'[{number}] {one["run"]}', Cell(one['status'], strong=one['status'] == 'diverged'), TASKS[one['task']],
-            one['dataset'], one['method'], one['backbone'], length, Cell(links=files), one['command'], str(one['seed']),
-            str(one['global_batch']),
-            Cell(visualization.duration(3600 * one['hours']), order=one['hours']) if one['hours'] else '',
-            f'{one["peak_memory_gb"]:.2f}' if one['peak_memory_gb'] else ''
-        ])
-    columns = ['Run', 'Status', 'Task', 'Training data', 'Pre-training', 'Backbone', 'Length', 'Files', 'Command', 'Seed',
-               'Batch', 'Time', 'Peak memory, GiB']
-    used = [j for j in range(len(columns)) if j < 8 or any(row[j] for row in rows)]
-    table = Table([columns[j] for j in used], [[row[j] for j in used] for row in rows], numbers=sum(j > 8 for j in used),
-                  code='Command', name='run')
-    return rows and Section('Runs', 'Files are linked where they were found.', [table])
+    names = [run['run'] for run in cited]
+    others = frame[~frame['run'].isin(names)].drop_duplicates('run').to_dict('records')
+    table = runs_table([*cited, *others], base)
+    return table.rows and Section('Runs', 'Their files are linked where they were found.', [table])
 
 
 def _skipped(skipped):

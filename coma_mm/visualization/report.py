@@ -59,13 +59,11 @@ class Cell:
     Args:
         text (str): Defaults to ''.
         links (dict[str, str]): Addresses by the words that link to them, after the text; relative to the report, or of a
-            place in it ('#runs'). Defaults to none.
-        strong (bool): Whether it stands out. Defaults to False.
+            place in it ('#run-1'). Defaults to none.
         order (float, optional): What it is sorted by, where that is not the text or the number that it begins with.
     """
     text: str = ''
     links: dict[str, str] = field(default_factory=dict)
-    strong: bool = False
     order: float | None = None
 
 
@@ -77,18 +75,20 @@ class Table:
         columns (list[str]): Heads.
         rows (list[list[str | Cell]]): The first cell of a row names it.
         title (str): A heading above it. Defaults to ''.
+        name (str): 'table2' and so on; its rows are the places '#table2-1' and so on. Defaults to ''.
         numbers (int): How many of the last columns hold numbers. Defaults to 0.
         notes (list[str]): What a reader of it must know. Defaults to none.
+        bold (set[tuple[int, int]]): Row and column of cells that stand out. Defaults to none.
         code (str): The column with commands. Defaults to ''.
-        name (str): For links to its rows: '#NAME-1' is the first. Defaults to ''.
     """
     columns: list[str]
     rows: list[list[str | Cell]]
     title: str = ''
+    name: str = ''
     numbers: int = 0
     notes: list[str] = field(default_factory=list)
+    bold: set = field(default_factory=set)
     code: str = ''
-    name: str = ''
 
 
 @dataclass

@@ -56,8 +56,8 @@ def report(tmp_path_factory):
         ['Model', 'Epochs', *(f'A number {i}' for i in range(12)), 'Top-1'],
         [[name, epochs, *['1.0'] * 12, ours] for name, epochs, ours in (
             ('SdAE', '1600', '−84.0'), ('a2mim', '300', ''), ('MAE', '800', '9.5 ± 0.1 (n = 3)'),
-            ('BEiT', '90', '12 diverged'), ('Hiera', '3200', Cell('84.25', dict(log='#runs-1'), strong=True)))],
-        title='Table <2>', numbers=13, notes=['A note'])
+            ('BEiT', '90', '12 diverged'), ('Hiera', '3200', Cell('84.25', dict(log='#runs-1'))))],
+        title='Table <2>', numbers=13, notes=['A note'], bold={(4, 14)})
     long = Table(['Run', 'Command'], [['a_very_long_name_of_a_run_' * 4, 'python --work-dir ' + 'x' * 300]], title='Runs',
                  name='runs', code='Command')
     steps = Table(['Step', 'Time'], [['Pre-training', Cell('2 min 05 s', order=125.4)], ['Test', Cell('64 s', order=64)]],
@@ -95,7 +95,8 @@ def test_durations():
 
 
 def test_it_says_what_it_was_given_and_escapes_it(html):
-    for text in ('A title', 'In short.', 'And more.', 'AP is noise', 'The &lt;loss&gt; falls', 'Seed', 'A &amp; B'):
+    for text in ('A title', '<strong>84.25</strong>', 'In short.', 'And more.', 'AP is noise', 'The &lt;loss&gt; falls',
+                 'Seed', 'A &amp; B'):
         assert text in html
     assert Outline(html).values('alt') == ['Falling "loss"', 'Just noise']
 
