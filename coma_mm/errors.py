@@ -9,5 +9,9 @@ class UserError(Exception):
     """
 
 
+class SharedError(UserError):
+    """An error that all processes of a run find alike, so one of them says it."""
+
+
 class BadImageError(UserError):
     """An image file that cannot be decoded (truncated, empty, not an image)."""

@@ -19,7 +19,8 @@ def main():
         # Else processes that are started again find the addresses of those that died, and wait for them.
         os.environ['TORCH_DISABLE_SHARE_RDZV_TCP_STORE'] = '1'
         try:
-            # A run that is told to stop saves first; torchrun's own 30 s are short for that.
+            # A run that is told to stop saves first; torchrun's own 30 s are short for that. (When a process dies it keeps
+            # to them: those that hang in an exchange with the dead one have nothing to save.)
             run.main(['--signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1', '--shutdown-timeout=300', *sys.argv[1:]])
         except (ChildFailedError, SignalException) as error:
             code = note.read()

@@ -146,12 +146,11 @@ def look(args, cfg, title, windows):
     """Draw attention over images; without `windows` also the features of all stages."""
     model = visualization.build_model(cfg)
     facts = load_backbone(model.backbone, args.checkpoint)
-    figures, caption = [], ''
+    figures, caption = [], visualization.attention_caption(windows, args.per_head)
     for path, image in track(read_images(args, cfg, visualization.patch_size(model.backbone)), 'Drawing'):
         inputs = visualization.prepare(model, image)
         picture = image[..., ::-1]
         maps = visualization.attention_maps(model.backbone, inputs, args.at, windows)
-        caption = visualization.attention_caption(maps, windows, args.per_head)
         drawn = []
         for number, fig in enumerate(visualization.attention_figure(picture, maps, args.per_head), 1):
             name = f'query{number}' if args.per_head else ''

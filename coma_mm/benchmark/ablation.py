@@ -88,8 +88,9 @@ def _accuracy(ax, rows, x, label, dataset, scale=1):
         style = dict(color=LINE_COLORS[i % len(LINE_COLORS)], linestyle=DASHES[i % len(DASHES)],
                      marker=MARKERS[i % len(MARKERS)])
         points = line.points
-        ax.errorbar([scale * p.x for p in points], [p.mean for p in points], [p.std or 0 for p in points], capsize=4,
-                    linewidth=2, markersize=6, label=line.label, **style)
+        spread = [float('nan') if p.std is None else p.std for p in points]  # no bar for a single run
+        ax.errorbar([scale * p.x for p in points], [p.mean for p in points], spread, capsize=4, linewidth=2,
+                    markersize=6, label=line.label, **style)
         for at in line.diverged:
             ax.plot(scale * at, .03, 'x', color=style['color'], markersize=9, markeredgewidth=2, clip_on=False,
                     transform=ax.get_xaxis_transform())

@@ -267,6 +267,7 @@ def _mae_mmpretrain(setting, as_shipped=False):
                 module.drop_prob = float(module.drop_prob)
         return _training_step(model, setting, data)
     model.to(setting.device)
+    cfg.optim_wrapper.optimizer.lr *= setting.batch / cfg.auto_scale_lr.base_batch_size
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     eager = Setting(setting.arch, setting.device, setting.size, setting.batch, seed=setting.seed)
     return _training_step(model, eager, data, wrapper)

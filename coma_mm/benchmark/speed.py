@@ -8,7 +8,8 @@ batch to updated weights, CoMA's copy of its weights included, with one optimise
 DyViT sees 20 of 49 patches of 32 px, ViT 78 of 196 of 16 px. A contestant's peers are always measured along with it.
 
 Memory: "weights" are parameters and buffers, CoMA's evaluation model included; "moments" the optimiser's; "step" is the peak
-above these during one step: gradients, activations, temporary tensors.
+above these during one step: gradients, activations, temporary tensors. Contestants of one comparison are in memory together:
+12 GB for all of 'pretrain/*' at batch 8; --only takes fewer.
 
 Examples:
   python tools/benchmark.py speed --device cpu --arch tiny --sizes 64 --batch-size 2 --repeats 2 --only 'pretrain/*'
@@ -16,6 +17,12 @@ Examples:
   python tools/benchmark.py speed --precision bf16 --compile --batch-size 512 --only 'pretrain/*'
   python tools/benchmark.py speed --only 'inference/*' --sizes 224 512 768 1024 --windows default fine
   python tools/benchmark.py speed --profile coma-frozen --trace trace.json
+
+On one H200, three calls of at most ten minutes (estimated, not run; compiling takes most of the second):
+  B="python tools/benchmark.py speed --precision bf16"
+  $B --batch-size 512 --only 'pretrain/*' --steps 5; $B --batch-size 256 --profile
+  $B --batch-size 256 --compile --only pretrain/coma-frozen pretrain/coma-none
+  $B --only 'inference/*' --sizes 224 512 768 1024 --windows default fine eq8; $B --only 'upernet/*' 'mask-rcnn/*'
 """
 import gc
 import subprocess
@@ -55,7 +62,8 @@ def add_arguments(parser):
     parser.add_argument('--device', choices=['cpu', 'cuda'], help='default: cuda; the CPU is used only if asked for')
     parser.add_argument('--precision', nargs='+', choices=['fp32', 'bf16'], default=['fp32'], help='default: fp32')
     parser.add_argument('--compile', action='store_true', help='measure compiled too, not only eager')
-    parser.add_argument('--arch', choices=sorted(ARCHS), default='base', help='of all models (default: base)')
+    parser.add_argument('--arch', choices=sorted(ARCHS), default='base',
+                        help='of all models (default: base; tiny is for trying, its peers are not as small)')
     parser.add_argument('--sizes', nargs='+', type=int, metavar='PX',
                         help='sides of the images, for all groups (default: pretrain 224, inference 224 512 768, '
                         'upernet 512, mask-rcnn 768)')
@@ -90,7 +98,7 @@ def run(args):
     out = args.out or Path('work_dirs/benchmark') / time.strftime('speed_%Y%m%d_%H%M%S')
     facts = dict(
         environment(), Commit=_commit(), Command=' '.join(sys.argv[1:]), Seed=args.seed, Threads=torch.get_num_threads(),
-        Device=str(device))
+        Device=str(device), **{'float32 products': torch.get_float32_matmul_precision()})
     if args.profile:
         return _profile(args, device, facts, out)
     picked = pick(contestants(args.windows), args.only, device)
@@ -242,8 +250,9 @@ def report(rows, facts, path):
         peers = list(dict.fromkeys(peer for row in members for peer in row['peers']))
         table = _table(
             f'{group}, {members[0]["arch"]}, {size} px, {precision}{", compiled" * compiled}, batch {batch}, '
-            f'{max(len(row["seconds"]) for row in members)} repeats', 'contestant', 'images/s', 'ms', 'IQR ms',
-            *(f'× {peer.partition("/")[2]}' for peer in peers), 'weights MiB', 'moments MiB', 'step MiB')
+            f'{max(len(row["seconds"]) for row in members)} repeats', 'contestant', 'images/s', 'ms', 'IQR\nms',
+            *(f'× {peer.partition("/")[2].replace("-", " ")}' for peer in peers),
+            'weights\nMiB', 'moments\nMiB', 'step\nMiB')
         for row in members:
             ratios = row.get('ratios', {})
             table.add_row(
@@ -261,7 +270,7 @@ def report(rows, facts, path):
 def _table(title, *columns):
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=0, show_edge=False, title_justify='left')
     for i, column in enumerate(columns):
-        table.add_column(column, justify='right' if i else 'left', min_width=5 if i else 12)
+        table.add_column(column, justify='right' if i else 'left', min_width=5 if i else 14)
     return table
 
 
@@ -274,22 +283,26 @@ def _write(tables, facts, path):
     path.parent.mkdir(parents=True, exist_ok=True)
     console = Console()
     for table in tables:
-        console.print(table)
+        console.print(table, '')
     with open(path.with_suffix('.md'), 'w', encoding='utf-8') as file:
         print(f'# {path.name}\n', file=file)
         for name, value in facts.items():
             print(f'- {name}: {value}', file=file)
         markdown = Console(file=file, width=1000)
         for table in tables:
-            print(f'\n{table.title}', file=file)
-            table.title, table.box = None, box.MARKDOWN
+            print(f'\n{table.title}\n', file=file)
+            table.title, table.box, table.padding, table.show_edge = None, box.MARKDOWN, (0, 1), True
+            for column in table.columns:
+                column.header = column.header.replace('\n', ' ')
             markdown.print(table)
     console.print(f'Written: {path}.json, {path}.md', highlight=False)
 
 
 def _profile(args, device, facts, out):
-    found = pick(contestants(), [f'pretrain/{args.profile}'], device)
-    one = next(one for one in found if one.name == f'pretrain/{args.profile}')
+    found = {one.name.removeprefix('pretrain/'): one for one in pick(contestants(), ['pretrain/*'], device)}
+    if args.profile not in found:
+        raise UserError(f'--profile {args.profile}: expected one of {", ".join(found)}')
+    one = found[args.profile]
     batch = args.batch_size or BATCHES[device.type]['pretrain']
     setting = Setting(args.arch, device, (args.sizes or SIZES['pretrain'])[0], batch, args.precision[0], seed=args.seed)
     check_size(one, setting.size)

@@ -11,7 +11,6 @@ from .hooks import (
     IterationSeedHook,
     LabelCheckHook,
     MeanLossHook,
-    PolygonCheckHook,
     ProvenanceHook,
 )
 from .layer_decay import LayerDecayOptimWrapperConstructor
@@ -24,7 +23,7 @@ from .watch_hook import FiniteHook, LossSpikeHook
 __all__ = [
     'AutocastOptimWrapper', 'BadImageHook', 'BatchSizeHook', 'ComaRunner', 'EvaluationModelHook', 'FiniteHook',
     'IterationSeedHook', 'LabelCheckHook', 'LayerDecayOptimWrapperConstructor', 'LossSpikeHook', 'MeanLossHook',
-    'PolygonCheckHook', 'ProvenanceHook', 'ResumableEpochLoop', 'StopHook', 'WholeCheckpointHook', 'load_backbone',
+    'ProvenanceHook', 'ResumableEpochLoop', 'StopHook', 'WholeCheckpointHook', 'load_backbone',
     'load_weights_only'
 ]
 

@@ -50,6 +50,12 @@ def batches_per_update(cfg, processes):
     raise UserError(f'{line}; take a batch_size of {" or ".join(map(str, fitting[:3]))}')
 
 
+def batches_of(data_batch):
+    """list: The batches of an iteration: of one update, as `BatchGroups` yields them, or a single one."""
+    several = isinstance(data_batch, list) and isinstance(data_batch[0], dict)
+    return data_batch if several else [data_batch]
+
+
 class BatchGroups:
     """A data loader that yields the batches of another one as lists; in everything else it is that one.
 

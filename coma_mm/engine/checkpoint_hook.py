@@ -1,16 +1,18 @@
 """Checkpoints that are whole or not there: written beside, flushed, renamed; old ones go last."""
+import io
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from mmengine.dist import barrier, is_main_process
+import torch
+from mmengine.dist import all_gather_object, is_main_process
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 
-from coma_mm.errors import UserError
+from coma_mm.errors import SharedError, UserError
 
 from .hooks import unwrap
 
@@ -40,6 +42,13 @@ def write_whole(path, data):
     except OSError:
         unfinished.unlink(missing_ok=True)
         raise
+
+
+def serialize(checkpoint):
+    """memoryview: What `torch.save` writes of a checkpoint."""
+    file = io.BytesIO()
+    torch.save(checkpoint, file)
+    return file.getbuffer()
 
 
 def running_statistics(model):
@@ -73,12 +82,12 @@ class WholeCheckpointHook(CheckpointHook):
         on_error (str): What to do when a checkpoint cannot be written (disk full, folder read-only): 'continue' says so
             and goes on with the older checkpoints, and the run fails at its end if the last one could not be written;
             'stop' ends the run. Defaults to 'continue'.
-        background (bool): Write in a thread: training waits for the copy in memory alone, and the next checkpoint for
-            the last one's writing. Defaults to False.
+        background (bool): Write in a thread: training waits for a copy of the tensors alone, and the next checkpoint for
+            the last one's writing. It takes twice the checkpoint's size of memory meanwhile. Defaults to False.
         **kwargs: Arguments of mmengine's `CheckpointHook`.
 
     Raises:
-        UserError: If `on_error` is neither, or the checkpoint cannot be written and the run stops for it.
+        UserError: If `on_error` is neither, or a checkpoint cannot be written and the run stops for it: all processes do.
     """
 
     def __init__(self, *args, on_error='continue', background=False, **kwargs):
@@ -89,7 +98,7 @@ class WholeCheckpointHook(CheckpointHook):
         self.writer = ThreadPoolExecutor(1) if background else None
         self.pending = None  # the writing that is under way
         self.outdated = []  # paths to remove once a newer checkpoint is whole
-        self.failed = None  # why the latest checkpoint could not be written
+        self.failed = None  # why the latest checkpoint could not be written; known to all processes after `finish`
         self.newest = None  # path of the newest checkpoint that is whole; on the main process
 
     def before_train(self, runner):
@@ -121,7 +130,7 @@ class WholeCheckpointHook(CheckpointHook):
         """Wait for the writing, and fail if it failed: the trained weights are nowhere then."""
         self.finish()
         if self.failed:
-            raise UserError(f'{self.failed}; training is done, but its end is not saved: make room and resume')
+            raise SharedError(f'{self.failed}; training is done, but its end is not saved: make room and resume')
         super().after_train(runner)
 
     def _save_checkpoint_with_step(self, runner, step, meta):
@@ -142,6 +151,7 @@ class WholeCheckpointHook(CheckpointHook):
         except OSError as error:
             self.outdated[:] = outdated  # without the previous best one
             self._report(error.strerror or error, 'the best checkpoint')
+        self.finish()
 
     def save(self, runner, name, meta):
         """Write a checkpoint to resume from; on all processes, of which the first writes.
@@ -152,19 +162,22 @@ class WholeCheckpointHook(CheckpointHook):
             meta (dict): With `epoch` and `iter`, what is done so far.
         """
         self.finish()
-        data = runner.serialize_checkpoint(self.save_optimizer, self.save_param_scheduler, meta)
-        if not is_main_process():
-            return
-        path = os.path.join(self.out_dir, name)
+        checkpoint = runner.collect_checkpoint(self.save_optimizer, self.save_param_scheduler, meta, bool(self.writer))
+        if is_main_process():
+            self._save(runner, os.path.join(self.out_dir, name), checkpoint)
+        if not self.writer:
+            self.finish()
+
+    def _save(self, runner, path, checkpoint):
         model = unwrap(runner.model)
         spoilt = [key for key, value in {**dict(model.named_parameters()), **running_statistics(model)}.items()
                   if not value.isfinite().all()]
         if spoilt:
             self._report(f'{len(spoilt)} tensors of the model are not finite ({spoilt[0]})', path)
         elif self.writer:
-            self.pending = self.writer.submit(self._write, runner, path, data)
+            self.pending = self.writer.submit(self._write, runner, path, checkpoint)
         else:
-            self._write(runner, path, data)
+            self._write(runner, path, checkpoint)
 
     def save_interrupted(self, runner, meta):
         """Write a checkpoint of a run that is about to stop, to be removed when the next regular one is whole.
@@ -177,28 +190,34 @@ class WholeCheckpointHook(CheckpointHook):
             str: Its path.
 
         Raises:
-            UserError: If it cannot be written.
+            UserError: If it cannot be written; on all processes.
         """
         path = os.path.join(self.out_dir, f'stopped_{meta["iter"]}.pth')
         runner.message_hub.update_info('interrupted_ckpt', path)
         self.save(runner, os.path.basename(path), meta)
-        self.finish()
-        barrier()  # a launcher may end all processes as soon as one has ended
+        self.finish()  # also since a launcher may end all processes as soon as one has ended
         if self.failed:
-            raise UserError(f'{self.failed}; go on from the older checkpoint with --resume')
+            raise SharedError(f'{self.failed}; go on from the older checkpoint with --resume')
         return path
 
     def finish(self):
-        """Wait for a writing in the background."""
+        """Wait for a writing in the background; on all processes, which then know alike whether the last one failed.
+
+        Raises:
+            UserError: If it did, with `on_error='stop'`; on all processes.
+        """
         if self.pending:
             pending, self.pending = self.pending, None
             pending.result()
+        self.failed = all_gather_object(self.failed)[0]
+        if self.failed and self.on_error == 'stop':
+            raise SharedError(f'{self.failed}; the older checkpoints are whole')
 
-    def _write(self, runner, path, data):
+    def _write(self, runner, path, checkpoint):
         self.failed = None
         outdated, self.outdated[:] = self.outdated[:], []
         try:
-            write_whole(path, data)
+            write_whole(path, serialize(checkpoint))
             write_whole(os.path.join(runner.work_dir, 'last_checkpoint'), path.encode())
         except OSError as error:
             self.outdated += outdated
@@ -212,10 +231,9 @@ class WholeCheckpointHook(CheckpointHook):
 
     def _report(self, reason, what):
         self.failed = f'cannot write {what}: {reason}'
-        if self.on_error == 'stop':
-            raise UserError(f'{self.failed}; the older checkpoints are whole')
-        print_log(f'{self.failed}; the older checkpoints are kept, training goes on', logger='current',
-                  level=logging.ERROR)
+        if self.on_error == 'continue':
+            print_log(f'{self.failed}; the older checkpoints are kept, training goes on', logger='current',
+                      level=logging.ERROR)
 
 
 def saver_of(runner):

@@ -2,13 +2,14 @@
 import argparse
 import inspect
 import json
+import logging
 import os
 import re
 import shutil
 import sys
 import textwrap
 import traceback
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from mmengine.config import DictAction
 from mmengine.registry import OPTIMIZERS
 from mmengine.utils.dl_utils import set_multi_processing
 
-from coma_mm.errors import UserError
+from coma_mm.errors import SharedError, UserError
 
 from . import safe_pickle
 from .config_check import nearest
@@ -135,7 +136,7 @@ def run(cfg, job, splits=()):
             return job(runner)
     except Exception as error:
         # In a loop the processes see different data, so an error may be that of a single one.
-        error.of_one_process = bool(runner and runner.in_loop)
+        error.of_one_process = bool(runner and runner.in_loop) and not isinstance(error, SharedError)
         error.at_start = not (runner and runner.trained)
         if explain(error) and not (runner and runner.trained):
             _remove_new(cfg.work_dir, before)
@@ -201,6 +202,7 @@ def main(tool):
         tool (Callable): Takes no argument.
     """
     quieten()
+    logging.raiseExceptions = False  # else a traceback for each line that a full disk keeps out of the log file
     try:
         tool()
     except KeyboardInterrupt:
@@ -226,7 +228,8 @@ def main(tool):
 def _exit(code):
     """Exit; under tools/torchrun.py, whose own exit code is 1 for any failure, leave it a note."""
     if note := os.environ.get('COMA_MM_EXIT_CODE'):
-        Path(note).write_text(str(code))
+        with suppress(OSError):  # a full disk
+            Path(note).write_text(str(code))
     sys.exit(code)
 
 

@@ -17,11 +17,10 @@ from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop
 
 import coma_mm
-from coma_mm.datasets.paths import leaves
 from coma_mm.datasets.seeding import type_name
 from coma_mm.errors import UserError
 
-from .accumulation import count, is_auto
+from .accumulation import batches_of, count, is_auto
 from .config import find_types
 
 LIBRARIES = ('torch', 'mmengine', 'mmcv', 'mmpretrain', 'mmseg', 'mmdet', 'coma_mm')
@@ -237,8 +236,7 @@ class LabelCheckHook(Hook):
         """
         if self.num_classes is None:
             return
-        batches = data_batch if isinstance(data_batch, list) else [data_batch]  # a list: those of one update
-        samples = [batch.get('data_samples') or () for batch in batches if isinstance(batch, dict)]
+        samples = [batch.get('data_samples') or () for batch in batches_of(data_batch) if isinstance(batch, dict)]
         for sample in chain(*samples):
             _check_map(sample)
             for labels in _labels(sample):
@@ -276,27 +274,6 @@ def _labels(sample):
 
 
 @HOOKS.register_module()
-class PolygonCheckHook(Hook):
-    """Stops a run at its start if it trains masks and an object of its COCO annotations has none."""
-
-    def before_train(self, runner):
-        """Look at every object's annotation.
-
-        Raises:
-            UserError: Naming the annotation file and the image.
-        """
-        for dataset in leaves(runner.train_dataloader.dataset):
-            steps = getattr(getattr(dataset, 'pipeline', None), 'transforms', ())
-            if not any(getattr(step, 'with_mask', False) for step in steps):
-                continue
-            for index in range(len(dataset)):
-                info = dataset.get_data_info(index)
-                if any('mask' not in instance for instance in info.get('instances', ())):
-                    raise UserError(f'{dataset.ann_file}: an object in {info.get("img_path", f"image {index}")} has no '
-                                    'segmentation; expected polygons or RLE for every object, as masks are trained')
-
-
-@HOOKS.register_module()
 class IterationSeedHook(Hook):
     """Makes what a training step draws (drop path, dropout, mixup, noise) a function of (seed, process, iteration).
 
@@ -314,6 +291,6 @@ class IterationSeedHook(Hook):
 
 RUN_HOOKS = tuple(
     dict(type=hook.__name__)
-    for hook in (IterationSeedHook, ProvenanceHook, BatchSizeHook, MeanLossHook, BadImageHook, LabelCheckHook,
-                 PolygonCheckHook)) + (dict(type='FiniteHook'), dict(type='LossSpikeHook'))
+    for hook in (IterationSeedHook, ProvenanceHook, BatchSizeHook, MeanLossHook, BadImageHook, LabelCheckHook)
+) + (dict(type='FiniteHook'), dict(type='LossSpikeHook'))
 """Configs of the hooks that `tools/train.py` adds to every run."""

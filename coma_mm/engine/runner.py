@@ -1,5 +1,4 @@
 """mmengine's runner, with what all runs of the toolkit share."""
-import io
 import os
 import re
 import time
@@ -14,12 +13,12 @@ from mmengine.utils import apply_to
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 from torch import distributed
 
-from coma_mm.datasets.paths import check_paths
+from coma_mm.datasets.paths import check_annotations
 from coma_mm.datasets.seeding import seed_dataloader, type_name
 from coma_mm.errors import UserError
 
 from .accumulation import BatchGroups, batches_per_update, is_auto, update
-from .checkpoint_hook import write_whole
+from .checkpoint_hook import serialize, write_whole
 from .hooks import unwrap
 from .processes import start_worker
 from .safe_pickle import plain, restore_curves
@@ -46,6 +45,7 @@ class ComaRunner(Runner):
     """
     in_loop = False
     trained = False
+    _gradients = None  # of a checkpoint between two updates, until they are in the model
 
     def build_dataloader(self, dataloader, seed=None, diff_rank_seed=False):
         """Build a data loader with per-sample seeds; the run's config is left as its author wrote it."""
@@ -54,7 +54,7 @@ class ComaRunner(Runner):
             dataloader = dict(dataloader, sampler=_copy(dataloader.get('sampler')))
             seed_dataloader(dataloader)
         loader = Runner.build_dataloader(dataloader, seed=seed, diff_rank_seed=diff_rank_seed)
-        check_paths(loader.dataset)
+        check_annotations(loader.dataset, for_training)
         loader.worker_init_fn = partial(start_worker, worker_init_fn=loader.worker_init_fn)
         batch = f'batch of batch_size={loader.batch_sampler.batch_size}'
         if for_training and is_auto(self.cfg) and self.accumulation > 1:
@@ -88,6 +88,27 @@ class ComaRunner(Runner):
         logger = super().build_logger(*args, **kwargs)
         quieten(logger)
         return logger
+
+    def build_visualizer(self, visualizer=None):
+        """Build the visualiser; that it cannot write its curves (disk full) does not stop the run."""
+        visualizer = super().build_visualizer(visualizer)
+        visualizer.add_scalars = self._writing_if_possible(visualizer.add_scalars)
+        return visualizer
+
+    def _writing_if_possible(self, write):
+        failed = False
+
+        def write_if_possible(*args, **kwargs):
+            nonlocal failed
+            try:
+                write(*args, **kwargs)
+                failed = False
+            except OSError as error:
+                if not failed:
+                    self.logger.error(f'cannot write the curves: {error.strerror or error}; training goes on')
+                failed = True
+
+        return write_if_possible
 
     def setup_env(self, env_cfg):
         """Set the environment up; mmengine's own needs a GPU to start several processes."""
@@ -177,16 +198,20 @@ class ComaRunner(Runner):
         model = unwrap(self.model)
         if isinstance(model, BaseTTAModel):
             model = model.module
-        own = model.state_dict()
+        own, at_start = model.state_dict(), not self._has_loaded
         checkpoint = super().load_checkpoint(filename, map_location, strict, revise_keys)
         checkpoint['meta'].pop('config', None)  # mmengine's resume would run it
         if self._resume:
             restore_curves(checkpoint['message_hub'])
-        self._gradients = checkpoint.get('gradients')
+        if at_start:  # else a hook reads weights alone
+            self._gradients = checkpoint.get('gradients')
         weights = checkpoint.get('state_dict', checkpoint)
         for pattern, replacement in revise_keys:
             weights = {re.sub(pattern, replacement, name): value for name, value in weights.items()}
         unfit = [name for name, value in own.items() if name not in weights or weights[name].shape != value.shape]
+        if any(name in weights for name in unfit):
+            refused = _refused(model, weights)
+            unfit = [name for name in unfit if name not in weights or f'size mismatch for {name}:' in refused]
         extra = [name for name in weights if name not in own]
         line = f'loaded {len(own) - len(unfit)} of {len(own)} tensors into {type(model).__name__} from {filename}'
         if unfit:
@@ -239,7 +264,7 @@ class ComaRunner(Runner):
                                 "and number of processes (which is free with optim_wrapper.accumulative_counts='auto')")
 
     def _resume_gradients(self, filename):
-        gradients = self._gradients
+        gradients, self._gradients = self._gradients, None
         if gradients and len(gradients) != self.world_size:
             raise UserError(f'{filename} was written between two updates by {len(gradients)} processes, and this run has '
                             f'{self.world_size}: resume with {len(gradients)}, or from another checkpoint')
@@ -252,17 +277,19 @@ class ComaRunner(Runner):
     def _cfg_text(self):
         return self.cfg.pretty_text  # formatting takes a second
 
-    def serialize_checkpoint(self, save_optimizer=True, save_param_scheduler=True, meta=None):
-        """What a checkpoint file holds, as bytes; on all processes.
+    def collect_checkpoint(self, save_optimizer=True, save_param_scheduler=True, meta=None, copy=False):
+        """What a checkpoint file holds; on all processes.
 
         Args:
             save_optimizer (bool): Whether the optimiser's state is in it. Defaults to True.
             save_param_scheduler (bool): Whether the schedules' state is in it. Defaults to True.
             meta (dict, optional): Facts on the run, with `epoch` and `iter`, what is done so far.
+            copy (bool): Whether training may go on before it is written. Defaults to False.
 
         Returns:
-            memoryview | None: The content as `torch.save` writes it; None except on the main process.
+            dict | None: Plain values, and tensors on the CPU; None except on the main process.
         """
+        self.call_hook('before_checkpoint')
         model = unwrap(self.model)
         gradients = None
         if save_optimizer and meta['iter'] % self.iterations_per_update:
@@ -282,21 +309,19 @@ class ComaRunner(Runner):
             checkpoint['optimizer'] = self.optim_wrapper.state_dict()
         if save_param_scheduler and self.param_schedulers is not None:
             checkpoint['param_schedulers'] = plain([scheduler.state_dict() for scheduler in self.param_schedulers])
-        checkpoint = to_cpu(checkpoint)
+        checkpoint = to_cpu(checkpoint, copy)
         self.call_hook('before_save_checkpoint', checkpoint=checkpoint)
         checkpoint['meta'] = plain(checkpoint['meta'])
-        file = io.BytesIO()
-        torch.save(checkpoint, file)
-        return file.getbuffer()
+        return checkpoint
 
     def save_checkpoint(self, out_dir, filename, file_client_args=None, save_optimizer=True, save_param_scheduler=True,
                         meta=None, by_epoch=True, backend_args=None):
         """Write a checkpoint whole or not at all; arguments as mmengine's."""
         done = dict(epoch=self.epoch + 1, iter=self.iter) if by_epoch else dict(epoch=self.epoch, iter=self.iter + 1)
-        data = self.serialize_checkpoint(save_optimizer, save_param_scheduler, {**done, **(meta or {})})
-        if data is not None:
+        checkpoint = self.collect_checkpoint(save_optimizer, save_param_scheduler, {**done, **(meta or {})})
+        if checkpoint is not None:
             os.makedirs(out_dir, exist_ok=True)
-            write_whole(os.path.join(out_dir, filename), data)
+            write_whole(os.path.join(out_dir, filename), serialize(checkpoint))
 
     def call_hook(self, fn_name, **kwargs):
         """Call the hooks, and keep track of how far the run got."""
@@ -307,6 +332,20 @@ class ComaRunner(Runner):
         super().call_hook(fn_name, **kwargs)
 
 
+<<<<<<< HEAD
+def _refused(model, weights):
+    """str: What torch says of weights that a model cannot take; it resizes some (position embeddings) while it loads."""
+    try:
+        model.load_state_dict(dict(weights), strict=False)
+    except RuntimeError as error:
+        return str(error)
+    return ''
+
+
+def to_cpu(values, copy=False):
+    """Nested dicts and lists with their tensors on the CPU; with `copy`, none of them shared with the argument."""
+    return apply_to(values, lambda value: hasattr(value, 'cpu'), lambda value: value.detach().to('cpu', copy=copy))
+=======
 def compile_training(model, **options):
     """Compile what training computes on tensors of fixed shape: pre-training's loss, other models' features.
 
@@ -341,6 +380,7 @@ def compile_training(model, **options):
 def to_cpu(values):
     """Nested dicts and lists with their tensors on the CPU."""
     return apply_to(values, lambda value: hasattr(value, 'cpu'), lambda value: value.cpu())
+>>>>>>> speed
 
 
 def _copy(cfg):

@@ -13,8 +13,9 @@ from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 from torch.nn.utils import get_total_norm
 
-from coma_mm.errors import UserError
+from coma_mm.errors import SharedError, UserError
 
+from .accumulation import batches_of
 from .checkpoint_hook import running_statistics, saver_of
 from .hooks import unwrap
 
@@ -93,16 +94,18 @@ class FiniteHook(Hook):
             self.names.clear()
             if self.statistics:
                 torch._foreach_copy_(self.kept, self.statistics)
-        # A list of batches: those of one update.
-        batches = data_batch if isinstance(data_batch, list) and isinstance(data_batch[0], dict) else [data_batch]
-        self.names += [_image_names(batch) for batch in batches]
+        self.names += [_image_names(batch) for batch in batches_of(data_batch)]
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         """After an update: restore the running statistics if it was left out; now and then, look."""
         if not runner.optim_wrapper.should_update():
             return
         finite = torch.stack(self.finite).flatten()
-        skip = finite.isnan().any() if self.skip is None else self.skip
+        skip = self.skip
+        if skip is None:  # with a gradient scaler
+            skip = finite.isnan().any().float()
+            dist.all_reduce(skip, 'max')  # one process's loss spoils the gradient of all
+            skip = skip.bool()
         for value, kept in zip(self.statistics, self.kept, strict=True):
             value.copy_(torch.where(skip, kept, value))
         self.pending.append(SimpleNamespace(
@@ -112,10 +115,12 @@ class FiniteHook(Hook):
         if len(self.pending) >= self.interval:
             self.look(runner)
 
-    def after_train(self, runner):
-        """Look at the last updates."""
+    def before_checkpoint(self, runner):
+        """Look: what is in a checkpoint will not be seen again, should the run end before the next look."""
         if self.pending:
             self.look(runner)
+
+    after_train = before_checkpoint
 
     def after_load_checkpoint(self, runner, checkpoint):
         """Count anew: with other weights the next updates may be finite."""
@@ -150,7 +155,7 @@ class FiniteHook(Hook):
             good = self.row[0]['checkpoint']
             if not good or not os.path.isfile(good):
                 good = 'none is left from before'
-            raise UserError(
+            raise SharedError(
                 f'stopped, as the last {len(self.row)} updates had a loss or gradient that was not finite, from '
                 f'{_in_words(self.row[0])} on; last good checkpoint: {good}; look at the images, named in '
                 f"{path}, lower the learning rate, or add dict(type='LossSpikeHook', action='rollback') to custom_hooks, "
@@ -249,9 +254,8 @@ class LossSpikeHook(Hook):
         before, latest = np.split(np.where(np.isfinite(losses), losses, np.inf), [-self.interval])
         if len(before) < self.window or np.median(latest) <= self.factor * np.median(before):
             self.spiking = False
-            # What was the newest checkpoint at the last look has stood the test since.
-            hub.update_info('good_ckpt', hub.runtime_info.get('newest_at_look'))
-            hub.update_info('newest_at_look', hub.runtime_info.get('last_ckpt'))
+            if self.action == 'rollback':
+                self.note_good(hub)
             return
         line = (f'loss spike in iteration {runner.iter + 1}: the median loss is {np.median(latest):.4g}, it was '
                 f'{np.median(before):.4g}')
@@ -260,6 +264,23 @@ class LossSpikeHook(Hook):
         elif not self.spiking:
             print_log(line, logger='current', level=logging.WARNING)
         self.spiking = True
+
+    def note_good(self, hub):
+        """Note the good checkpoint: what was the newest one at the last look has stood the test since.
+
+        Args:
+            hub (MessageHub): The run's.
+        """
+        newest = hub.runtime_info.get('newest_at_look')
+        if newest and newest != hub.runtime_info.get('good_ckpt'):
+            self.saver.finish()
+            if dist.all_gather_object(os.path.isfile(self._path(newest)))[0]:  # else it could not be written
+                hub.update_info('good_ckpt', newest)
+        hub.update_info('newest_at_look', hub.runtime_info.get('last_ckpt'))
+
+    def _path(self, checkpoint):
+        """str: The file of that name in our folder: in a resumed run, paths are what its checkpoint says."""
+        return os.path.join(self.saver.out_dir, os.path.basename(checkpoint))
 
     def go_back(self, runner, line):
         """Restore what was learnt up to the last good checkpoint.
@@ -274,17 +295,17 @@ class LossSpikeHook(Hook):
         info = runner.message_hub.runtime_info
         rollbacks, good = info.get('rollbacks', 0), info.get('good_ckpt')
         if not good:
-            raise UserError(f'{line}; stopped, as there is no checkpoint from before; save more often '
-                            '(default_hooks.checkpoint.interval), or lower the learning rate')
-        path = os.path.join(self.saver.out_dir, os.path.basename(good))
+            raise SharedError(f'{line}; stopped, as there is no checkpoint from before; save more often '
+                              '(default_hooks.checkpoint.interval), keep more of them (max_keep_ckpts), or lower the '
+                              'learning rate')
+        path = self._path(good)
         if rollbacks >= self.max_rollbacks:
-            raise UserError(f'{line}; stopped, as the run went back {rollbacks} times before (max_rollbacks); lower the '
-                            f'learning rate and go on with --resume {path}')
+            raise SharedError(f'{line}; stopped, as the run went back {rollbacks} times before (max_rollbacks); lower the '
+                              f'learning rate and go on with --resume {path}')
         self.saver.finish()
-        dist.barrier()
-        if not os.path.isfile(path):
-            raise UserError(f'{line}; stopped, as the last good checkpoint {path} is not there any more; keep more '
-                            '(default_hooks.checkpoint.max_keep_ckpts)')
+        if not dist.all_gather_object(os.path.isfile(path))[0]:
+            raise SharedError(f'{line}; stopped, as the last good checkpoint {path} is not there any more; keep more '
+                              '(default_hooks.checkpoint.max_keep_ckpts)')
         schedule = {name: value for name, value in runner.optim_wrapper.state_dict().items()
                     if name in ('param_groups', 'base_param_settings')}
         checkpoint = runner.load_checkpoint(path)

@@ -8,7 +8,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from rich.progress import track
 
-from coma_mm.datasets.paths import check_paths
+from coma_mm.datasets.paths import check_annotations
 from coma_mm.datasets.seeding import type_name
 from coma_mm.engine import cli
 from coma_mm.engine.checkpoint import load_backbone
@@ -133,7 +133,7 @@ def _loader(cfg, split):
     loader = Runner.build_dataloader(dict(
         test, dataset=dict(dataset, pipeline=test.dataset.pipeline), sampler=dict(type='DefaultSampler', shuffle=False),
         drop_last=False))
-    check_paths(loader.dataset)
+    check_annotations(loader.dataset)
     if not isinstance(loader.dataset.get_data_info(0).get('gt_label'), (int, np.integer)):
         raise UserError(f'{cfg.filename}: the images of {split}_dataloader.dataset ({type_name(dataset)}) have no class '
                         'id each; expected one label per image')

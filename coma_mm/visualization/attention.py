@@ -303,11 +303,12 @@ def features_figure(picture: np.ndarray, features: list[tuple[str, torch.Tensor]
     return fig
 
 
-def attention_caption(maps: list[AttentionMap], windows: bool, per_head: bool) -> str:
-    """What a reader must know to read :func:`attention_figure` rightly."""
+def attention_caption(windows: bool, per_head: bool) -> str:
+    """What a reader must know to read :func:`attention_figure` rightly; arguments as in the functions that draw."""
     heads = 'one row per head' if per_head else 'mean of the heads'
     keys = ('every square is one key, which stands for a window of that many tokens; each window size has a softmax of its '
-            'own, and the outputs are added' if windows else 'every square is one token')
+            'own, and the outputs are added' if windows else
+            'every square is one token; a class token is a key too, and not shown')
     return (f'The last block of each stage, {heads}: how much the token in the ring takes from each place ({keys}). '
             'Logarithmic scale, the same in all maps of an image: 1× is what even attention to all keys would give, the '
             'darkest colour a quarter of it or less. Weights say where a layer reads, not what it uses it for.')

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from coma_mm.datasets.image_folder import IMAGE_SUFFIXES, walk_files
 from coma_mm.datasets.loading import read_image
-from coma_mm.datasets.paths import check_paths
+from coma_mm.datasets.paths import check_annotations
 from coma_mm.datasets.seeding import SeededDataset
 from coma_mm.engine.checkpoint import load_weights_only
 from coma_mm.engine.config import find_types
@@ -76,7 +76,7 @@ def load_for_viewing(config: str | Path | Config, checkpoint: str | Path,
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
         # As our runner does: the masks of a sample are the same in every picture.
         dataset = SeededDataset(loader['dataset'])
-        check_paths(dataset)
+        check_annotations(dataset)
     return model, dataset
 
 

@@ -9,7 +9,6 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -24,13 +23,12 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from coma_mm.datasets import SeededDataset
-from coma_mm.datasets.paths import check_paths
+from coma_mm.datasets.paths import check_annotations
 from coma_mm.datasets.shapes import write_shapes
 from coma_mm.engine import cli
 from coma_mm.engine.checkpoint import latest_checkpoint, load_backbone, weights_sha256
 from coma_mm.engine.config import read_config
 from coma_mm.engine.config_check import KNOWN_KEYS
-from coma_mm.engine.hooks import PolygonCheckHook
 from coma_mm.engine.train import train
 
 from .mutate import damage, distort, places
@@ -205,8 +203,7 @@ class Coco(Family):
             self.path.write_text(json.dumps(distort(self.content, rng)[0]))
         with DefaultScope.overwrite_default_scope('mmdet'):
             dataset = SeededDataset(copy.deepcopy(self.cfg))
-        check_paths(dataset)
-        PolygonCheckHook().before_train(SimpleNamespace(train_dataloader=SimpleNamespace(dataset=dataset)))
+        check_annotations(dataset, training=True)
         for index in range(len(dataset)):
             sample = dataset[index]
             height, width = sample['inputs'].shape[1:]

@@ -46,7 +46,7 @@ def test_other_settings_are_other_lines():
     rows = fine_tunings(frame(*(dict(value=value, decoder=decoder, decoder_depth=depth) for value, decoder, depth in (
         (80., 'ViTDecoder', 2), (81., 'ViTDecoder', 8), (82., 'ConvNeXtDecoder', 2), (83., 'ConvNeXtDecoder', 8)))))
     assert {line.label: [p.mean for p in line.points] for line in series(rows, 'decoder_depth')} == {
-        'ViTDecoder': [80., 81.], 'ConvNeXtDecoder': [82., 83.]}
+        'ViT decoder': [80., 81.], 'ConvNeXt decoder': [82., 83.]}
 
 
 def test_empty_panels_say_how_to_fill_them(tmp_path):
@@ -78,7 +78,7 @@ def test_losses_by_decoder(tmp_path):
     curves = [line.get_xydata().tolist() for line in middle.lines if line.get_linestyle() != 'None']
     assert curves == [[[10, 3.], [20, 2.]], [[10, 3.5], [20, 2.5]], [[10, 1.], [20, .5]]]
     assert [line.get_xydata().tolist() for line in middle.lines if line.get_marker() == 'x'] == [[[20, .5]]]
-    assert 'ConvNeXt ends at 0.500 at iteration 20 (diverged)' in picture.caption
+    assert 'ConvNeXt decoder ends at 0.500 at iteration 20 (diverged)' in picture.caption
 
 
 def test_efficiency(tmp_path):

@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 
 from coma_mm.engine import ComaRunner, StopHook, WholeCheckpointHook, load_weights_only
 from coma_mm.engine.checkpoint import latest_checkpoint
+from coma_mm.engine.checkpoint_hook import write_whole
 from coma_mm.engine.hooks import RUN_HOOKS
 from coma_mm.engine.stop_hook import Stopped, seconds
 from coma_mm.errors import UserError
@@ -136,7 +137,7 @@ def test_a_checkpoint_between_two_updates_holds_the_gradients(tmp_path):
         killed.train()
     checkpoint = load_weights_only(latest_checkpoint(folder))
     assert checkpoint['meta']['iter'] == 4 and len(checkpoint['gradients']) == 1
-    resume(folder, accumulation=3)
+    assert resume(folder, accumulation=3)._gradients is None  # a copy of all weights' size
     assert_same(folder, tmp_path / 'whole')
 
 
@@ -234,6 +235,29 @@ def test_when_saving_fails_the_older_checkpoints_stay(tmp_path, monkeypatch, bac
     with pytest.raises(UserError, match='cannot write .*epoch_2.pth: No space left on device; the older'):
         run(cfg)
     assert latest_checkpoint(tmp_path / 'stopping').endswith('epoch_1.pth')
+
+
+def test_curves_that_cannot_be_written_do_not_stop_a_run(tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr('mmengine.visualization.LocalVisBackend._dump', full)
+    hooks = dict(checkpoint=dict(type='CheckpointHook', interval=1), logger=dict(type='LoggerHook', interval=1))
+    runner = run(make_cfg(tmp_path, default_hooks=hooks))
+    log = open(f'{runner.log_dir}/{runner.timestamp}.log').read()
+    assert runner.iter == ITERATIONS and log.count('cannot write the curves: No space left on device') == 1
+
+
+def test_the_folder_is_on_the_disk_after_the_renaming(tmp_path, monkeypatch):
+    synced, real = [], os.fsync
+
+    def fsync(descriptor):
+        synced.append((os.readlink(f'/proc/self/fd/{descriptor}'), (tmp_path / 'a').exists()))
+        real(descriptor)
+
+    monkeypatch.setattr('os.fsync', fsync)
+    write_whole(tmp_path / 'a', b'content')
+    assert synced == [(f'{tmp_path}/a.tmp', False), (str(tmp_path), True)]
 
 
 def test_a_run_whose_end_is_not_saved_fails(tmp_path, monkeypatch):

@@ -17,7 +17,6 @@ from coma_mm.engine import (
     ComaRunner,
     LabelCheckHook,
     MeanLossHook,
-    PolygonCheckHook,
     load_weights_only,
 )
 from coma_mm.engine import hooks as hooks_module
@@ -179,22 +178,21 @@ def test_class_ids_out_of_range_are_named():
             hook.before_train_iter(None, 0, dict(data_samples=[fitting, wrong]))
 
 
-@pytest.mark.parametrize('with_mask', [True, False])
-def test_coco_objects_without_segmentation_are_named(tmp_path, with_mask):
-    from mmdet.registry import DATASETS
-    annotation = dict(id=1, image_id=1, category_id=1, bbox=[0, 0, 9, 9], area=81, iscrowd=0)
-    polygons = dict(annotation, id=2, segmentation=[[0, 0, 9, 0, 9, 9]])
-    content = dict(images=[dict(id=1, file_name='a.jpg', width=32, height=32)], annotations=[polygons, annotation],
-                   categories=[dict(id=1, name='cat')])
-    (tmp_path / 'ann.json').write_text(json.dumps(content))
-    dataset = DATASETS.build(dict(
-        type='mmdet.CocoDataset', data_root=str(tmp_path), ann_file='ann.json', metainfo=dict(classes=('cat', )),
-        data_prefix=dict(img=''), pipeline=[dict(type='mmdet.LoadAnnotations', with_bbox=True, with_mask=with_mask)]))
-    runner = SimpleNamespace(train_dataloader=SimpleNamespace(dataset=SimpleNamespace(dataset=dataset)))
-    if not with_mask:
-        return PolygonCheckHook().before_train(runner)
-    with pytest.raises(UserError, match=r'ann.json: an object in .*a.jpg has no segmentation'):
-        PolygonCheckHook().before_train(runner)
+def test_position_embeddings_that_are_resized_count_as_loaded(tmp_path):
+    vit = dict(type='mmpretrain.VisionTransformer', patch_size=8, out_type='cls_token', arch=dict(
+        embed_dims=8, num_layers=1, num_heads=1, feedforward_channels=8))
+    head = dict(type='mmpretrain.LinearClsHead', in_channels=8)
+    runners = [ComaRunner(dict(type='mmpretrain.ImageClassifier', backbone=dict(vit, img_size=size), head=dict(
+        head, num_classes=size)), str(tmp_path), experiment_name=f'resized_{size}', default_scope='mmpretrain')
+        for size in (16, 32)]
+    torch.save(dict(state_dict=runners[0].model.state_dict(), meta={}), tmp_path / 'a.pth')
+    lines = []
+    runners[1].logger.info = lines.append
+    runners[1].load_checkpoint(str(tmp_path / 'a.pth'))
+    total = len(runners[1].model.state_dict())
+    line, = [line for line in lines if 'tensors into' in line]
+    assert f'loaded {total - 2} of {total} tensors' in line  # all but the head
+    assert line.endswith('missing or of another shape there: head.fc.weight, head.fc.bias')
 
 
 @pytest.fixture(autouse=True)

@@ -24,8 +24,9 @@ from torch.utils.data import Dataset
 
 from coma_mm.engine import ComaRunner, FiniteHook, LossSpikeHook, WholeCheckpointHook, load_weights_only
 from coma_mm.engine.checkpoint import latest_checkpoint
+from coma_mm.engine.checkpoint_hook import write_whole
 from coma_mm.engine.hooks import RUN_HOOKS
-from coma_mm.errors import UserError
+from coma_mm.errors import SharedError, UserError
 
 from ..test_models.helpers import small_batch, small_coma
 
@@ -195,7 +196,7 @@ def test_one_bad_batch_of_an_accumulated_update_spoils_it_all(tmp_path, fault, i
     assert same(states[6], states[3]) and not same(states[3], states[0])
     assert not same(state_of(runner), states[6])
     line, = warnings_of(runner)
-    assert '1 of 3 updates left out' in line and f'iteration 6 ({fault}; images' in line
+    assert '1 of 1 updates left out' in line and f'iteration 6 ({fault}; images' in line
     entry = json.loads((tmp_path / 'skipped_updates.jsonl').read_text())
     seen = [[sample.img_path for sample in batch['data_samples']] for batch in hook_of(runner, Count).batches]
     assert entry['images'] == (seen[4] if fault == 'loss' else seen[3] + seen[4] + seen[5])
@@ -214,16 +215,24 @@ def test_one_bad_batch_spoils_an_iteration_of_several(tmp_path):
 
 def test_a_look_names_what_was_left_out_and_the_last_checkpoint(tmp_path):
     faults = {iteration: 'loss' for iteration in (2, 6, 7, 9, 11)}
-    runner = run(tmp_path, faults=faults, iterations=12, hooks=[dict(type='FiniteHook', interval=5)])
-    first, second, third = warnings_of(runner)
-    assert '1 of 5 updates left out, as the loss or a gradient was not finite: iteration 2 (loss; images ' in first
+    runner = run(tmp_path, faults=faults, iterations=12, hooks=[dict(type='FiniteHook', interval=3)])
+    first, second, third = warnings_of(runner)  # before checkpoints, too
+    assert '1 of 3 updates left out, as the loss or a gradient was not finite: iteration 2 (loss; images ' in first
     assert first.endswith('checkpoint before: none')
-    assert '3 of 5 updates' in second and second.endswith(f'last checkpoint before: {tmp_path}/iter_4.pth')
-    assert '1 of 2 updates' in third and third.endswith(f'last checkpoint before: {tmp_path}/iter_8.pth')
+    assert '2 of 3 updates' in second and second.endswith(f'last checkpoint before: {tmp_path}/iter_4.pth')
+    assert '2 of 3 updates' in third and third.endswith(f'last checkpoint before: {tmp_path}/iter_8.pth')
     entries = [json.loads(line) for line in (tmp_path / 'skipped_updates.jsonl').read_text().splitlines()]
     assert [entry['iteration'] for entry in entries] == [2, 6, 7, 9, 11]
     assert all(len(entry['images']) == 2 for entry in entries)
     assert not warnings_of(run(tmp_path / 'good'))
+
+
+def test_before_a_checkpoint_is_written_all_updates_are_looked_at(tmp_path):
+    """Else a run that is stopped, or killed and resumed, would never report those since the last look."""
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, faults={3: 'loss'}, kill=5)
+    assert json.loads((tmp_path / 'skipped_updates.jsonl').read_text())['iteration'] == 3
+    assert latest_checkpoint(tmp_path) == f'{tmp_path}/iter_4.pth'
 
 
 def test_a_run_stops_after_so_many_updates_in_a_row(tmp_path):
@@ -296,7 +305,7 @@ def test_a_gradient_scaler_keeps_its_say(tmp_path, fused):
     assert not changed[0] and not changed[2] and changed[-1], changed  # 2^126 is too large a scale
     assert all(value.isfinite().all() for value in state_of(runner).values())
     line, = warnings_of(runner)
-    assert '1 of 6 updates left out' in line and 'iteration 3 (loss' in line
+    assert '1 of 4 updates left out' in line and 'iteration 3 (loss' in line
 
 
 # Off the hot path
@@ -369,8 +378,23 @@ def worker(rank, folder):
             hook.after_train_iter(runner, 0)
             states.append({name: value.clone() for name, value in inner.state_dict().items()})
         torch.save(states, f'{folder}/{kind}/{rank}.pth')
+    with open(f'{folder}/stop{rank}', 'w') as file:
+        file.writelines(f'{line}\n' for line in stops_that_cannot_be_saved(folder))
     dist.barrier()
     dist.destroy_process_group()
+
+
+def stops_that_cannot_be_saved(folder):
+    """Iterator[str]: The line that this process leaves with."""
+    for on_error in ('continue', 'stop'):
+        saver = WholeCheckpointHook(on_error=on_error)
+        saver.out_dir = f'{folder}/is_gone'
+        runner = SimpleNamespace(model=Fragile(), message_hub=MessageHub(on_error),
+                                 collect_checkpoint=lambda *_: None if dist.get_rank() else {})
+        try:
+            yield saver.save_interrupted(runner, dict(iter=8))
+        except SharedError as error:
+            yield str(error)
 
 
 def test_all_processes_leave_the_same_updates_out(tmp_path):
@@ -383,6 +407,14 @@ def test_all_processes_leave_the_same_updates_out(tmp_path):
         dict(iteration=4, not_finite='loss', images=['10.png', '11.png'], checkpoint='first.pth'),
         dict(iteration=6, not_finite='loss', images=['22.png', '23.png'], checkpoint='first.pth')]
     assert reports['scaler'] == reports['plain'][:1]  # the processes' losses differ, their reports do not
+    # They also agree that a checkpoint could not be written, which the first one alone knows.
+    line = f'cannot write {tmp_path}/is_gone/stopped_8.pth: No such file or directory'
+    for rank in range(2):
+        assert (tmp_path / f'stop{rank}').read_text().splitlines() == [
+            f'{line}; go on from the older checkpoint with --resume', f'{line}; the older checkpoints are whole']
+    for rank in range(2):  # the scaler's update 4 is left out for its loss: on both, with the running statistics
+        states = torch.load(tmp_path / 'scaler' / f'{rank}.pth', weights_only=True)
+        assert torch.equal(states[3]['layers.1.running_mean'], states[1]['layers.1.running_mean'])
     for kind in ('fused', 'plain'):
         folder = tmp_path / kind
         states = [torch.load(folder / f'{rank}.pth', weights_only=True) for rank in range(2)]
@@ -431,6 +463,21 @@ def test_the_run_goes_back_before_the_spike(tmp_path):
     plain = run(spike_cfg(tmp_path / 'plain'))
     assert [g['lr'] for g in runner.optim_wrapper.param_groups] == [g['lr'] for g in plain.optim_wrapper.param_groups]
     assert not warnings_of(plain)
+
+
+@pytest.mark.parametrize('background', [False, True])
+def test_a_checkpoint_that_could_not_be_written_never_becomes_a_good_one(tmp_path, monkeypatch, background):
+    def write(path, data):
+        if 'iter_12' in str(path):
+            raise OSError(28, 'No space left on device')
+        write_whole(path, data)
+
+    monkeypatch.setattr('coma_mm.engine.checkpoint_hook.write_whole', write)
+    checkpoint = dict(type='CheckpointHook', by_epoch=False, interval=6, max_keep_ckpts=5, background=background)
+    runner = run(spike_cfg(tmp_path, {22: 'weights'}, iterations=24, default_hooks=dict(checkpoint=checkpoint)))
+    line, = warnings_of(runner)
+    assert f'went back to the weights of {tmp_path}/iter_6.pth' in line
+    assert same(state_of(runner), hook_of(runner, Count).states[6])
 
 
 def test_a_checkpoint_of_the_spike_never_becomes_a_good_one(tmp_path):
@@ -522,7 +569,7 @@ def test_without_a_good_checkpoint_the_run_stops(tmp_path):
     with pytest.raises(UserError, match='loss spike in iteration 24: .*there is no checkpoint from before'):
         run(spike_cfg(tmp_path, {22: 'weights'}, default_hooks=dict(checkpoint=dict(
             type='CheckpointHook', by_epoch=False, interval=100))))
-    with pytest.raises(UserError, match='the last good checkpoint .*iter_15.pth is not there any more; keep more'):
+    with pytest.raises(UserError, match='there is no checkpoint from before; save more often .*, keep more of them'):
         run(spike_cfg(tmp_path, {22: 'weights'}, default_hooks=dict(checkpoint=dict(
             type='CheckpointHook', by_epoch=False, interval=1, max_keep_ckpts=2))))
 

@@ -3,6 +3,7 @@ import os
 import runpy
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -21,11 +22,11 @@ def launch(tmp_path):
         (tmp_path / name).write_text(ECHO)
         (tmp_path / name).chmod(0o755)
     own = ('NNODES', 'NODE_RANK', 'MASTER_ADDR', 'MASTER_PORT', 'PORT', 'RDZV_ID', 'PYTHON', 'GPUS', 'GPUS_PER_NODE',
-           'CPUS_PER_TASK', 'SRUN_ARGS')
+           'CPUS_PER_TASK', 'SRUN_ARGS', 'SLURM_JOB_ID', 'SLURM_JOB_END_TIME')
     env = {key: value for key, value in os.environ.items() if key not in own}
 
     def launch(tool, *args, code=0, **variables):
-        done = subprocess.run([TOOLS / tool, *args], text=True, capture_output=True,
+        done = subprocess.run([TOOLS / tool, *args], text=True, capture_output=True, cwd=tmp_path,
                               env=dict(env, PATH=f'{tmp_path}:{env["PATH"]}', **variables))
         assert done.returncode == code, done.stderr
         return (done.stderr if code else done.stdout).split()
@@ -72,27 +73,52 @@ def test_slurm_gets_machines_of_equal_numbers_of_processes(launch):
     assert message.startswith('GPUS=12 is not a multiple of GPUS_PER_NODE=8')
 
 
+def test_in_a_batch_job_the_time_limit_is_that_of_the_job(launch):
+    for left, expected in ((1000, range(690, 701)), (100, range(1))):
+        words = launch('slurm_train.sh', 'part', 'job', 'a.py', SLURM_JOB_END_TIME=str(int(time.time()) + left))
+        limit, = [word for word in words if word.startswith('--max-time=')]
+        assert int(limit.partition('=')[2]) in expected
+
+
 @pytest.mark.parametrize('tool', ['dist_train.sh', 'dist_test.sh', 'slurm_train.sh'])
 def test_usage_is_told(launch, tool):
     assert launch(tool, code=2)[0] == 'usage:'
 
 
-def test_a_run_that_slurm_stopped_is_queued_again(tmp_path):
-    (tmp_path / 'srun').write_text('#!/bin/sh\necho "${@: -1}" >> calls\n[ $(wc -l < calls) -ge 3 ] || exit 75\nexit 3\n')
-    (tmp_path / 'scontrol').write_text('#!/bin/sh\necho "$@" >> requeued\n')
-    for name in ('srun', 'scontrol'):
-        (tmp_path / name).write_text((tmp_path / name).read_text().replace('/bin/sh', '/bin/bash'))
-        (tmp_path / name).chmod(0o755)
+@pytest.fixture
+def slurm(tmp_path):
+    """Starts slurm_train.sh in `tmp_path` with an `srun` of some commands, and a `scontrol` that notes its arguments."""
+    (tmp_path / 'scontrol').write_text('#!/bin/bash\necho "$@" >> requeued\n')
     env = {key: value for key, value in os.environ.items() if not key.startswith('SLURM')}
     env['PATH'] = f'{tmp_path}:{env["PATH"]}'
-    command = [TOOLS / 'slurm_train.sh', 'part', 'job', 'a.py', '--amp']
-    done = subprocess.run(command, env=env, cwd=tmp_path)
-    assert done.returncode == 3 and (tmp_path / 'calls').read_text().split() == ['--amp', '--resume', '--resume']
-    (tmp_path / 'calls').unlink()
-    assert subprocess.run(command, env=dict(env, SLURM_JOB_ID='17'), cwd=tmp_path).returncode == 0
+
+    def slurm(srun, **variables):
+        """int: The exit code."""
+        (tmp_path / 'srun').write_text(f'#!/bin/bash\necho "${{@: -1}}" >> calls\n{srun}\n')
+        for name in ('srun', 'scontrol'):
+            (tmp_path / name).chmod(0o755)
+        (tmp_path / 'calls').unlink(missing_ok=True)
+        command = [TOOLS / 'slurm_train.sh', 'part', 'job', 'a.py', '--amp']
+        code = subprocess.run(command, env=dict(env, **variables), cwd=tmp_path).returncode
+        assert {path.name for path in tmp_path.iterdir()} <= {'srun', 'scontrol', 'calls', 'requeued'}
+        return code
+
+    return slurm
+
+
+def test_a_run_that_slurm_stopped_is_queued_again(slurm, tmp_path):
+    stopped_twice = '[ $(wc -l < calls) -ge 3 ] || exit 75\nexit 3'
+    assert slurm(stopped_twice) == 3 and (tmp_path / 'calls').read_text().split() == ['--amp', '--resume', '--resume']
+    assert slurm(stopped_twice, SLURM_JOB_ID='17') == 0
     assert (tmp_path / 'requeued').read_text() == 'requeue 17\n'
-    subprocess.run(command, env=dict(env, SLURM_JOB_ID='17', SLURM_RESTART_COUNT='1'), cwd=tmp_path)
-    assert (tmp_path / 'calls').read_text().split() == ['--amp', '--resume']
+    slurm(stopped_twice, SLURM_JOB_ID='17', SLURM_RESTART_COUNT='1')
+    assert (tmp_path / 'calls').read_text().split() == ['--resume']
+
+
+@pytest.mark.parametrize('noted, killed, code, queued', [(75, 137, 0, True), (2, 143, 2, False), ('', 137, 137, False)])
+def test_what_the_run_notes_counts_more_than_that_slurm_killed_the_rest_of_it(slurm, tmp_path, noted, killed, code, queued):
+    assert slurm(f'printf "{noted}" > "$COMA_MM_EXIT_CODE"; exit {killed}', SLURM_JOB_ID='17') == code
+    assert (tmp_path / 'requeued').exists() == queued
 
 
 @pytest.mark.parametrize('number,code', [(signal.SIGUSR1, 75), (signal.SIGTERM, 75), (signal.SIGINT, 130)])
