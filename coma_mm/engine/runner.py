@@ -332,20 +332,6 @@ class ComaRunner(Runner):
         super().call_hook(fn_name, **kwargs)
 
 
-<<<<<<< HEAD
-def _refused(model, weights):
-    """str: What torch says of weights that a model cannot take; it resizes some (position embeddings) while it loads."""
-    try:
-        model.load_state_dict(dict(weights), strict=False)
-    except RuntimeError as error:
-        return str(error)
-    return ''
-
-
-def to_cpu(values, copy=False):
-    """Nested dicts and lists with their tensors on the CPU; with `copy`, none of them shared with the argument."""
-    return apply_to(values, lambda value: hasattr(value, 'cpu'), lambda value: value.detach().to('cpu', copy=copy))
-=======
 def compile_training(model, **options):
     """Compile what training computes on tensors of fixed shape: pre-training's loss, other models' features.
 
@@ -377,10 +363,18 @@ def compile_training(model, **options):
     return name
 
 
-def to_cpu(values):
-    """Nested dicts and lists with their tensors on the CPU."""
-    return apply_to(values, lambda value: hasattr(value, 'cpu'), lambda value: value.cpu())
->>>>>>> speed
+def _refused(model, weights):
+    """str: What torch says of weights that a model cannot take; it resizes some (position embeddings) while it loads."""
+    try:
+        model.load_state_dict(dict(weights), strict=False)
+    except RuntimeError as error:
+        return str(error)
+    return ''
+
+
+def to_cpu(values, copy=False):
+    """Nested dicts and lists with their tensors on the CPU; with `copy`, none of them shared with the argument."""
+    return apply_to(values, lambda value: hasattr(value, 'cpu'), lambda value: value.detach().to('cpu', copy=copy))
 
 
 def _copy(cfg):
