@@ -164,7 +164,6 @@ def parts(name, size, batch, cfg_options=None):
         patches, as `measure` takes them.
     """
     if name in PEERS:
-        DefaultScope.get_instance('complexity', scope_name='mmpretrain')
         from mmpretrain.utils import register_all_modules
         register_all_modules(init_default_scope=False)
         cfg = dict(PEERS[name])
@@ -174,15 +173,16 @@ def parts(name, size, batch, cfg_options=None):
         if size == 224:
             of_paper = next((one for one in paper()['tables']['table2']['rows'] if one['backbone'] == name), {})
             row.update(paper_parameters=of_paper.get('params'), paper_flops=of_paper.get('flops'))
-        return [(row, MODELS.build(cfg), _backbone_forward, None)]
+        with DefaultScope.overwrite_default_scope('mmpretrain'):
+            return [(row, MODELS.build(cfg), _backbone_forward, None)]
     cfg = config.read_config(name, cfg_options)
-    DefaultScope.get_instance(name, scope_name=cfg.get('default_scope', 'mmengine'))
     cfg.model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
     ratio = find_key(cfg.train_dataloader.dataset, 'ratio')
     bf16 = config.is_type(cfg.optim_wrapper, 'AutocastOptimWrapper') or config.is_type(cfg.optim_wrapper, 'AmpOptimWrapper')
     row = dict(model=Path(name).stem, size=size, batch=batch or cfg.train_dataloader.batch_size,
                precision='bf16' if bf16 else 'float32')
-    model = MODELS.build(cfg.model)
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
+        model = MODELS.build(cfg.model)
     masked = isinstance(model, BaseSelfSupervisor)
     ratio = 0.6 if ratio is None else ratio
     return [(row | dict(part='backbone'), model.backbone, _unmasked_forward if masked else _backbone_forward, ratio),

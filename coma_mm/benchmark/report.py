@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas
 from mmengine.config import Config
 from mmpretrain.registry import MODELS
+from rich.console import Console
 from rich.progress import track
 
 from coma_mm import visualization
@@ -94,7 +95,7 @@ def sections(frame: pandas.DataFrame, skipped: list[Skipped], work_dirs: Path, f
         lambda: _skipped(skipped),
         lambda: _environment(frame),
     )
-    parts += [step() for step in track(steps, 'Drawing and counting', transient=True)]
+    parts += [step() for step in track(steps, 'Drawing and counting', console=Console(stderr=True), transient=True)]
     return [part for part in parts if part]
 
 

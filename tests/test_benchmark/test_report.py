@@ -19,10 +19,10 @@ PRETRAINING = 'shapes/coma_dyvit-tiny_shapes'
 
 @pytest.fixture(scope='module')
 def small():
-    """With this the report counts one small backbone and draws few masks."""
+    """With this the report counts no backbone and draws few masks; both take seconds, and have tests of their own."""
     with pytest.MonkeyPatch.context() as patch:
         measure = coverage.measure
-        patch.setattr(complexity, 'OF_TABLE_2', ('ViT-S', ))
+        patch.setattr(complexity, 'count', lambda name: [(dict(model=name, part='backbone', parameters=22e6), )])
         patch.setattr(coverage, 'measure', lambda: measure(10, size=96))
         yield patch
 
@@ -33,7 +33,8 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp('report')
     for seed in range(2):
         imagenet_run(folder / f'work/<top> {seed}', 84. + seed, seed=seed)
-    imagenet_run(folder / 'work/lost', entries=[train(step, float('nan'), 1) for step in (10, 20, 30)], seed=2)
+    nan = float('nan')
+    imagenet_run(folder / 'work/lost', entries=[*(train(i, nan, 1) for i in (1, 2, 3)), ({'accuracy/top1': .1}, 1)], seed=2)
     (folder / 'images').mkdir()
     for number in range(2):
         Image.fromarray(np.random.default_rng(number).integers(0, 256, (150, 100, 3), np.uint8)).save(
@@ -71,7 +72,7 @@ def test_what_there_is_is_in_it(report, outline):
     assert 'pretrain_cut: no picture: ' in html and 'pretrain, epoch_1.pth. Grey patches are hidden.' in html
     # Figures 1 and 5, losses of two tasks, one reconstruction, Figure 2.
     assert len(outline.values('src')) == 6 and all(outline.values('alt'))
-    assert ['notes', 'no run in it'] in outline.rows and ['ViT-S', 'backbone'] in [row[:2] for row in outline.rows]
+    assert ['notes', 'no run in it'] in outline.rows and ['ViT-S', 'backbone', '22.0'] in outline.rows
 
 
 def test_it_needs_nothing_else_and_its_links_lead_somewhere(report, outline):
