@@ -273,6 +273,8 @@ def _rows(run: LoggedRun, facts: dict) -> list[dict]:
             # A detector that finds nothing: mmdetection writes no metric then.
             metrics = {f'coco/{kind}_mAP': 0. for kind in find_key(run.config.get('val_evaluator'), 'metric') or ()}
         for metric, value in metrics.items():
+            if metric.startswith('coco/') and value == -1:  # COCO's sign for no object of that size
+                continue
             row = {**facts, **others, 'split': split, 'step': step, 'metric': metric,
                    'value': value * 100 if metric.startswith('coco/') else value}
             last = not others or Path(row['checkpoint']).name == run.final_checkpoint

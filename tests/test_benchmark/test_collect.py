@@ -90,6 +90,7 @@ def test_dense_tasks(tmp_path):
     row = one(frame, 'coco/segm_mAP', run='768')
     assert (row['cell'], row['value'], row['dataset']) == ('table3/coma', 46., 'COCO')
     assert one(frame, 'coco/bbox_mAP', run='1024')['cell'] == ''
+    assert not (frame['metric'] == 'coco/bbox_mAP_s').any()  # no small objects
 
 
 def test_facts_that_older_checkpoints_lack_are_read_from_the_pretraining_also_where_it_was_moved(tmp_path):
