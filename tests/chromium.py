@@ -104,9 +104,9 @@ class Page:
         """Size of the window in CSS px."""
         self.call('Emulation.setDeviceMetricsOverride', width=width, height=height, deviceScaleFactor=1, mobile=mobile)
 
-    def prefer(self, scheme):
-        """'light' or 'dark'."""
-        self.call('Emulation.setEmulatedMedia', features=[dict(name='prefers-color-scheme', value=scheme)])
+    def prefer(self, scheme, media='screen'):
+        """'light' or 'dark'; `media` may be 'print'."""
+        self.call('Emulation.setEmulatedMedia', media=media, features=[dict(name='prefers-color-scheme', value=scheme)])
 
     def screenshot(self, path):
         """The whole page as PNG."""
@@ -116,6 +116,11 @@ class Page:
     def print(self, path):
         """As PDF."""
         path.write_bytes(base64.b64decode(self.call('Page.printToPDF', printBackground=True)['data']))
+
+    @property
+    def overflow(self):
+        """By how much the page is wider than the window, in CSS px."""
+        return self.evaluate('document.documentElement.scrollWidth - document.documentElement.clientWidth')
 
     @property
     def complaints(self):

@@ -58,7 +58,7 @@ def main():
     print(f'\n{visualization.format_table(table)}\n\n' + '\n'.join(NOTES))
     os.environ.update(env)
     out = folder / 'report.html'
-    small, *others = report.sections(*collect(folder), folder, folder)
+    small, *others = report.sections(*collect(folder), folder, folder, models=())
     small.notes = NOTES
     sections = [small, *_predictions(folder, runs), *others]
     visualization.write_report(out, 'CoMA on CoMA-Shapes', _summary(counts, epochs), sections)

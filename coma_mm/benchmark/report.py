@@ -68,7 +68,8 @@ def summary(frame: pandas.DataFrame) -> str:
     return text
 
 
-def sections(frame: pandas.DataFrame, skipped: list[Skipped], work_dirs: Path, folder: Path) -> list[Section]:
+def sections(frame: pandas.DataFrame, skipped: list[Skipped], work_dirs: Path, folder: Path,
+             models: tuple[str, ...] = complexity.OF_TABLE_2) -> list[Section]:
     """The parts of the report.
 
     Args:
@@ -76,6 +77,7 @@ def sections(frame: pandas.DataFrame, skipped: list[Skipped], work_dirs: Path, f
         skipped (list[Skipped]): Folders that gave no rows.
         work_dirs (Path): What it was collected from.
         folder (Path): Where the report will be, for its links.
+        models (tuple[str]): Names of backbones to count, a few seconds each. Defaults to those of Table 2.
     """
     tables, cited = build(frame)
     *beside, small = map(linked, tables)
@@ -90,7 +92,7 @@ def sections(frame: pandas.DataFrame, skipped: list[Skipped], work_dirs: Path, f
         lambda: _losses(frame, work_dirs),
         lambda: _reconstructions(frame, work_dirs),
         _coverage,
-        _complexity,
+        lambda: _complexity(models),
         lambda: _runs(frame, cited, os.path.relpath(work_dirs, folder)),
         lambda: _skipped(skipped),
         lambda: _environment(frame),
@@ -161,8 +163,10 @@ def _coverage():
                    pictures=[Picture(coverage.coverage_figure(masks, teaching), caption, alt, 800)])
 
 
-def _complexity():
-    rows = [row for name in complexity.OF_TABLE_2 for row, *_ in complexity.count(name)]
+def _complexity(models):
+    if not models:
+        return None
+    rows = [row for name in models for row, *_ in complexity.count(name)]
     titles, *lines = complexity.cells(rows)
     return Section('Models', 'Backbones of Table 2, counted, not quoted.',
                    [Table(titles, lines, numbers=len(titles) - 2, notes=complexity.notes(rows))])

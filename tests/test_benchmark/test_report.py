@@ -91,7 +91,10 @@ def test_in_a_browser(report, tmp_path):
     with Page(tmp_path / 'profile') as page:
         page.size(360, mobile=True)
         page.open(report)
-        assert page.evaluate('document.documentElement.scrollWidth') == 360
+        assert page.overflow == 0
+        page.size(680)
+        page.prefer('light', media='print')
+        assert page.overflow == 0
         assert page.evaluate('[...document.querySelectorAll("th button")].every((one) => one.textContent.trim())')
         assert page.complaints == []
 
