@@ -329,7 +329,9 @@ def runs_table(runs: list[dict], base: str) -> Table:
     columns = ['Run', 'Status', 'Task', 'Training data', 'Pre-training', 'Backbone', 'Length', 'Files', 'Command', 'Seed',
                'Batch', 'Time', 'Peak memory, GiB']
     diverged = {(i, 1) for i, row in enumerate(rows) if row[1] == 'diverged'}
-    return Table(columns, rows, '', 'run', 4, bold=diverged, code='Command')
+    used = [j for j in range(len(columns)) if any(row[j] for row in rows)]
+    return Table([columns[j] for j in used], [[row[j] for j in used] for row in rows], '', 'run',
+                 sum(j >= columns.index('Seed') for j in used), bold=diverged, code='Command')
 
 
 def list_runs(runs: list[dict], base: str | None) -> str:
