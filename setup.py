@@ -30,6 +30,7 @@ setup(
         'matplotlib>=3.9',
         'jinja2>=3.1',
         'safetensors>=0.5',
+        'simplejpeg>=1.9',
         'pycocotools>=2.0.8',
         'rich>=13',
         'scipy>=1.14',

@@ -186,7 +186,7 @@ def test_pipelines(config):
                  if cfg.get(f'{split}_dataloader')]
     for pipeline in (*pipelines, *([cfg.tta_pipeline] if 'tta_pipeline' in cfg else ())):
         steps = [TRANSFORMS.build(step) for step in pipeline]
-        assert type(steps[0]).__name__ == 'LoadImage'
+        assert type(steps[0]).__name__ in ('LoadImage', 'LoadRandomResizedCrop')
         if cfg.default_scope == 'mmdet':
             assert next(step for step in steps if type(step).__name__ == 'LoadAnnotations').with_mask
 

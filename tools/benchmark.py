@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a checko
 from coma_mm.engine import cli  # noqa: E402
 
 # Modules of coma_mm.benchmark.
-COMMANDS = ('ablation', 'collect', 'complexity', 'coverage', 'efficiency', 'report', 'speed', 'tables')
+COMMANDS = ('ablation', 'collect', 'complexity', 'coverage', 'dataload', 'efficiency', 'report', 'speed', 'tables')
 
 
 def main():

@@ -23,7 +23,7 @@ from .ablation import ablation
 from .collect import HOW_TO_FILL, Skipped, collect
 from .efficiency import efficiency
 from .runs import read_run
-from .tables import EXPLANATION, build, linked, runs_table
+from .tables import EXPLANATION, build, linked, runs_section
 
 TITLE = 'CoMA and DyViT: the paper’s results and ours'
 LINES = 8  # in one figure of losses
@@ -176,8 +176,7 @@ def _runs(frame, cited, base):
     """Every run, those that the tables cite first and in their order."""
     names = [run['run'] for run in cited]
     others = frame[~frame['run'].isin(names)].drop_duplicates('run').to_dict('records')
-    table = runs_table([*cited, *others], base)
-    return table.rows and Section('Runs', 'Their files are linked where they were found.', [table])
+    return (cited or others) and runs_section([*cited, *others], base)
 
 
 def _skipped(skipped):

@@ -3,7 +3,8 @@
 What shares size, precision and compilation is measured together: in each repeat every contestant runs once, one after
 another, in an order shuffled anew, after two steps of warm-up. Speed is batch / median seconds; a ratio is the median over
 the repeats of the ratio to the peer within the same repeat (above 1: faster than the peer), so a machine that slows down
-meanwhile does not change it. Images are noise, on the device already; training steps are mmengine's `train_step`, from the
+meanwhile does not change it. On a CPU with one thread (OMP_NUM_THREADS=1) seconds are the processor's, which other work
+on the machine disturbs less. Images are noise, on the device already; training steps are mmengine's `train_step`, from the
 batch to updated weights, CoMA's copy of its weights included, with one optimiser for all (but for "as shipped").
 DyViT sees 20 of 49 patches of 32 px, ViT 78 of 196 of 16 px. A contestant's peers are always measured along with it.
 
@@ -219,7 +220,9 @@ def measure(setting, group, repeats, steps_per_repeat, seed, progress, bar):
         progress.advance(bar)
     progress.update(bar, description=description)
     synchronise = torch.cuda.synchronize if setting.device.type == 'cuda' else lambda: None
-    for seconds in interleave(steps, repeats, seed, steps_per_repeat, synchronise, after_each=lambda: progress.advance(bar)):
+    clock = time.process_time if setting.device.type == 'cpu' and torch.get_num_threads() == 1 else time.perf_counter
+    for seconds in interleave(steps, repeats, seed, steps_per_repeat, synchronise, clock,
+                              after_each=lambda: progress.advance(bar)):
         for name, value in seconds.items():
             rows[name]['seconds'].append(value)
         for name in steps:

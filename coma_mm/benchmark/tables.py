@@ -300,7 +300,7 @@ def _escaped(text: str) -> str:
 
 
 def linked(table: Table) -> Table:
-    """The same for a report: numbers in brackets lead to the rows of `runs_table`."""
+    """The same for a report: numbers in brackets lead to the rows of `runs_section`."""
     if table.columns[-1] != 'runs':
         return table
     rows = [[*row, Cell(links={number: f'#run-{number[1:-1]}' for number in numbers.split()})]
@@ -308,8 +308,8 @@ def linked(table: Table) -> Table:
     return dataclasses.replace(table, rows=rows)
 
 
-def runs_table(runs: list[dict], base: str) -> Table:
-    """Runs in a report, with links to their files.
+def runs_section(runs: list[dict], base: str) -> Section:
+    """Runs in a report, with links to their files, and their commands.
 
     Args:
         runs (list[dict]): From `collect`, in the order of their numbers.
@@ -323,15 +323,17 @@ def runs_table(runs: list[dict], base: str) -> Table:
         time = Cell(duration(3600 * run['hours']), order=run['hours']) if run['hours'] else ''
         rows.append([
             f'[{number}] {run["run"]}', run['status'], run['task'], run['dataset'], run['method'], run['backbone'], length,
-            Cell(links=files), run['command'], str(run['seed']), str(run['global_batch']), time,
+            Cell(links=files), str(run['seed']), str(run['global_batch']), time,
             f'{run["peak_memory_gb"]:.2f}' if run['peak_memory_gb'] else ''
         ])
-    columns = ['Run', 'Status', 'Task', 'Training data', 'Pre-training', 'Backbone', 'Length', 'Files', 'Command', 'Seed',
-               'Batch', 'Time', 'Peak memory, GiB']
+    columns = ['Run', 'Status', 'Task', 'Training data', 'Pre-training', 'Backbone', 'Length', 'Files', 'Seed', 'Batch',
+                'Time', 'Peak memory, GiB']
     diverged = {(i, 1) for i, row in enumerate(rows) if row[1] == 'diverged'}
     used = [j for j in range(len(columns)) if any(row[j] for row in rows)]
-    return Table([columns[j] for j in used], [[row[j] for j in used] for row in rows], '', 'run',
-                 sum(j >= columns.index('Seed') for j in used), bold=diverged, code='Command')
+    table = Table([columns[j] for j in used], [[row[j] for j in used] for row in rows], '', 'run',
+                  sum(j >= columns.index('Seed') for j in used), bold=diverged)
+    commands = [[row[0], run['command']] for row, run in zip(rows, runs, strict=True) if run['command']]
+    return Section('Runs', tables=[table, Table(['Run', 'Command'], commands, 'Commands', code='Command')])
 
 
 def list_runs(runs: list[dict], base: str | None) -> str:
@@ -408,7 +410,7 @@ def run(args):
     markdown = '\n'.join(f'## {table.title}\n\n{to_markdown(table)}' for table in tables)
     heading = f'# Results beside the paper\'s\n\n{EXPLANATION}\n\n'
     (out / 'tables.md').write_text(f'{heading}{markdown}\n## Runs\n\n{list_runs(runs, base)}', encoding='utf-8')
-    page = [Section('Tables', tables=list(map(linked, tables))), Section('Runs', tables=[runs_table(runs, base)])]
+    page = [Section('Tables', tables=list(map(linked, tables))), runs_section(runs, base)]
     write_report(out / 'tables.html', "Results beside the paper's", EXPLANATION + ('' if runs else f'\n\n{HOW_TO_FILL}'),
                  page if runs else page[:1])
     latex = [*map(to_latex, tables), list_runs_latex(runs)]

@@ -2,6 +2,8 @@
 from .image_folder import ImageFolder
 from .loading import LoadImage, read_image
 from .masking import PackMaskedImage, PatchMask
+from .packed_images import PackedImages
+from .random_resized_crop import LoadRandomResizedCrop
 from .seeding import (
     SampleIndex,
     SeededDataset,
@@ -13,7 +15,7 @@ from .seeding import (
 )
 
 __all__ = [
-    'ImageFolder', 'LoadImage', 'PackMaskedImage', 'PatchMask', 'SampleIndex', 'SeededDataset',
-    'SeededInfiniteSampler', 'SeededSampler', 'read_image', 'seed_dataloader', 'seeded_generators',
+    'ImageFolder', 'LoadImage', 'LoadRandomResizedCrop', 'PackMaskedImage', 'PackedImages', 'PatchMask', 'SampleIndex',
+    'SeededDataset', 'SeededInfiniteSampler', 'SeededSampler', 'read_image', 'seed_dataloader', 'seeded_generators',
     'use_per_sample_seeds'
 ]

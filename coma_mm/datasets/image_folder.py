@@ -92,11 +92,15 @@ class ImageFolder(BaseDataset):
         if not paths:
             raise UserError(f'no image in data_root {root} ({others} other files in it and below); expected files that '
                             f'end in {", ".join(self.suffixes)}')
-        paths.sort()
+        return [dict(img_path=path) for path in self.select(sorted(paths))]
+
+    def select(self, images):
+        """list: Those of a sorted list of images that are in `part`."""
         if self.part == 'val':
-            paths = paths[::self.holdout]
+            images = images[::self.holdout]
         elif self.part == 'train':
-            paths = [path for i, path in enumerate(paths) if i % self.holdout]
-            if not paths:
-                raise UserError(f'data_root {root} holds a single image, which is held out for validation; expected more')
-        return [dict(img_path=path) for path in paths]
+            images = [image for i, image in enumerate(images) if i % self.holdout]
+            if not images:
+                raise UserError(f'data_root {self.data_prefix["img_path"]} holds a single image, which is held out for '
+                                'validation; expected more')
+        return images

@@ -1,5 +1,9 @@
-"""Reading images from files, whatever their mode, depth and orientation."""
+"""Reading images from files and packs, whatever their mode, depth and orientation."""
+import io
+import os
+import zlib
 from contextlib import contextmanager
+from functools import lru_cache
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -9,7 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from coma_mm.errors import BadImageError, UserError
 
 
-def read_image(path):
+def read_image(path, encoded=None):
     """Read any image file as 8-bit BGR, the OpenMMLab libraries' channel order.
 
     The EXIF orientation is applied; grey, palette, CMYK and 16-bit images are converted (16 bits are scaled to 8, not
@@ -17,6 +21,8 @@ def read_image(path):
 
     Args:
         path (str): The image file.
+        encoded (bytes, optional): Its content, from `read_encoded`; `path` is then only its name in errors. Defaults to
+            reading it.
 
     Returns:
         np.ndarray[uint8]: The image, of shape (H, W, 3).
@@ -25,9 +31,11 @@ def read_image(path):
         BadImageError: If the file cannot be decoded to its end.
         UserError: If there is no such file, or it may not be read.
     """
+    if encoded is None:
+        encoded = read_encoded(dict(img_path=path))
     with _named(path):
-        verify_image(path)
-        with Image.open(path) as image:
+        _verify(io.BytesIO(encoded))
+        with Image.open(io.BytesIO(encoded)) as image:
             image = ImageOps.exif_transpose(image)
             if image.mode.startswith('I'):  # 16 bits per pixel; Pillow's own conversion clips at 255
                 image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257 + 0.5).astype(np.uint8))
@@ -44,11 +52,55 @@ def verify_image(path):
         BadImageError: If it was altered since it was written, or is no image.
         UserError: If there is no such file, or it may not be read.
     """
-    with _named(path), Image.open(path) as image:
+    with _named(path):
+        _verify(path)
+
+
+def _verify(file):
+    with Image.open(file) as image:
         try:
             image.verify()
         except Exception as error:  # of many types, some without a text
             raise ValueError('truncated, or altered since it was written') from error
+
+
+def read_encoded(sample):
+    """Read a sample's image file, without decoding it.
+
+    Args:
+        sample (dict): With the key `img_path`; if it is in a pack also with `shard`, the path of the pack's file, `offset`
+            and `size` in bytes, and `crc32`.
+
+    Returns:
+        bytes: The file's content.
+
+    Raises:
+        BadImageError: If it is not what was packed.
+        UserError: If there is no such file, or it may not be read.
+    """
+    with _named(sample['img_path']):
+        if 'shard' not in sample:
+            with open(sample['img_path'], 'rb') as file:
+                return file.read()
+        try:
+            encoded = _read_at(sample)
+        except OSError:  # a file kept open is of no use once its disk was away
+            _open_shard.cache_clear()
+            encoded = _read_at(sample)
+        if zlib.crc32(encoded) != sample['crc32']:
+            raise ValueError(f'its check sum in {sample["shard"]} is not the packed one')
+        return encoded
+
+
+def _read_at(sample):
+    # No position is kept in the file, so processes forked with it open may share it.
+    return os.pread(_open_shard(sample['shard']).fileno(), sample['size'], sample['offset'])
+
+
+@lru_cache(maxsize=256)
+def _open_shard(path):
+    """BinaryIO: A pack's file, open until so many others were used; every process has its own cache."""
+    return open(path, 'rb', buffering=0)
 
 
 @contextmanager
@@ -74,8 +126,8 @@ def _named(path):
 class LoadImage(BaseTransform):
     """Load an image file of any mode, depth and orientation; a drop-in for `LoadImageFromFile` in all libraries.
 
-    Required keys: `img_path`. Added keys: `img` (np.ndarray[uint8] of shape (H, W, 3), BGR), `img_shape` and
-    `ori_shape`, both (H, W).
+    Required keys: `img_path`, or those of a sample in a pack (see `read_encoded`). Added keys: `img` (np.ndarray[uint8] of
+    shape (H, W, 3), BGR), `img_shape` and `ori_shape`, both (H, W).
 
     Raises:
         BadImageError: If the file is truncated, empty or not an image, or not of the size that its annotations say
@@ -86,7 +138,7 @@ class LoadImage(BaseTransform):
     def transform(self, results):
         """Read `results['img_path']`; see the class."""
         path = results['img_path']
-        image = read_image(path)
+        image = read_image(path, read_encoded(results))
         height, width = image.shape[:2]
         said = results.get('height', height), results.get('width', width)
         if said != (height, width):

@@ -160,7 +160,8 @@ class SeededDataset:
     def _missing_folder(self, index):
         """str | None: The folder of the sample's image, if it is gone, or empty as an unmounted disk's is."""
         try:
-            folder = os.path.dirname(self.dataset.get_data_info(index)['img_path'])
+            info = self.dataset.get_data_info(index)
+            folder = os.path.dirname(info.get('shard', info['img_path']))
             return None if any(os.scandir(folder)) else folder
         except OSError:
             return folder

@@ -8,6 +8,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 
 from coma_mm.datasets.image_folder import IMAGE_SUFFIXES, walk_files
+from coma_mm.datasets.packed_images import INDEX
 from coma_mm.errors import UserError
 
 SPLITS = ('train', 'val', 'test')
@@ -130,6 +131,8 @@ def _expected(kind, dataset):
     if reader == 'coma_mm.datasets.image_folder:ImageFolder.load_data_list':
         suffixes = tuple(dataset.get('suffixes', IMAGE_SUFFIXES))
         yield prefix.get('img_path', ''), f'{images} (*{suffixes[0]}, …)', partial(_has_files, suffixes=suffixes)
+    elif reader == 'coma_mm.datasets.packed_images:PackedImages.load_data_list':
+        yield os.path.join(prefix.get('img_path', ''), INDEX), 'a pack by tools/pack_dataset.py', os.path.isfile
     elif reader == 'mmpretrain.datasets.custom:CustomDataset.load_data_list' and not ann_file:
         split = dataset.get('split', '')
         folder = prefix.get('img_path') or split

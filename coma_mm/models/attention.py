@@ -36,7 +36,8 @@ class WindowConv(nn.Module):
         """(B, N, 2·C), keys and values side by side -> (B, N/k², 2·C)."""
         B, N, C2 = kv.shape
         if not self.dense:
-            return (kv.view(B, N // self.area, self.area, C2) * self.weight).sum(2)
+            weight = self.weight.to(kv.dtype)  # under autocast: else the product, of the size of kv, is float32
+            return (kv.view(B, N // self.area, self.area, C2) * weight).sum(2)
         kv = kv.view(B, N // self.area, self.area, 2, C2 // 2).permute(3, 0, 1, 2, 4).flatten(3)  # K or V, B, N/k², k²C
         return torch.cat((kv[0] @ self.weight[0], kv[1] @ self.weight[1]), -1)
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from coma_mm.errors import UserError
 
-from .token_layout import sincos_position
+from .token_layout import gather_patches, sincos_position
 
 
 class PatchDecoder(BaseModule):
@@ -39,16 +39,21 @@ class PatchDecoder(BaseModule):
         self.norm = nn.LayerNorm(embed_dims, eps=1e-6)
         self.predict = nn.Linear(embed_dims, patch_size**2 * out_channels)
 
-    def forward(self, tokens: torch.Tensor, ids_keep: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-        """Predict all patches.
+    def forward(self,
+                tokens: torch.Tensor,
+                ids_keep: torch.Tensor,
+                grid: tuple[int, int],
+                ids: torch.Tensor | None = None) -> torch.Tensor:
+        """Predict the pixels of all patches, or of some.
 
         Args:
             tokens (Tensor): Encoded patches, (B, K, in_channels).
             ids_keep (Tensor): Their int64 places among the image's patches, (B, K).
             grid (tuple[int, int]): Rows and columns of patches.
+            ids (Tensor, optional): The patches to predict, int64, (B, M). Defaults to None: all rows·columns.
 
         Returns:
-            Tensor: Predicted pixels, (B, rows·columns, patch_size²·out_channels).
+            Tensor: Predicted pixels, (B, M, patch_size²·out_channels).
         """
         tokens = self.embed(tokens)  # B K D
         B, _, D = tokens.shape
@@ -58,7 +63,10 @@ class PatchDecoder(BaseModule):
         else:
             x = self.mask_token.to(tokens.dtype).expand(shape)
         x = x.scatter(1, ids_keep[..., None].expand(-1, -1, D), tokens)
-        return self.predict(self.norm(self.decode(x, grid)))
+        x = self.decode(x, grid)
+        if ids is not None:
+            x = gather_patches(x, ids)
+        return self.predict(self.norm(x))
 
     def decode(self, x: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
         """Let the patches exchange what they know: (B, rows·columns, embed_dims), in raster order, to the same."""

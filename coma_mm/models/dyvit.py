@@ -14,7 +14,7 @@ from coma_mm.errors import UserError
 
 from .attention import Block
 from .pretrained import load_pretrained
-from .token_layout import gather_patches, grid_to_tokens, sincos_position, tokens_to_grid
+from .token_layout import grid_to_tokens, sincos_position, tokens_to_grid
 
 # Table 1 of the paper; 'tiny' is ours, for CPUs, tests and the demo.
 ARCHS = {
@@ -33,6 +33,8 @@ WINDOWS = {
 }
 
 STRIDES = (4, 8, 16, 32)
+# The stem's padding in px. It is needed above and to the left alone: the last kernel ends with the image.
+HALO = 3
 
 
 class Downsample(nn.Module):
@@ -94,7 +96,8 @@ class DyViT(BaseBackbone):
             Defaults to 'featmap'.
         drop_path_rate (float): Stochastic depth, rising linearly with depth. Defaults to 0.
         frozen_stages (int): Freezes the stem, and the stages up to this one. -1: nothing. Defaults to -1.
-        with_cp (bool): Recompute activations in the backward pass to save memory. Defaults to False.
+        with_cp (bool | Sequence[int]): Recompute activations in the backward pass to save memory: in all stages, or in
+            those named, 0 to 3. Stage 0 saves the most for the operations repeated. Defaults to False.
         init_cfg (dict | list[dict], optional): Defaults to Xavier-uniform linear layers as in MAE. With
             ``dict(type='Pretrained', checkpoint=…, prefix='backbone.')`` every tensor must be found in the checkpoint;
             the report is logged and the origin kept as ``self.provenance``.
@@ -119,7 +122,7 @@ class DyViT(BaseBackbone):
                  out_type: str = 'featmap',
                  drop_path_rate: float = 0.,
                  frozen_stages: int = -1,
-                 with_cp: bool = False,
+                 with_cp: bool | Sequence[int] = False,
                  init_cfg=(dict(type='Xavier', layer='Linear', distribution='uniform'), )):
         super().__init__(list(init_cfg) if isinstance(init_cfg, tuple) else init_cfg)
         self.arch = arch if isinstance(arch, str) else 'custom'
@@ -145,9 +148,13 @@ class DyViT(BaseBackbone):
         self.out_type = out_type
         self.mask_before_stem = mask_before_stem
         self.frozen_stages = frozen_stages
-        self.with_cp = with_cp
+        if isinstance(with_cp, bool):
+            with_cp = range(4) if with_cp else ()
+        if isinstance(with_cp, (int, str)) or not all(stage in range(4) for stage in with_cp):
+            raise UserError(f'DyViT: with_cp={with_cp!r}: expected True, False, or stages 0 to 3')
+        self.with_cp = tuple(with_cp)
 
-        self.stem = nn.Conv2d(in_channels, self.dims[0], 7, stride=STRIDES[0], padding=3)
+        self.stem = nn.Conv2d(in_channels, self.dims[0], 7, stride=STRIDES[0])  # padded by HALO
         if pos_embed == 'learned':
             grid = (-(-img_size // self.patch_size) * self.sides[0], ) * 2
             self.pos_embed = nn.Parameter(sincos_position(grid, self.dims[0]))
@@ -214,18 +221,22 @@ class DyViT(BaseBackbone):
         if ids_keep is not None and self.mask_before_stem:
             x = x * self._pixel_mask(ids_keep, grid)
 
-        x = self.stem(x)  # B C H/4 W/4
-        x = x + self._position(x).to(x.dtype)
-        x = grid_to_tokens(x, self.sides[0])  # B n side² C
-        if ids_keep is not None:
-            x = gather_patches(x, ids_keep)
+        position = grid_to_tokens(self._position([side // STRIDES[0] for side in x.shape[-2:]], x.device), self.sides[0])
+        x = F.pad(x, (HALO, 0, HALO, 0))
+        if ids_keep is None:
+            x = grid_to_tokens(self.stem(x), self.sides[0])  # B n side² C
+        else:
+            x = self._cut_patches(x, ids_keep)  # B·K in_channels P+3 P+3
+            x = grid_to_tokens(self.stem(x), self.sides[0]).view(*ids_keep.shape, -1, self.dims[0])  # B K side² C
+            position = position[0][ids_keep]
+        x = x + position.to(x.dtype)
         x = x.flatten(1, 2)  # B N C
 
         outs = []
         for i, (downsample, *blocks) in enumerate(self.stages):
             x = downsample(x)
             for block in blocks:
-                if self.with_cp and torch.is_grad_enabled():
+                if i in self.with_cp and torch.is_grad_enabled():
                     x = checkpoint(block, x, use_reentrant=False)
                 else:
                     x = block(x)
@@ -241,11 +252,17 @@ class DyViT(BaseBackbone):
         keep = keep.view(B, 1, *grid)
         return keep.repeat_interleave(self.patch_size, 2).repeat_interleave(self.patch_size, 3)
 
-    def _position(self, x: torch.Tensor) -> torch.Tensor:
-        size = tuple(x.shape[-2:])
+    def _cut_patches(self, x: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        """Some patches of padded images with what the stem sees of their neighbours: (B·K, in_channels, P+3, P+3)."""
+        P = self.patch_size
+        x = x.unfold(2, P + HALO, P).unfold(3, P + HALO, P)  # B in_channels rows columns P+3 P+3
+        batch = torch.arange(len(ids), device=ids.device)[:, None]
+        return x[batch, :, ids // x.shape[3], ids % x.shape[3]].flatten(0, 1)
+
+    def _position(self, size: Sequence[int], device: torch.device) -> torch.Tensor:
         if self.pos_embed is None:
-            return sincos_position(size, self.dims[0], x.device)
-        return _resize(self.pos_embed, size)
+            return sincos_position(size, self.dims[0], device)
+        return _resize(self.pos_embed, tuple(size))
 
     def _format(self, x: torch.Tensor, stage: int, grid: tuple[int, int], size: tuple[int, int]) -> torch.Tensor:
         if self.out_type == 'raw':

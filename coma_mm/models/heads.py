@@ -5,6 +5,8 @@ from mmpretrain.registry import MODELS
 
 from coma_mm.errors import UserError
 
+from .token_layout import gather_patches
+
 
 @MODELS.register_module()
 class PixelHead(BaseModule):
@@ -51,26 +53,29 @@ class PixelHead(BaseModule):
         var, mean = torch.var_mean(patches, dim=-1, keepdim=True)
         return mean, (var + self.eps).sqrt()
 
-    def target(self, images: torch.Tensor) -> torch.Tensor:
-        """What the decoder should predict: (B, n, P²·C)."""
+    def target(self, images: torch.Tensor, ids: torch.Tensor | None = None) -> torch.Tensor:
+        """What the decoder should predict: (B, n, P²·C); of the patches ``ids`` (B, M) alone, where given."""
         patches = self.patchify(images)
+        if ids is not None:
+            patches = gather_patches(patches, ids)
         if self.norm_pix:
             mean, std = self._moments(patches)
             patches = (patches - mean) / std
         return patches
 
-    def patch_errors(self, pred: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    def patch_errors(self, pred: torch.Tensor, images: torch.Tensor, ids: torch.Tensor | None = None) -> torch.Tensor:
         """Mean squared error of each patch, in float32 at least.
 
         Args:
-            pred (Tensor): Prediction of all patches, (B, n, P²·C).
+            pred (Tensor): Prediction of M patches, (B, M, P²·C).
             images (Tensor): (B, C, H, W).
+            ids (Tensor, optional): Which patches, int64, (B, M). Defaults to None: all.
 
         Returns:
-            Tensor: (B, n).
+            Tensor: (B, M).
         """
         dtype = torch.promote_types(pred.dtype, torch.float32)
-        return (pred.to(dtype) - self.target(images.to(dtype))).square().mean(-1)
+        return (pred.to(dtype) - self.target(images.to(dtype), ids)).square().mean(-1)
 
     def to_pixels(self, pred: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
         """The prediction as images (B, C, H, W), in the scale of ``images``.

@@ -108,30 +108,34 @@ class MaskedAutoencoder(BaseSelfSupervisor):
             raise UserError(f'masks were drawn for {drawn} patches, the images have {rows}×{columns} of '
                             f'{self.head.patch_size} px: PatchMask.patch_size must be that of the model')
 
-    def reconstruct(self, images: torch.Tensor, ids_keep: torch.Tensor, branch=None) -> torch.Tensor:
-        """Predict all patches from the kept ones.
+    def reconstruct(self, images: torch.Tensor, ids_keep: torch.Tensor, branch=None, ids=None) -> torch.Tensor:
+        """Predict all patches, or some, from the kept ones.
 
         Args:
             images (Tensor): (B, 3, H, W).
             ids_keep (Tensor): int64, (B, K).
             branch (optional): What has ``backbone``, ``neck`` and ``decoder``. Defaults to this model.
+            ids (Tensor, optional): The patches to predict, int64, (B, M). Defaults to all.
 
         Returns:
-            Tensor: (B, n, patch_size²·3).
+            Tensor: (B, M, patch_size²·3).
         """
         branch = self if branch is None else branch
         tokens = branch.neck(branch.backbone(images, ids_keep))
-        return branch.decoder(tokens, ids_keep, self.head.grid(images))
+        return branch.decoder(tokens, ids_keep, self.head.grid(images), ids)
 
     def loss(self, inputs: torch.Tensor, ids_keep: torch.Tensor, ids_rest: torch.Tensor) -> dict[str, torch.Tensor]:
         """Mean squared error over the masked patches, as in MAE."""
-        errors = self.head.patch_errors(self.reconstruct(inputs, ids_keep), inputs)
-        return dict(loss=errors.gather(1, ids_rest).mean())
+        pred = self.reconstruct(inputs, ids_keep, ids=ids_rest)
+        return dict(loss=self.head.patch_errors(pred, inputs, ids_rest).mean())
 
     def reconstruct_both(self, images: torch.Tensor, ids_keep: torch.Tensor,
-                         ids_rest: torch.Tensor) -> dict[str, torch.Tensor]:
-        """What each branch predicts, (B, n, patch_size²·3) each: 'adaptive', and 'evaluation' where there is one."""
-        return dict(adaptive=self.reconstruct(images, ids_keep))
+                         ids_rest: torch.Tensor, unseen_only: bool = False) -> dict[str, torch.Tensor]:
+        """What each branch predicts, (B, n, patch_size²·3) each: 'adaptive', and 'evaluation' where there is one.
+
+        With ``unseen_only`` each predicts the patches alone that it does not see: ``ids_rest`` and ``ids_keep``.
+        """
+        return dict(adaptive=self.reconstruct(images, ids_keep, ids=ids_rest if unseen_only else None))
 
     def predict(self, inputs, ids_keep, ids_rest, data_samples=None) -> list[DataSample]:
         """Reconstruction errors of each image.
@@ -141,11 +145,11 @@ class MaskedAutoencoder(BaseSelfSupervisor):
             the patches that it did not see; with an evaluation branch also 'complement', that branch's over the
             patches that *it* did not see, and 'assembled', over the assembled image (Eq. 2 and 3).
         """
-        preds = self.reconstruct_both(inputs, ids_keep, ids_rest)
-        masked = self.head.patch_errors(preds['adaptive'], inputs).gather(1, ids_rest)
+        preds = self.reconstruct_both(inputs, ids_keep, ids_rest, unseen_only=True)
+        masked = self.head.patch_errors(preds['adaptive'], inputs, ids_rest)
         values = dict(masked=masked.mean(1))
         if 'evaluation' in preds:
-            complement = self.head.patch_errors(preds['evaluation'], inputs).gather(1, ids_keep)
+            complement = self.head.patch_errors(preds['evaluation'], inputs, ids_keep)
             values['complement'] = complement.mean(1)
             values['assembled'] = torch.cat([masked, complement], 1).mean(1)
         samples = data_samples or [DataSample() for _ in inputs]
@@ -257,18 +261,19 @@ class CoMA(MaskedAutoencoder):
         self._handle = optimizer.register_step_pre_hook(before_step)
         self._followed = True
 
-    def reconstruct_both(self, images, ids_keep, ids_rest):
+    def reconstruct_both(self, images, ids_keep, ids_rest, unseen_only=False):
         """See the base class; the complementary branch sees ``ids_rest``."""
-        preds = super().reconstruct_both(images, ids_keep, ids_rest)
+        preds = super().reconstruct_both(images, ids_keep, ids_rest, unseen_only)
+        ids = ids_keep if unseen_only else None
         if self.complement == 'frozen':
             with torch.no_grad():
-                preds['evaluation'] = self.reconstruct(images, ids_rest, self.evaluation)
+                preds['evaluation'] = self.reconstruct(images, ids_rest, self.evaluation, ids)
         elif self.complement == 'decoder':
             with torch.no_grad():
                 feats = self.evaluation['backbone'](images, ids_rest)
-            preds['evaluation'] = self.decoder(self.neck(feats), ids_rest, self.head.grid(images))
+            preds['evaluation'] = self.decoder(self.neck(feats), ids_rest, self.head.grid(images), ids)
         elif self.complement == 'full':
-            preds['evaluation'] = self.reconstruct(images, ids_rest)
+            preds['evaluation'] = self.reconstruct(images, ids_rest, ids=ids)
         return preds
 
     def loss(self, inputs, ids_keep, ids_rest):
@@ -293,9 +298,9 @@ class CoMA(MaskedAutoencoder):
             adaptive = super().loss(inputs, ids_keep, ids_rest)['loss']
             masked, kept = ids_rest.shape[1], ids_keep.shape[1]
             return dict(loss=adaptive * (masked / (masked + kept)), mse_adaptive=adaptive.detach())
-        preds = self.reconstruct_both(inputs, ids_keep, ids_rest)
-        adaptive = self.head.patch_errors(preds['adaptive'], inputs).gather(1, ids_rest)
-        evaluation = self.head.patch_errors(preds['evaluation'], inputs).gather(1, ids_keep)
+        preds = self.reconstruct_both(inputs, ids_keep, ids_rest, unseen_only=True)
+        adaptive = self.head.patch_errors(preds['adaptive'], inputs, ids_rest)
+        evaluation = self.head.patch_errors(preds['evaluation'], inputs, ids_keep)
         return dict(
             loss=torch.cat([adaptive, evaluation], 1).mean(),
             mse_adaptive=adaptive.detach().mean(),

@@ -10,6 +10,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from coma_mm.errors import UserError
 from coma_mm.models import CoMA, MaskedImagePreprocessor
+from coma_mm.models.token_layout import gather_patches
 
 from .. import reference
 from .helpers import draw_masks, model_settings, randomise, small_batch, small_coma, small_mae
@@ -490,3 +491,16 @@ def test_following_again_replaces_the_first_optimiser():
     model(**small_batch(), mode='loss')['loss'].backward()
     optimizer.step()
     torch.testing.assert_close(model.evaluation['backbone'].stem.bias, torch.full_like(model.backbone.stem.bias, .5))
+
+
+@pytest.mark.parametrize('complement', ['none', 'frozen', 'decoder', 'full'])
+def test_patches_that_count_for_the_loss_are_predicted_as_among_all(complement):
+    model, batch = small_coma(complement), small_batch()
+    images, ids = batch['inputs'], dict(adaptive=batch['ids_rest'], evaluation=batch['ids_keep'])
+    every = model.reconstruct_both(images, batch['ids_keep'], batch['ids_rest'])
+    unseen = model.reconstruct_both(images, batch['ids_keep'], batch['ids_rest'], unseen_only=True)
+    assert every.keys() == unseen.keys()
+    for name in every:
+        torch.testing.assert_close(unseen[name], gather_patches(every[name], ids[name]), rtol=1e-12, atol=1e-12)
+        errors = model.head.patch_errors(every[name], images).gather(1, ids[name])
+        torch.testing.assert_close(model.head.patch_errors(unseen[name], images, ids[name]), errors)
