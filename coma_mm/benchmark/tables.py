@@ -333,7 +333,8 @@ def runs_section(runs: list[dict], base: str) -> Section:
     table = Table([columns[j] for j in used], [[row[j] for j in used] for row in rows], '', 'run',
                   sum(j >= columns.index('Seed') for j in used), bold=diverged)
     commands = [[row[0], run['command']] for row, run in zip(rows, runs, strict=True) if run['command']]
-    return Section('Runs', tables=[table, Table(['Run', 'Command'], commands, 'Commands', code='Command')])
+    tables = [table, Table(['Run', 'Command'], commands, 'Commands', code='Command')]
+    return Section('Runs', tables=tables if commands else tables[:1])
 
 
 def list_runs(runs: list[dict], base: str | None) -> str:
