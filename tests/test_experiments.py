@@ -218,10 +218,12 @@ def test_demo_goes_on_where_it_was_killed_and_reports(tmp_path):
     assert len(rows) == 6 and [row.split('|')[2].strip() for row in rows[2:]] == [
         'top-1 accuracy', 'mIoU', 'box AP', 'mask AP']
     page = Page((folder / 'report.html').read_text())
-    assert page.links and all(link.startswith(('data:image/', '#')) for link in page.links)
-    assert sum(link.startswith('data:image/') for link in page.links) == 7  # rows of pictures 3, curves 4
-    assert page.headings[:3] == ['Results', 'Reconstructions', 'Loss']
-    assert {'UperNet: segmentations', 'Mask R-CNN: detections'} <= set(page.headings)
+    files = [link for link in page.links if not link.startswith(('data:image/', '#'))]
+    assert len(files) == 3 * 7 and all((folder / file).is_file() for file in files)  # config, log, checkpoint of each run
+    # Predictions 2, Figures 1, 2 and 5, losses 4, reconstructions.
+    assert sum(link.startswith('data:image/') for link in page.links) == 10
+    assert page.headings[:3] == ['Small scale: CoMA-Shapes', 'UperNet: segmentations', 'Mask R-CNN: detections']
+    assert {'Beside the paper', 'Coverage of patches', 'Reconstructions', 'Loss', 'Runs'} <= set(page.headings)
     assert 'top-1 accuracy' in page.text and 'dyvit-tiny_coma_shapes.py' in page.text
 
     checkpoint = folder / 'pretrain' / 'epoch_2.pth'

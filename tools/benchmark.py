@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # so that a checkout runs without being installed
 
 # Modules of coma_mm.benchmark.
-COMMANDS = ('ablation', 'collect', 'complexity', 'coverage', 'efficiency', 'speed', 'tables')
+COMMANDS = ('ablation', 'collect', 'complexity', 'coverage', 'dataload', 'efficiency', 'report', 'speed', 'tables')
 
 
 def parse():

@@ -12,8 +12,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a checkout runs without being installed
 
 from coma_mm import experiments, visualization  # noqa: E402
+from coma_mm.benchmark import report  # noqa: E402
+from coma_mm.benchmark.collect import collect  # noqa: E402
 from coma_mm.engine import cli  # noqa: E402
-from coma_mm.experiments import ARMS, TASKS, Experiment, Run  # noqa: E402
+from coma_mm.experiments import ARMS, Experiment, Run  # noqa: E402
 
 IMAGES = dict(unlabelled=3000, train=500, val=200, test=0)
 EPOCHS = {'Pre-training': 12, 'Classification': 12, 'UperNet': 8, 'Mask R-CNN': 4}
@@ -45,11 +47,9 @@ def main():
     experiments.make_shapes(folder / 'data', 128, **counts)
     env = dict(SHAPES_ROOT=str(folder / 'data'), PRETRAINED=str(pretraining.checkpoint(folder)))
     experiment = Experiment(folder, env)
-    steps = []
     with experiment.progress:
         for run in (pretraining, *runs.values()):
-            seconds = experiment.train(run)
-            steps.append(visualization.Step(run.title, experiment.written_command(run), seconds))
+            experiment.train(run)
 
     metrics = {arm: {} for arm in ARMS}
     for (_, arm), run in runs.items():
@@ -57,11 +57,12 @@ def main():
     table = visualization.compare(metrics['coma'], metrics['scratch'])
     print(f'\n{visualization.format_table(table)}\n\n' + '\n'.join(NOTES))
     os.environ.update(env)
-    visualization.write_report(
-        folder / 'report.html', 'CoMA on CoMA-Shapes', _summary(counts, epochs), table,
-        _sections(folder, pretraining, runs),
-        {**visualization.environment(), 'Seed': '0 in every run', 'Budget': f'{args.budget:g}'}, steps, NOTES)
-    print(f'\nreport: {folder / "report.html"}')
+    out = folder / 'report.html'
+    small, *others = report.sections(*collect(folder), folder, folder, models=())
+    small.notes = NOTES
+    sections = [small, *_predictions(folder, runs), *others]
+    visualization.write_report(out, 'CoMA on CoMA-Shapes', _summary(counts, epochs), sections)
+    print(f'\nreport: {out}')
 
 
 def _summary(counts, epochs):
@@ -71,41 +72,21 @@ def _summary(counts, epochs):
             f'last epoch, on {counts["val"]} validation images.')
 
 
-def _sections(folder, pretraining, runs):
-    """The report's pictures."""
-    Section, Picture = visualization.Section, visualization.Picture
-
-    def load(run):
-        config = experiments.ROOT / f'configs/shapes/{run.config}.py'
-        return visualization.load_for_viewing(config, run.checkpoint(folder))
-
-    model, dataset = load(pretraining)
-    reconstructions = Picture(
-        visualization.reconstruction_figure(model, dataset), visualization.reconstruction_caption(model),
-        'Rows of pictures: input, what each branch saw and reconstructed, and the image assembled from both', 900)
-    curves = [
-        Picture(
-            visualization.curve_figure({'CoMA': folder / pretraining.name}, title='Pre-training'),
-            'Loss of pre-training: mean squared error over all patches.', 'Falling loss curve of pre-training')
-    ]
-    for task, _ in TASKS:
-        curves.append(
-            Picture(
-                visualization.curve_figure({how: folder / runs[task, arm].name for arm, how in ARMS.items()}, title=task),
-                f'Training loss of {task}, from CoMA’s weights and from scratch.', f'Two loss curves of {task}'))
-    pictures = [
-        Section('Reconstructions', 'What the pre-trained model makes of validation images.', [reconstructions]),
-        Section('Loss', '', curves),
-    ]
+def _predictions(folder, runs):
+    """Pictures of what the models predict after fine-tuning."""
+    sections = []
     # After minutes no score is high: the surest few are shown, whatever they are.
     for task, draw, what in (('UperNet', visualization.segmentation_figure, 'segmentations'),
                              ('Mask R-CNN', partial(visualization.detection_figure, score_threshold=.05,
                                                     max_detections=3), 'detections')):
-        picture = Picture(
-            draw(*load(runs[task, 'coma'])), f'Validation images: truth and {what} of the run from CoMA’s weights.',
+        run = runs[task, 'coma']
+        config = experiments.ROOT / f'configs/shapes/{run.config}.py'
+        picture = visualization.Picture(
+            draw(*visualization.load_for_viewing(config, run.checkpoint(folder))),
+            f'Validation images: truth and {what} of the run from CoMA’s weights.',
             f'Rows of pictures: truth and {what}', 500)
-        pictures.append(Section(f'{task}: {what}', '', [picture]))
-    return pictures
+        sections.append(visualization.Section(f'{task}: {what}', pictures=[picture]))
+    return sections
 
 
 if __name__ == '__main__':

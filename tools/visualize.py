@@ -185,10 +185,11 @@ def write(args, title, caption, figures, facts=None):
             fig.savefig(file, dpi=130, facecolor='white')
             text = f'{Path(path).name}{", " + name if name else ""}. {own or caption}'
             pictures.append(visualization.Picture(file, text, f'{Path(path).name}: {alt}', 700))
-        sections.append(visualization.Section(Path(path).name, '', pictures))
-    environment = dict(Config=args.config, Checkpoint=args.checkpoint)
-    environment.update({name: str(value) for name, value in (facts or {}).items() if isinstance(value, (str, int, float))})
-    visualization.write_report(out / 'gallery.html', title, '', [], sections, environment)
+        sections.append(visualization.Section(Path(path).name, pictures=pictures))
+    weights = dict(Config=args.config, Checkpoint=args.checkpoint)
+    weights.update({name: str(value) for name, value in (facts or {}).items() if isinstance(value, (str, int, float))})
+    sections.append(visualization.Section('Weights', facts=weights))
+    visualization.write_report(out / 'gallery.html', title, '', sections)
     print(f'{sum(len(drawn) for _, drawn in figures)} pictures and gallery.html in {out}')
 
 

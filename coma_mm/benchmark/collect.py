@@ -128,7 +128,7 @@ def _find(folder: Path) -> tuple[list[Path], list[Skipped]]:
         has = [one for one in folders if visit(one)]
         if has or place == folder:
             empty.extend((one, 'no run in it') for one in folders
-                         if one not in has and not is_run and not (one / RUNS).is_file())
+                         if one not in has and not is_run and one.name != 'benchmark' and not (one / RUNS).is_file())
         return is_run or bool(has)
 
     visit(folder)

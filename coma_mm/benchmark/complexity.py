@@ -124,11 +124,11 @@ def run(args):
     rows, passes = [], {}
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     for name in track(models, 'Counting', console=Console(stderr=True), transient=True):
-        for row, model, forward, ratio in parts(name, args.size, args.batch_size, args.cfg_options):
-            bf16 = row['precision'] == 'bf16'
-            rows.append(row | measure(model, row['batch'], args.size, ratio, bf16, forward))
+        for row, model, forward, ratio in count(name, args.size, args.batch_size, args.cfg_options):
+            rows.append(row)
             if args.latency:
-                passes[len(rows) - 1] = forward_pass(model, forward, row['batch'], args.size, ratio, bf16, device)
+                passes[len(rows) - 1] = forward_pass(model, forward, row['batch'], args.size, ratio,
+                                                     row['precision'] == 'bf16', device)
     if passes:
         synchronise = torch.cuda.synchronize if device.type == 'cuda' else lambda: None
         rounds = list(track(interleave(passes, ROUNDS, synchronise=synchronise), 'Timing', ROUNDS,
@@ -139,6 +139,12 @@ def run(args):
     show(rows)
     if args.out:
         WRITERS[Path(args.out).suffix](rows, args.out)
+
+
+def count(name, size=224, batch=None, cfg_options=None):
+    """list[tuple]: What `parts` gives, each row with what `measure` counts."""
+    return [(row | measure(model, row['batch'], size, ratio, row['precision'] == 'bf16', forward), model, forward, ratio)
+            for row, model, forward, ratio in parts(name, size, batch, cfg_options)]
 
 
 def parts(name, size, batch, cfg_options=None):
@@ -155,7 +161,6 @@ def parts(name, size, batch, cfg_options=None):
         patches, as `measure` takes them.
     """
     if name in PEERS:
-        DefaultScope.get_instance('complexity', scope_name='mmpretrain')
         from mmpretrain.utils import register_all_modules
         register_all_modules(init_default_scope=False)
         cfg = dict(PEERS[name])
@@ -165,15 +170,16 @@ def parts(name, size, batch, cfg_options=None):
         if size == 224:
             of_paper = next((one for one in paper()['tables']['table2']['rows'] if one['backbone'] == name), {})
             row.update(paper_parameters=of_paper.get('params'), paper_flops=of_paper.get('flops'))
-        return [(row, MODELS.build(cfg), _backbone_forward, None)]
+        with DefaultScope.overwrite_default_scope('mmpretrain'):
+            return [(row, MODELS.build(cfg), _backbone_forward, None)]
     cfg = config.read_config(name, cfg_options)
-    DefaultScope.get_instance(name, scope_name=cfg.get('default_scope', 'mmengine'))
     cfg.model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
     ratio = find_key(cfg.train_dataloader.dataset, 'ratio')
     bf16 = config.is_type(cfg.optim_wrapper, 'AutocastOptimWrapper') or config.is_type(cfg.optim_wrapper, 'AmpOptimWrapper')
     row = dict(model=Path(name).stem, size=size, batch=batch or cfg.train_dataloader.batch_size,
                precision='bf16' if bf16 else 'float32')
-    model = MODELS.build(cfg.model)
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
+        model = MODELS.build(cfg.model)
     masked = isinstance(model, BaseSelfSupervisor)
     ratio = 0.6 if ratio is None else ratio
     return [(row | dict(part='backbone'), model.backbone, _unmasked_forward if masked else _backbone_forward, ratio),

@@ -45,13 +45,7 @@ def run(args):
     if args.iterations < 1 or args.seed < 0:
         raise UserError(f'--iterations {args.iterations} --seed {args.seed}: expected at least 1 iteration, and a seed '
                         'of 0 or more')
-    teaching = {complement: patches_that_teach(complement) for complement in CoMA.COPIES}
-    # In the order none, frozen, decoder, full: by how much the complement teaches.
-    teaching = dict(sorted(teaching.items(), key=lambda item: sum(map(sum, item[1].values()))))
-    masks = {}
-    for name, sampler in SAMPLERS.items():
-        masks[name] = draw_masks(dict(sampler, ratio=args.ratio), args.iterations, args.size, args.patch_size, args.seed,
-                                 name)
+    masks, teaching = measure(args.iterations, args.ratio, args.size, args.patch_size, args.seed, progress=True)
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     coverage_figure(masks, teaching).savefig(out / 'coverage.png', dpi=110, facecolor='white')
@@ -59,6 +53,26 @@ def run(args):
     (out / 'coverage.md').write_text(text, encoding='utf-8')
     (out / 'coverage.csv').write_text(as_csv(masks, teaching), encoding='utf-8')
     print(f'{text}\nfigure and tables: {out}/coverage.png, .csv, .md')
+
+
+def measure(iterations=1600, ratio=0.6, size=224, patch_size=32, seed=0, progress=False):
+    """All samplers and modes.
+
+    Args:
+        iterations (int): Defaults to 1600, as Fig. 2.
+        ratio (float): Share of masked patches. Defaults to 0.6.
+        size, patch_size, seed: See `draw_masks`.
+        progress (bool): Whether to show it. Defaults to False.
+
+    Returns:
+        tuple[dict, dict]: By sampler what `draw_masks` gives, and by mode what `patches_that_teach` does.
+    """
+    teaching = {complement: patches_that_teach(complement) for complement in CoMA.COPIES}
+    # In the order none, frozen, decoder, full: by how much the complement teaches.
+    teaching = dict(sorted(teaching.items(), key=lambda item: sum(map(sum, item[1].values()))))
+    masks = {name: draw_masks(dict(sampler, ratio=ratio), iterations, size, patch_size, seed, name if progress else None)
+             for name, sampler in SAMPLERS.items()}
+    return masks, teaching
 
 
 def patches_that_teach(complement):
@@ -241,20 +255,31 @@ def coverage_figure(masks, teaching):
 
 def tables(masks, teaching):
     """What the modes do with a mask, and how evenly the samplers cover the image, as Markdown."""
+    lines = ['Which patches an iteration reconstructs, and from which it learns:', '', *_markdown(*mode_table(teaching)), '']
+    lines += [f'{explanation(masks)}:', '', *_markdown(*sampler_table(masks))]
+    return '\n'.join(lines) + '\n'
+
+
+def mode_table(teaching):
+    """tuple[list, list]: Heads of the columns and rows: what the modes do with a mask."""
     words = {(False, True): 'masked', (True, True): 'all', (False, False): 'none', (True, False): 'kept'}
-    lines = ['Which patches an iteration reconstructs, and from which it learns:', '']
-    lines += _markdown(('complement', *EFFECTS),
-                       [(f"'{mode}'", *(words[kinds] for kinds in effects.values())) for mode, effects in teaching.items()])
+    rows = [[f"'{mode}'", *(words[kinds] for kinds in effects.values())] for mode, effects in teaching.items()]
+    return ['complement', *EFFECTS], rows
+
+
+def sampler_table(masks):
+    """tuple[list, list]: Heads of the columns and rows: how evenly the samplers cover the image."""
+    rows = [[f'masked, {name}', *_cells(chosen)] for name, chosen in masks.items()]
+    rows.append(['all, any sampler', *_cells(np.ones_like(next(iter(masks.values()))))])
+    return ['patches', 'share of iterations', 'coefficient of variation', 'by chance', *(f'c = {c}' for c in TIMES)], rows
+
+
+def explanation(masks):
+    """str: Of the columns of `sampler_table`."""
     drawn = next(iter(masks.values()))
-    lines += [
-        '', f'Over {len(drawn)} iterations on {drawn.shape[1]}×{drawn.shape[2]} patches, {100 * drawn.mean():.0f} % of them '
-        'masked; by chance: the coefficient of variation that independent masks have on average if no patch is preferred; '
-        'then the mean number of iterations until every patch was among them c times:', ''
-    ]
-    rows = [(f'masked, {name}', *_cells(chosen)) for name, chosen in masks.items()]
-    rows.append(('all, any sampler', *_cells(np.ones_like(drawn))))
-    head = ('patches', 'share of iterations', 'coefficient of variation', 'by chance', *(f'c = {c}' for c in TIMES))
-    return '\n'.join([*lines, *_markdown(head, rows)]) + '\n'
+    return (f'Over {len(drawn)} iterations on {drawn.shape[1]}×{drawn.shape[2]} patches, {100 * drawn.mean():.0f} % of them '
+            'masked; by chance: the coefficient of variation that independent masks have on average if no patch is '
+            'preferred; then the mean number of iterations until every patch was among them c times')
 
 
 def _cells(chosen):

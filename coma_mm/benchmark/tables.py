@@ -3,21 +3,21 @@
 A cell shows the mean ± standard deviation over the seeds of finished runs of the same settings; runs with other settings
 have a line of their own, which names the difference. What is not finished or diverged is counted, not averaged.
 """
+import dataclasses
 import os
 import re
 import statistics
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-import jinja2
 import pandas
 
 from coma_mm.errors import UserError
 from coma_mm.models.dyvit import ARCHS
 from coma_mm.recipes import ROOT
 from coma_mm.recipes import table as markdown_table
+from coma_mm.visualization import Cell, Section, Table, duration, write_report
 from coma_mm.visualization.report import METRICS
 
 from .collect import COPY, HOW_TO_FILL, RUNS, collect, read, write
@@ -27,29 +27,6 @@ COMMITTED_RUNS = ROOT / 'docs/results/runs.csv'
 PAGES = (ROOT / 'README.md', ROOT / 'docs/benchmark.md')
 COLUMNS = ('table', 'row', 'metric', 'paper', 'variant', 'mean', 'std', 'n', 'difference', 'split', 'others', 'runs')
 NO_RUN = dict(mean=None, std=None, n=0, split='', others='', runs=(), variant='')
-
-
-@dataclass
-class Table:
-    """A table as it is shown.
-
-    Args:
-        name (str): 'table2' and so on.
-        title (str): Its heading.
-        columns (list[str]): Titles of the columns.
-        rows (list[list[str]]): Texts of the cells.
-        numbers (int): How many of the last columns hold numbers.
-        notes (list[str]): What stands below. Defaults to none.
-        bold (set[tuple[int, int]]): Row and column of what the paper prints in bold. Defaults to none.
-    """
-    name: str
-    title: str
-    columns: list[str]
-    rows: list[list[str]]
-    numbers: int
-    notes: list[str] = field(default_factory=list)
-    bold: set = field(default_factory=set)
-
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Cells
@@ -164,7 +141,7 @@ def _configurations() -> Table:
             cell += ['-'.join(map(str, row[key])), 'the same' if ours == row[key] else '-'.join(map(str, ours))]
         rows.append(cell)
     columns = ['Model', *(text for title in data['columns'].values() for text in (f'{title}, paper', 'ours'))]
-    return Table('table1', f'Table 1: {data["title"]}', columns, rows, 0)
+    return Table(columns, rows, f'Table 1: {data["title"]}', 'table1')
 
 
 def _paper_table(name, found, references) -> Table:
@@ -173,7 +150,7 @@ def _paper_table(name, found, references) -> Table:
     columns = list(data['columns'].values())
     for title in metrics.values():
         columns += [f'{title}: paper', 'ours', 'difference']
-    result = Table(name, f'Table {name[-1]}: {data["title"]}', [*columns, 'runs'], [], 3 * len(metrics) + 1)
+    result = Table([*columns, 'runs'], [], f'Table {name[-1]}: {data["title"]}', name, 3 * len(metrics) + 1)
     for row in data['rows']:
         shown = {**row, 'method': row.get('label', row['method'])}
         if 'label' not in row and row['method'] in source:
@@ -217,8 +194,8 @@ def _claims() -> Table:
         verdict = '' if 'from' not in claim else 'conflict' if contradicted(claim) else 'agrees'
         rows.append([claim['text'], claim['section'], verdict, _in_unit(claim['value'], claim), _in_tables(claim)])
     notes = [f'{claim["text"]}: {claim["remark"]}' for claim in paper()['claims'] if 'remark' in claim]
-    return Table('claims', "Claims of the paper's text, and its tables", ['Claim', 'Section', '', 'text', 'tables'], rows, 2,
-                 notes)
+    columns = ['Claim', 'Section', 'Verdict', 'text', 'tables']
+    return Table(columns, rows, "Claims of the paper's text, and its tables", 'claims', 2, notes)
 
 
 def _in_unit(value, claim) -> str:
@@ -239,9 +216,8 @@ def _claimed(claim) -> str:
 
 def _shapes(frame, references) -> Table:
     """The small scale: every task from pre-training and from scratch, of equal length, on CoMA-Shapes."""
-    title = 'Small scale: CoMA-Shapes'
     columns = ['Task', 'Metric, %', 'Pre-training', 'Fine-tuning', 'pre-trained', 'from scratch', 'difference', 'runs']
-    result = Table('shapes', title, columns, [], 4)
+    result = Table(columns, [], 'Small scale: CoMA-Shapes', 'shapes', 4)
     tasks = ('classification', 'segmentation', 'detection', 'detection')
     splits = set()
     for task, (label, metric, key, _) in zip(tasks, METRICS, strict=True):
@@ -322,12 +298,42 @@ def _latex(text: str) -> str:
     return text.translate(LATEX)
 
 
-def to_html(tables: list[Table], runs: list[dict], base: str | None) -> str:
-    """One page with all tables; `base` is where the runs are, relative to the page."""
-    env = jinja2.Environment(loader=jinja2.PackageLoader('coma_mm.benchmark'), autoescape=True, trim_blocks=True,
-                             lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    return env.get_template('tables.html.j2').render(
-        tables=tables, runs=runs, base=base, explanation=EXPLANATION, empty=None if runs else HOW_TO_FILL)
+def linked(table: Table) -> Table:
+    """The same for a report: numbers in brackets lead to the rows of `runs_section`."""
+    if table.columns[-1] != 'runs':
+        return table
+    rows = [[*row, Cell(links={number: f'#run-{number[1:-1]}' for number in numbers.split()})]
+            for *row, numbers in table.rows]
+    return dataclasses.replace(table, rows=rows)
+
+
+def runs_section(runs: list[dict], base: str) -> Section:
+    """Runs in a report, with links to their files, and their commands.
+
+    Args:
+        runs (list[dict]): From `collect`, in the order of their numbers.
+        base (str): Where they were collected from, relative to the report.
+    """
+    rows = []
+    for number, run in enumerate(runs, 1):
+        run = {key: '' if pandas.isna(value) else value for key, value in run.items()}
+        files = {key: quote(os.path.join(base, run[key])) for key in ('config', 'log', 'checkpoint') if run[key]}
+        length = next((f'{run[unit]} {unit}' for unit in ('epochs', 'iterations') if run[unit]), '')
+        time = Cell(duration(3600 * run['hours']), order=run['hours']) if run['hours'] else ''
+        rows.append([
+            f'[{number}] {run["run"]}', run['status'], run['task'], run['dataset'], run['method'], run['backbone'], length,
+            Cell(links=files), str(run['seed']), str(run['global_batch']), time,
+            f'{run["peak_memory_gb"]:.2f}' if run['peak_memory_gb'] else ''
+        ])
+    columns = ['Run', 'Status', 'Task', 'Training data', 'Pre-training', 'Backbone', 'Length', 'Files', 'Seed', 'Batch',
+                'Time', 'Peak memory, GiB']
+    diverged = {(i, 1) for i, row in enumerate(rows) if row[1] == 'diverged'}
+    used = [j for j in range(len(columns)) if any(row[j] for row in rows)]
+    table = Table([columns[j] for j in used], [[row[j] for j in used] for row in rows], '', 'run',
+                  sum(j >= columns.index('Seed') for j in used), bold=diverged)
+    commands = [[row[0], run['command']] for row, run in zip(rows, runs, strict=True) if run['command']]
+    tables = [table, Table(['Run', 'Command'], commands, 'Commands', code='Command')]
+    return Section('Runs', tables=tables if commands else tables[:1])
 
 
 def list_runs(runs: list[dict], base: str | None) -> str:
@@ -404,7 +410,9 @@ def run(args):
     markdown = '\n'.join(f'## {table.title}\n\n{to_markdown(table)}' for table in tables)
     heading = f'# Results beside the paper\'s\n\n{EXPLANATION}\n\n'
     (out / 'tables.md').write_text(f'{heading}{markdown}\n## Runs\n\n{list_runs(runs, base)}', encoding='utf-8')
-    (out / 'tables.html').write_text(to_html(tables, runs, base), encoding='utf-8')
+    page = [Section('Tables', tables=list(map(linked, tables))), runs_section(runs, base)]
+    write_report(out / 'tables.html', "Results beside the paper's", EXPLANATION + ('' if runs else f'\n\n{HOW_TO_FILL}'),
+                 page if runs else page[:1])
     latex = [*map(to_latex, tables), list_runs_latex(runs)]
     (out / 'tables.tex').write_text('\n'.join(latex), encoding='utf-8')
     for table in tables:

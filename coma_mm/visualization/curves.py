@@ -41,7 +41,8 @@ def curve_figure(runs: dict[str, str | Path], key: str = 'loss', label: str | No
                 points, marker = [(entry['step'], scale * entry[key]) for entry in val if key in entry], 'o'
             known.update(*train, *val)
             if points:
-                style = dict(linestyle=DASHES[i % len(DASHES)], color=LINE_COLORS[i % len(LINE_COLORS)], linewidth=2)
+                dashes = DASHES[(i + i // len(DASHES)) % len(DASHES)]  # other pairs of both from the fifth line on
+                style = dict(linestyle=dashes, color=LINE_COLORS[i % len(LINE_COLORS)], linewidth=2)
                 ax.plot(*zip(*points, strict=True), label=name, marker=marker, markersize=4, **style)
         if not ax.lines:
             raise UserError(f'{key!r} is not in the logs of {", ".join(map(str, runs.values()))}; they have '
@@ -49,5 +50,5 @@ def curve_figure(runs: dict[str, str | Path], key: str = 'loss', label: str | No
         ax.set(xlabel='Training iteration', ylabel=label or key, title=title)
         ax.grid(alpha=.3)
         if len(runs) > 1:
-            ax.legend(frameon=False)
+            ax.legend(frameon=False, fontsize=None if len(runs) < 4 else 8)
     return fig

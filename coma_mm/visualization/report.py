@@ -1,7 +1,8 @@
-"""One self-contained HTML file that reports what a run of the whole path has given."""
+"""One self-contained HTML file that reports what was run and what came out: text, tables that sort, pictures."""
 import base64
 import io
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,7 @@ METRICS = (
 )
 PNG_LIMIT = 400_000  # bytes; larger pictures are embedded as JPEG
 DPI = 160
+PX_PER_INCH = 130  # of a figure, in CSS px: its text is as large as the page's
 
 
 @dataclass
@@ -51,19 +53,56 @@ class Picture:
 
 
 @dataclass
-class Section:
-    """A heading, some sentences, pictures."""
-    title: str
+class Cell:
+    """A cell of a table, where text alone is not enough.
+
+    Args:
+        text (str): Defaults to ''.
+        links (dict[str, str]): Addresses by the words that link to them, after the text; relative to the report, or of a
+            place in it ('#run-1'). Defaults to none.
+        order (float, optional): What it is sorted by, where that is not the text or the number that it begins with.
+    """
     text: str = ''
-    pictures: list[Picture] = field(default_factory=list)
+    links: dict[str, str] = field(default_factory=dict)
+    order: float | None = None
 
 
 @dataclass
-class Step:
-    """A step that was run: its name, its command, and how long it took, in seconds (None: not known)."""
-    name: str
-    command: str
-    seconds: float | None = None
+class Table:
+    """A table, which the reader sorts by a column's head.
+
+    Args:
+        columns (list[str]): Heads.
+        rows (list[list[str | Cell]]): The first cell of a row names it.
+        title (str): A heading above it. Defaults to ''.
+        name (str): 'table2' and so on; its rows are the places '#table2-1' and so on. Defaults to ''.
+        numbers (int): How many of the last columns hold numbers. Defaults to 0.
+        notes (list[str]): What a reader of it must know. Defaults to none.
+        bold (set[tuple[int, int]]): Row and column of cells that stand out. Defaults to none.
+        code (str): The column with commands. Defaults to ''.
+    """
+    columns: list[str]
+    rows: list[list[str | Cell]]
+    title: str = ''
+    name: str = ''
+    numbers: int = 0
+    notes: list[str] = field(default_factory=list)
+    bold: set = field(default_factory=set)
+    code: str = ''
+
+
+@dataclass
+class Section:
+    """A heading, then what there is of sentences, tables, facts (by name), pictures, and notes under them.
+
+    With ``small_pictures`` the pictures stand side by side.
+    """
+    title: str
+    text: str = ''
+    tables: list[Table] = field(default_factory=list)
+    facts: dict[str, str] = field(default_factory=dict)
+    pictures: list[Picture] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def compare(pretrained: dict[str, float], scratch: dict[str, float]) -> list[Comparison]:
@@ -95,19 +134,14 @@ def format_table(table: list[Comparison]) -> str:
     return '\n'.join(f'| {" | ".join(line)} |' for line in (lines[0], rule, *lines[1:]))
 
 
-def write_report(path: str | Path, title: str, summary: str, table: list[Comparison], sections: list[Section],
-                 environment: dict[str, str], steps: list[Step] = (), notes: list[str] = ()) -> None:
+def write_report(path: str | Path, title: str, summary: str, sections: list[Section]) -> None:
     """Write the report: one HTML file with everything in it, to be opened without a network.
 
     Args:
         path (str | Path): Where to; its folder is made. Replaced whole or not at all.
         title (str): Heading.
         summary (str): What was done and what came out, in plain words; an empty line separates paragraphs.
-        table (list[Comparison]): Results, see :func:`compare`. A value of None leaves its cell empty.
-        sections (list[Section]): Pictures and what to say on them.
-        environment (dict[str, str]): What it ran on, see ``environment``; seeds too.
-        steps (list[Step]): What was run. Defaults to none.
-        notes (list[str]): What a reader of the table must know. Defaults to none.
+        sections (list[Section]): The rest; their titles are the table of contents.
     """
     env = jinja2.Environment(
         loader=jinja2.PackageLoader('coma_mm.visualization'),
@@ -115,14 +149,30 @@ def write_report(path: str | Path, title: str, summary: str, table: list[Compari
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined)
-    env.filters.update(data_uri=_data_uri, number=_number, duration=_duration, paragraphs=_paragraphs)
-    html = env.get_template('report.html.j2').render(
-        title=title, summary=summary, table=table, sections=sections, environment=environment, steps=steps, notes=notes)
+    env.filters.update(cell=_cell, data_uri=_data_uri, width=_width, paragraphs=_paragraphs, slug=_slug)
+    html = env.get_template('report.html.j2').render(title=title, summary=summary, sections=sections)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + '.tmp')
     temporary.write_text(html, encoding='utf-8')
     os.replace(temporary, path)
+
+
+def _cell(cell: str | Cell) -> Cell:
+    return cell if isinstance(cell, Cell) else Cell(cell)
+
+
+def _slug(title: str) -> str:
+    """A title as the name of a place in the page."""
+    return re.sub(r'[^a-z0-9]+', '-', title.lower()).strip('-')
+
+
+def _width(image: Figure | str | Path) -> int:
+    """What a picture is shown at most, in CSS px."""
+    if isinstance(image, Figure):
+        return round(PX_PER_INCH * image.get_figwidth())
+    with Image.open(image) as picture:
+        return picture.width
 
 
 def _data_uri(image: Figure | str | Path) -> str:
@@ -148,10 +198,11 @@ def _number(value: float | None, signed: bool = False) -> str:
     return f'{value:+.1f}'.replace('-', '−') if signed else f'{value:.1f}'
 
 
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return ''
+def duration(seconds: float) -> str:
+    """'58 s', '2 min 05 s', '28 h 30 min'."""
     minutes, seconds = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f'{minutes // 60} h {minutes % 60:02d} min'
     return f'{minutes} min {seconds:02d} s' if minutes else f'{seconds} s'
 
 

@@ -148,7 +148,7 @@ def test_all_formats_have_the_same_cells_and_links_lead_to_files(tmp_path, monke
     page = Grid((tmp_path / 'out/tables.html').read_text())
     markdown = (tmp_path / 'out/tables.md').read_text()
     latex = (tmp_path / 'out/tables.tex').read_text()
-    for one, grid in zip(built, page.tables, strict=True):
+    for one, grid in zip(built, page.tables[:-2], strict=True):  # then runs and their commands
         assert [[text.strip() for text in row] for row in grid] == [one.columns, *one.rows]
         csv = pandas.read_csv(tmp_path / f'out/{one.name}.csv', header=None, dtype=str, keep_default_na=False)
         assert csv.values.tolist() == [one.columns, *one.rows]

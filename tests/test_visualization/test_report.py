@@ -6,17 +6,18 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from coma_mm.visualization import Picture, Section, Step, compare, format_table, write_report
+from coma_mm.visualization import Cell, Picture, Section, Table, compare, duration, format_table, write_report
+from tests.chromium import Page, find_chromium
 
 VOID = {'meta', 'img', 'link', 'br', 'hr', 'input'}
 
 
 class Outline(HTMLParser):
-    """Checks that tags are balanced; collects attributes and the cells of the first table."""
+    """Checks that tags are balanced; collects attributes, the text of headings, and the rows of all tables."""
 
     def __init__(self, html):
         super().__init__()
-        self.open, self.attributes, self.rows, self.in_cell = [], [], [], False
+        self.open, self.attributes, self.rows, self.headings = [], [], [], []
         self.feed(html)
         self.close()
         assert not self.open
@@ -29,6 +30,8 @@ class Outline(HTMLParser):
             self.rows.append([])
         if tag in ('td', 'th'):
             self.rows[-1].append('')
+        if re.fullmatch('h[1-6]', tag):
+            self.headings.append((int(tag[1]), ''))
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
@@ -36,52 +39,94 @@ class Outline(HTMLParser):
     def handle_data(self, data):
         if 'td' in self.open or 'th' in self.open:
             self.rows[-1][-1] += data.strip()
+        if re.fullmatch('h[1-6]', self.open[-1] if self.open else ''):
+            self.headings[-1] = (self.headings[-1][0], data)
+
+    def values(self, name):
+        return [value for _, key, value in self.attributes if key == name]
+
+
+@pytest.fixture(scope='module')
+def report(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('report')
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (500, 500, 3), np.uint8)).save(folder / 'noise.png')
+    fig = Figure(figsize=(1, 1))
+    fig.subplots().plot([0, 1])
+    wide = Table(
+        ['Model', 'Epochs', *(f'A number {i}' for i in range(12)), 'Top-1'],
+        [[name, epochs, *['1.0'] * 12, ours] for name, epochs, ours in (
+            ('SdAE', '1600', '−84.0'), ('a2mim', '300', ''), ('MAE', '800', '9.5 ± 0.1 (n = 3)'),
+            ('BEiT', '90', '12 diverged'), ('Hiera', '3200', Cell('84.25', dict(log='#runs-1'))))],
+        title='Table <2>', numbers=13, notes=['A note'], bold={(4, 14)})
+    long = Table(['Run', 'Command'], [['a_very_long_name_of_a_run_' * 4, 'python --work-dir ' + 'x' * 300]], title='Runs',
+                 name='runs', code='Command')
+    steps = Table(['Step', 'Time'], [['Pre-training', Cell('2 min 05 s', order=125.4)], ['Test', Cell('64 s', order=64)]],
+                  numbers=1, notes=['AP is noise'])
+    sections = [
+        Section('Curves', 'One.\n\nTwo.', pictures=[
+            Picture(fig, 'The <loss> falls', 'Falling "loss"'),
+            Picture(str(folder / 'noise.png'), 'Noise', 'Just noise', min_width=600)
+        ]),
+        Section('Tables', tables=[wide, long]),
+        Section('No pictures', notes=['/a/path' * 40]),
+        Section('What was run', tables=[steps]),
+        Section('Environment', facts=dict(Seed='7', Processor='A & B')),
+    ]
+    write_report(folder / 'new/report.html', 'A title', 'In short.\n\nAnd more.', sections)
+    assert [path.name for path in (folder / 'new').iterdir()] == ['report.html']
+    return folder / 'new/report.html'
 
 
 @pytest.fixture
-def html(tmp_path):
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (500, 500, 3), np.uint8)).save(tmp_path / 'noise.png')
-    fig = Figure(figsize=(1, 1))
-    fig.subplots().plot([0, 1])
-    sections = [
-        Section('Curves', 'One.\n\nTwo.', [
-            Picture(fig, 'The <loss> falls', 'Falling "loss"'),
-            Picture(str(tmp_path / 'noise.png'), 'Noise', 'Just noise', min_width=600)
-        ]),
-        Section('No pictures'),
-    ]
-    table = compare({'accuracy/top1': 61.25, 'coco/bbox_mAP': .021}, {'accuracy/top1': 64., 'mIoU': 12.3})
-    write_report(tmp_path / 'new/report.html', 'A title', 'In short.\n\nAnd more.', table, sections,
-                 dict(Seed='7', Processor='A & B'), [Step('Pre-training', 'python tools/train.py x', 125.4)],
-                 ['AP is noise'])
-    assert [path.name for path in (tmp_path / 'new').iterdir()] == ['report.html']
-    return (tmp_path / 'new/report.html').read_text(encoding='utf-8')
+def html(report):
+    return report.read_text(encoding='utf-8')
 
 
-def test_the_table_has_the_values_and_empty_cells(html):
+def test_the_tables_have_the_values_and_empty_cells(html):
     rows = Outline(html).rows
-    assert rows[1:5] == [
-        ['Classificationtop-1 accuracy', '61.2', '64.0', '−2.8'],
-        ['Segmentation, UperNetmIoU', '', '12.3', ''],
-        ['Detection, Mask R-CNNbox AP', '2.1', '', ''],
-        ['Detection, Mask R-CNNmask AP', '', '', ''],
-    ]
-    assert rows[-1] == ['Pre-training', '2 min 05 s', 'python tools/train.py x']
+    assert rows[0][:3] == ['Model', 'Epochs', 'A number 0'] and rows[0][-1] == 'Top-1'
+    assert [row[0] for row in rows[1:6]] == ['SdAE', 'a2mim', 'MAE', 'BEiT', 'Hiera']
+    assert [row[-1] for row in rows[1:6]] == ['−84.0', '', '9.5 ± 0.1 (n = 3)', '12 diverged', '84.25log']
+    assert rows[-2:] == [['Pre-training', '2 min 05 s'], ['Test', '64 s']]
+
+
+def test_durations():
+    assert [duration(seconds) for seconds in (7.6, 125.4, 102600)] == ['8 s', '2 min 05 s', '28 h 30 min']
 
 
 def test_it_says_what_it_was_given_and_escapes_it(html):
-    for text in ('A title', 'In short.', 'And more.', 'AP is noise', 'The &lt;loss&gt; falls', 'Seed', 'A &amp; B'):
+    for text in ('A title', '<strong>84.25</strong>', 'In short.', 'And more.', 'AP is noise', 'The &lt;loss&gt; falls',
+                 'Seed', 'A &amp; B'):
         assert text in html
-    alts = [value for tag, name, value in Outline(html).attributes if (tag, name) == ('img', 'alt')]
-    assert alts == ['Falling "loss"', 'Just noise']
+    assert Outline(html).values('alt') == ['Falling "loss"', 'Just noise']
 
 
 def test_it_needs_nothing_else(html):
-    sources = [value for _, name, value in Outline(html).attributes if name in ('src', 'href', 'srcset')]
+    sources = Outline(html).values('src')
     assert [re.match('data:image/(png|jpeg);base64,', source)[1] for source in sources] == ['png', 'jpeg']
-    assert not re.search(r'https?://|@import|url\(|<script|<link', html)
+    assert not re.search(r'https?://|@import|url\(|<script [^>]*src|<link', html)
     assert 'prefers-color-scheme: dark' in html and 'name="viewport"' in html and '@media print' in html
     assert len(html) < 1_000_000
+
+
+def test_its_places_can_be_found(html):
+    outline = Outline(html)
+    levels = [level for level, _ in outline.headings]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    ids = outline.values('id')
+    assert len(ids) == len(set(ids))
+    named = [address[1:] for address in outline.values('href') if address.startswith('#')]
+    named += outline.values('aria-labelledby')
+    assert set(named) <= set(ids) and 'runs-1' in named
+    assert [text for level, text in outline.headings if level == 2] == [
+        'Curves', 'Tables', 'No pictures', 'What was run', 'Environment']
+
+
+def test_an_unfinished_report_leaves_the_old_one(report, html):
+    with pytest.raises(FileNotFoundError):
+        write_report(report, 'Another', '', [Section('New', pictures=[Picture('no.png', '', '')])])
+    assert report.read_text(encoding='utf-8') == html
 
 
 def test_the_table_for_a_terminal():
@@ -89,3 +134,57 @@ def test_the_table_for_a_terminal():
     assert len({len(line) for line in lines}) == 1 and len(lines) == 6
     cells = [cell.strip() for cell in lines[3].split('|')]
     assert cells == ['', 'Segmentation, UperNet', 'mIoU', '10.0', '7.0', '+3.0', '']
+
+
+def test_in_a_browser(report, tmp_path):
+    """No complaint, no request; nothing wider than a phone; tables sort by keyboard alone; it can be printed."""
+    if not find_chromium():
+        pytest.skip('no Chromium here; install one, or name it in the variable CHROMIUM')
+    with Page(tmp_path / 'profile') as page:
+        for scheme in ('light', 'dark'):
+            page.prefer(scheme)
+            page.size(360, mobile=True)
+            page.open(report)
+            assert page.overflow == 0
+            box = 'document.querySelector(".scroll")'
+            assert page.evaluate(f'{box}.scrollWidth > {box}.clientWidth')
+            assert page.evaluate('document.images[1].getBoundingClientRect().width') == 600
+            assert page.evaluate('[...document.images].every((one) => one.naturalWidth > 0)')
+            colors = page.evaluate('["color", "backgroundColor"].map((x) => getComputedStyle(document.body)[x])')
+            ink, paper = (sum(map(int, re.findall(r'\d+', color))) for color in colors)
+            assert (ink > paper) == (scheme == 'dark')
+
+        def column(index):
+            return page.evaluate(f'[...document.querySelector("table").tBodies[0].rows]'
+                                 f'.map((row) => row.cells[{index}].textContent.trim())')
+
+        def reach(text):
+            for _ in range(60):
+                page.press('Tab', 9)
+                if page.evaluate('document.activeElement.textContent') == text:
+                    return page.evaluate('getComputedStyle(document.activeElement).outlineStyle')
+            raise AssertionError(f'{text!r} is not reached with the tabulator key')
+
+        written = column(0)
+        assert reach('Epochs') == 'solid'
+        page.press('Enter', 13, '\r')
+        assert column(1) == ['90', '300', '800', '1600', '3200']
+        page.press(' ', 32, ' ')
+        assert column(1) == ['3200', '1600', '800', '300', '90']
+        head = 'document.activeElement.closest("th").getAttribute("aria-sort")'
+        assert page.evaluate(head) == 'descending'
+        page.press('Enter', 13, '\r')
+        assert column(0) == written and page.evaluate(head) is None
+        reach('Top-1')
+        page.press('Enter', 13, '\r')
+        assert column(14) == ['−84.0', '9.5 ± 0.1 (n = 3)', '84.25 log', '', '12 diverged']
+        page.press('Enter', 13, '\r')
+        assert column(14) == ['84.25 log', '9.5 ± 0.1 (n = 3)', '−84.0', '', '12 diverged']
+        assert page.evaluate('document.querySelectorAll("[aria-sort]").length') == 1
+        page.size(680)  # of A4 within its margins
+        page.prefer('dark', media='print')
+        assert page.overflow == 0
+        assert page.evaluate('getComputedStyle(document.body).backgroundColor') == 'rgb(255, 255, 255)'
+        page.print(tmp_path / 'report.pdf')
+        assert (tmp_path / 'report.pdf').read_bytes().startswith(b'%PDF')
+        assert page.complaints == []
