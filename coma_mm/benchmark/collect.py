@@ -111,28 +111,23 @@ def _typed(frame: pandas.DataFrame) -> pandas.DataFrame:
 
 def _find(folder: Path) -> tuple[list[Path], list[Skipped]]:
     """Folders that look like runs, and the uppermost ones that have none in them."""
-    found, empty = [], []
+    seen, found, skipped = [], [], []
 
-    def visit(place: Path) -> bool:
-        try:
-            entries = sorted(place.iterdir())
-        except OSError as error:
-            empty.append((place, str(error)))
-            return False
-        folders = [one for one in entries if one.is_dir() and not one.is_symlink()]
-        is_run = any(reading.START.fullmatch(one.name) for one in folders) or any(
-            one.name == 'provenance.json' or one.name.endswith(('.log.json', '.pth')) for one in entries)
-        if is_run:
-            found.append(place)
-            folders = [one for one in folders if not reading.START.fullmatch(one.name)]
-        has = [one for one in folders if visit(one)]
-        if has or place == folder:
-            empty.extend((one, 'no run in it') for one in folders
-                         if one not in has and not is_run and one.name != 'benchmark' and not (one / RUNS).is_file())
-        return is_run or bool(has)
+    def skip(place, reason):
+        skipped.append(Skipped(os.path.relpath(place, folder), reason))
 
-    visit(folder)
-    return found, [Skipped(os.path.relpath(place, folder), reason) for place, reason in empty]
+    for place, names, files in os.walk(folder, onerror=lambda error: skip(error.filename, str(error))):
+        starts = [name for name in names if reading.START.fullmatch(name)]
+        if starts or any(name == 'provenance.json' or name.endswith(('.log.json', '.pth')) for name in files):
+            found.append(Path(place))
+        elif RUNS not in files:
+            seen.append(Path(place))
+        names[:] = sorted({*names} - {*starts})
+    above = {folder, *(parent for run in found for parent in run.parents)}
+    for place in seen:
+        if place not in above and place.parent in above.difference(found):
+            skip(place, 'no run in it')
+    return found, skipped
 
 
 def _tests(folder: Path) -> list[Test]:

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from coma_mm.engine import cli, config
 from coma_mm.engine.config_check import nearest
-from coma_mm.engine.hooks import find_key
+from coma_mm.engine.hooks import masking_facts
 from coma_mm.errors import UserError
 from coma_mm.recipes import table as markdown_table
 from coma_mm.visualization.logs import environment
@@ -89,12 +89,8 @@ OF_PAPER = 'Paper: Table 2 of the CoMA paper, whose 87 M of ViT-B include a clas
 
 
 def add_arguments(parser):
-    """Add the subcommand's options.
-
-    Args:
-        parser (ArgumentParser): Of the subcommand.
-    """
-    parser.add_argument('models', nargs='*', metavar='CONFIG|NAME', 
+    """Add the subcommand's options."""
+    parser.add_argument('models', nargs='*', metavar='CONFIG|NAME',
                         help=f'names: {" ".join(PEERS)} (default: {" ".join(OF_TABLE_2)})')
     parser.add_argument('--size', type=int, default=224, help='side of the images in px (default: %(default)s)')
     parser.add_argument('--batch-size', type=int, help="images (default: those of a process in the config; 1 for a name)")
@@ -105,11 +101,7 @@ def add_arguments(parser):
 
 
 def run(args):
-    """Print the table.
-
-    Args:
-        args (Namespace): See `add_arguments`.
-    """
+    """Print the table."""
     if args.out and Path(args.out).suffix not in WRITERS:
         raise UserError(f'--out {args.out}: expected a name that ends with {", ".join(WRITERS)}')
     for option in ('size', 'batch_size'):
@@ -174,14 +166,13 @@ def parts(name, size, batch, cfg_options=None):
             return [(row, MODELS.build(cfg), _backbone_forward, None)]
     cfg = config.read_config(name, cfg_options)
     cfg.model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
-    ratio = find_key(cfg.train_dataloader.dataset, 'ratio')
     bf16 = config.is_type(cfg.optim_wrapper, 'AutocastOptimWrapper') or config.is_type(cfg.optim_wrapper, 'AmpOptimWrapper')
     row = dict(model=Path(name).stem, size=size, batch=batch or cfg.train_dataloader.batch_size,
                precision='bf16' if bf16 else 'float32')
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
         model = MODELS.build(cfg.model)
     masked = isinstance(model, BaseSelfSupervisor)
-    ratio = 0.6 if ratio is None else ratio
+    ratio = masking_facts(cfg)['mask_ratio'] or 0.6
     return [(row | dict(part='backbone'), model.backbone, _unmasked_forward if masked else _backbone_forward, ratio),
             (row | dict(part='whole model'), model, training_forward, ratio)]
 

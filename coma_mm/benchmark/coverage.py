@@ -7,6 +7,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+import pandas
 import torch
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -51,7 +52,7 @@ def run(args):
     coverage_figure(masks, teaching).savefig(out / 'coverage.png', dpi=110, facecolor='white')
     text = tables(masks, teaching)
     (out / 'coverage.md').write_text(text, encoding='utf-8')
-    (out / 'coverage.csv').write_text(as_csv(masks, teaching), encoding='utf-8')
+    write_csv(masks, teaching, out / 'coverage.csv')
     print(f'{text}\nfigure and tables: {out}/coverage.png, .csv, .md')
 
 
@@ -293,18 +294,17 @@ def _markdown(head, rows):
     return markdown_table(head, rows, len(head) - 1 if len(head) > 4 else 0).splitlines()
 
 
-def as_csv(masks, teaching):
+def write_csv(masks, teaching, path):
     """One row per sampler, mode and effect; shares as fractions; an empty cell: not reached in so many iterations."""
-    names = ('sampler', 'complement', 'effect', 'iterations', 'min_share', 'mean_share', 'max_share', 'variation',
-             'variation_by_chance', *(f'iterations_until_{c}' for c in TIMES))
-    lines = [','.join(names)]
+    rows = []
     for sampler, drawn in masks.items():
         for complement, effects in teaching.items():
             for effect, kinds in effects.items():
                 chosen = select(drawn, kinds)
                 share = chosen.mean(0)
-                values = (share.min(), share.mean(), share.max(), variation(chosen), variation_by_chance(chosen),
-                          *(iterations_until(chosen, c) for c in TIMES))
-                cells = ('' if value is None else f'{value:.5g}' for value in values)
-                lines.append(','.join([sampler, complement, effect, str(len(chosen)), *cells]))
-    return '\n'.join(lines) + '\n'
+                rows.append(dict(
+                    sampler=sampler, complement=complement, effect=effect, iterations=len(chosen), min_share=share.min(),
+                    mean_share=share.mean(), max_share=share.max(), variation=variation(chosen),
+                    variation_by_chance=variation_by_chance(chosen),
+                    **{f'iterations_until_{c}': iterations_until(chosen, c) for c in TIMES}))
+    pandas.DataFrame(rows).to_csv(path, index=False, float_format='%.5g')
