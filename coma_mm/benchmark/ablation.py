@@ -134,6 +134,7 @@ def _losses(ax, frame, work_dirs):
         ends = ', '.join(f'{loss:.3f} at iteration {step}' + ('' if status == 'finished' else f' ({status})')
                          for (*_, (step, loss)), status in curves[name])
         parts.append(f'{label} ends at {ends}')
+    ax.locator_params(axis='x', integer=True)
     ax.grid(alpha=.3)
     _legend(ax, title, len(curves))
     first = runs.iloc[0]

@@ -106,7 +106,9 @@ def efficiency(frame: pandas.DataFrame, dataset: str | None = None) -> Picture:
             ax.scatter([], [], 40, label=name, marker=look['marker'], edgecolors=look['color'], linewidths=2,
                        facecolors='white' if hollow else look['color'])
         ax.set(xlabel='Epochs of pre-training', ylabel=f'Top-1, %, {dataset}')
-        ax.set_title('filled: runs here; hollow: the paper\'s', fontsize=9, loc='left')
+        ax.locator_params(axis='x', integer=True)
+        if any(point[-1] for point in points):
+            ax.set_title('filled: runs here; hollow: the paper\'s', fontsize=9, loc='left')
         ax.margins(.18)
         ax.set_xlim(left=0)
         ax.grid(alpha=.3)
@@ -130,10 +132,10 @@ def _hours(time):
     return f'{60 * time:.2g} min' if time >= 1 / 60 else f'{3600 * time:.0f} s'
 
 
-def count_memory() -> list[dict]:
-    """Memory of the pre-trainings in `CONFIGS` at the paper's scale: their name and what `measure` gives."""
+def count_memory(configs=CONFIGS) -> list[dict]:
+    """Memory of pre-trainings, see `CONFIGS`, at the paper's scale: their name and what `measure` gives."""
     rows = []
-    for name, config, options in track(CONFIGS, 'Counting', console=Console(stderr=True), transient=True):
+    for name, config, options in track(configs, 'Counting', console=Console(stderr=True), transient=True):
         cfg, model, forward, ratio = parts(str(ROOT / 'configs' / f'{config}.py'), 224, BATCH, options)[1]
         evaluation = getattr(model, 'evaluation', None)
         copy = sum(value.nbytes for value in evaluation.buffers()) if evaluation is not None else 0

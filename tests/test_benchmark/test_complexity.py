@@ -8,8 +8,9 @@ import pytest
 import torch
 from mmpretrain.registry import MODELS
 
-from coma_mm.benchmark.complexity import NOTES, PEERS
+from coma_mm.benchmark.complexity import COLUMNS, NOTES, PEERS, count
 from coma_mm.benchmark.counting import Operations
+from coma_mm.benchmark.efficiency import CONFIGS, count_memory, memory_tables
 from coma_mm.benchmark.paper import paper
 
 ROOT = Path(__file__).parents[2]
@@ -64,6 +65,15 @@ def test_files(suffix, tmp_path, monkeypatch, capsys):
         assert all(note in text for note in NOTES) and 'Processor' in text
     printed = ' '.join(capsys.readouterr().out.split())
     assert all(note in printed for note in NOTES)
+
+
+def test_the_docs_page_has_what_is_counted():
+    page = (ROOT / 'docs/benchmark.md').read_text(encoding='utf-8')
+    (row, *_), = count('DyViT-S')
+    shown = [COLUMNS[key][1](row[key]) for key in ('parameters', 'macs_layers', 'macs_attention', 'paper_parameters',
+                                                   'paper_flops', 'step_macs')]
+    assert f'| DyViT-S | {" | ".join(shown)} | {row["saved_bytes"] / 2**20:.0f} |' in page
+    assert memory_tables(count_memory(CONFIGS[:1]), {}).splitlines()[4] in page
 
 
 @pytest.mark.parametrize('arguments, message', [
