@@ -16,6 +16,7 @@ import torch
 from mmengine.config import DictAction
 from mmengine.registry import OPTIMIZERS
 from mmengine.utils.dl_utils import set_multi_processing
+from torch import distributed
 
 from coma_mm.errors import SharedError, UserError
 
@@ -228,8 +229,10 @@ def main(tool):
 def _exit(code):
     """Exit; under tools/torchrun.py, whose own exit code is 1 for any failure, leave it a note."""
     if note := os.environ.get('COMA_MM_EXIT_CODE'):
-        with suppress(OSError):  # a full disk
-            Path(note).write_text(str(code))
+        with suppress(OSError), open(note, 'a+', encoding='utf-8') as file:  # OSError: a full disk
+            file.seek(0)
+            if not file.read():  # the first process's reason is that of the run
+                file.write(str(code))
     sys.exit(code)
 
 
@@ -253,6 +256,8 @@ def _explain(error):
         text = text.strip().splitlines()[-1].partition(': ')[2]
     if isinstance(error, UserError):
         return text
+    if isinstance(error, distributed.DistError) or 'gloo/transport' in text:  # another process died; that is no bad input
+        return None
     if isinstance(error, FileNotFoundError):
         path = error.filename or (re.findall(r"'([^']+)'", text) or [text])[-1]
         return f'no such file or folder: {path}; check data_root, ann_file and data_prefix in the config'

@@ -3,6 +3,7 @@ import argparse
 from types import SimpleNamespace
 
 import pytest
+from torch.distributed import DistNetworkError
 import torch
 from mmseg.models import SegDataPreProcessor
 
@@ -37,6 +38,20 @@ def test_a_wrong_option_is_noted_for_torchrun(tmp_path, monkeypatch):
     with pytest.raises(SystemExit) as caught:
         main(lambda: argparse.ArgumentParser().parse_args(['--bogus']))
     assert caught.value.code == 2 and (tmp_path / 'note').read_text() == '2'
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit):
+        main(interrupted)
+    assert (tmp_path / 'note').read_text() == '2'  # the first process's
+
+
+def test_that_another_process_died_is_no_bad_input():
+    for error in (RuntimeError('[../gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:3521'),
+                  DistNetworkError('failed to recv, got 0 bytes')):
+        error.at_start = True
+        assert explain(error) is None
 
 
 def test_what_files_are_named_cannot_break_the_line():
