@@ -3,9 +3,9 @@ import argparse
 from types import SimpleNamespace
 
 import pytest
-from torch.distributed import DistNetworkError
 import torch
 from mmseg.models import SegDataPreProcessor
+from torch.distributed import DistNetworkError
 
 from coma_mm.engine.cli import _variable_hint, explain, main
 from coma_mm.errors import UserError
