@@ -43,9 +43,9 @@ def main():
     if args.out is None or args.short_side is None:
         raise UserError('expected SOURCE, OUT and --short-side N (or --verify and a pack)')
     index = pack(args.source, args.out, args.short_side, args.quality, args.shard_size, args.workers, args.skip_broken)
-    size = sum(shard['bytes'] for shard in index['shards']) / 1e9
+    size = sum(shard['bytes'] for shard in index['shards']) / 1e6
     print(f'{args.out}: {"wrote" if index["written"] else "already complete, left as it is:"} {index["images"]:,} images in '
-          f'{len(index["shards"])} files of {size:.2f} GB' +
+          f'{len(index["shards"])} file(s), {size:,.0f} MB in all' +
           (f'; {index["skipped"]:,} could not be read, see {args.out}/{SKIPPED}' if index['skipped'] else ''))
 
 

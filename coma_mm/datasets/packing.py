@@ -55,7 +55,7 @@ def pack(source, out, short_side, quality=95, shard_size=4096, workers=1, skip_b
     source = os.path.normpath(source)
     names = [os.path.relpath(info['img_path'], source)
              for info in ImageFolder(data_root=source, lazy_init=True).load_data_list()]
-    plan = dict(version=VERSION, short_side=short_side, quality=quality, shard_size=shard_size, skip_broken=skip_broken,
+    plan = dict(version=VERSION, short_side=short_side, quality=quality, shard_size=shard_size,
                 names=hashlib.sha256('\n'.join(names).encode('utf-8', 'surrogateescape')).hexdigest())
     out = Path(os.path.abspath(out))
     if found := _find(out, plan):
@@ -154,7 +154,7 @@ def _write_shard(folder, source, short_side, quality, skip_broken, task):
             except BadImageError as error:
                 text = str(error).rpartition('; replace')[0]
                 if not skip_broken:
-                    raise UserError(f'{text}; replace or remove it, or pass --skip-broken') from error
+                    raise UserError(f'{text}; replace it, or pass --skip-broken') from error
                 skipped.append(text)
                 continue
             member = tarfile.TarInfo(name)

@@ -170,13 +170,13 @@ def test_unreadable_images_stop_it_or_are_listed(tmp_path):
         (tmp_path / 'images' / name).parent.mkdir(parents=True)
         Image.new('RGB', (8, 8)).save(tmp_path / 'images' / name)
     (tmp_path / 'images/b/2.png').write_bytes(b'no')
-    with pytest.raises(UserError, match='b/2.png: empty or not an image; replace or remove it, or pass --skip-broken'):
+    with pytest.raises(UserError, match='b/2.png: empty or not an image; replace it, or pass --skip-broken'):
         pack(tmp_path / 'images', tmp_path / 'out', 8)
     assert not (tmp_path / 'out').exists()
-    index = pack(tmp_path / 'images', tmp_path / 'other', 8, skip_broken=True)
-    assert index['skipped'] == 1 and 'b/2.png: empty' in (tmp_path / 'other' / SKIPPED).read_text()
+    index = pack(tmp_path / 'images', tmp_path / 'out', 8, skip_broken=True)
+    assert index['skipped'] == 1 and 'b/2.png: empty' in (tmp_path / 'out' / SKIPPED).read_text()
     labels = [info['gt_label'] for info in map(
-        PackedImages(data_root=str(tmp_path / 'other'), with_label=True).get_data_info, range(2))]
+        PackedImages(data_root=str(tmp_path / 'out'), with_label=True).get_data_info, range(2))]
     assert labels == [0, 2]  # those of the others do not move
     (tmp_path / 'images/a/1.png').write_bytes(b'')
     (tmp_path / 'images/c/3.png').write_bytes(b'')
