@@ -1,8 +1,10 @@
 """Hooks that every run has: where weights came from, what a batch is, what is wrong with the data."""
 import json
 import logging
+import os
 import os.path as osp
 import random
+import re
 import shlex
 import sys
 from itertools import chain
@@ -56,7 +58,7 @@ class ProvenanceHook(Hook):
         """Write `provenance.json`."""
         if dist.is_main_process():
             facts = self.facts(runner, runner.epoch, runner.iter) | dict(
-                command=shlex.join(sys.argv),
+                command=_command(runner.cfg),
                 world_size=runner.world_size,
                 device=torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU',
                 versions={name: sys.modules[name].__version__ for name in LIBRARIES if name in sys.modules})
@@ -95,6 +97,13 @@ class ProvenanceHook(Hook):
             load_from=None if cfg.get('resume') else cfg.get('load_from'),  # a run's own checkpoint is no origin
             backbone_from=getattr(backbone, 'provenance', None),
         )
+
+
+def _command(cfg):
+    """str: The command line, after those environment variables that the config's files read."""
+    names = dict.fromkeys(re.findall(r"""\{\{['"]?\s*\$(\w+)""", cfg.text))
+    return ' '.join([*(f'{name}={shlex.quote(os.environ[name])}' for name in names if name in os.environ),
+                     shlex.join(sys.argv)])
 
 
 def _patch_mask(cfg):

@@ -20,7 +20,7 @@ from coma_mm.engine import (
     load_weights_only,
 )
 from coma_mm.engine import hooks as hooks_module
-from coma_mm.engine.hooks import RUN_HOOKS
+from coma_mm.engine.hooks import RUN_HOOKS, _command
 from coma_mm.errors import BadImageError, UserError
 
 
@@ -70,6 +70,14 @@ def train(cfg):
 def log_of(runner):
     with open(f'{runner.log_dir}/{runner.timestamp}.log') as file:
         return file.read()
+
+
+def test_a_commands_variables_are_part_of_it(monkeypatch):
+    monkeypatch.setenv('IMAGE_ROOT', '/my images')
+    monkeypatch.delenv('PRETRAINED', raising=False)
+    monkeypatch.setattr('sys.argv', ['tools/train.py', 'a.py'])
+    cfg = SimpleNamespace(text="a = '{{$IMAGE_ROOT:data}}/x'\nb = '{{ $PRETRAINED:c }}'\nd = '{{_base_.size}}'")
+    assert _command(cfg) == "IMAGE_ROOT='/my images' tools/train.py a.py"
 
 
 def test_provenance_is_written_with_the_checkpoint_and_the_run(tmp_path):
