@@ -348,7 +348,8 @@ def backbone_of(kind: str | None, arch, options: dict | None = None) -> str | No
 def image_size_of(config: dict) -> int | None:
     """Side of the training images in px, the longer one."""
     dataset = (config.get('train_dataloader') or {}).get('dataset')
-    for kind, key in (('RandomResizedCrop', 'scale'), ('RandomCrop', 'crop_size'), ('Resize', 'scale')):
+    for kind, key in (('LoadRandomResizedCrop', 'scale'), ('RandomResizedCrop', 'scale'), ('RandomCrop', 'crop_size'),
+                      ('Resize', 'scale')):
         for step in find_types(dataset, kind):
             size = step.get(key)
             return max(size) if isinstance(size, list) else size

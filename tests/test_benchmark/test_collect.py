@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 from mmpretrain.structures import DataSample
 
 from coma_mm.benchmark.collect import COLUMNS, collect, read, write
-from coma_mm.benchmark.runs import read_config
+from coma_mm.benchmark.runs import image_size_of, read_config
 from coma_mm.errors import UserError
 
 from .helpers import COMA, IMAGENET, ROOT, config_of, imagenet_run, train, unformatted, write_run, write_start, write_test
@@ -385,3 +385,11 @@ def test_the_file_is_read_as_it_was_written(tmp_path):
     again = read(tmp_path / 'runs.csv')
     pandas.testing.assert_frame_equal(again, frame)
     assert math.isnan(one(again, 'accuracy/top1')['value'])
+
+
+@pytest.mark.parametrize('step', [
+    dict(type='LoadRandomResizedCrop', scale=224), dict(type='RandomResizedCrop', scale=224),
+    dict(type='RandomCrop', crop_size=[192, 224]), dict(type='Resize', scale=[224, 224])])
+def test_the_size_of_training_images_is_that_of_the_step_that_makes_it(step):
+    dataset = dict(type='ImageFolder', pipeline=[dict(type='LoadImage'), step])
+    assert image_size_of(dict(train_dataloader=dict(dataset=dataset))) == 224
