@@ -198,9 +198,9 @@ def forward_pass(model, forward, batch, size, ratio, bf16, device):
     return compute
 
 
-def cells(rows):
-    """list[list[str]]: The titles of the columns that have values, and each row's cells, as they are read."""
-    used = [key for key in COLUMNS if any(row.get(key) is not None for row in rows)]
+def cells(rows, columns=tuple(COLUMNS)):
+    """list[list[str]]: The titles of those columns that have values, and each row's cells, as they are read."""
+    used = [key for key in columns if any(row.get(key) is not None for row in rows)]
     return [[COLUMNS[key][0] for key in used],
             *([COLUMNS[key][1](row[key]) if row.get(key) is not None else '' for key in used] for row in rows)]
 
@@ -230,16 +230,15 @@ def show(rows):
     settings = [f'{row["batch"]} × {row["size"]} px, {row["precision"]}' for row in rows]
     alike = len(set(settings)) == 1
     for group in GROUPS:
-        used = [key for key in group if any(row.get(key) is not None for row in rows)]
-        if not used:
+        titles, *lines = cells(rows, group)
+        if not titles:
             continue
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
         table.add_column(f'Model, {settings[0]}' if alike else 'Model', overflow='fold', min_width=20)
-        for key in used:
-            table.add_column(COLUMNS[key][0].replace(', ', ',\n'), justify='right')
-        for row, setting in zip(rows, settings, strict=True):
-            table.add_row(f'{row["model"]}, {row["part"]}' + ('' if alike else f', {setting}'), *(
-                COLUMNS[key][1](row[key]) if row.get(key) is not None else '' for key in used))
+        for title in titles:
+            table.add_column(title.replace(', ', ',\n'), justify='right')
+        for row, setting, line in zip(rows, settings, lines, strict=True):
+            table.add_row(f'{row["model"]}, {row["part"]}' + ('' if alike else f', {setting}'), *line)
         console.print(table)
         console.print()
     for note in notes(rows):

@@ -15,6 +15,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
+from coma_mm.engine.checkpoint_hook import write_whole
 from coma_mm.errors import BadImageError, UserError
 
 from .image_folder import ImageFolder
@@ -120,7 +121,7 @@ def _begin(folder, plan):
     if not path.exists():
         if any(name for name in os.listdir(folder) if name != 'plan.json.tmp'):
             raise UserError(f'{folder} is in the way and was not made by this tool; move it')
-        _write(path, json.dumps(plan).encode())
+        write_whole(path, json.dumps(plan).encode())
     elif path.read_text() != json.dumps(plan):
         raise UserError(f'{folder} is an unfinished pack of other images or settings; remove it, or finish it with those')
 
@@ -165,7 +166,7 @@ def _write_shard(folder, source, short_side, quality, skip_broken, task):
     with open(f'{path}.tmp', 'rb') as file:
         os.fsync(file.fileno())
     os.replace(f'{path}.tmp', path)
-    _write(os.path.join(folder, shard_name(number, 'json')), json.dumps(dict(images=images, skipped=skipped)).encode())
+    write_whole(os.path.join(folder, shard_name(number, 'json')), json.dumps(dict(images=images, skipped=skipped)).encode())
 
 
 def encode(path, short_side, quality):
@@ -214,20 +215,11 @@ def _finish(folder, plan, names, count):
         raise UserError(f'not one image can be read (the first: {skipped[0]})')
     if skipped:
         text = ''.join(f'{line}\n' for line in skipped)
-        _write(folder / SKIPPED, text.encode('utf-8', 'surrogateescape'))
+        write_whole(folder / SKIPPED, text.encode('utf-8', 'surrogateescape'))
     classes = sorted({name.partition('/')[0] for name in names if '/' in name})
     index = dict(version=VERSION, images=images, skipped=len(skipped), classes=classes, shards=shards, plan=plan)
-    _write(folder / INDEX, json.dumps(index, indent=1).encode())
+    write_whole(folder / INDEX, json.dumps(index, indent=1).encode())
     return index
-
-
-def _write(path, content):
-    """Write a file, whole or not at all."""
-    with open(f'{path}.tmp', 'wb') as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(f'{path}.tmp', path)
 
 
 def _differing(folder, task):

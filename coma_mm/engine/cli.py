@@ -21,6 +21,7 @@ from torch import distributed
 from coma_mm.errors import SharedError, UserError
 
 from . import safe_pickle
+from .config import environment_variables
 from .config_check import nearest
 from .data_roots import check_data_roots
 from .runner import ComaRunner
@@ -161,7 +162,7 @@ def variables_named(cfg):
 
 def _variable_hint(cfg, line):
     """str: Which environment variable of the config's files an error in `line` is about, or ''."""
-    for name, default, rest in re.findall(r"""\{\{['"]?\s*\$(\w+)\s*:\s*(\S*?)\s*['"]?\}\}([^'"\s]*)""", cfg.text):
+    for name, default, rest in environment_variables(cfg):
         value = os.environ.get(name, default)
         path = (value + rest).rstrip('/')
         # As a path: a word alone, like data, may have another meaning.

@@ -1,5 +1,6 @@
 """From a config file and a command line to the config that a runner takes, the same for all three libraries."""
 import os
+import re
 from pathlib import Path
 
 import torch
@@ -146,6 +147,12 @@ def _set_mask_samplers(cfg, before=None):
     for step in steps:
         if before is None or step.get('sampler') in (None, before):
             step['sampler'] = dict(sampler)
+
+
+def environment_variables(cfg):
+    """list[tuple[str, str, str]]: Name and default of the environment variables that a config's files read, and the rest
+    of the text behind each."""
+    return re.findall(r"""\{\{['"]?\s*\$(\w+)\s*:\s*(\S*?)\s*['"]?\}\}([^'"\s]*)""", cfg.text)
 
 
 def find_types(cfg, name):

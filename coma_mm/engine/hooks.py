@@ -4,7 +4,6 @@ import logging
 import os
 import os.path as osp
 import random
-import re
 import shlex
 import sys
 from itertools import chain
@@ -23,7 +22,7 @@ from coma_mm.datasets.seeding import type_name
 from coma_mm.errors import UserError
 
 from .accumulation import batches_of, count, is_auto
-from .config import find_types
+from .config import environment_variables, find_types
 
 LIBRARIES = ('torch', 'mmengine', 'mmcv', 'mmpretrain', 'mmseg', 'mmdet', 'coma_mm')
 
@@ -101,7 +100,7 @@ class ProvenanceHook(Hook):
 
 def _command(cfg):
     """str: The command line, after those environment variables that the config's files read."""
-    names = dict.fromkeys(re.findall(r"""\{\{['"]?\s*\$(\w+)""", cfg.text))
+    names = dict.fromkeys(name for name, *_ in environment_variables(cfg))
     return ' '.join([*(f'{name}={shlex.quote(os.environ[name])}' for name in names if name in os.environ),
                      shlex.join(sys.argv)])
 

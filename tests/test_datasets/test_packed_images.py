@@ -110,8 +110,8 @@ def test_samples_of_a_pack_are_those_of_the_folder_for_any_workers(images, packe
 def test_a_killed_one_goes_on_and_ends_with_the_same_bytes(images, packed, tmp_path):
     """Killed as the second of its files is written."""
     def killed():
-        write = packing._write
-        packing._write = lambda path, content: os.kill(os.getpid(), signal.SIGKILL) if '00001' in str(path) else write(
+        write = packing.write_whole
+        packing.write_whole = lambda path, content: os.kill(os.getpid(), signal.SIGKILL) if '00001' in str(path) else write(
             path, content)
         pack(images, tmp_path / 'out', 64, shard_size=4)
 
