@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from coma_mm.engine.processes import end_with_parent
 from coma_mm.errors import UserError
+from coma_mm.files import write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
 _PROGRESS = re.compile(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\]')
@@ -116,9 +117,7 @@ class Experiment:
         seconds = state.get('seconds', 0.)
 
         def save(**facts):
-            temporary = record.with_suffix('.tmp')
-            temporary.write_text(json.dumps(dict(command=command, inputs=inputs, **facts)))
-            temporary.replace(record)
+            write_whole(record, json.dumps(dict(command=command, inputs=inputs, **facts)))
 
         save(seconds=seconds)
         start = time.monotonic()

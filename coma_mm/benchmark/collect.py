@@ -14,6 +14,7 @@ from rich.progress import track
 from coma_mm.datasets.seeding import type_name
 from coma_mm.engine.hooks import find_key, masking_facts
 from coma_mm.errors import UserError
+from coma_mm.files import write_whole
 from coma_mm.visualization.logs import NOT_METRICS
 
 from . import runs as reading
@@ -332,11 +333,8 @@ def _variants(frame: pandas.DataFrame, settings: dict) -> list[str]:
 
 def write(frame: pandas.DataFrame, path: str | Path) -> None:
     """Write the tidy file, whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f'{path.name}.tmp')
-    frame.to_csv(unfinished, index=False, float_format='%.6g')
-    unfinished.replace(path)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, frame.to_csv(index=False, float_format='%.6g'))
 
 
 def read(path: str | Path) -> pandas.DataFrame:

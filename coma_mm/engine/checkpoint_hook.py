@@ -13,35 +13,9 @@ from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 
 from coma_mm.errors import SharedError, UserError
+from coma_mm.files import write_whole
 
 from .hooks import unwrap
-
-
-def write_whole(path, data):
-    """Write a file so that at any moment, also after a power failure, `path` holds the old content or the new.
-
-    Args:
-        path (str | Path): The file. Its folder exists.
-        data (bytes-like): The content.
-
-    Raises:
-        OSError: If it cannot be written; what was at `path` is still there, and nothing else is left.
-    """
-    unfinished = Path(f'{path}.tmp')
-    try:
-        with open(unfinished, 'wb') as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-        folder = os.open(unfinished.parent, os.O_RDONLY)  # the renaming, too, is to be on the disk
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError:
-        unfinished.unlink(missing_ok=True)
-        raise
 
 
 def serialize(checkpoint):
@@ -118,7 +92,7 @@ class WholeCheckpointHook(CheckpointHook):
             if not runner.iter:  # a new run: an older one's checkpoints are not its own
                 note.unlink(missing_ok=True)
             elif runner._resume and runner._load_from:  # a restart before the next checkpoint is to go on from there, too
-                write_whole(note, os.fspath(runner._load_from).encode())
+                write_whole(note, os.fspath(runner._load_from))
             for unfinished in Path(self.out_dir).glob('*.pth.tmp'):
                 unfinished.unlink()
 
@@ -218,7 +192,7 @@ class WholeCheckpointHook(CheckpointHook):
         outdated, self.outdated[:] = self.outdated[:], []
         try:
             write_whole(path, serialize(checkpoint))
-            write_whole(os.path.join(runner.work_dir, 'last_checkpoint'), path.encode())
+            write_whole(os.path.join(runner.work_dir, 'last_checkpoint'), path)
         except OSError as error:
             self.outdated += outdated
             self._report(error.strerror or error, path)

@@ -19,6 +19,7 @@ from mmengine.utils.dl_utils import set_multi_processing
 from torch import distributed
 
 from coma_mm.errors import SharedError, UserError
+from coma_mm.files import write_whole
 
 from . import safe_pickle
 from .config import environment_variables
@@ -111,9 +112,7 @@ def write_metrics(metrics, path):
         path (str): The file; its folder is made.
     """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(f'{path}.tmp')
-    unfinished.write_text(json.dumps(metrics, indent=2, default=float) + '\n')
-    unfinished.replace(path)
+    write_whole(path, json.dumps(metrics, indent=2, default=float) + '\n')
 
 
 def run(cfg, job, splits=()):

@@ -3,10 +3,10 @@ import hashlib
 import json
 import os
 
-from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from coma_mm.errors import UserError
+from coma_mm.files import write_whole
 
 from .checkpoint import load_weights_only, stated_backbone, weights_sha256
 
@@ -43,16 +43,11 @@ def export_backbone(checkpoint, out, force=False):
         raise UserError(f'{checkpoint} has no backbone: no tensor starts with "{prefix}"; expected the checkpoint of a '
                         'whole model (what holds a backbone alone need not be exported)')
     metadata = _metadata(loaded['meta']) | dict(weights_sha256=weights_sha256(tensors))
-    unfinished = f'{out}.tmp'
     try:
         os.makedirs(os.path.dirname(out) or '.', exist_ok=True)
-        save_file(tensors, unfinished, metadata)
-        os.replace(unfinished, out)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f'cannot write {out}: {error}') from error
-    finally:
-        if os.path.exists(unfinished):
-            os.remove(unfinished)
+        write_whole(out, save(tensors, metadata))
+    except OSError as error:
+        raise UserError(f'cannot write {out}: {error.strerror or error}') from error
     return tensors, metadata
 
 

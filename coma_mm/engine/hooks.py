@@ -20,6 +20,7 @@ from mmengine.runner import IterBasedTrainLoop
 import coma_mm
 from coma_mm.datasets.seeding import type_name
 from coma_mm.errors import UserError
+from coma_mm.files import write_whole
 
 from .accumulation import batches_of, count, is_auto
 from .config import environment_variables, find_types
@@ -61,8 +62,7 @@ class ProvenanceHook(Hook):
                 world_size=runner.world_size,
                 device=torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU',
                 versions={name: sys.modules[name].__version__ for name in LIBRARIES if name in sys.modules})
-            with open(osp.join(runner.work_dir, 'provenance.json'), 'w') as file:
-                json.dump(facts, file, indent=2)
+            write_whole(osp.join(runner.work_dir, 'provenance.json'), json.dumps(facts, indent=2))
 
     def before_save_checkpoint(self, runner, checkpoint):
         """Add the facts to the checkpoint."""

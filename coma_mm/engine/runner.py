@@ -16,9 +16,10 @@ from torch import distributed
 from coma_mm.datasets.paths import check_annotations
 from coma_mm.datasets.seeding import seed_dataloader, type_name
 from coma_mm.errors import UserError
+from coma_mm.files import write_whole
 
 from .accumulation import BatchGroups, batches_per_update, is_auto, update
-from .checkpoint_hook import serialize, write_whole
+from .checkpoint_hook import serialize
 from .hooks import unwrap
 from .processes import start_worker
 from .safe_pickle import plain, restore_curves

@@ -1,7 +1,6 @@
 """One self-contained HTML file that reports what was run and what came out: text, tables that sort, pictures."""
 import base64
 import io
-import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +8,8 @@ from pathlib import Path
 import jinja2
 from matplotlib.figure import Figure
 from PIL import Image
+
+from coma_mm.files import write_whole
 
 # Task, metric, its name in the logs, factor to per cent.
 METRICS = (
@@ -151,11 +152,8 @@ def write_report(path: str | Path, title: str, summary: str, sections: list[Sect
         undefined=jinja2.StrictUndefined)
     env.filters.update(cell=_cell, data_uri=_data_uri, width=_width, paragraphs=_paragraphs, slug=_slug)
     html = env.get_template('report.html.j2').render(title=title, summary=summary, sections=sections)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + '.tmp')
-    temporary.write_text(html, encoding='utf-8')
-    os.replace(temporary, path)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, html)
 
 
 def _cell(cell: str | Cell) -> Cell:

@@ -9,7 +9,6 @@ from mmengine.registry import MODELS, DefaultScope
 from safetensors import safe_open
 from torch import nn
 
-import coma_mm.engine.export as export_module
 from coma_mm.engine import load_backbone, load_weights_only
 from coma_mm.engine.checkpoint import weights_sha256
 from coma_mm.engine.config import read_config
@@ -150,12 +149,11 @@ def test_what_cannot_be_exported_leaves_nothing(pretrained, exported, tmp_path, 
     fail(pretrained, tmp_path / 'head.pth' / 'out.safetensors', 'cannot write')
     fail(pretrained, exported, 'is there already')
 
-    def break_off(tensors, path, metadata):
-        Path(path).write_text('half')
+    def break_off(_):
         raise OSError('no space left')
 
     before = Path(exported).read_bytes()
-    monkeypatch.setattr(export_module, 'save_file', break_off)
+    monkeypatch.setattr('os.fsync', break_off)
     fail(pretrained, out, 'no space left')
     fail(pretrained, exported, 'no space left', force=True)
     assert Path(exported).read_bytes() == before and os.listdir(os.path.dirname(exported)) == ['backbone.safetensors']

@@ -16,10 +16,10 @@ from torch.utils.data import Dataset
 
 from coma_mm.engine import ComaRunner, StopHook, WholeCheckpointHook, load_weights_only
 from coma_mm.engine.checkpoint import latest_checkpoint
-from coma_mm.engine.checkpoint_hook import write_whole
 from coma_mm.engine.hooks import RUN_HOOKS
 from coma_mm.engine.stop_hook import Stopped, seconds
 from coma_mm.errors import UserError
+from coma_mm.files import write_whole
 
 ITERATIONS = 12  # three epochs of four
 NUMBER = itertools.count()  # mmengine keeps one logger per name

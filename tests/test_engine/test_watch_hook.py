@@ -24,9 +24,9 @@ from torch.utils.data import Dataset
 
 from coma_mm.engine import ComaRunner, FiniteHook, LossSpikeHook, WholeCheckpointHook, load_weights_only
 from coma_mm.engine.checkpoint import latest_checkpoint
-from coma_mm.engine.checkpoint_hook import write_whole
 from coma_mm.engine.hooks import RUN_HOOKS
 from coma_mm.errors import SharedError, UserError
+from coma_mm.files import write_whole
 
 from ..test_models.helpers import small_batch, small_coma
 

@@ -1,0 +1,31 @@
+"""Files that are written whole or not at all."""
+import os
+from pathlib import Path
+
+
+def write_whole(path, content):
+    """Write a file so that at any moment, also after a power failure, `path` holds the old content or the new.
+
+    Args:
+        path (str | Path): The file. Its folder exists.
+        content (bytes-like | str): Text is written as UTF-8.
+
+    Raises:
+        OSError: If it cannot be written; what was at `path` is still there, and nothing else is left.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    unfinished = Path(f'{path}.tmp')
+    try:
+        with open(unfinished, 'wb') as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+        folder = os.open(unfinished.parent, os.O_RDONLY)  # the renaming, too, is to be on the disk
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise
