@@ -7,6 +7,8 @@ import yaml
 from mmengine.config import Config
 from mmengine.registry import MODELS, TRANSFORMS, DefaultScope
 
+from coma_mm.markdown import markdown_table
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / 'docs/recipes.md'
 DATA = ROOT / 'docs/recipes.yaml'
@@ -62,10 +64,10 @@ def page():
         parts += [f'## {title}\n', text]
         parts += [_section(section, data['tasks'], settings, started) for section in data[key]]
     parts += ['## Hyper-parameters\n', HYPER_PARAMETERS]
-    parts.append(table(['source', 'is'], [[key, text] for key, text in data['sources'].items()]))
+    parts.append(markdown_table(['source', 'is'], [[key, text] for key, text in data['sources'].items()]))
     parts += [_hyper_parameters(family, settings) for family in data['hyper_parameters']]
     parts += ['## Parameters\n', 'In millions: those that are trained, and all of the backbone.\n']
-    parts.append(table(['config', 'trained', 'backbone'], [
+    parts.append(markdown_table(['config', 'trained', 'backbone'], [
         [f'[{name.split("/")[1]}](../configs/{name}.py)', f'{one["trained"]:.1f}', f'{one["encoder"]:.1f}']
         for name, one in settings.items()], numbers=2))
     return '\n'.join(filter(None, parts))
@@ -173,7 +175,7 @@ def _hyper_parameters(family, settings):
     for row, (templates, source) in family['rows'].items():
         cells = [' / '.join(dict.fromkeys(cell(templates, settings[name]) for name in names)) for names in groups.values()]
         rows.append([row, *cells, source])
-    return f'### {family["title"]}\n\n' + table(['', *groups, 'source'], rows)
+    return f'### {family["title"]}\n\n' + markdown_table(['', *groups, 'source'], rows)
 
 
 def cell(templates, setting):
@@ -222,18 +224,3 @@ def show(value):
     if isinstance(value, bool):
         return 'yes' if value else 'no'
     return re.sub('e-0?', 'e-', f'{value:g}') if isinstance(value, float) else str(value)
-
-
-def table(header, rows, numbers=0):
-    """A table in Markdown.
-
-    Args:
-        header (list[str]): Titles of the columns.
-        rows (list[list[str]]): Cells.
-        numbers (int): How many of the last columns hold numbers, which are aligned at the right. Defaults to 0.
-
-    Returns:
-        str: Its lines.
-    """
-    rule = ['---'] * (len(header) - numbers) + ['---:'] * numbers
-    return ''.join(f'| {" | ".join(row)} |\n' for row in (header, rule, *rows))

@@ -20,7 +20,7 @@ from coma_mm.engine import cli, config
 from coma_mm.engine.config_check import nearest
 from coma_mm.engine.hooks import masking_facts
 from coma_mm.errors import UserError
-from coma_mm.recipes import table as markdown_table
+from coma_mm.markdown import markdown_table
 from coma_mm.visualization.logs import environment
 
 from .counting import RULES, measure, training_forward

@@ -16,9 +16,9 @@ from rich.progress import track
 from coma_mm.datasets.masking import PatchMask
 from coma_mm.datasets.seeding import seeded_generators
 from coma_mm.errors import UserError
+from coma_mm.markdown import markdown_table
 from coma_mm.models import CoMA
 from coma_mm.models.masking import ColorNoiseMaskSampler
-from coma_mm.recipes import table as markdown_table
 from coma_mm.visualization.style import RC
 
 SAMPLERS = {
@@ -256,9 +256,9 @@ def coverage_figure(masks, teaching):
 
 def tables(masks, teaching):
     """What the modes do with a mask, and how evenly the samplers cover the image, as Markdown."""
-    lines = ['Which patches an iteration reconstructs, and from which it learns:', '', *_markdown(*mode_table(teaching)), '']
-    lines += [f'{explanation(masks)}:', '', *_markdown(*sampler_table(masks))]
-    return '\n'.join(lines) + '\n'
+    return ('Which patches an iteration reconstructs, and from which it learns:\n\n'
+            f'{markdown_table(*mode_table(teaching))}\n'
+            f'{explanation(masks)}:\n\n{markdown_table(*sampler_table(masks), numbers=8)}')
 
 
 def mode_table(teaching):
@@ -288,10 +288,6 @@ def _cells(chosen):
     until = (iterations_until(chosen, c) for c in TIMES)
     return (f'{share.min():.1f} to {share.max():.1f} %', f'{100 * variation(chosen):.1f} %',
             f'{100 * variation_by_chance(chosen):.1f} %', *('' if n is None else f'{n:.1f}' for n in until))
-
-
-def _markdown(head, rows):
-    return markdown_table(head, rows, len(head) - 1 if len(head) > 4 else 0).splitlines()
 
 
 def write_csv(masks, teaching, path):

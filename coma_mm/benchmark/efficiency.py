@@ -15,7 +15,7 @@ from rich.progress import track
 
 from coma_mm.errors import UserError
 from coma_mm.experiments import ROOT
-from coma_mm.recipes import table as markdown_table
+from coma_mm.markdown import markdown_table
 from coma_mm.visualization import Picture
 from coma_mm.visualization.style import LINE_COLORS, RC
 

@@ -38,12 +38,13 @@ from mmengine.logging import MMLogger
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Table as TerminalTable
 
 from coma_mm.engine.cli import write_metrics
 from coma_mm.errors import UserError
+from coma_mm.markdown import markdown_table
 from coma_mm.models.dyvit import ARCHS, WINDOWS
-from coma_mm.visualization import environment
+from coma_mm.visualization import Table, environment
 
 from .contestants import Setting, check_size, contestants
 from .profiling import profile_step
@@ -251,30 +252,23 @@ def report(rows, facts, path):
         members = [row for row in rows if _setting(row) == setting]
         group, size, precision, compiled, batch = setting
         peers = list(dict.fromkeys(peer for row in members for peer in row['peers']))
-        table = _table(
+        table = Table(
+            ['contestant', 'images/s', 'ms', 'IQR\nms', *(f'× {peer.partition("/")[2].replace("-", " ")}' for peer in peers),
+             'weights\nMiB', 'moments\nMiB', 'step\nMiB'], [],
             f'{group}, {members[0]["arch"]}, {size} px, {precision}{", compiled" * compiled}, batch {batch}, '
-            f'{max(len(row["seconds"]) for row in members)} repeats', 'contestant', 'images/s', 'ms', 'IQR\nms',
-            *(f'× {peer.partition("/")[2].replace("-", " ")}' for peer in peers),
-            'weights\nMiB', 'moments\nMiB', 'step\nMiB')
+            f'{max(len(row["seconds"]) for row in members)} repeats')
         for row in members:
             ratios = row.get('ratios', {})
-            table.add_row(
+            table.rows.append([
                 row['name'].partition('/')[2] + (f': {row["note"]}' if 'note' in row else ''),
                 *((f'{row["images_per_second"]:.2f}', f'{1000 * row["median_seconds"]:.1f}',
                    f'{1000 * (row["quartile_seconds"][1] - row["quartile_seconds"][0]):.1f}')
                   if row['seconds'] else ('', '', '')),
                 *(f'{ratios[peer]:.2f}' if peer in ratios else '' for peer in peers),
                 *(f'{row[key] / 2**20:.0f}' if key in row else ''
-                  for key in ('weight_bytes', 'optimizer_bytes', 'step_bytes')))
+                  for key in ('weight_bytes', 'optimizer_bytes', 'step_bytes'))])
         tables.append(table)
     _write(tables, facts, path)
-
-
-def _table(title, *columns):
-    table = Table(title=title, box=box.SIMPLE_HEAD, padding=0, show_edge=False, title_justify='left')
-    for i, column in enumerate(columns):
-        table.add_column(column, justify='right' if i else 'left', min_width=5 if i else 14)
-    return table
 
 
 def _setting(row):
@@ -283,21 +277,19 @@ def _setting(row):
 
 
 def _write(tables, facts, path):
-    path.parent.mkdir(parents=True, exist_ok=True)
     console = Console()
+    text = f'# {path.name}\n\n' + ''.join(f'- {name}: {value}\n' for name, value in facts.items())
     for table in tables:
-        console.print(table, '')
-    with open(path.with_suffix('.md'), 'w', encoding='utf-8') as file:
-        print(f'# {path.name}\n', file=file)
-        for name, value in facts.items():
-            print(f'- {name}: {value}', file=file)
-        markdown = Console(file=file, width=1000)
-        for table in tables:
-            print(f'\n{table.title}\n', file=file)
-            table.title, table.box, table.padding, table.show_edge = None, box.MARKDOWN, (0, 1), True
-            for column in table.columns:
-                column.header = column.header.replace('\n', ' ')
-            markdown.print(table)
+        shown = TerminalTable(title=table.title, box=box.SIMPLE_HEAD, padding=0, show_edge=False, title_justify='left')
+        for i, column in enumerate(table.columns):
+            shown.add_column(column, justify='right' if i else 'left', min_width=5 if i else 14)
+        for row in table.rows:
+            shown.add_row(*row)
+        console.print(shown, '')
+        header = [column.replace('\n', ' ') for column in table.columns]
+        text += f'\n{table.title}\n\n{markdown_table(header, table.rows, len(header) - 1)}'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix('.md').write_text(text, encoding='utf-8')
     console.print(f'Written: {path}.json, {path}.md', highlight=False)
 
 
@@ -315,16 +307,17 @@ def _profile(args, device, facts, out):
     parts, operators = profile_step(step, device, args.repeats, args.trace)
     total = sum(map(sum, parts.values()))
     where = 'kernels' if device.type == 'cuda' else 'operators'
-    table = _table(f'{one.title}, {args.arch}, {setting.size} px, {setting.precision}, batch {batch}: {1000 * total:.1f} '
-                  f'ms in {where} per step, mean of {args.repeats}', 'part', 'forward ms', 'backward ms', 'share %')
-    for part, (forward, backward) in sorted(parts.items(), key=lambda item: -sum(item[1])):
-        table.add_row(part, *(f'{1000 * value:.1f}' if value else '' for value in (forward, backward)),
-                      f'{100 * (forward + backward) / total:.1f}')
+    rows = [[part, *(f'{1000 * value:.1f}' if value else '' for value in (forward, backward)),
+             f'{100 * (forward + backward) / total:.1f}']
+            for part, (forward, backward) in sorted(parts.items(), key=lambda item: -sum(item[1]))]
     passes = [sum(values) for values in zip(*parts.values(), strict=True)]
-    table.add_row('all', *(f'{1000 * value:.1f}' for value in passes), '100.0')
-    longest = _table('Longest operators', 'operator', 'calls', 'ms', 'share %')
-    for name, calls, seconds in operators[:15]:
-        longest.add_row(name, f'{calls:.0f}', f'{1000 * seconds:.1f}', f'{100 * seconds / total:.1f}')
+    rows.append(['all', *(f'{1000 * value:.1f}' for value in passes), '100.0'])
+    table = Table(['part', 'forward ms', 'backward ms', 'share %'], rows,
+                  f'{one.title}, {args.arch}, {setting.size} px, {setting.precision}, batch {batch}: {1000 * total:.1f} '
+                  f'ms in {where} per step, mean of {args.repeats}')
+    longest = Table(['operator', 'calls', 'ms', 'share %'], [
+        [name, f'{calls:.0f}', f'{1000 * seconds:.1f}', f'{100 * seconds / total:.1f}']
+        for name, calls, seconds in operators[:15]], 'Longest operators')
     write_metrics(dict(facts, name=one.name, arch=args.arch, size=setting.size, batch=batch, precision=setting.precision,
                        repeats=args.repeats, seconds_forward_backward=parts, operators=operators), out / 'profile.json')
     _write([table, longest], facts, out / 'profile')

@@ -14,9 +14,9 @@ from urllib.parse import quote
 import pandas
 
 from coma_mm.errors import UserError
+from coma_mm.markdown import markdown_table
 from coma_mm.models.dyvit import ARCHS
 from coma_mm.recipes import ROOT
-from coma_mm.recipes import table as markdown_table
 from coma_mm.visualization import Cell, Section, Table, duration, write_report
 from coma_mm.visualization.report import METRICS
 

@@ -252,7 +252,7 @@ def test_tables_and_files(tmp_path, monkeypatch, capsys):
     assert first['weight_bytes'] == 80 and first['optimizer_bytes'] == 0 and first['step_bytes'] == 98 * 4 * 4
     assert {'Seed', 'Threads', 'Versions', 'Commit', 'Processor'} <= set(facts)
     markdown = (tmp_path / 'speed.md').read_text()
-    assert markdown.count('| contestant') == 2 and '- Seed: 0' in markdown
+    assert markdown.count('| contestant | images/s | ms | IQR ms |') == 2 and '- Seed: 0' in markdown
     assert 'inference, base, 96 px, fp32, batch 44, 3 repeats' in capsys.readouterr().out
 
 

@@ -1,0 +1,24 @@
+"""Tables in Markdown."""
+
+
+def markdown_table(header, rows, numbers=0, aligned=False):
+    """A table in Markdown.
+
+    Args:
+        header (list[str]): Titles of the columns.
+        rows (list[list[str]]): Cells.
+        numbers (int): How many of the last columns hold numbers, which are aligned at the right. Defaults to 0.
+        aligned (bool): Pad the cells, for a terminal. Defaults to False.
+
+    Returns:
+        str: Its lines.
+    """
+    texts = len(header) - numbers
+    rule = ['---'] * texts + ['---:'] * numbers
+    lines = [header, rule, *rows]
+    if aligned:
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        lines = [[cell.ljust(width, fill) if i < texts else cell.rjust(width, fill)
+                  for i, (cell, width) in enumerate(zip(line, widths, strict=True))]
+                 for line, fill in zip(lines, [' ', '-'] + [' '] * len(rows), strict=True)]
+    return ''.join(f'| {" | ".join(line)} |\n' for line in lines)
