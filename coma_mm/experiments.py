@@ -198,6 +198,13 @@ TASKS = (
     ('UperNet', 'upernet_dyvit-tiny'),
     ('Mask R-CNN', 'mask-rcnn_dyvit-tiny'),
 )
+# Task, metric, its name in the logs, factor to per cent.
+METRICS = (
+    ('Classification', 'top-1 accuracy', 'accuracy/top1', 1),
+    ('Segmentation, UperNet', 'mIoU', 'mIoU', 1),
+    ('Detection, Mask R-CNN', 'box AP', 'coco/bbox_mAP', 100),
+    ('Detection, Mask R-CNN', 'mask AP', 'coco/segm_mAP', 100),
+)
 ARMS = dict(coma='from CoMA', scratch='from scratch')
 
 

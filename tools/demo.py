@@ -12,10 +12,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a checkout runs without being installed
 
 from coma_mm import experiments, visualization  # noqa: E402
-from coma_mm.benchmark import report  # noqa: E402
+from coma_mm.benchmark import report, tables  # noqa: E402
 from coma_mm.benchmark.collect import collect  # noqa: E402
 from coma_mm.engine import cli  # noqa: E402
-from coma_mm.experiments import ARMS, Experiment, Run  # noqa: E402
+from coma_mm.experiments import Experiment, Run  # noqa: E402
+from coma_mm.markdown import markdown_table  # noqa: E402
 
 IMAGES = dict(unlabelled=3000, train=500, val=200, test=0)
 EPOCHS = {'Pre-training': 12, 'Classification': 12, 'UperNet': 8, 'Mask R-CNN': 4}
@@ -51,14 +52,14 @@ def main():
         for run in (pretraining, *runs.values()):
             experiment.train(run)
 
-    metrics = {arm: {} for arm in ARMS}
-    for (_, arm), run in runs.items():
-        metrics[arm].update(visualization.collect_metrics(folder / run.name))
-    table = visualization.compare(metrics['coma'], metrics['scratch'])
-    print(f'\n{visualization.format_table(table)}\n\n' + '\n'.join(NOTES))
+    collected = collect(folder)
+    (*_, table), _ = tables.build(collected[0])
+    shown = [table.columns.index(name) for name in ('Task', 'Metric, %', 'pre-trained', 'from scratch', 'difference')]
+    lines = [[line[i] for i in shown] for line in (table.columns, *table.rows)]
+    print(f'\n{markdown_table(lines[0], lines[1:], numbers=3, aligned=True)}\n' + '\n'.join(NOTES))
     os.environ.update(env)
     out = folder / 'report.html'
-    small, *others = report.sections(*collect(folder), folder, folder, models=())
+    small, *others = report.sections(*collected, folder, folder, models=())
     small.notes = NOTES
     sections = [small, *_predictions(folder, runs), *others]
     visualization.write_report(out, 'CoMA on CoMA-Shapes', _summary(counts, epochs), sections)

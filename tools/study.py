@@ -16,8 +16,7 @@ from scipy import stats  # noqa: E402
 
 from coma_mm import experiments, visualization  # noqa: E402
 from coma_mm.engine import cli  # noqa: E402
-from coma_mm.experiments import ARMS, Experiment, Run  # noqa: E402
-from coma_mm.visualization.report import METRICS  # noqa: E402
+from coma_mm.experiments import ARMS, METRICS, Experiment, Run  # noqa: E402
 
 IMAGES = dict(unlabelled=3000, train=500, val=200, test=500)
 EPOCHS = {'Pre-training': 60, 'Classification': 20, 'UperNet': 6, 'Mask R-CNN': 4}

@@ -15,7 +15,6 @@ from coma_mm.datasets.seeding import type_name
 from coma_mm.engine.hooks import find_key, masking_facts
 from coma_mm.errors import UserError
 from coma_mm.files import write_whole
-from coma_mm.visualization.logs import NOT_METRICS
 
 from . import runs as reading
 from .paper import cells_of
@@ -32,6 +31,7 @@ WHOLE_NUMBERS = ('step', 'seed', 'pretrain_epochs', 'pretrain_seed', 'pretrain_s
                  'iterations', 'image_size', 'frozen_stages', 'world_size', 'global_batch')
 MASKING = ('complement', 'mask_ratio', 'mask_sampler', 'decoder', 'decoder_depth')  # columns of a pre-training
 COPY = ('seed', 'pretrain_seed', 'pretrain_run', 'value')  # alike in copies of a run's folder
+NOT_METRICS = ('step', 'logged_step', 'data_time', 'time')  # in an entry of `read_scalars`
 NUMBERS = ('value', 'mask_ratio', 'hours', 'peak_memory_gb')
 
 RUNS = 'runs.csv'

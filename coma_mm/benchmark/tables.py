@@ -14,11 +14,11 @@ from urllib.parse import quote
 import pandas
 
 from coma_mm.errors import UserError
+from coma_mm.experiments import METRICS
 from coma_mm.markdown import markdown_table
 from coma_mm.models.dyvit import ARCHS
 from coma_mm.recipes import ROOT
 from coma_mm.visualization import Cell, Section, Table, duration, write_report
-from coma_mm.visualization.report import METRICS
 
 from .collect import COPY, HOW_TO_FILL, RUNS, collect, read, write
 from .paper import contradicted, from_tables, paper

@@ -9,7 +9,6 @@ import torch
 
 from coma_mm.errors import UserError
 
-NOT_METRICS = ('step', 'logged_step', 'data_time', 'time')
 PACKAGES = ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmpretrain', 'mmseg', 'mmdet', 'numpy', 'coma_mm')
 
 
@@ -51,28 +50,6 @@ def read_scalars(run: str | Path) -> tuple[list[dict], list[dict]]:
             else:
                 val.append(dict(entry, step=train[-1]['step'] if train else 0, logged_step=entry['step']))
     return train, val
-
-
-def collect_metrics(work_dir: str | Path, split: str = 'val') -> dict[str, float]:
-    """The last metrics of a run, by their names in the log: 'accuracy/top1', 'mIoU', 'coco/bbox_mAP' and so on.
-
-    Args:
-        work_dir (str | Path): Of the run.
-        split (str): 'val': from the last validation while it trained; 'test': from the last test in that work_dir.
-            Defaults to 'val'.
-
-    Returns:
-        dict[str, float]: Empty if the run has not got so far.
-    """
-    work_dir = Path(work_dir)
-    if split == 'test':
-        # mmengine names this file as its folder, by the time.
-        files = sorted(file for file in work_dir.glob('*/*.json') if file.stem == file.parent.name)
-        entry = json.loads(files[-1].read_text(encoding='utf-8')) if files else {}
-    else:
-        val = read_scalars(work_dir)[1] if any(work_dir.glob('*/vis_data/scalars.json')) else []
-        entry = val[-1] if val else {}
-    return {key: value for key, value in entry.items() if key not in NOT_METRICS and isinstance(value, int | float)}
 
 
 def environment() -> dict[str, str]:

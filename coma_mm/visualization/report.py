@@ -11,30 +11,9 @@ from PIL import Image
 
 from coma_mm.files import write_whole
 
-# Task, metric, its name in the logs, factor to per cent.
-METRICS = (
-    ('Classification', 'top-1 accuracy', 'accuracy/top1', 1),
-    ('Segmentation, UperNet', 'mIoU', 'mIoU', 1),
-    ('Detection, Mask R-CNN', 'box AP', 'coco/bbox_mAP', 100),
-    ('Detection, Mask R-CNN', 'mask AP', 'coco/segm_mAP', 100),
-)
 PNG_LIMIT = 400_000  # bytes; larger pictures are embedded as JPEG
 DPI = 160
 PX_PER_INCH = 130  # of a figure, in CSS px: its text is as large as the page's
-
-
-@dataclass
-class Comparison:
-    """One metric in per cent of the run from pre-trained weights and of the one from scratch; None: no such run."""
-    task: str
-    metric: str
-    pretrained: float | None
-    scratch: float | None
-
-    @property
-    def difference(self) -> float | None:
-        """In percentage points; None unless both runs are there."""
-        return None if self.pretrained is None or self.scratch is None else self.pretrained - self.scratch
 
 
 @dataclass
@@ -106,35 +85,6 @@ class Section:
     notes: list[str] = field(default_factory=list)
 
 
-def compare(pretrained: dict[str, float], scratch: dict[str, float]) -> list[Comparison]:
-    """The rows of the result table.
-
-    Args:
-        pretrained (dict[str, float]): Metrics of all runs from pre-trained weights, see ``collect_metrics``.
-        scratch (dict[str, float]): Of those from scratch.
-    """
-
-    def per_cent(metrics, key, factor):
-        return factor * metrics[key] if key in metrics else None
-
-    return [
-        Comparison(task, metric, per_cent(pretrained, key, factor), per_cent(scratch, key, factor))
-        for task, metric, key, factor in METRICS
-    ]
-
-
-def format_table(table: list[Comparison]) -> str:
-    """The table as Markdown, aligned for a terminal."""
-    head = ('task', 'metric, %', 'pre-trained', 'from scratch', 'difference')
-    rows = [(x.task, x.metric, _number(x.pretrained), _number(x.scratch), _number(x.difference, signed=True))
-            for x in table]
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    rule = [('-' * w if i < 2 else '-' * (w - 1) + ':') for i, w in enumerate(widths)]
-    lines = [[cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))]
-             for row in (head, *rows)]
-    return '\n'.join(f'| {" | ".join(line)} |' for line in (lines[0], rule, *lines[1:]))
-
-
 def write_report(path: str | Path, title: str, summary: str, sections: list[Section]) -> None:
     """Write the report: one HTML file with everything in it, to be opened without a network.
 
@@ -188,12 +138,6 @@ def _data_uri(image: Figure | str | Path) -> str:
         return f'data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}'
     picture.save(jpeg, 'JPEG', quality=85, optimize=True)
     return f'data:image/jpeg;base64,{base64.b64encode(jpeg.getvalue()).decode()}'
-
-
-def _number(value: float | None, signed: bool = False) -> str:
-    if value is None:
-        return ''
-    return f'{value:+.1f}'.replace('-', '−') if signed else f'{value:.1f}'
 
 
 def duration(seconds: float) -> str:

@@ -1,10 +1,8 @@
-import json
-
 import pytest
 from mmengine.visualization import LocalVisBackend
 
 from coma_mm.errors import UserError
-from coma_mm.visualization import collect_metrics, curve_figure, environment, read_scalars
+from coma_mm.visualization import curve_figure, environment, read_scalars
 
 
 def write(work_dir, name, entries):
@@ -20,24 +18,6 @@ def train(step, loss):
 
 def val(**metrics):
     return dict({key.replace('__', '/'): value for key, value in metrics.items()}, data_time=.1, time=.2)
-
-
-def test_collect_the_last_metrics(tmp_path):
-    assert collect_metrics(tmp_path) == {}
-    write(tmp_path, '20260101_000000', [train(10, 2.), val(coco__bbox_mAP=.1), train(20, 1.), val(coco__bbox_mAP=.2)])
-    assert collect_metrics(tmp_path) == {'coco/bbox_mAP': .2}
-    # Resumed later, in the same work_dir.
-    write(tmp_path, '20260101_010000', [train(30, .5), val(coco__bbox_mAP=.3, coco__segm_mAP=.25)])
-    assert collect_metrics(tmp_path) == {'coco/bbox_mAP': .3, 'coco/segm_mAP': .25}
-
-
-def test_collect_the_metrics_of_a_test(tmp_path):
-    write(tmp_path, '20260101_000000', [train(10, 2.), val(mIoU=1.)])
-    assert collect_metrics(tmp_path, 'test') == {}
-    (tmp_path / '20260101_020000').mkdir()
-    (tmp_path / '20260101_020000' / '20260101_020000.json').write_text(json.dumps(val(mIoU=7.5)))
-    assert collect_metrics(tmp_path, 'test') == {'mIoU': 7.5}
-    assert collect_metrics(tmp_path) == {'mIoU': 1.}
 
 
 def test_a_resumed_run_is_one_curve(tmp_path):

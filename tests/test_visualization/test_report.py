@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from coma_mm.visualization import Cell, Picture, Section, Table, compare, duration, format_table, write_report
+from coma_mm.visualization import Cell, Picture, Section, Table, duration, write_report
 from tests.chromium import Page, find_chromium
 
 VOID = {'meta', 'img', 'link', 'br', 'hr', 'input'}
@@ -127,13 +127,6 @@ def test_an_unfinished_report_leaves_the_old_one(report, html):
     with pytest.raises(FileNotFoundError):
         write_report(report, 'Another', '', [Section('New', pictures=[Picture('no.png', '', '')])])
     assert report.read_text(encoding='utf-8') == html
-
-
-def test_the_table_for_a_terminal():
-    lines = format_table(compare({'mIoU': 10.}, {'mIoU': 7.})).splitlines()
-    assert len({len(line) for line in lines}) == 1 and len(lines) == 6
-    cells = [cell.strip() for cell in lines[3].split('|')]
-    assert cells == ['', 'Segmentation, UperNet', 'mIoU', '10.0', '7.0', '+3.0', '']
 
 
 def test_in_a_browser(report, tmp_path):
