@@ -13,7 +13,7 @@ from coma_mm.visualization import Picture, read_scalars
 from coma_mm.visualization.curves import DASHES
 from coma_mm.visualization.style import LINE_COLORS, RC
 
-from .collect import collect
+from .collect import add_run_arguments, collect
 from .series import fine_tunings, series
 
 MARKERS = 'os^D'
@@ -27,10 +27,8 @@ DECODERS = dict(ViTDecoder='ViT', ConvNeXtDecoder='ConvNeXt')
 
 def add_arguments(parser):
     """Add the subcommand's options."""
-    parser.add_argument('work_dirs', nargs='?', default='work_dirs', metavar='WORK_DIRS',
-                        help='folder with runs, at any depth (default: %(default)s)')
+    add_run_arguments(parser)
     parser.add_argument('--dataset', help='of the accuracy (default: ImageNet-1K, or else the one with most runs)')
-    parser.add_argument('--out', metavar='FOLDER', help='default: WORK_DIRS/benchmark')
 
 
 def run(args):

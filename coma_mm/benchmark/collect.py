@@ -352,11 +352,17 @@ def read(path: str | Path) -> pandas.DataFrame:
     return _typed(frame)
 
 
+def add_run_arguments(parser, name=''):
+    """Add what the subcommands share that read runs, and write one file of a name, or several into a folder."""
+    parser.add_argument('work_dirs', nargs='?', default='work_dirs', metavar='WORK_DIRS',
+                        help='folder with runs, at any depth (default: %(default)s)')
+    parser.add_argument('--out', metavar=f'FILE{Path(name).suffix}' if name else 'FOLDER',
+                        help=f'default: {Path("WORK_DIRS/benchmark", name)}')
+
+
 def add_arguments(parser):
     """Add the options."""
-    parser.add_argument('work_dirs', nargs='?', default='work_dirs', metavar='WORK_DIRS',
-                        help='folder to search, to any depth (default: %(default)s)')
-    parser.add_argument('--out', metavar='FILE.csv', help=f'default: WORK_DIRS/benchmark/{RUNS}')
+    add_run_arguments(parser, RUNS)
 
 
 def run(args):

@@ -20,7 +20,7 @@ from coma_mm.visualization import Picture
 from coma_mm.visualization.style import LINE_COLORS, RC
 
 from .ablation import MARKERS, write
-from .collect import collect
+from .collect import add_run_arguments, collect
 from .complexity import parts
 from .counting import measure
 from .paper import paper, row_of
@@ -41,11 +41,9 @@ MEASURED = 'pretrain/mae-vit'  # the peer in speed.json: MAE with ViT at CoMA's 
 
 def add_arguments(parser):
     """Add the subcommand's options."""
-    parser.add_argument('work_dirs', nargs='?', default='work_dirs', metavar='WORK_DIRS',
-                        help='folder with runs, at any depth (default: %(default)s)')
+    add_run_arguments(parser)
     parser.add_argument('--dataset', help='of the accuracy (default: ImageNet-1K, or else the one with most runs)')
     parser.add_argument('--memory', action='store_true', help='also count the memory of pre-training; a minute')
-    parser.add_argument('--out', metavar='FOLDER', help='default: WORK_DIRS/benchmark')
 
 
 def run(args):

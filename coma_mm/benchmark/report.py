@@ -20,7 +20,7 @@ from coma_mm.visualization import Picture, Section, Table
 
 from . import complexity, coverage
 from .ablation import ablation
-from .collect import HOW_TO_FILL, Skipped, collect
+from .collect import HOW_TO_FILL, Skipped, add_run_arguments, collect
 from .efficiency import efficiency
 from .runs import read_run
 from .tables import EXPLANATION, build, linked, runs_section
@@ -33,9 +33,7 @@ TASKS = dict(pretraining='Pre-training', classification='Classification', segmen
 
 def add_arguments(parser):
     """Add the subcommand's options."""
-    parser.add_argument('work_dirs', nargs='?', default='work_dirs', metavar='WORK_DIRS',
-                        help='folder with runs, at any depth (default: %(default)s)')
-    parser.add_argument('--out', metavar='FILE.html', help='default: WORK_DIRS/benchmark/report.html')
+    add_run_arguments(parser, 'report.html')
 
 
 def run(args):

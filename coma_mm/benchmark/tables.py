@@ -20,7 +20,7 @@ from coma_mm.models.dyvit import ARCHS
 from coma_mm.recipes import ROOT
 from coma_mm.visualization import Cell, Section, Table, duration, write_report
 
-from .collect import COPY, HOW_TO_FILL, RUNS, collect, read, write
+from .collect import COPY, HOW_TO_FILL, RUNS, add_run_arguments, collect, read, write
 from .paper import contradicted, from_tables, paper
 
 COMMITTED_RUNS = ROOT / 'docs/results/runs.csv'
@@ -389,9 +389,7 @@ def filled(page: str) -> str:
 
 def add_arguments(parser):
     """Add the options."""
-    parser.add_argument('work_dirs', nargs='?', default='work_dirs', metavar='WORK_DIRS',
-                        help='folder to search for runs (default: %(default)s)')
-    parser.add_argument('--out', metavar='DIR', help='where to write them (default: WORK_DIRS/benchmark)')
+    add_run_arguments(parser)
     parser.add_argument('--write', action='store_true',
                         help='renew the results in README.md and docs/benchmark.md from docs/results/runs.csv instead')
 
