@@ -1,6 +1,7 @@
 """Settings for all tests."""
 import os
 import random
+import runpy
 import sys
 from functools import cache
 from pathlib import Path
@@ -40,3 +41,23 @@ def independent():
     for kind, instances in before.items():
         kind._instance_dict.clear()
         kind._instance_dict.update(instances)
+
+
+@pytest.fixture
+def run_tool(monkeypatch, capfd):
+    """Runs one of tools/ in this process, because starting one takes seconds."""
+
+    def run(tool, *args, code=0):
+        """str: All output, or the error's line where `code` is 2."""
+        monkeypatch.setattr(sys, 'argv', [tool, *map(str, args)])
+        found = 0
+        try:
+            runpy.run_path(str(ROOT / 'tools' / tool), run_name='__main__')
+        except SystemExit as end:
+            found = end.code
+        out, err = capfd.readouterr()
+        assert found == code and 'Traceback' not in out + err, out[-2000:] + err
+        assert code != 2 or err.count('error: ') == 1
+        return err.strip().splitlines()[-1] if code == 2 else out + err
+
+    return run

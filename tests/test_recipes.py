@@ -269,19 +269,13 @@ def test_values_are_looked_up_by_key_attribute_type_and_number():
 
 
 @pytest.mark.parametrize('there, code', [('page', 0), ('old', 2), (None, 2)])
-def test_check(tmp_path, monkeypatch, capsys, there, code):
+def test_check(tmp_path, monkeypatch, run_tool, there, code):
     page = tmp_path / 'page.md'
     if there:
         page.write_text(there)
     monkeypatch.setattr(recipes, 'PAGE', page)
     monkeypatch.setattr(recipes, 'page', lambda: 'page')
-    for argv, expected in ((['--check'], code), ([], 0), (['--check'], 0)):
-        monkeypatch.setattr(sys, 'argv', ['make_recipes.py', *argv])
-        found = 0
-        try:
-            runpy.run_path('tools/make_recipes.py', run_name='__main__')
-        except SystemExit as end:
-            found = end.code
-        assert found == expected
+    assert ('make_recipes.py' in run_tool('make_recipes.py', '--check', code=code)) == (code == 2)
+    run_tool('make_recipes.py')
+    run_tool('make_recipes.py', '--check')
     assert page.read_text() == 'page'
-    assert ('make_recipes.py' in capsys.readouterr().err) == (code == 2)

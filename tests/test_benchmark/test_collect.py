@@ -1,9 +1,7 @@
 """Runs are found, read and put where they belong, by what they recorded; what is none is named."""
 import json
 import math
-import runpy
 import shutil
-import sys
 from contextlib import nullcontext
 
 import pandas
@@ -350,25 +348,13 @@ def test_configs_are_read_not_run(tmp_path):
         assert read_config(file) == json.loads(json.dumps(cfg.to_dict()))
 
 
-def run_tool(monkeypatch, *argv):
-    monkeypatch.setattr(sys, 'argv', ['benchmark.py', *map(str, argv)])
-    try:
-        runpy.run_path(str(ROOT / 'tools/benchmark.py'), run_name='__main__')
-    except SystemExit as end:
-        return end.code
-    return 0
-
-
-def test_the_tool(tmp_path, monkeypatch, capsys):
-    assert run_tool(monkeypatch, 'collect', tmp_path / 'nowhere') == 2
-    assert capsys.readouterr().err.count('\n') == 1
-    assert run_tool(monkeypatch, 'collect', tmp_path) == 0
-    out = capsys.readouterr().out.splitlines()
+def test_the_tool(tmp_path, run_tool):
+    assert 'no folder ' in run_tool('benchmark.py', 'collect', tmp_path / 'nowhere', code=2)
+    out = run_tool('benchmark.py', 'collect', tmp_path).splitlines()
     assert len(out) == 2 and 'make demo' in out[0] and read(tmp_path / 'benchmark/runs.csv').empty
     imagenet_run(tmp_path / 'run')
     (tmp_path / 'junk').mkdir()
-    assert run_tool(monkeypatch, 'collect', tmp_path) == 0
-    out = capsys.readouterr().out.splitlines()
+    out = run_tool('benchmark.py', 'collect', tmp_path).splitlines()
     assert out[0] == 'skipped junk: no run in it' and '1 runs (1 finished), 3 rows, 1 folders skipped' in out[1]
     pandas.testing.assert_frame_equal(read(tmp_path / 'benchmark/runs.csv'), collect(tmp_path)[0])
 

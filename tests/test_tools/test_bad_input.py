@@ -2,9 +2,7 @@
 import json
 import logging
 import os
-import runpy
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -44,28 +42,17 @@ def data(shapes, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def run(data, monkeypatch, capfd):
-    """Runs a tool in this process, because starting one takes seconds."""
+def run(data, run_tool):
+    """Runs a tool on a small config."""
 
     def run(config, *options, tool='train.py', args=(), code=2):
         """str: The error's line, or for code 0 all output."""
         Path('user.py').write_text(f"_base_ = '{ROOT}/configs/shapes/{config}.py'\n")
         shutil.rmtree('run', ignore_errors=True)
-        argv = [tool, 'user.py', *map(str, args), '--work-dir', 'run', '--cfg-options', *SHORT, *map(str, options)]
-        monkeypatch.setattr(sys, 'argv', argv)
-        found = 0
         try:
-            runpy.run_path(str(ROOT / 'tools' / tool), run_name='__main__')
-        except SystemExit as end:
-            found = end.code
+            return run_tool(tool, 'user.py', *args, '--work-dir', 'run', '--cfg-options', *SHORT, *options, code=code)
         finally:
             forget()
-        captured = capfd.readouterr()
-        assert found == code and 'Traceback' not in captured.err, captured.out[-2000:] + captured.err
-        if code == 0:
-            return captured.out + captured.err
-        assert captured.err.count('error: ') == 1
-        return captured.err.strip().splitlines()[-1]
 
     return run
 

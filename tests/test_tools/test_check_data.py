@@ -1,9 +1,8 @@
 """tools/check_data.py on small data sets in the official layouts, whole and with each defect."""
 import json
 import os
-import runpy
 import shutil
-import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -49,21 +48,9 @@ def data(whole, tmp_path):
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
-    """Runs the tool in this process: (kind, path, …) -> its exit code and what it printed."""
-
-    def run(*args):
-        monkeypatch.setattr(sys, 'argv', ['check_data.py', *map(str, args)])
-        try:
-            runpy.run_path(str(ROOT / 'tools/check_data.py'), run_name='__main__')
-            code = 0
-        except SystemExit as end:
-            code = end.code
-        captured = capsys.readouterr()
-        assert 'Traceback' not in captured.out + captured.err
-        return code, captured.out + captured.err
-
-    return run
+def run(run_tool):
+    """Runs the tool: (kind, path, …) -> what it printed."""
+    return partial(run_tool, 'check_data.py')
 
 
 def test_whole_data_sets_are_subsets_without_a_problem(run, data, monkeypatch):
@@ -74,8 +61,8 @@ def test_whole_data_sets_are_subsets_without_a_problem(run, data, monkeypatch):
         ('ade20k', 'ade/ADEChallengeData2016', {'training images': 20, 'validation annotations': 10}),
         ('coco', 'coco', {'train2017 images': 20, 'train2017 objects': objects, 'val2017 categories': 80}),
     ):
-        code, text = run(kind, place)
-        assert code == 0 and 'problem:' not in text and 'not the official numbers' in text, text
+        text = run(kind, place)
+        assert 'problem:' not in text and 'not the official numbers' in text, text
         lines = [line.split() for line in text.splitlines()]
         for what, number in counts.items():
             assert any(line[:3] == [*what.split(), str(number)] for line in lines), what
@@ -83,11 +70,11 @@ def test_whole_data_sets_are_subsets_without_a_problem(run, data, monkeypatch):
         assert 'read 30 of 30 images' in text and f'DATA_ROOT={data} or --data-root {data}/{place}' in text
         # Elsewhere there is no variable for it; a path is quoted for the shell.
         os.rename(place, 'my set')
-        code, text = run(kind, 'my set')
-        assert code == 0 and 'DATA_ROOT' not in text and f"--data-root '{data}/my set'" in text
+        text = run(kind, 'my set')
+        assert 'DATA_ROOT' not in text and f"--data-root '{data}/my set'" in text
         os.rename('my set', place)
-    code, text = run('folder', 'imagenet')
-    assert code == 0 and 'images *.jpg                   30' in text and f'IMAGE_ROOT={data}/imagenet' in text
+    text = run('folder', 'imagenet')
+    assert 'images *.jpg                   30' in text and f'IMAGE_ROOT={data}/imagenet' in text
     assert 'smallest of those: 32 px' in text and 'warning' not in text
 
 
@@ -99,15 +86,15 @@ def test_bad_usage(run, tmp_path):
         (('imagnet', 'nowhere'), 'invalid choice'),
         ((), 'required'),
     ):
-        code, text = run(*args)
-        assert code == 2 and expected in text
+        text = run(*args, code=2)
+        assert expected in text
 
 
 def test_the_folder_above_is_named(run, data):
     for kind, place, path in (('imagenet', 'imagenet', data), ('ade20k', 'ade/ADEChallengeData2016', data),
                               ('ade20k', 'ADEChallengeData2016', data / 'ade'), ('coco', 'coco', data)):
-        code, text = run(kind, path)
-        assert code == 1 and f'there is one in {path / place}: give that path' in text
+        text = run(kind, path, code=1)
+        assert f'there is one in {path / place}: give that path' in text
 
 
 def defect(check_one, kind, root):
@@ -117,9 +104,9 @@ def defect(check_one, kind, root):
         backup = root.with_name('backup')
         shutil.copytree(root, backup)
         change()
-        code, text = check_one(kind, root)
+        text = check_one(kind, root, code=1)
         lines = [line for line in text.splitlines() if line.startswith('problem: ')]
-        assert code == 1 and len(lines) == problems, text
+        assert len(lines) == problems, text
         assert all(part in '\n'.join(lines) for part in expected), text
         shutil.rmtree(root)
         backup.rename(root)
@@ -159,10 +146,10 @@ def test_defects_of_imagenet(run, data):
     flatten()
     (root / 'meta').mkdir()
     (root / 'meta/val.txt').touch()
-    code, text = run('imagenet', root)
-    assert code == 0 and 'meta/val.txt: mmpretrain takes images and labels from that list' in text
+    text = run('imagenet', root)
+    assert 'meta/val.txt: mmpretrain takes images and labels from that list' in text
     (root / 'train').rename(root / 'other')
-    assert run('imagenet', root)[0] == 1
+    run('imagenet', root, code=1)
 
 
 def test_defects_of_ade20k(run, data):
@@ -185,8 +172,8 @@ def test_defects_of_ade20k(run, data):
     test(draw((32, 31), 1), f'{seg_map} is of 31×32 px; expected 32×32, as its image {image}')
     draw((32, 32), 150)()
     image.with_suffix('.jpeg').touch()
-    code, text = run('ade20k', root)
-    assert code == 0 and 'do not end in .jpg are not read: train_000003.jpeg' in text.replace(f'{image.parent}/', '')
+    text = run('ade20k', root)
+    assert 'do not end in .jpg are not read: train_000003.jpeg' in text.replace(f'{image.parent}/', '')
 
 
 def test_defects_of_coco(run, data):
@@ -226,8 +213,8 @@ def test_defects_of_coco(run, data):
          'categories of train2017 and val2017 differ', problems=2)
     annotation(bbox=[1, 1, 0.5, 3])()
     shutil.copy(image, image.with_name('unused.jpg'))
-    code, text = run('coco', root)
-    assert code == 0 and '1 boxes less than a pixel wide or high' in text and 'does not name are not used: unused' in text
+    text = run('coco', root)
+    assert '1 boxes less than a pixel wide or high' in text and 'does not name are not used: unused' in text
     for last, expected in ((80, "categories have other ids than COCO's"), (10, "10 categories that are not COCO's 80")):
         for file in (root / 'annotations').iterdir():
             content = json.loads(file.read_text())
@@ -235,16 +222,16 @@ def test_defects_of_coco(run, data):
             content['categories'][-1]['id'] = 91
             content['annotations'] = [one for one in content['annotations'] if one['category_id'] < 10]
             file.write_text(json.dumps(content))
-        code, text = run('coco', root)
-        assert code == 0 and expected in text
+        text = run('coco', root)
+        assert expected in text
     assert 'num_classes=10' in text
 
 
 def test_folder_of_anything(run, tmp_path):
     folder = tmp_path / 'images'
     folder.mkdir()
-    code, text = run('folder', folder)
-    assert code == 1 and f'no image in {folder}; expected files that end in .jpg' in text
+    text = run('folder', folder, code=1)
+    assert f'no image in {folder}; expected files that end in .jpg' in text
     pixels = np.zeros((40, 30, 3), np.uint8)
     Image.fromarray(pixels).save(folder / 'a.PNG')
     Image.fromarray(pixels[:9]).convert('CMYK').save(folder / '[bold] \n b.jpg')
@@ -255,16 +242,16 @@ def test_folder_of_anything(run, tmp_path):
     (folder / 'itself').symlink_to('itself')
     (folder / '.hidden.jpg').write_text('')
     (folder / 'notes.txt').write_text('')
-    code, text = run('folder', folder)
-    assert code == 0 and 'read 4 of 4 images' in text and r'smallest of those: 9 px at its shorter side' in text
+    text = run('folder', folder)
+    assert 'read 4 of 4 images' in text and r'smallest of those: 9 px at its shorter side' in text
     assert r'[bold] \n b.jpg' in text and '2 files with other suffixes are not read: *, *.txt' in text
     assert len(list(walk_files(str(folder)))) == 6
     # Whatever is in the way becomes a line.
     (folder / 'lost.jpg').symlink_to('nowhere')
     os.mkfifo(folder / 'pipe.jpg')  # nobody would ever write into it
     (folder / 'empty.webp').write_text('')
-    code, text = run('folder', folder)
-    assert code == 1 and 'lost.jpg: No such file' in text and 'empty.webp: empty or not an image' in text
+    text = run('folder', folder, code=1)
+    assert 'lost.jpg: No such file' in text and 'empty.webp: empty or not an image' in text
 
 
 def test_what_may_not_be_read(data, monkeypatch):
@@ -303,8 +290,8 @@ def test_a_sample_or_all(run, data, tmp_path):
     assert findings.read == 230 and len(findings.problems) == SHOWN + 1
     assert findings.problems[-1] == '… and 100 more images with problems like these'
     assert 'copy0.jpg' in findings.problems[0]
-    code, text = run('imagenet', root, '--full', '--workers', '1')
-    assert code == 1 and 'read 230 of 230 images to their end' in text
+    text = run('imagenet', root, '--full', '--workers', '1', code=1)
+    assert 'read 230 of 230 images to their end' in text
 
 
 def test_a_killed_process_is_said(data, monkeypatch):

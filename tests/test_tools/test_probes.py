@@ -1,8 +1,6 @@
 """`knn.py`, `linear_probe.py` and `export_backbone.py` as users start them, on CoMA-Shapes."""
 import json
-import runpy
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -41,25 +39,6 @@ def here(folder, monkeypatch):
 
 
 @pytest.fixture
-def run(monkeypatch, capfd):
-    """Runs a tool in this process, because starting one takes seconds."""
-
-    def run(tool, *args, code=0):
-        """str: All output, or the error's line where `code` is 2."""
-        monkeypatch.setattr(sys, 'argv', [tool, *map(str, args)])
-        found = 0
-        try:
-            runpy.run_path(str(ROOT / 'tools' / tool), run_name='__main__')
-        except SystemExit as end:
-            found = end.code
-        captured = capfd.readouterr()
-        assert found == code and 'Traceback' not in captured.err, captured.out[-2000:] + captured.err
-        return captured.err.strip().splitlines()[-1] if code else captured.out + captured.err
-
-    return run
-
-
-@pytest.fixture
 def classifier():
     """The config, and its model with the pre-training's backbone, its checkpoint being classifier.pth."""
     cfg = read_config(str(CONFIG))
@@ -84,12 +63,12 @@ def test_features_are_what_the_classifiers_head_gets(classifier):
     assert torch.equal(frozen_features(cfg, 'classifier.pth').test.values, probe.test.values)
 
 
-def test_knn_is_the_same_for_every_kind_of_checkpoint(run, classifier):
-    text = run('export_backbone.py', 'pretrained.pth', 'exported.safetensors')
+def test_knn_is_the_same_for_every_kind_of_checkpoint(run_tool, classifier):
+    text = run_tool('export_backbone.py', 'pretrained.pth', 'exported.safetensors')
     assert 'exported.safetensors: 97 tensors' in text and 'arch: tiny' in text
     found = {}
     for path in ('pretrained.pth', 'exported.safetensors', 'classifier.pth'):
-        text = run('knn.py', CONFIG, path, '--k', 1, 7, '--out', 'out/knn.json')
+        text = run_tool('knn.py', CONFIG, path, '--k', 1, 7, '--out', 'out/knn.json')
         assert '10 test images by 20 train images, 10 classes; guessing: top-1 10.00 %, top-5 50.00 %' in text
         found[path] = json.loads(Path('out/knn.json').read_text())
         assert f'k=7      top-1 {found[path]["k"]["7"]["top1"]:6.2f} %' in text
@@ -98,13 +77,13 @@ def test_knn_is_the_same_for_every_kind_of_checkpoint(run, classifier):
     assert found['pretrained.pth'] == found['exported.safetensors'] == found['classifier.pth']
     # The test split in the place of the train split: each image is its own nearest.
     same = ['--cfg-options', 'train_dataloader.dataset.data_prefix=test']
-    run('knn.py', CONFIG, 'pretrained.pth', '--k', 1, '--out', 'knn.json', *same)
+    run_tool('knn.py', CONFIG, 'pretrained.pth', '--k', 1, '--out', 'knn.json', *same)
     assert json.loads(Path('knn.json').read_text())['k']['1']['top1'] == 100
 
 
 @pytest.mark.parametrize('options', [('--l2', '1e-6'), ('--solver', 'sgd', '--epochs', '300', '--lr', '0.1'), ()])
-def test_linear_probe_fits_few_images(run, options):
-    text = run('linear_probe.py', CONFIG, 'pretrained.pth', '--out', 'linear.json', *options)
+def test_linear_probe_fits_few_images(run_tool, options):
+    text = run_tool('linear_probe.py', CONFIG, 'pretrained.pth', '--out', 'linear.json', *options)
     metrics = json.loads(Path('linear.json').read_text())
     assert f'test   top-1 {metrics["test"]["top1"]:6.2f} %' in text and metrics['train_images'] == 20
     if options:
@@ -113,9 +92,9 @@ def test_linear_probe_fits_few_images(run, options):
         assert metrics['l2'] in (1, 0.1, 0.01, 1e-3, 1e-4, 1e-5, 1e-6) and len(metrics['held_out_top1']) == 7
 
 
-def test_configs_that_say_no_labels(run, folder):
+def test_configs_that_say_no_labels(run_tool, folder):
     def line(*args, config=CONFIG):
-        return run('knn.py', config, 'pretrained.pth', '--k', 1, *args, code=2)
+        return run_tool('knn.py', config, 'pretrained.pth', '--k', 1, *args, code=2)
 
     for name, kind in (('upernet_dyvit-tiny_scratch_shapes', 'EncoderDecoder'), ('coma_dyvit-tiny_shapes', 'CoMA')):
         assert f'is a config of {kind}; expected one of an ImageClassifier' in line(config=CONFIG.with_name(f'{name}.py'))
@@ -133,24 +112,24 @@ def test_configs_that_say_no_labels(run, folder):
     assert 'train_dataloader.dataset is a RepeatDataset around other data sets' in line(config='wrapped.py')
     neck = ['model.neck.type=LinearNeck', 'model.neck.in_channels=256', 'model.neck.out_channels=8']
     assert 'model.neck has weights of its own' in line('--cfg-options', *neck)
-    assert 'k=21 is more than the 20 train images' in run('knn.py', CONFIG, 'pretrained.pth', '--k', 21, code=2)
+    assert 'k=21 is more than the 20 train images' in run_tool('knn.py', CONFIG, 'pretrained.pth', '--k', 21, code=2)
     assert 'needs the key test_dataloader' in line('--cfg-options', 'test_dataloader=None')
 
 
-def test_data_and_checkpoints_that_are_not_there_or_wrong(run, monkeypatch):
-    assert 'no checkpoint at none.pth' in run('knn.py', CONFIG, 'none.pth', code=2)
+def test_data_and_checkpoints_that_are_not_there_or_wrong(run_tool, monkeypatch):
+    assert 'no checkpoint at none.pth' in run_tool('knn.py', CONFIG, 'none.pth', code=2)
     small = ['--cfg-options', 'model.backbone.arch=small', 'model.head.in_channels=768']
     for tool in ('knn.py', 'linear_probe.py'):
-        assert "(arch 'tiny') does not fit DyViT (arch 'small')" in run(tool, CONFIG, 'pretrained.pth', *small, code=2)
+        assert "(arch 'tiny') does not fit DyViT (arch 'small')" in run_tool(tool, CONFIG, 'pretrained.pth', *small, code=2)
     weights = torch.load('pretrained.pth', weights_only=True)
     weights['state_dict']['backbone.stem.bias'][0] = torch.nan
     torch.save(weights, 'diverged.pth')
-    line = run('knn.py', CONFIG, 'diverged.pth', code=2)
+    line = run_tool('knn.py', CONFIG, 'diverged.pth', code=2)
     assert 'shapes/imagenet/train/arrow/' in line and 'NaN or infinite' in line
     monkeypatch.setenv('SHAPES_ROOT', 'nowhere')
-    line = run('knn.py', CONFIG, 'pretrained.pth', code=2)
+    line = run_tool('knn.py', CONFIG, 'pretrained.pth', code=2)
     assert 'nowhere/imagenet/train does not exist' in line and 'SHAPES_ROOT is set to nowhere' in line
-    run('knn.py', CONFIG, 'pretrained.pth', '--k', 1, '--data-root', 'shapes/imagenet')
-    run('export_backbone.py', 'pretrained.pth', 'there.safetensors')
-    assert 'there already' in run('export_backbone.py', 'pretrained.pth', 'there.safetensors', code=2)
-    run('export_backbone.py', 'pretrained.pth', 'there.safetensors', '--force')
+    run_tool('knn.py', CONFIG, 'pretrained.pth', '--k', 1, '--data-root', 'shapes/imagenet')
+    run_tool('export_backbone.py', 'pretrained.pth', 'there.safetensors')
+    assert 'there already' in run_tool('export_backbone.py', 'pretrained.pth', 'there.safetensors', code=2)
+    run_tool('export_backbone.py', 'pretrained.pth', 'there.safetensors', '--force')

@@ -2,7 +2,6 @@
 import json
 import os
 import re
-import runpy
 import signal
 import socket
 import subprocess
@@ -198,7 +197,7 @@ def test_test_writes_metrics_and_drawings(folder, trained):
     assert len(list((folder / 'shown').rglob('*.png'))) == 4
 
 
-def test_bad_input_ends_with_one_line_and_leaves_nothing(folder, trained, monkeypatch, capfd):
+def test_bad_input_ends_with_one_line_and_leaves_nothing(folder, trained, monkeypatch, run_tool):
     checkpoint = folder / 'work_dirs' / 'toy' / 'epoch_2.pth'
     (folder / 'cut.pth').write_bytes(checkpoint.read_bytes()[:5000])
     (folder / 'broken.py').write_text('model = dict(')
@@ -230,27 +229,17 @@ def test_bad_input_ends_with_one_line_and_leaves_nothing(folder, trained, monkey
          'batch_size=4 cannot share out the 6 images of one update (auto_scale_lr.base_batch_size); take a batch_size of '
          '3 or 2 or 1'),
     ]
-    def fail(tool, *args):
-        """str: The error's line, with the tool run in this process: starting one takes seconds."""
-        monkeypatch.setattr(sys, 'argv', [tool, *map(str, args)])
-        with pytest.raises(SystemExit) as caught:
-            runpy.run_path(str(ROOT / 'tools' / tool), run_name='__main__')
-        captured = capfd.readouterr()
-        assert caught.value.code == 2 and 'Traceback' not in captured.out + captured.err
-        line = captured.err.strip().splitlines()[-1]
-        assert line.startswith('error: ')
-        return line
-
     monkeypatch.chdir(folder)
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
     for number, (args, expected) in enumerate(cases):
         if args[0] == 'toy.py':  # mmengine tells the runs of a process apart by name and second
             (folder / f'case{number}.py').write_text("_base_ = 'toy.py'\n")
             args = (f'case{number}.py', *args[1:])
-        assert expected in fail('train.py', *args, '--work-dir', 'bad'), args
+        assert expected in run_tool('train.py', *args, '--work-dir', 'bad', code=2), args
         assert not os.path.exists('bad'), args
     small = [options, 'model.backbone.arch.embed_dims=8', 'model.head.in_channels=8']
-    assert 'is of another model: backbone' in fail('test.py', 'toy.py', checkpoint, '--work-dir', 'bad', *small)
+    line = run_tool('test.py', 'toy.py', checkpoint, '--work-dir', 'bad', *small, code=2)
+    assert 'is of another model: backbone' in line
     assert not os.path.exists('bad')
     # A folder that was there before keeps what it had, and nothing else. This one as users start it.
     before = set(os.listdir(checkpoint.parent))

@@ -1,7 +1,6 @@
 """`visualize.py` as users start it, on images that a run of CoMA-Shapes could have; but in this process."""
 import re
-import runpy
-import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -38,22 +37,10 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def run(folder, monkeypatch, capfd):
-    """Runs the tool in `folder`; returns its output, or the error's line where `code` is 2."""
-
-    def run(*args, code=0):
-        monkeypatch.chdir(folder)
-        monkeypatch.setattr(sys, 'argv', ['visualize.py', *map(str, args)])
-        found = 0
-        try:
-            runpy.run_path(str(ROOT / 'tools/visualize.py'), run_name='__main__')
-        except SystemExit as end:
-            found = end.code
-        captured = capfd.readouterr()
-        assert found == code and 'Traceback' not in captured.err, captured.out[-2000:] + captured.err
-        return captured.err.strip().splitlines()[-1] if code else captured.out
-
-    return run
+def run(folder, monkeypatch, run_tool):
+    """Runs the tool in `folder`."""
+    monkeypatch.chdir(folder)
+    return partial(run_tool, 'visualize.py')
 
 
 def check(out, names):
