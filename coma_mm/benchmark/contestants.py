@@ -342,13 +342,13 @@ def _segmentations(setting, classes):
     return samples
 
 
-def _detections(setting, classes, boxes=8):
-    """list[DetDataSample]: Random boxes, with masks that fill them."""
+def _detections(setting, classes):
+    """list[DetDataSample]: Eight random boxes each, with masks that fill them."""
     from mmdet.structures import DetDataSample
     from mmdet.structures.mask import BitmapMasks
     from mmengine.structures import InstanceData
     rng = np.random.default_rng(setting.seed)
-    size, samples = setting.size, []
+    size, boxes, samples = setting.size, 8, []
     for _ in range(setting.batch):
         corner, side = rng.integers(size // 2, size=(boxes, 2)), rng.integers(size // 8, size // 2, size=(boxes, 2))
         bounds = np.concatenate([corner, corner + side], 1)

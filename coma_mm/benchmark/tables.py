@@ -89,8 +89,8 @@ def summary(group: pandas.DataFrame) -> dict:
         variant='')
 
 
-def _number(value, digits=1) -> str:
-    return '' if value is None or pandas.isna(value) else f'{value:.{digits}f}'
+def _number(value) -> str:
+    return '' if value is None or pandas.isna(value) else f'{value:.1f}'
 
 
 def _signed(value) -> str:
@@ -181,10 +181,10 @@ def _paper_table(name, found, references) -> Table:
     return result
 
 
-def _short(variant: str, shown: int = 4) -> str:
-    """The first of the settings that differ."""
+def _short(variant: str) -> str:
+    """The first four of the settings that differ."""
     parts = re.split(r', (?=[\w.]+=)', variant)
-    return ', '.join(parts[:shown]) + (f', and {len(parts) - shown} more' if len(parts) > shown else '')
+    return ', '.join(parts[:4]) + (f', and {len(parts) - 4} more' if len(parts) > 4 else '')
 
 
 def _claims() -> Table:

@@ -191,9 +191,9 @@ def _in_words(update):
     return f'iteration {update["iteration"]} ({update["not_finite"]}; images {_listed(update["images"]) or "not named"})'
 
 
-def _listed(items, separator=', ', shown=3):
+def _listed(items, separator=', '):
     items = list(items)
-    return separator.join(items[:shown]) + (f'{separator}and {len(items) - shown} more' if len(items) > shown else '')
+    return separator.join(items[:3]) + (f'{separator}and {len(items) - 3} more' if len(items) > 3 else '')
 
 
 @HOOKS.register_module()

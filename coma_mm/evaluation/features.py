@@ -195,14 +195,13 @@ def ranks(scores, labels):
     return ((scores > own) | (scores == own) & before).sum(1)
 
 
-def accuracies(places, topk=(1, 5)):
-    """Shares of labels among the first classes.
+def accuracies(places):
+    """Shares of labels that are the first class, and among the first five.
 
     Args:
         places (Tensor): From `ranks`.
-        topk (Sequence[int]): How many classes count as first. Defaults to (1, 5).
 
     Returns:
         dict[str, float]: 'top1', 'top5' in per cent.
     """
-    return {f'top{k}': 100 * (places < k).double().mean().item() for k in topk}
+    return {f'top{k}': 100 * (places < k).double().mean().item() for k in (1, 5)}

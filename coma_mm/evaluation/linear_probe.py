@@ -12,7 +12,7 @@ L2_GRID = tuple(10.**-i for i in range(7))
 """Penalties to choose from, strongest first."""
 
 
-def standardise(train, test, eps=1e-6):
+def standardise(train, test):
     """Give each channel mean 0 and variance 1 on the train features, in place.
 
     It is what batch normalisation without an affine map does before MAE's linear classifier (He et al. 2022,
@@ -21,11 +21,10 @@ def standardise(train, test, eps=1e-6):
     Args:
         train (Features): Determines mean and variance.
         test (Features): Is changed in the same way.
-        eps (float): Added to the variance. Defaults to 1e-6.
     """
     variance, mean = torch.var_mean(train.values, 0, correction=0)
     for features in (train, test):
-        features.values.sub_(mean).div_((variance + eps).sqrt())
+        features.values.sub_(mean).div_((variance + 1e-6).sqrt())
 
 
 def gradient(head, features, l2):
@@ -57,41 +56,39 @@ def objective(head, features, l2, chunk=65536):
     return total
 
 
-def fit_lbfgs(features, num_classes, l2, start=None, max_iter=500, tolerance=1e-5, chunk=65536):
-    """Minimise `objective` over the whole data set by L-BFGS with a strong Wolfe line search.
+def fit_lbfgs(features, num_classes, l2, start=None, tolerance=1e-5):
+    """Minimise `objective` over the whole data set by L-BFGS with a strong Wolfe line search, in 500 iterations at most.
 
     Args:
         features (Features): Standardised.
         num_classes (int): The number of classes.
         l2 (float): The penalty.
         start (nn.Linear, optional): Where to start, and what is changed. Defaults to zeros.
-        max_iter (int): Iterations at most. Defaults to 500.
         tolerance (float): Ends when no entry of the gradient is larger. Defaults to 1e-5.
-        chunk (int): See `objective`. Defaults to 65536.
 
     Returns:
         nn.Linear: The classifier.
     """
     head = start or _zeros(features, num_classes)
-    optimiser = torch.optim.LBFGS(head.parameters(), max_iter=max_iter, max_eval=2 * max_iter, tolerance_grad=tolerance,
+    optimiser = torch.optim.LBFGS(head.parameters(), max_iter=500, max_eval=1000, tolerance_grad=tolerance,
                                   tolerance_change=tolerance**2, history_size=20, line_search_fn='strong_wolfe')
 
     def closure():
         optimiser.zero_grad()
-        return objective(head, features, l2, chunk)
+        return objective(head, features, l2)
 
     optimiser.step(closure)
     return head
 
 
-def choose_l2(features, num_classes, grid=L2_GRID, seed=0):
+def choose_l2(features, num_classes, seed=0):
     """Choose the penalty by the accuracy on a tenth of the features that is held out, as in CLIP (Radford et al. 2021).
+
+    Each fit of `L2_GRID` starts where the one before ended.
 
     Args:
         features (Features): Of the train split.
         num_classes (int): The number of classes.
-        grid (Sequence[float]): Penalties, strongest first; each fit starts where the one before ended.
-            Defaults to `L2_GRID`.
         seed (int): Of the choice of the tenth. Defaults to 0.
 
     Returns:
@@ -106,7 +103,7 @@ def choose_l2(features, num_classes, grid=L2_GRID, seed=0):
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed)).to(features.labels.device)
     held_out, rest = (Features(features.values[part], features.labels[part]) for part in (order[:n // 10], order[n // 10:]))
     head, found = None, {}
-    for l2 in track(grid, 'Choosing the penalty'):
+    for l2 in track(L2_GRID, 'Choosing the penalty'):
         head = fit_lbfgs(rest, num_classes, l2, head)
         found[l2] = linear_accuracy(head, held_out)['top1']
     return max(found, key=found.get), found
