@@ -7,9 +7,9 @@ import yaml
 from mmengine.config import Config
 from mmengine.registry import MODELS, TRANSFORMS, DefaultScope
 
+from coma_mm.experiments import ROOT
 from coma_mm.markdown import markdown_table
 
-ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / 'docs/recipes.md'
 DATA = ROOT / 'docs/recipes.yaml'
 FOLDERS = ('coma', 'mae', 'ablations', 'classification', 'segmentation', 'detection')

@@ -15,11 +15,12 @@ from mmpretrain.structures import DataSample
 
 from coma_mm.engine.runner import compile_training
 from coma_mm.errors import UserError
+from coma_mm.experiments import ROOT
 from coma_mm.models.dyvit import ARCHS
 from coma_mm.models.masked_autoencoder import CoMA
 from coma_mm.models.masking import UniformMaskSampler
 
-CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+CONFIGS = ROOT / 'configs'
 RATIO = 0.6  # of masked patches, the paper's
 
 # Of a vision transformer, in mmpretrain's names, that stands beside each DyViT.

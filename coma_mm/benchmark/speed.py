@@ -42,6 +42,7 @@ from rich.table import Table as TerminalTable
 
 from coma_mm.engine.cli import write_metrics
 from coma_mm.errors import UserError
+from coma_mm.experiments import ROOT
 from coma_mm.markdown import markdown_table
 from coma_mm.models.dyvit import ARCHS, WINDOWS
 from coma_mm.visualization import Table, environment
@@ -56,7 +57,6 @@ SIZES = {'pretrain': [224], 'inference': [224, 512, 768], 'upernet': [512], 'mas
 BATCHES = dict(
     cpu={'pretrain': 8, 'inference': 8, 'upernet': 2, 'mask-rcnn': 2},
     cuda={'pretrain': 256, 'inference': 128, 'upernet': 8, 'mask-rcnn': 8})
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def add_arguments(parser):

@@ -14,10 +14,9 @@ from urllib.parse import quote
 import pandas
 
 from coma_mm.errors import UserError
-from coma_mm.experiments import METRICS
+from coma_mm.experiments import METRICS, ROOT
 from coma_mm.markdown import markdown_table
 from coma_mm.models.dyvit import ARCHS
-from coma_mm.recipes import ROOT
 from coma_mm.visualization import Cell, Section, Table, duration, write_report
 
 from .collect import COPY, HOW_TO_FILL, RUNS, add_run_arguments, collect, read, write

@@ -22,7 +22,7 @@ from coma_mm.errors import SharedError, UserError
 from coma_mm.files import write_whole
 
 from . import safe_pickle
-from .config import environment_variables
+from .config import environment_variables, is_first_process
 from .config_check import nearest
 from .data_roots import check_data_roots
 from .runner import ComaRunner
@@ -178,7 +178,7 @@ def _entries(folder):
 
 def _remove_new(folder, before):
     """Remove what appeared in a folder, and the folder itself, with parents left empty, if it was not there."""
-    if not _is_main_process() or not os.path.isdir(folder):
+    if not is_first_process() or not os.path.isdir(folder):
         return
     if before is None:
         shutil.rmtree(folder, ignore_errors=True)
@@ -186,10 +186,6 @@ def _remove_new(folder, before):
     for name in _entries(folder) - before:
         path = os.path.join(folder, name)
         shutil.rmtree(path, ignore_errors=True) if os.path.isdir(path) else os.remove(path)
-
-
-def _is_main_process():
-    return int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))) == 0
 
 
 def main(tool):
@@ -212,7 +208,7 @@ def main(tool):
     except SystemExit as leaving:  # argparse: an option that there is not; --help
         _exit(leaving.code or 0)
     except Stopped as stopped:
-        if _is_main_process():
+        if is_first_process():
             print(stopped, file=sys.stderr)
         _exit(EXIT_STOPPED)
     except Exception as error:
@@ -221,7 +217,7 @@ def main(tool):
             raise
         if os.environ.get('COMA_MM_DEBUG', '0') != '0':
             traceback.print_exc()
-        if _is_main_process() or getattr(error, 'of_one_process', False):
+        if is_first_process() or getattr(error, 'of_one_process', False):
             print(f'error: {line}{getattr(error, "hint", "")}', file=sys.stderr)
         _exit(2)
 

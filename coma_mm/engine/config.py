@@ -62,9 +62,14 @@ def read_config(path, cfg_options=None, work_dir=None, launcher='none', change=N
     return cfg
 
 
+def is_first_process():
+    """bool: Whether this is the job's first process, also before the processes know of each other."""
+    return int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))) == 0
+
+
 def say(line):
     """Print one line about the run, once per job: before a runner exists there is no log."""
-    if int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))) == 0:
+    if is_first_process():
         print_log(line, logger=None)
 
 
