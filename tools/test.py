@@ -28,8 +28,7 @@ def main():
     args = parse_args()
 
     def change(cfg):
-        if args.data_root:
-            data_roots.use_data_root(cfg, args.data_root)
+        data_roots.use_data_root(cfg, args.data_root)
         cfg.load_from, cfg.resume = args.checkpoint, False
         if args.show_dir:
             config.draw_predictions(cfg, args.show_dir)

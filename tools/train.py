@@ -38,8 +38,7 @@ def main():
         args.resume = 'auto'
 
     def change(cfg):
-        if args.data_root:
-            data_roots.use_data_root(cfg, args.data_root)
+        data_roots.use_data_root(cfg, args.data_root)
         if args.no_validate:
             config.no_validation(cfg)
         if args.amp:

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from coma_mm.datasets.seeding import type_name
 from coma_mm.engine import cli, config
 from coma_mm.engine.config_check import nearest
 from coma_mm.engine.hooks import masking_facts
@@ -166,7 +167,7 @@ def parts(name, size, batch, cfg_options=None):
             return [(row, MODELS.build(cfg), _backbone_forward, None)]
     cfg = config.read_config(name, cfg_options)
     cfg.model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
-    bf16 = config.is_type(cfg.optim_wrapper, 'AutocastOptimWrapper') or config.is_type(cfg.optim_wrapper, 'AmpOptimWrapper')
+    bf16 = type_name(cfg.optim_wrapper) in ('AutocastOptimWrapper', 'AmpOptimWrapper')
     row = dict(model=Path(name).stem, size=size, batch=batch or cfg.train_dataloader.batch_size,
                precision='bf16' if bf16 else 'float32')
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):

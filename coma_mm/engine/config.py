@@ -177,14 +177,9 @@ def _fit_to_cpu(cfg):
     for loader in _loaders(cfg):
         loader.pop('pin_memory', None)
     wrapper = cfg.get('optim_wrapper')
-    if isinstance(wrapper, dict) and is_type(wrapper, 'AmpOptimWrapper'):
+    if isinstance(wrapper, dict) and type_name(wrapper) == 'AmpOptimWrapper':
         use_bf16(wrapper)
         say('No GPU here: AutocastOptimWrapper (bf16 on the CPU) takes the place of AmpOptimWrapper')
-
-
-def is_type(cfg, name):
-    """bool: Whether a config's `type`, a class or a name with or without a scope, is `name`."""
-    return type_name(cfg) == name
 
 
 def use_bf16(optim_wrapper):
@@ -201,9 +196,9 @@ def use_amp(cfg):
         UserError: If the config has an optimiser wrapper of another kind.
     """
     wrapper = cfg.get('optim_wrapper') or {}
-    if is_type(wrapper, 'AmpOptimWrapper') or is_type(wrapper, 'AutocastOptimWrapper'):
+    if type_name(wrapper) in ('AmpOptimWrapper', 'AutocastOptimWrapper'):
         return
-    if not is_type(wrapper, 'OptimWrapper') and wrapper.get('type'):
+    if type_name(wrapper) != 'OptimWrapper' and wrapper.get('type'):
         raise UserError(f'--amp cannot be combined with optim_wrapper.type={wrapper.get("type")!r}; expected '
                         'OptimWrapper')
     if 'optimizer' not in wrapper:

@@ -22,11 +22,13 @@ def use_data_root(cfg, data_root):
 
     Args:
         cfg (Config): The config.
-        data_root (str): The folder.
+        data_root (str | None): The folder; None leaves all as it is.
 
     Raises:
         UserError: If the data sets have no `data_root`, or several.
     """
+    if not data_root:
+        return
     roots = sorted({
         dataset['data_root'].rstrip('/')
         for split in SPLITS for dataset in _data_sets(cfg.get(f'{split}_dataloader')) if dataset.get('data_root')

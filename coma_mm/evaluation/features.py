@@ -12,7 +12,7 @@ from coma_mm.datasets.paths import check_annotations
 from coma_mm.datasets.seeding import type_name
 from coma_mm.engine import cli
 from coma_mm.engine.checkpoint import load_backbone
-from coma_mm.engine.config import is_type, need, read_config
+from coma_mm.engine.config import need, read_config
 from coma_mm.engine.data_roots import check_data_roots, use_data_root
 from coma_mm.errors import UserError
 
@@ -71,12 +71,7 @@ def probe(args):
     Raises:
         UserError: If the config, the data or the checkpoint cannot be used.
     """
-
-    def change(cfg):
-        if args.data_root:
-            use_data_root(cfg, args.data_root)
-
-    cfg = read_config(args.config, args.cfg_options, change=change)
+    cfg = read_config(args.config, args.cfg_options, change=lambda cfg: use_data_root(cfg, args.data_root))
     with cli.variables_named(cfg):
         return frozen_features(cfg, args.checkpoint, args.amp)
 
@@ -100,7 +95,7 @@ def frozen_features(cfg, checkpoint, amp=False):
             a feature is not finite.
     """
     need(cfg, ('train_dataloader', 'test_dataloader'), 'comparing frozen features')
-    if not is_type(cfg.model, 'ImageClassifier'):
+    if type_name(cfg.model) != 'ImageClassifier':
         raise UserError(f'{cfg.filename} is a config of {type_name(cfg.model)}; expected one of an ImageClassifier with '
                         'labelled train and test data, as in configs/classification')
     check_data_roots(cfg, ('train', 'test'))
