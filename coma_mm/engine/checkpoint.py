@@ -205,8 +205,8 @@ def latest_checkpoint(work_dir):
                           level=logging.WARNING)
             return str(path)
         damaged.append(path)
-    raise UserError(f'no checkpoint in {work_dir} is whole: {_names(map(str, damaged))} damaged or missing; start without '
-                    '--resume, in another --work-dir')
+    raise UserError(f'no checkpoint in {work_dir} is whole: {first_names(map(str, damaged))} damaged or missing; start '
+                    'without --resume, in another --work-dir')
 
 
 def is_whole(path):
@@ -267,8 +267,8 @@ def load_backbone(module, checkpoint, prefix='backbone.'):
     own = module.state_dict()
     matched = [key for key in own if key in weights]
     if not matched:
-        raise UserError(f'nothing in the checkpoint {checkpoint} fits {name}: it holds {_names(weights)}; expected '
-                        f'{_names(own)}, with or without the prefix "{prefix}"')
+        raise UserError(f'nothing in the checkpoint {checkpoint} fits {name}: it holds {first_names(weights)}; expected '
+                        f'{first_names(own)}, with or without the prefix "{prefix}"')
     try:
         # A module may rename or resize tensors of other versions of itself in its hooks, so it has the first say.
         missing, unexpected = module.load_state_dict(weights, strict=False)
@@ -284,10 +284,10 @@ def load_backbone(module, checkpoint, prefix='backbone.'):
     missing = [key for key in missing if key not in getattr(module, 'allowed_missing', ())]
     if missing:
         raise UserError(f'the checkpoint {checkpoint}{there} lacks {len(missing)} of {len(own)} tensors of '
-                        f'{name}{here}: {_names(missing)}')
+                        f'{name}{here}: {first_names(missing)}')
     line = f'loaded {len(matched)} of {len(own)} tensors into {name} from {checkpoint}{_origin(facts)}'
     if unexpected:
-        line += f'; {len(unexpected)} tensors of the checkpoint have no place here: {_names(unexpected)}'
+        line += f'; {len(unexpected)} tensors of the checkpoint have no place here: {first_names(unexpected)}'
     print_log(line, logger='current')
     with open(_local_file(os.fspath(checkpoint)), 'rb') as file:
         sha256 = hashlib.file_digest(file, 'sha256').hexdigest()
@@ -295,9 +295,10 @@ def load_backbone(module, checkpoint, prefix='backbone.'):
     return module.provenance
 
 
-def _names(names, shown=3):
+def first_names(names):
+    """str: The first three of some names."""
     names = list(names)
-    return ', '.join(names[:shown]) + (', …' if len(names) > shown else '')
+    return ', '.join(names[:3]) + (', …' if len(names) > 3 else '')
 
 
 def stated_backbone(meta):

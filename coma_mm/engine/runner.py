@@ -19,6 +19,7 @@ from coma_mm.errors import UserError
 from coma_mm.files import write_whole
 
 from .accumulation import BatchGroups, batches_per_update, is_auto, update
+from .checkpoint import first_names
 from .checkpoint_hook import serialize
 from .hooks import unwrap
 from .processes import start_worker
@@ -216,9 +217,9 @@ class ComaRunner(Runner):
         extra = [name for name in weights if name not in own]
         line = f'loaded {len(own) - len(unfit)} of {len(own)} tensors into {type(model).__name__} from {filename}'
         if unfit:
-            line += f'; missing or of another shape there: {", ".join(unfit[:3])}{", …" if len(unfit) > 3 else ""}'
+            line += f'; missing or of another shape there: {first_names(unfit)}'
         if extra:
-            line += f'; no place here for {", ".join(extra[:3])}{", …" if len(extra) > 3 else ""}'
+            line += f'; no place here for {first_names(extra)}'
         if len(unfit) == len(own) or self._resume and (unfit or extra):
             raise UserError(f'{line}; the checkpoint is of another model' +
                             (': a run can be resumed with the same model alone' if self._resume else ''))

@@ -5,7 +5,7 @@ from mmengine.model import BaseTTAModel
 
 from coma_mm.errors import UserError
 
-from .checkpoint import latest_checkpoint, load_weights_only
+from .checkpoint import first_names, latest_checkpoint, load_weights_only
 from .cli import run, write_metrics
 from .config import need, say
 from .hooks import RUN_HOOKS, unwrap
@@ -98,4 +98,4 @@ def _check_fit(runner):
     missing = [name for name in own if name not in weights and not name.startswith('data_preprocessor.')]
     if missing:
         raise UserError(f'the checkpoint {path} lacks {len(missing)} of {len(own)} tensors of {type(model).__name__}: '
-                        f'{", ".join(missing[:3])}{", …" if len(missing) > 3 else ""}; it is of another model')
+                        f'{first_names(missing)}; it is of another model')
