@@ -1,6 +1,5 @@
 """The table of parameters, operations and memory."""
 import csv
-import sys
 from pathlib import Path
 
 import pandas
@@ -14,14 +13,6 @@ from coma_mm.benchmark.efficiency import CONFIGS, count_memory, memory_tables
 from coma_mm.benchmark.paper import paper
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / 'tools'))
-import benchmark  # noqa: E402
-
-
-def complexity(monkeypatch, *arguments):
-    """Run the subcommand in this process."""
-    monkeypatch.setattr(sys, 'argv', ['benchmark.py', 'complexity', *map(str, arguments)])
-    benchmark.main()
 
 
 @pytest.mark.parametrize('name', ['DyViT-S', 'DyViT-B', 'ViT-B'])
@@ -40,9 +31,9 @@ def test_the_papers_numbers(name):
 @pytest.mark.parametrize('config', [
     'shapes/coma_dyvit-tiny_shapes.py', 'shapes/dyvit-tiny_scratch_shapes.py',
     'shapes/upernet_dyvit-tiny_scratch_shapes.py', 'shapes/mask-rcnn_dyvit-tiny_scratch_shapes.py'])
-def test_kinds_of_models(config, tmp_path, monkeypatch):
+def test_kinds_of_models(config, tmp_path, run_tool):
     out = tmp_path / 'table.csv'
-    complexity(monkeypatch, ROOT / 'configs' / config, '--size', 64, '--batch-size', 2, '--out', out)
+    run_tool('benchmark.py', 'complexity', ROOT / 'configs' / config, '--size', 64, '--batch-size', 2, '--out', out)
     backbone, whole = pandas.read_csv(out).to_dict('records')
     assert backbone['parameters'] < whole['parameters'] and 1e6 < whole['parameters'] < 1e7
     assert backbone['macs_layers'] < backbone['macs_attention'] < backbone['step_macs']
@@ -52,10 +43,10 @@ def test_kinds_of_models(config, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('suffix', ['md', 'csv'])
-def test_files(suffix, tmp_path, monkeypatch, capsys):
+def test_files(suffix, tmp_path, run_tool):
     out = tmp_path / f'table.{suffix}'
-    complexity(monkeypatch, ROOT / 'configs/shapes/dyvit-tiny_scratch_shapes.py', '--size', 32, '--batch-size', 1,
-               '--latency', '--out', out)
+    printed = run_tool('benchmark.py', 'complexity', ROOT / 'configs/shapes/dyvit-tiny_scratch_shapes.py', '--size', 32,
+                       '--batch-size', 1, '--latency', '--out', out)
     text = out.read_text()
     if suffix == 'csv':
         row = next(csv.DictReader(text.splitlines()))
@@ -63,8 +54,7 @@ def test_files(suffix, tmp_path, monkeypatch, capsys):
     else:
         assert text.splitlines()[0].count('|') == text.splitlines()[2].count('|') == text.splitlines()[1].count('|')
         assert all(note in text for note in NOTES) and 'Processor' in text
-    printed = ' '.join(capsys.readouterr().out.split())
-    assert all(note in printed for note in NOTES)
+    assert all(note in ' '.join(printed.split()) for note in NOTES)
 
 
 def test_the_docs_page_has_what_is_counted():
@@ -84,8 +74,5 @@ def test_the_docs_page_has_what_is_counted():
     (['ViT-B', '--batch-size', '0'], '--batch-size 0: expected 1 or more'),
     (['DyViT-S', '--size', '0'], '--size 0: expected 1 or more'),
 ])
-def test_bad_input(arguments, message, monkeypatch, capsys):
-    with pytest.raises(SystemExit, match='2'):
-        complexity(monkeypatch, *arguments)
-    error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith('error: ') and message in error
+def test_bad_input(arguments, message, run_tool):
+    assert message in run_tool('benchmark.py', 'complexity', *arguments, code=2)

@@ -1,4 +1,5 @@
 """The report on runs: what there is of them is in it, and it opens where people read it."""
+from types import SimpleNamespace
 from urllib.parse import unquote
 
 import numpy as np
@@ -7,12 +8,12 @@ import torch
 from PIL import Image
 
 from coma_mm.benchmark import complexity, coverage
+from coma_mm.benchmark.report import run as write_report
 from coma_mm.visualization import build_model
 from tests.chromium import Page, find_chromium
 
 from ..test_visualization.test_report import Outline
 from .helpers import config_of, imagenet_run, train, write_run
-from .test_collect import run_tool
 
 PRETRAINING = 'shapes/coma_dyvit-tiny_shapes'
 
@@ -51,7 +52,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def report(folder, small):
-    assert run_tool(small, 'report', folder / 'work') == 0
+    write_report(SimpleNamespace(work_dirs=folder / 'work', out=None))
     return folder / 'work/benchmark/report.html'
 
 
@@ -99,15 +100,15 @@ def test_in_a_browser(report, tmp_path):
         assert page.complaints == []
 
 
-def test_without_runs_there_are_the_papers_numbers_and_a_line_that_says_how_to_get_some(tmp_path, small, capsys):
-    assert run_tool(small, 'report', tmp_path, '--out', tmp_path / 'page.html') == 0
-    assert [line.startswith('no runs: ') for line in capsys.readouterr().out.splitlines()] == [True, False]
+def test_without_runs_there_are_the_papers_numbers_and_a_line_that_says_how_to_get_some(tmp_path, small, run_tool):
+    lines = run_tool('benchmark.py', 'report', tmp_path, '--out', tmp_path / 'page.html').splitlines()
+    assert [line.startswith('no runs: ') for line in lines] == [True, False]
     outline = Outline((tmp_path / 'page.html').read_text(encoding='utf-8'))
     row = next(row for row in outline.rows if row[1:4] == ['CoMA', 'DyViT-B', '800'])
     assert row[-4:] == ['84.6', '', '', '']
     assert {'Runs', 'Loss', 'Reconstructions'}.isdisjoint(text for _, text in outline.headings)
 
 
-def test_a_missing_folder_is_one_line(tmp_path, small, capsys):
-    assert run_tool(small, 'report', tmp_path / 'nowhere') == 2
-    assert capsys.readouterr().err.count('\n') == 1 and not (tmp_path / 'nowhere').exists()
+def test_a_missing_folder_is_one_line(tmp_path, run_tool):
+    run_tool('benchmark.py', 'report', tmp_path / 'nowhere', code=2)
+    assert not (tmp_path / 'nowhere').exists()

@@ -13,7 +13,6 @@ from coma_mm.benchmark.tables import PAGES, build, cells, filled, to_latex, to_m
 from coma_mm.errors import UserError
 
 from .helpers import IMAGENET, config_of, imagenet_run, write_test
-from .test_collect import run_tool
 
 COMA_800 = dict(
     task='classification', dataset='ImageNet-1K', split='val', metric='accuracy/top1', status='finished', method='CoMA',
@@ -138,12 +137,11 @@ class Grid(HTMLParser):
             self.tables[-1][-1][-1] += text
 
 
-def test_all_formats_have_the_same_cells_and_links_lead_to_files(tmp_path, monkeypatch, capsys):
+def test_all_formats_have_the_same_cells_and_links_lead_to_files(tmp_path, run_tool):
     for seed in (0, 1):
         run = imagenet_run(tmp_path / f'work/<the run>_{seed}', 84. + seed, seed=seed)
     write_test(run / 'test', config_of(IMAGENET), run / 'epoch_100.pth', {'accuracy/top1': 90.})  # of one of the two
-    assert run_tool(monkeypatch, 'tables', tmp_path / 'work', '--out', tmp_path / 'out') == 0
-    assert 'cells' in capsys.readouterr().out
+    assert 'cells' in run_tool('benchmark.py', 'tables', tmp_path / 'work', '--out', tmp_path / 'out')
     built, _ = build(collect(tmp_path / 'work')[0])
     page = Grid((tmp_path / 'out/tables.html').read_text())
     markdown = (tmp_path / 'out/tables.md').read_text()
@@ -164,12 +162,11 @@ def test_all_formats_have_the_same_cells_and_links_lead_to_files(tmp_path, monke
         assert (tmp_path / 'out' / unquote(link)).is_file() and ' ' not in link
 
 
-def test_without_runs_there_are_the_papers_numbers_and_a_line_that_says_how_to_get_some(tmp_path, monkeypatch, capsys):
-    assert run_tool(monkeypatch, 'tables', tmp_path) == 0
-    assert capsys.readouterr().out.count('make demo') == 1
+def test_without_runs_there_are_the_papers_numbers_and_a_line_that_says_how_to_get_some(tmp_path, run_tool):
+    assert run_tool('benchmark.py', 'tables', tmp_path).count('make demo') == 1
     assert 'make demo' in (tmp_path / 'benchmark/tables.html').read_text()
     assert '84.6' in (tmp_path / 'benchmark/tables.md').read_text()
-    assert run_tool(monkeypatch, 'tables', tmp_path / 'nowhere') == 2
+    run_tool('benchmark.py', 'tables', tmp_path / 'nowhere', code=2)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
