@@ -108,11 +108,6 @@ class Page:
         """'light' or 'dark'; `media` may be 'print'."""
         self.call('Emulation.setEmulatedMedia', media=media, features=[dict(name='prefers-color-scheme', value=scheme)])
 
-    def screenshot(self, path):
-        """The whole page as PNG."""
-        picture = self.call('Page.captureScreenshot', captureBeyondViewport=True)
-        path.write_bytes(base64.b64decode(picture['data']))
-
     def print(self, path):
         """As PDF."""
         path.write_bytes(base64.b64decode(self.call('Page.printToPDF', printBackground=True)['data']))
