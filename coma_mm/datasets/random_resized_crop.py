@@ -153,7 +153,8 @@ class LoadRandomResizedCrop(RandomResizedCrop):
 
 def _resize(image, size, interpolation):
     """np.ndarray: An image of another size (H, W); to a level or two, in rare pixels a few more, what Pillow makes of it."""
-    pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
+    # The batch axis comes first: with it last, torch sees no channels-last image, and takes it apart into planes.
+    pixels = torch.from_numpy(image)[None].permute(0, 3, 1, 2)
     return F.interpolate(pixels, size, mode=interpolation, antialias=True)[0].permute(1, 2, 0).numpy()
 
 
