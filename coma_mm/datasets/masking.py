@@ -1,4 +1,5 @@
 """Pipeline steps of masked pre-training: draw a sample's mask, pack both."""
+import cv2
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
@@ -64,9 +65,17 @@ class PackMaskedImage(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Pack."""
-        image = np.ascontiguousarray(results['img'].transpose(2, 0, 1))
         return dict(
-            inputs=torch.from_numpy(image),
+            inputs=torch.from_numpy(_planes(results['img'])),
             ids_keep=torch.from_numpy(results['ids_keep']),
             ids_rest=torch.from_numpy(results['ids_rest']),
             data_samples=DataSample(metainfo={key: results[key] for key in self.meta_keys if key in results}))
+
+
+def _planes(image):
+    """np.ndarray: Copy of an image (H, W, C) as (C, H, W); OpenCV is several times faster at it than NumPy."""
+    if image.strides[1] < 0:  # a view, mmcv's horizontal flip; OpenCV would copy it byte by byte
+        image = cv2.flip(image[:, ::-1], 1)
+    planes = np.empty((image.shape[2], *image.shape[:2]), image.dtype)
+    cv2.split(image, list(planes))
+    return planes
