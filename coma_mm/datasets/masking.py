@@ -44,7 +44,7 @@ class PatchMask(BaseTransform):
             raise UserError(f'PatchMask: image of {width}×{height} px: both sides must be multiples of {self.unit} px; '
                             'set the crop size of the pipeline')
         grid = (height // self.unit, width // self.unit)
-        rng = np.random.default_rng(np.random.randint(2**32, size=4, dtype=np.uint64))
+        rng = np.random.default_rng(np.random.randint(2**32, size=4, dtype=np.uint32))
         keep, rest = self.sampler(grid, rng)
         results['ids_keep'] = expand_units(keep, grid, self.scale)
         results['ids_rest'] = expand_units(rest, grid, self.scale)
