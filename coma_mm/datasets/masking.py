@@ -74,8 +74,9 @@ class PackMaskedImage(BaseTransform):
 
 def _planes(image):
     """np.ndarray: Copy of an image (H, W, C) as (C, H, W); OpenCV is several times faster at it than NumPy."""
+    height, width, channels = image.shape
+    planes = np.empty((channels, height, width), image.dtype)
     if image.strides[1] < 0:  # a view, mmcv's horizontal flip; OpenCV would copy it byte by byte
         image = cv2.flip(image[:, ::-1], 1)
-    planes = np.empty((image.shape[2], *image.shape[:2]), image.dtype)
     cv2.split(image, list(planes))
     return planes
