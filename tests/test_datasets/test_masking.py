@@ -4,10 +4,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from mmcv.transforms import RandomFlip
 from mmengine.dataset import default_collate
 from mmengine.registry import TRANSFORMS
 
-from coma_mm.datasets import PackMaskedImage, PatchMask
+from coma_mm.datasets import PackMaskedImage, PatchMask, RandomHorizontalFlip
 from coma_mm.errors import UserError
 
 
@@ -113,3 +114,18 @@ def test_packed_pixels_are_those_of_the_image(height, width, margin, seed, chann
     assert inputs.is_contiguous() and inputs.dtype == torch.uint8
     np.testing.assert_array_equal(inputs, np.ascontiguousarray(before.transpose(2, 0, 1)))
     np.testing.assert_array_equal(image, before)
+
+
+@given(seed=st.integers(0, 2**32 - 1), prob=st.one_of(st.sampled_from([0., 0.5, 1.]), st.floats(0, 1)))
+def test_flips_are_mmcvs(seed, prob):
+    found = []
+    for step in (RandomHorizontalFlip(prob), RandomFlip(prob)):
+        np.random.seed(seed)
+        sample = step(dict(img=np.arange(18, dtype=np.uint8).reshape(2, 3, 3)))
+        found.append([sample['flip'], sample['flip_direction'], sample['img'].tolist(), np.random.rand()])
+    assert found[0] == found[1]
+
+
+def test_a_probability_is_one():
+    with pytest.raises(UserError, match=r'prob=1.5 is outside \[0, 1\]'):
+        RandomHorizontalFlip(1.5)
