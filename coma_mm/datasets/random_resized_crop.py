@@ -1,6 +1,7 @@
 """Random resized crops of image files that decode of a JPEG only what they need."""
 import io
 import struct
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -131,7 +132,7 @@ class LoadRandomResizedCrop(RandomResizedCrop):
         header = read_jpeg_header(encoded)
         image = read_image(path, encoded) if header is None else None
         shape = header[:2] if header else image.shape[:2]
-        top, left, height, width = self.rand_crop_params(np.broadcast_to(np.uint8(0), shape))  # looks at the shape alone
+        top, left, height, width = self.rand_crop_params(SimpleNamespace(shape=shape))  # looks at the shape alone
         factor = 1
         if header:
             # The largest that leaves the crop no fewer pixels than the output.
