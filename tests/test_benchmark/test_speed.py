@@ -14,6 +14,8 @@ from coma_mm.errors import UserError
 from coma_mm.models import CoMA
 from coma_mm.models.masking import UniformMaskSampler
 
+from ..test_models.helpers import FLASH, Recorder
+
 CPU = torch.device('cpu')
 
 
@@ -181,8 +183,10 @@ def test_inference_gives_feature_maps(name):
 def test_dense_steps_train(name):
     step = find(name).build(setting())
     weight = next(value for value in step.model.backbone.parameters() if value.requires_grad)
-    before = weight.detach().clone()
-    assert torch.isfinite(step()['loss']) and not torch.equal(weight, before)
+    before, recorder = weight.detach().clone(), Recorder()
+    with recorder:
+        assert torch.isfinite(step()['loss']) and not torch.equal(weight, before)
+    assert recorder.attention() == FLASH
 
 
 def parse(*options):
