@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from mmengine.optim import OptimWrapper
 from mmpretrain.registry import MODELS
@@ -175,7 +175,7 @@ def test_loss_is_equations_2_and_3(norm_pix):
     assert not losses['mse_adaptive'].requires_grad and not losses['mse_evaluation'].requires_grad
 
 
-@settings(max_examples=4, derandomize=False)
+@settings(max_examples=4, derandomize=False, phases=[Phase.generate])  # a failing one is small; to shrink it takes minutes
 @given(complement=st.sampled_from(COMPLEMENTS), windows=st.sampled_from(['default', 'eq8']), before_stem=st.booleans(),
        with_cp=st.sampled_from([(), (0, 2), True]), grid=st.sampled_from([(1, 2), (2, 2)]), seed=st.integers(0, 2**32 - 1))
 def test_loss_and_gradients_are_the_references(complement, windows, before_stem, with_cp, grid, seed):
