@@ -47,6 +47,7 @@ from coma_mm.visualization import environment
 
 from .contestants import Setting, check_size, contestants
 from .profiling import profile_step
+from .speed_figure import speed_figure
 from .timing import interleave, peak_bytes, quartiles, speed_ratio, storage_bytes
 
 WARM_UP = 2
@@ -79,7 +80,7 @@ def add_arguments(parser):
     parser.add_argument('--windows', nargs='+', choices=sorted(WINDOWS), default=['default'],
                         help="DyViT's windows in the group inference (default: default)")
     parser.add_argument('--seed', type=int, default=0, help='of weights, images, masks and order (default: 0)')
-    parser.add_argument('--out', metavar='FOLDER', type=Path, help='for speed.json and speed.md, or profile.json and '
+    parser.add_argument('--out', metavar='FOLDER', type=Path, help='for speed.json, .md and .png, or profile.json and '
                         'profile.md (default: work_dirs/benchmark/speed_TIME)')
     parser.add_argument('--profile', nargs='?', const='coma-frozen', metavar='NAME',
                         help='instead: where the time of a training step goes, not compiled, of a contestant of the group '
@@ -88,7 +89,7 @@ def add_arguments(parser):
 
 
 def run(args):
-    """Measure, print a table, and write it with all timings to two files; also when interrupted."""
+    """Measure, print a table, and write it with all timings and a figure; also when interrupted."""
     device = choose_device(args.device)
     for name, value in (('--repeats', args.repeats), ('--batch-size', args.batch_size), ('--steps', args.steps)):
         if value is not None and value < 1:
@@ -240,16 +241,18 @@ def measure(setting, group, repeats, steps_per_repeat, seed, progress, bar):
 
 
 def report(rows, facts, path):
-    """Print a table and write it.
+    """Print a table, write it, and draw the ratios.
 
     Args:
         rows (list[dict]): From `measure`.
         facts (dict): What they were measured on.
-        path (Path): Of the two files, without suffix.
+        path (Path): Of the files, without suffix.
     """
+    comparisons = {}
+    for row in rows:
+        comparisons.setdefault(_setting(row), []).append(row)
     tables = []
-    for setting in dict.fromkeys(_setting(row) for row in rows):
-        members = [row for row in rows if _setting(row) == setting]
+    for setting, members in comparisons.items():
         group, size, precision, compiled, batch = setting
         peers = list(dict.fromkeys(peer for row in members for peer in row['peers']))
         table = _table(
@@ -268,6 +271,9 @@ def report(rows, facts, path):
                 *(f'{row[key] / 2**20:.0f}' if key in row else ''
                   for key in ('weight_bytes', 'optimizer_bytes', 'step_bytes')))
         tables.append(table)
+    if any(row.get('ratios') for row in rows):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        speed_figure(list(comparisons.values())).savefig(path.with_suffix('.png'), dpi=150)
     _write(tables, facts, path)
 
 

@@ -1,4 +1,6 @@
-"""Pipeline steps of masked pre-training: draw a sample's mask, pack both."""
+"""Pipeline steps of masked pre-training: flip a sample, draw its mask, pack both."""
+import cv2
+import mmcv
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
@@ -7,6 +9,33 @@ from mmpretrain.structures import DataSample
 
 from coma_mm.errors import UserError
 from coma_mm.models.masking import expand_units
+
+
+@TRANSFORMS.register_module()
+class RandomHorizontalFlip(BaseTransform):
+    """mmcv's ``RandomFlip`` for images alone, in a fraction of its time: the same flips from the same random numbers.
+
+    Required keys: ``img``. Added keys: ``flip`` (bool), ``flip_direction`` ('horizontal' or None).
+
+    Args:
+        prob (float): Share of the images that are flipped. Defaults to 0.5.
+
+    Raises:
+        UserError: ``prob`` outside [0, 1].
+    """
+
+    def __init__(self, prob: float = 0.5):
+        if not 0 <= prob <= 1:
+            raise UserError(f'RandomHorizontalFlip: prob={prob} is outside [0, 1]')
+        self.prob = prob
+
+    def transform(self, results: dict) -> dict:
+        """Flip, or leave as it is."""
+        flip = np.random.random_sample() < self.prob  # np.random.choice, which mmcv calls, checks its arguments at length
+        results.update(flip=flip, flip_direction='horizontal' if flip else None)
+        if flip:
+            results['img'] = mmcv.imflip(results['img'])
+        return results
 
 
 @TRANSFORMS.register_module()
@@ -43,7 +72,7 @@ class PatchMask(BaseTransform):
             raise UserError(f'PatchMask: image of {width}×{height} px: both sides must be multiples of {self.unit} px; '
                             'set the crop size of the pipeline')
         grid = (height // self.unit, width // self.unit)
-        rng = np.random.default_rng(np.random.randint(2**32, size=4, dtype=np.uint64))
+        rng = np.random.default_rng(np.random.randint(2**32, size=4, dtype=np.uint32))
         keep, rest = self.sampler(grid, rng)
         results['ids_keep'] = expand_units(keep, grid, self.scale)
         results['ids_rest'] = expand_units(rest, grid, self.scale)
@@ -64,9 +93,22 @@ class PackMaskedImage(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Pack."""
-        image = np.ascontiguousarray(results['img'].transpose(2, 0, 1))
+        data_sample = DataSample()
+        for key in self.meta_keys:
+            if key in results:  # DataSample(metainfo=...) would copy deeply what nobody else keeps
+                data_sample.set_field(results[key], key, field_type='metainfo')
         return dict(
-            inputs=torch.from_numpy(image),
+            inputs=torch.from_numpy(_planes(results['img'])),
             ids_keep=torch.from_numpy(results['ids_keep']),
             ids_rest=torch.from_numpy(results['ids_rest']),
-            data_samples=DataSample(metainfo={key: results[key] for key in self.meta_keys if key in results}))
+            data_samples=data_sample)
+
+
+def _planes(image):
+    """np.ndarray: Copy of an image (H, W, C) as (C, H, W); OpenCV is several times faster at it than NumPy."""
+    height, width, channels = image.shape
+    planes = np.empty((channels, height, width), image.dtype)
+    if image.strides[1] < 0:  # a view, mmcv's horizontal flip; OpenCV would copy it byte by byte
+        image = cv2.flip(image[:, ::-1], 1)
+    cv2.split(image, list(planes))
+    return planes

@@ -1,6 +1,7 @@
 """Random resized crops of image files that decode of a JPEG only what they need."""
 import io
 import struct
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -131,7 +132,7 @@ class LoadRandomResizedCrop(RandomResizedCrop):
         header = read_jpeg_header(encoded)
         image = read_image(path, encoded) if header is None else None
         shape = header[:2] if header else image.shape[:2]
-        top, left, height, width = self.rand_crop_params(np.broadcast_to(np.uint8(0), shape))  # looks at the shape alone
+        top, left, height, width = self.rand_crop_params(SimpleNamespace(shape=shape))  # looks at the shape alone
         factor = 1
         if header:
             # The largest that leaves the crop no fewer pixels than the output.
@@ -153,7 +154,8 @@ class LoadRandomResizedCrop(RandomResizedCrop):
 
 def _resize(image, size, interpolation):
     """np.ndarray: An image of another size (H, W); to a level or two, in rare pixels a few more, what Pillow makes of it."""
-    pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
+    # The batch axis comes first: with it last, torch sees no channels-last image, and takes it apart into planes.
+    pixels = torch.from_numpy(image)[None].permute(0, 3, 1, 2)
     return F.interpolate(pixels, size, mode=interpolation, antialias=True)[0].permute(1, 2, 0).numpy()
 
 

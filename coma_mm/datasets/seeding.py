@@ -65,25 +65,37 @@ class SeededInfiniteSampler(InfiniteSampler):
             yield SampleIndex(index, self.seed, position // self.size)
 
 
-@contextmanager
-def seeded_generators(*entropy):
-    """Seed `random`, `numpy.random` and torch's CPU generator for a while; afterwards they go on as before.
+def seed_generators(*entropy):
+    """Seed `random`, `numpy.random` and torch's CPU generator.
 
     Args:
         *entropy (int): Non-negative numbers, e.g. seed, epoch and sample index.
     """
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     seeds = np.random.SeedSequence(entropy).generate_state(12)
     random.seed(seeds[:4].tobytes())
     np.random.seed(seeds[4:8])
     # Not torch.manual_seed, which would seed the GPUs' generators too.
     torch.default_generator.manual_seed(int.from_bytes(seeds[8:10].tobytes(), 'little'))
+
+
+@contextmanager
+def kept_generators():
+    """Whatever is drawn or seeded inside, afterwards the generators of `seed_generators` go on as before."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
         yield
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])
         torch.set_rng_state(states[2])
+
+
+@contextmanager
+def seeded_generators(*entropy):
+    """`seed_generators` for a while; afterwards they go on as before."""
+    with kept_generators():
+        seed_generators(*entropy)
+        yield
 
 
 @DATASETS.register_module()
@@ -115,6 +127,15 @@ class SeededDataset:
         self._bad = multiprocessing.RawArray('B', len(self.dataset)) if on_bad_image == 'skip' else None
 
     def __getitem__(self, index):
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices):
+        """list: The samples of a batch, as torch's loaders ask for it; the generators are kept once for all of them."""
+        with kept_generators():
+            return [self._sample(index) for index in indices]
+
+    def _sample(self, index):
+        """The sample of an index, or of the next one that can be read."""
         seed, epoch = getattr(index, 'seed', 0), getattr(index, 'epoch', 0)
         size = len(self.dataset)
         index = int(index) % size
@@ -135,14 +156,14 @@ class SeededDataset:
                         f'{self._file_name(current)}); check the files')
 
     def _read(self, index):
-        """The sample of a `SampleIndex`; waits for storage that is gone for a while."""
+        """The sample of a `SampleIndex`, from its own seeds; waits for storage that is gone for a while."""
         waited = 0
         while True:
             try:
                 if path := self._segmentation_map(index):
                     verify_image(path)
-                with seeded_generators(index.seed, index.epoch, index):
-                    return self.dataset[index]
+                seed_generators(index.seed, index.epoch, index)
+                return self.dataset[index]
             except Exception as error:
                 folder = self._missing_folder(index)
                 if folder is None:

@@ -157,6 +157,8 @@ def expand_units(ids: np.ndarray, grid: tuple[int, int], scale: int) -> np.ndarr
     Returns:
         ndarray: Ascending indices into (rows·scale)×(columns·scale) patches.
     """
+    if scale == 1:
+        return np.sort(ids)
     rows, columns = grid
     patches = np.arange(rows * columns * scale**2).reshape(rows, scale, columns, scale).swapaxes(1, 2)
     return np.sort(patches.reshape(rows * columns, -1)[ids].ravel())

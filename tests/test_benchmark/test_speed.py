@@ -11,6 +11,7 @@ from torch import nn
 from coma_mm.benchmark import contestants, profiling, speed, timing
 from coma_mm.benchmark.contestants import Contestant, InferenceStep, Setting
 from coma_mm.benchmark.profiling import profile_step
+from coma_mm.benchmark.speed_figure import speed_figure
 from coma_mm.errors import UserError
 from coma_mm.models import CoMA
 from coma_mm.models.masking import UniformMaskSampler
@@ -276,6 +277,7 @@ def test_tables_and_files(tmp_path, monkeypatch, capsys):
     assert {'Seed', 'Threads', 'Versions', 'Commit', 'Processor'} <= set(facts)
     markdown = (tmp_path / 'speed.md').read_text()
     assert markdown.count('| contestant') == 2 and '- Seed: 0' in markdown
+    assert (tmp_path / 'speed.png').stat().st_size > 10_000
     assert 'inference, base, 96 px, fp32, batch 44, 3 repeats' in capsys.readouterr().out
 
 
@@ -286,3 +288,17 @@ def test_interruption_keeps_whole_repeats(tmp_path, monkeypatch, capsys):
     rows = json.loads((tmp_path / 'speed.json').read_text())['rows']
     assert [len(row['seconds']) for row in rows] == [2, 2]
     assert '2 repeats' in capsys.readouterr().out and (tmp_path / 'speed.md').exists()
+
+
+def test_figure_has_the_ratios_of_what_was_timed():
+    def row(name, seconds, **ratios):
+        return dict(name=f'inference/{name}', title=name, arch='base', device='cuda', size=64, batch=2, precision='bf16',
+                    compiled=False, seconds=seconds, ratios={f'inference/{key}': value for key, value in ratios.items()})
+
+    figure = speed_figure([
+        [row('fast', [1., 2.], vit=3.), row('vit', [4., 4.]), dict(row('huge', []), note='out of memory')],
+        [row('alone', [1.])]])
+    ax, = figure.axes
+    assert [bar.get_width() for bar in ax.patches] == [3., 1.]
+    assert list(ax.lines[0].get_xdata()) == [4., 2.]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ['fast', 'vit']

@@ -1,10 +1,14 @@
+import mmcv
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from mmcv.transforms import RandomFlip
 from mmengine.dataset import default_collate
 from mmengine.registry import TRANSFORMS
 
-from coma_mm.datasets import PackMaskedImage, PatchMask
+from coma_mm.datasets import PackMaskedImage, PatchMask, RandomHorizontalFlip
 from coma_mm.errors import UserError
 
 
@@ -26,6 +30,16 @@ def test_a_function_of_numpys_global_seed():
     torch.manual_seed(1)
     assert np.array_equal(masked(3)['ids_keep'], first)
     assert len({tuple(masked(seed)['ids_keep']) for seed in range(20)}) == 20
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_masks_of_a_seed_stay_the_same(seed):
+    """Runs are resumed, and compared with earlier ones."""
+    found, drawn = masked(seed)['ids_keep'], np.random.rand()
+    np.random.seed(seed)
+    rng = np.random.default_rng([int(np.random.randint(2**32, dtype=np.uint64)) for _ in range(4)])
+    assert np.array_equal(found, np.sort(rng.permutation(49)[:20])) and np.random.rand() == drawn
+    assert masked(3)['ids_keep'].tolist() == [1, 2, 3, 6, 7, 9, 12, 13, 17, 19, 21, 22, 24, 25, 31, 32, 36, 37, 42, 47]
 
 
 def test_consecutive_samples_differ():
@@ -87,8 +101,31 @@ def test_packed_samples_collate_to_a_batch():
     assert batch['ids_rest'].shape == (2, 4)
 
 
-def test_a_flipped_image_is_packed():
-    """OpenCV flips give arrays of negative strides, which torch does not take."""
-    results = masked(0, 64, 96)
-    results['img'] = results['img'][:, ::-1]
-    assert PackMaskedImage()(results)['inputs'].shape == (3, 64, 96)
+@given(height=st.integers(1, 40), width=st.integers(1, 40), margin=st.integers(0, 3), seed=st.integers(0, 99),
+       channels=st.sampled_from([1, 3, 4]), direction=st.sampled_from([None, 'horizontal', 'vertical', 'diagonal']))
+def test_packed_pixels_are_those_of_the_image(height, width, margin, seed, channels, direction):
+    """mmcv's flips and crops are views, of strides that torch or OpenCV do not take."""
+    whole = np.random.default_rng(seed).integers(0, 256, (height + margin, width + 2 * margin, channels), dtype=np.uint8)
+    image = whole[margin:, margin:margin + width]
+    if direction:
+        image = mmcv.imflip(image, direction)
+    before = image.copy()
+    inputs = PackMaskedImage()(dict(img=image, ids_keep=np.arange(2), ids_rest=np.arange(3)))['inputs']
+    assert inputs.is_contiguous() and inputs.dtype == torch.uint8
+    np.testing.assert_array_equal(inputs, np.ascontiguousarray(before.transpose(2, 0, 1)))
+    np.testing.assert_array_equal(image, before)
+
+
+@given(seed=st.integers(0, 2**32 - 1), prob=st.one_of(st.sampled_from([0., 0.5, 1.]), st.floats(0, 1)))
+def test_flips_are_mmcvs(seed, prob):
+    found = []
+    for step in (RandomHorizontalFlip(prob), RandomFlip(prob)):
+        np.random.seed(seed)
+        sample = step(dict(img=np.arange(18, dtype=np.uint8).reshape(2, 3, 3)))
+        found.append([sample['flip'], sample['flip_direction'], sample['img'].tolist(), np.random.rand()])
+    assert found[0] == found[1]
+
+
+def test_a_probability_is_one():
+    with pytest.raises(UserError, match=r'prob=1.5 is outside \[0, 1\]'):
+        RandomHorizontalFlip(1.5)

@@ -1,6 +1,7 @@
 """Samples depend on (seed, epoch, index) alone."""
 import pickle
 import random
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -112,18 +113,35 @@ def test_sample_index_survives_pickling_and_is_an_int():
     assert type(index + 1) is int and [10, 20, 30][SampleIndex(1)] == 20
 
 
-def test_generators_of_the_caller_are_left_alone():
-    dataset = SeededDataset(Noise())
+def test_the_numbers_of_a_sample_stay_the_same():
+    """Runs are resumed, and compared with earlier ones."""
+    expected = (5, 0.7025177290342716, 0.9843908799568918, 0.036894023418426514)
+    dataset, index = SeededDataset(Noise()), SampleIndex(5, 3, 1)
+    assert dataset[index] == expected
+    assert dataset.__getitems__([SampleIndex(1, 3, 1), index, SampleIndex(5, 3, 2)])[1] == expected
 
-    def draws(touch):
+
+def test_generators_of_the_caller_are_left_alone():
+    dataset = SeededDataset(Noise(bad=[2]))
+
+    def draws(touch=lambda: None):
         random.seed(0)
         np.random.seed(0)
         torch.manual_seed(0)
-        if touch:
-            dataset[SampleIndex(3, 1, 2)]
-        return random.random(), np.random.rand(), torch.rand(1).item()
+        first = np.random.normal()  # NumPy keeps the second of a pair
+        touch()
+        return first, random.random(), np.random.normal(), np.random.rand(), torch.rand(1).item()
 
-    assert draws(touch=True) == draws(touch=False)
+    expected = draws()
+    assert draws(lambda: dataset[SampleIndex(3, 1, 2)]) == expected
+    assert draws(lambda: dataset.__getitems__([SampleIndex(3, 1, 2), 4])) == expected
+    assert draws(lambda: pytest.raises(BadImageError, dataset.__getitems__, [1, 2])) == expected
+
+
+def test_a_loader_keeps_the_generators_once_for_a_batch(monkeypatch):
+    kept = mock.Mock(side_effect=seeding.kept_generators)
+    monkeypatch.setattr(seeding, 'kept_generators', kept)
+    assert len(list(DataLoader(SeededDataset(Noise(7)), batch_size=4))) == kept.call_count == 2
 
 
 def test_wrapped_data_sets_and_forwarding():

@@ -9,7 +9,7 @@ mask_sampler = dict(type='UniformMaskSampler', ratio=0.6)
 
 train_pipeline = [
     dict(type='LoadRandomResizedCrop', scale=size, crop_ratio_range=(0.2, 1.0), interpolation='bicubic'),
-    dict(type='RandomFlip', prob=0.5),
+    dict(type='RandomHorizontalFlip', prob=0.5),
     dict(type='PatchMask', sampler=mask_sampler),
     dict(type='PackMaskedImage'),
 ]
