@@ -281,6 +281,25 @@ def vit_decoder(decoder, tokens, keep, grid, position) -> torch.Tensor:
     return linear(layer_norm(x, decoder.norm), decoder.predict)
 
 
+def reconstruct(branch, image, keep, positions) -> torch.Tensor:
+    """What a branch (backbone, neck, decoder) predicts of one image from the patches ``keep``: (n, P²·3).
+
+    ``positions`` are those of the encoder's and of the decoder's grid, (C, rows, columns) each.
+    """
+    backbone = branch.backbone
+    windows = [stage[1].attn.windows for stage in backbone.stages]
+    stages, grid = dyvit(backbone, image, windows, positions[0], keep, mask_before_stem=backbone.mask_before_stem)
+    return vit_decoder(branch.decoder, fusion(branch.neck, stages, cascade=True), keep, grid, positions[1])
+
+
+def loss(adaptive, evaluation, image, keep, rest) -> torch.Tensor:
+    """Eq. 2 and 3 on one image: each branch's predictions (n, P²·3) count on the patches that it does not see."""
+    target = normalise(patchify(image, 32))
+    errors = [(adaptive[i] - target[i]).square() for i in rest]
+    errors += [(evaluation[i] - target[i]).square() for i in keep] if evaluation is not None else []
+    return torch.cat(errors).mean()
+
+
 def patchify(image: torch.Tensor, P: int) -> torch.Tensor:
     """(3, H, W) -> (n, P²·3), pixel by pixel: rows, columns, then channels."""
     patches = []

@@ -106,6 +106,7 @@ def run(args):
         return _profile(args, device, facts, out)
     picked = pick(contestants(args.windows), args.only, device)
     comparisons = list(plan(picked, args, device))
+    _check_writable(out / 'speed.json')
     steps = args.steps or (10 if device.type == 'cuda' else 1)
     rows, finished = [], []
     columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
@@ -307,6 +308,8 @@ def _profile(args, device, facts, out):
     batch = args.batch_size or BATCHES[device.type]['pretrain']
     setting = Setting(args.arch, device, (args.sizes or SIZES['pretrain'])[0], batch, args.precision[0], seed=args.seed)
     check_size(one, setting.size)
+    for path in filter(None, (out / 'profile.json', args.trace)):
+        _check_writable(Path(path))
     step = one.build(setting)
     for _ in range(WARM_UP):
         step()
@@ -327,6 +330,18 @@ def _profile(args, device, facts, out):
     write_metrics(dict(facts, name=one.name, arch=args.arch, size=setting.size, batch=batch, precision=setting.precision,
                        repeats=args.repeats, seconds_forward_backward=parts, operators=operators), out / 'profile.json')
     _write([table, longest], facts, out / 'profile')
+
+
+def _check_writable(path):
+    """Make a file's folder and see that the file can be written, before what takes long; raises UserError."""
+    is_new = not path.exists()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open('ab').close()
+    except OSError as error:
+        raise UserError(f'cannot write {path}: {error.strerror}; choose another') from error
+    if is_new:
+        path.unlink()
 
 
 def _commit():

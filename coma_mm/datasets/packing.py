@@ -1,4 +1,5 @@
 """Packing: the images of a folder, resized once, into a few large files (see `packed_images` for what is in them)."""
+import errno
 import hashlib
 import io
 import json
@@ -72,8 +73,11 @@ def pack(source, out, short_side, quality=95, shard_size=4096, workers=1, skip_b
         index = _finish(partial_folder, plan, names, len(shards))
         os.replace(partial_folder, out)
     except OSError as error:
-        raise UserError(f'cannot write {error.filename or partial_folder}: {error.strerror or error}; free some space, and '
-                        'run the same command again: it goes on where it stopped') from error
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        hint = 'free some space, and run the same command again: it goes on where it stopped' if full else (
+            'choose another folder')
+        raise UserError(
+            f'cannot write {error.filename or partial_folder}: {error.strerror or error}; {hint}') from error
     return dict(index, written=True)
 
 

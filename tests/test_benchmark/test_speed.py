@@ -2,18 +2,21 @@
 import json
 from argparse import ArgumentParser
 from itertools import count
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
-from coma_mm.benchmark import contestants, speed, timing
+from coma_mm.benchmark import contestants, profiling, speed, timing
 from coma_mm.benchmark.contestants import Contestant, InferenceStep, Setting
 from coma_mm.benchmark.profiling import profile_step
 from coma_mm.benchmark.speed_figure import speed_figure
 from coma_mm.errors import UserError
 from coma_mm.models import CoMA
 from coma_mm.models.masking import UniformMaskSampler
+
+from ..test_models.helpers import FLASH, Recorder
 
 CPU = torch.device('cpu')
 
@@ -170,6 +173,13 @@ def test_profile_divides_a_step_into_its_parts(steps):
     assert not step.model.backbone.stem._forward_hooks and 'patch_errors' not in vars(step.model.head)
 
 
+def test_spans_of_labels_on_a_gpu_are_no_kernels():
+    """The profiler gives a label the span that it covers on the GPU, and calls it like the label."""
+    kernels = [SimpleNamespace(name='Optimizer.step#AdamW.step', duration=9), SimpleNamespace(name='a_kernel', duration=2)]
+    event = SimpleNamespace(name='Optimizer.step#AdamW.step', kernels=kernels)
+    assert profiling._own_time(event, torch.device('cuda')) == 2
+
+
 @pytest.mark.parametrize('name', ['inference/dyvit', 'inference/vit', 'inference/swin', 'inference/hivit'])
 def test_inference_gives_feature_maps(name):
     maps = find(name).build(setting(batch=1))()
@@ -182,8 +192,10 @@ def test_inference_gives_feature_maps(name):
 def test_dense_steps_train(name):
     step = find(name).build(setting())
     weight = next(value for value in step.model.backbone.parameters() if value.requires_grad)
-    before = weight.detach().clone()
-    assert torch.isfinite(step()['loss']) and not torch.equal(weight, before)
+    before, recorder = weight.detach().clone(), Recorder()
+    with recorder:
+        assert torch.isfinite(step()['loss']) and not torch.equal(weight, before)
+    assert recorder.attention() == FLASH
 
 
 def parse(*options):
@@ -219,6 +231,17 @@ def test_the_cpu_must_be_asked_for(options):
 def test_bad_options(options, message):
     with pytest.raises(UserError, match=message):
         speed.run(parse('--device', 'cpu', *options))
+
+
+@pytest.mark.parametrize('options', [('--out', 'file/a'), ('--profile', '--trace', 'file/a'),
+                                     ('--profile', '--out', 'a', '--trace', '.')])
+def test_what_cannot_be_written_is_said_before_measuring(options, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(speed, 'measure', lambda *_: pytest.fail('measured'))
+    monkeypatch.setattr(speed, 'profile_step', lambda *_: pytest.fail('measured'))
+    (tmp_path / 'file').touch()
+    with pytest.raises(UserError, match='cannot write .*: (Not a directory|Is a directory|File exists); choose another'):
+        speed.run(parse('--device', 'cpu', '--arch', 'tiny', '--sizes', '64', *options))
 
 
 def fake_contestants(after=None):

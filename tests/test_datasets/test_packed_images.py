@@ -159,7 +159,9 @@ def test_what_is_there_is_left_as_it_is(images, packed, tmp_path):
     (tmp_path / 'file').write_text('b')
     before = content()
     for out, side, reason in ((packed, 48, 'other images or settings'), (tmp_path / 'mine', 64, 'exists and is no pack'),
-                              (tmp_path / 'file', 64, 'exists and is no pack'), (tmp_path / 'out', 0, '--short-side is 0')):
+                              (tmp_path / 'file', 64, 'exists and is no pack'),
+                              (tmp_path / 'file/out', 64, 'Not a directory; choose another folder'),
+                              (tmp_path / 'out', 0, '--short-side is 0')):
         with pytest.raises(UserError, match=reason):
             pack(images, out, side, shard_size=4)
         assert content() == before

@@ -1,12 +1,15 @@
 """Small models and random input for the tests of the models."""
 import numpy as np
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from coma_mm.models import CoMA, DyViT, MaskedAutoencoder
 from coma_mm.models.masking import UniformMaskSampler
 
 ARCH = dict(dims=(8, 16, 32, 64), depths=(1, 1, 1, 1), num_heads=(2, 2, 4, 4))
+# PyTorch's fused attention on a CPU, forth and back.
+FLASH = {f'aten::_scaled_dot_product_flash_attention_for_cpu{end}' for end in ('', '_backward')}
 
 
 def randomise(module, seed=0, std=0.3):
@@ -73,3 +76,24 @@ def small_batch(batch=3, grid=(2, 2), ratio=0.5, seed=0):
     images = torch.randn(batch, 3, grid[0] * 32, grid[1] * 32, generator=generator, dtype=torch.float64)
     ids_keep, ids_rest = draw_masks(batch, grid, ratio, seed)
     return dict(inputs=images, ids_keep=ids_keep, ids_rest=ids_rest)
+
+
+class Recorder(TorchDispatchMode):
+    """Names of the operators called, and the bytes of the largest tensor made."""
+
+    def __init__(self):
+        super().__init__()
+        self.names, self.largest = set(), 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        self.names.add(func.name())
+        for tensor in torch.utils._pytree.tree_leaves(out):
+            if isinstance(tensor, torch.Tensor):
+                self.largest = max(self.largest, tensor.untyped_storage().nbytes())
+        return out
+
+    def attention(self):
+        """Names of attention's kernels, of which none builds a matrix of weights (PyTorch's plain one does, by `bmm`)."""
+        assert not self.names & {'aten::bmm', 'aten::_softmax', 'aten::_safe_softmax'}
+        return {name for name in self.names if 'scaled_dot_product' in name}

@@ -1,8 +1,11 @@
 import copy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 from mmengine.optim import OptimWrapper
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
@@ -10,10 +13,10 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from coma_mm.errors import UserError
 from coma_mm.models import CoMA, MaskedImagePreprocessor
-from coma_mm.models.token_layout import gather_patches
+from coma_mm.models.token_layout import gather_patches, sincos_position
 
 from .. import reference
-from .helpers import draw_masks, model_settings, randomise, small_batch, small_coma, small_mae
+from .helpers import ARCH, draw_masks, model_settings, randomise, small_batch, small_coma, small_mae
 
 COMPLEMENTS = ('frozen', 'decoder', 'full', 'none')
 ADAPTIVE = ('backbone.', 'neck.', 'decoder.')
@@ -170,6 +173,47 @@ def test_loss_is_equations_2_and_3(norm_pix):
     shares = losses['mse_adaptive'] * ids_rest.shape[1] + losses['mse_evaluation'] * ids_keep.shape[1]
     assert losses['loss'].item() == pytest.approx(shares.item() / 6, rel=1e-12)
     assert not losses['mse_adaptive'].requires_grad and not losses['mse_evaluation'].requires_grad
+
+
+@settings(max_examples=4, derandomize=False, phases=[Phase.generate])  # a failing one is small; to shrink it takes minutes
+@given(complement=st.sampled_from(COMPLEMENTS), windows=st.sampled_from(['default', 'eq8']), before_stem=st.booleans(),
+       with_cp=st.sampled_from([(), (0, 2), True]), grid=st.sampled_from([(1, 2), (2, 2)]), seed=st.integers(0, 2**32 - 1))
+def test_loss_and_gradients_are_the_references(complement, windows, before_stem, with_cp, grid, seed):
+    """A whole training step with all that makes it fast, on other numbers in every run; in float64 to rounding, under bf16
+    autocast the loss to 1 % and the gradient to 15 %: rounding can move a pooled maximum to another token."""
+    build = dict(mask_before_stem=before_stem, windows=windows, with_cp=with_cp)
+    model = disturb(small_coma(complement, seed=seed, **build))
+    batch = small_batch(2, grid, 0.6, seed)
+    positions = [sincos_position(sides, dims)[0].double() for sides, dims in (
+        ((8 * grid[0], 8 * grid[1]), ARCH['dims'][0]), (grid, 16))]
+    branch = SimpleNamespace(**{name: model.evaluation[name] if name in model.evaluation else getattr(model, name)
+                                for name in ('backbone', 'neck', 'decoder')})
+    losses = []
+    for image, keep, rest in zip(batch['inputs'], batch['ids_keep'].tolist(), batch['ids_rest'].tolist(), strict=True):
+        adaptive = reference.reconstruct(model, image, keep, positions)
+        evaluation = None
+        if complement != 'none':
+            evaluation = reference.reconstruct(branch, image, rest, positions)
+        losses.append(reference.loss(adaptive, evaluation, image, keep, rest))
+    loss = torch.stack(losses).mean()
+    parameters = dict(model.named_parameters())
+    expected = dict(zip(parameters, torch.autograd.grad(loss, parameters.values()), strict=True))
+
+    model._followed = True
+    assert model(**batch, mode='loss')['loss'].item() == pytest.approx(loss.item(), rel=1e-10)
+    ours = gradients(model, batch)
+    norm = torch.stack([g.norm() for g in expected.values()]).norm()
+    for name, grad in expected.items():
+        torch.testing.assert_close(ours[name], grad, rtol=1e-7, atol=1e-10 * norm, msg=name)
+    model.float()
+    batch['inputs'] = batch['inputs'].float()
+    with torch.autocast('cpu', torch.bfloat16):
+        rounded = model(**batch, mode='loss')['loss']
+    assert rounded.item() == pytest.approx(loss.item(), rel=0.01)
+    model.zero_grad()
+    rounded.backward()
+    differences = {name: (parameters[name].grad - grad).norm() for name, grad in expected.items()}
+    assert torch.stack([*differences.values()]).norm() < 0.15 * norm, differences
 
 
 def test_gradient_of_the_literal_reading_is_the_masked_autoencoders_times_29_49():
