@@ -16,8 +16,8 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from coma_mm.engine.checkpoint_hook import write_whole
 from coma_mm.errors import BadImageError, UserError
+from coma_mm.files import write_whole
 
 from .image_folder import ImageFolder
 from .loading import read_encoded, read_image
@@ -125,7 +125,7 @@ def _begin(folder, plan):
     if not path.exists():
         if any(name for name in os.listdir(folder) if name != 'plan.json.tmp'):
             raise UserError(f'{folder} is in the way and was not made by this tool; move it')
-        write_whole(path, json.dumps(plan).encode())
+        write_whole(path, json.dumps(plan))
     elif path.read_text() != json.dumps(plan):
         raise UserError(f'{folder} is an unfinished pack of other images or settings; remove it, or finish it with those')
 
@@ -170,7 +170,7 @@ def _write_shard(folder, source, short_side, quality, skip_broken, task):
     with open(f'{path}.tmp', 'rb') as file:
         os.fsync(file.fileno())
     os.replace(f'{path}.tmp', path)
-    write_whole(os.path.join(folder, shard_name(number, 'json')), json.dumps(dict(images=images, skipped=skipped)).encode())
+    write_whole(os.path.join(folder, shard_name(number, 'json')), json.dumps(dict(images=images, skipped=skipped)))
 
 
 def encode(path, short_side, quality):

@@ -24,6 +24,7 @@ from rich.progress import track
 
 from coma_mm.datasets.shape_scenes import CLASSES, PALETTE, SPLITS, Scene, render_scene
 from coma_mm.errors import UserError
+from coma_mm.files import write_whole
 
 VERSION = 1  # to be raised by every change that changes a written byte
 MARKER = 'coma_shapes.json'
@@ -171,9 +172,7 @@ def _has_all_files(out: Path, counts: dict) -> bool:
 def _write_marker(out: Path, parameters: dict, complete: bool) -> None:
     content = dict(name='CoMA-Shapes', version=VERSION, complete=complete, parameters=parameters, classes=CLASSES,
                    palette=PALETTE)
-    temporary = out / f'{MARKER}.tmp'
-    temporary.write_text(json.dumps(content, indent=1) + '\n')
-    os.replace(temporary, out / MARKER)
+    write_whole(out / MARKER, json.dumps(content, indent=1) + '\n')
 
 
 def _remove_written(out: Path) -> None:
