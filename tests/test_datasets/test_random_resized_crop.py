@@ -88,14 +88,15 @@ def test_the_same_crop_from_the_same_random_numbers(tmp_path_factory, height, wi
 @pytest.mark.parametrize('size, factor, bound, crop_ratio_range', [
     (224, 1, 55, (0.05, 0.15)), (224, 4, 36, (0.9, 1.0)), (112, 8, 36, (0.9, 1.0))])
 def test_pixels_differ_only_as_resize_filters_do(scene, tmp_path, monkeypatch, size, factor, bound, crop_ratio_range):
-    """On photographs Lanczos in the place of bicubic gives 41 to 52 dB, bilinear 37 to 46."""
+    """On photographs Lanczos in the place of bicubic gives 41 to 52 dB, bilinear 37 to 46. Other crops in every run, of which
+    150 had 72, 49 and 46 dB at least."""
     factors = set()
     monkeypatch.setattr(module, 'decode_rows', lambda *args: factors.add(args[3]) or decode_rows(*args))
     path = tmp_path / 'a.jpg'
     path.write_bytes(jpeg(scene))
-    for seed in range(6):
+    for seed in np.random.SeedSequence().generate_state(6):
         (fused, _), (pair, _) = both(path, size, seed, crop_ratio_range=crop_ratio_range, aspect_ratio_range=(1.25, 1.4))
-        assert psnr(fused['img'], pair['img']) > bound
+        assert psnr(fused['img'], pair['img']) > bound, seed
     assert factors == {factor}
 
 
