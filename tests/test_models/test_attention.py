@@ -13,11 +13,14 @@ from .helpers import ARCH, FLASH, Recorder, draw_masks, model_settings, randomis
 SETS = [(8, 4), (4, ), (8, 4, 2, 1), ()]
 
 
-def output_and_gradients(attention, tokens, grad, literal=False):
-    """Of one image's tokens (N, C): the output, and the gradients of the tokens and of all parameters."""
+def output_and_gradients(attention, tokens, grad, literal=None):
+    """Of one image's tokens (N, C): the output, and the gradients of the tokens and of all parameters.
+
+    With `literal`, arguments of the reference, that computes them.
+    """
     tokens = tokens.clone().requires_grad_()
     if literal:
-        patches = reference.multi_window_attention(reference.from_raw(tokens, 8), attention, attention.windows)
+        patches = reference.multi_window_attention(reference.from_raw(tokens, 8), attention, attention.windows, **literal)
         out = reference.raw_tokens(patches)
     else:
         out = attention(tokens[None])[0]
@@ -26,13 +29,14 @@ def output_and_gradients(attention, tokens, grad, literal=False):
 
 
 @settings(max_examples=8, derandomize=False)
-@given(windows=st.sampled_from(SETS), patches=st.integers(1, 4), seed=st.integers(0, 2**32))
-def test_outputs_and_gradients_are_the_references(windows, patches, seed):
+@given(windows=st.sampled_from(SETS), patches=st.integers(1, 4), reduce=st.sampled_from(['sum', 'mean']), dense=st.booleans(),
+       seed=st.integers(0, 2**32))
+def test_outputs_and_gradients_are_the_references(windows, patches, reduce, dense, seed):
     """On other numbers in every run; in float64 to rounding, under bf16 autocast to 3 %."""
-    attention = randomise(MultiWindowAttention(16, 2, windows), seed).double()
+    attention = randomise(MultiWindowAttention(16, 2, windows, dense, reduce), seed).double()
     generator = torch.Generator().manual_seed(seed)
     tokens, grad = torch.randn(2, patches * 64, 16, generator=generator, dtype=torch.float64)
-    expected = output_and_gradients(attention, tokens, grad, literal=True)
+    expected = output_and_gradients(attention, tokens, grad, literal=dict(reduce=reduce, dense=dense))
     for ours, theirs in zip(output_and_gradients(attention, tokens, grad), expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-10)
     with torch.autocast('cpu', torch.bfloat16):
