@@ -38,7 +38,7 @@ srun -p "$partition" --job-name="$job_name" --nodes=$((gpus / per_node)) --gres=
     --ntasks="$gpus" --ntasks-per-node="$per_node" --cpus-per-task="${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1 \
     --signal="USR1@${WARN_SECONDS:-300}" ${SRUN_ARGS:-} \
     "${PYTHON:-python}" -u "$(dirname "$0")/train.py" "$config" --launcher slurm "${limit[@]}" "$@" "${again[@]}" || code=$?
-noted=$(cat "$COMA_MM_EXIT_CODE")
+noted=$(head -n 1 "$COMA_MM_EXIT_CODE")
 rm "$COMA_MM_EXIT_CODE"
 code=${noted:-$code}
 if [ "$code" = 75 ]; then # the run was stopped, and saved

@@ -23,7 +23,7 @@ def main():
             # to them: those that hang in an exchange with the dead one have nothing to save.)
             run.main(['--signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1', '--shutdown-timeout=300', *sys.argv[1:]])
         except (ChildFailedError, SignalException) as error:
-            code = note.read()
+            code = note.readline()
             if not code and isinstance(error, SignalException):  # before the tool was ready to stop
                 code = 130 if error.sigval == signal.SIGINT else EXIT_STOPPED
             if not code:

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 # torchrun starts again what ended with an error, also what ended on purpose and has noted so.
-if noted := Path(os.environ.get('COMA_MM_EXIT_CODE', os.devnull)).read_text():
-    sys.exit(int(noted))
+if noted := Path(os.environ.get('COMA_MM_EXIT_CODE', os.devnull)).read_text().split():
+    sys.exit(int(noted[0]))
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a checkout runs without being installed
 

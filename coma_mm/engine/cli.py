@@ -225,10 +225,8 @@ def main(tool):
 def _exit(code):
     """Exit; under tools/torchrun.py, whose own exit code is 1 for any failure, leave it a note."""
     if note := os.environ.get('COMA_MM_EXIT_CODE'):
-        with suppress(OSError), open(note, 'a+', encoding='utf-8') as file:  # OSError: a full disk
-            file.seek(0)
-            if not file.read():  # the first process's reason is that of the run
-                file.write(str(code))
+        with suppress(OSError), open(note, 'a', encoding='utf-8') as file:  # OSError: a full disk
+            file.write(f'{code}\n')  # the first line, the first process's reason, is that of the run
     sys.exit(code)
 
 

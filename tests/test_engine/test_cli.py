@@ -37,14 +37,14 @@ def test_a_wrong_option_is_noted_for_torchrun(tmp_path, monkeypatch):
     monkeypatch.setenv('COMA_MM_EXIT_CODE', str(tmp_path / 'note'))
     with pytest.raises(SystemExit) as caught:
         main(lambda: argparse.ArgumentParser().parse_args(['--bogus']))
-    assert caught.value.code == 2 and (tmp_path / 'note').read_text() == '2'
+    assert caught.value.code == 2 and (tmp_path / 'note').read_text() == '2\n'
 
     def interrupted():
         raise KeyboardInterrupt
 
     with pytest.raises(SystemExit):
         main(interrupted)
-    assert (tmp_path / 'note').read_text() == '2'  # the first process's
+    assert (tmp_path / 'note').read_text() == '2\n130\n'  # the first process's counts, see test_launch.py
 
 
 def test_that_another_process_died_is_no_bad_input():

@@ -29,8 +29,8 @@ def output_and_gradients(attention, tokens, grad, literal=None):
 
 
 @settings(max_examples=8, derandomize=False)
-@given(windows=st.sampled_from(SETS), patches=st.integers(1, 4), reduce=st.sampled_from(['sum', 'mean']), dense=st.booleans(),
-       seed=st.integers(0, 2**32))
+@given(windows=st.sampled_from(SETS), patches=st.integers(1, 4), reduce=st.sampled_from(['sum', 'mean']),
+       dense=st.booleans(), seed=st.integers(0, 2**32))
 def test_outputs_and_gradients_are_the_references(windows, patches, reduce, dense, seed):
     """On other numbers in every run; in float64 to rounding, under bf16 autocast to 3 %."""
     attention = randomise(MultiWindowAttention(16, 2, windows, dense, reduce), seed).double()

@@ -3,11 +3,13 @@ import os
 import runpy
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from coma_mm.engine.stop_hook import EXIT_STOPPED
 
@@ -115,7 +117,8 @@ def test_a_run_that_slurm_stopped_is_queued_again(slurm, tmp_path):
     assert (tmp_path / 'calls').read_text().split() == ['--resume']
 
 
-@pytest.mark.parametrize('noted, killed, code, queued', [(75, 137, 0, True), (2, 143, 2, False), ('', 137, 137, False)])
+@pytest.mark.parametrize('noted, killed, code, queued', [
+    (r'75\n75\n', 137, 0, True), (r'2\n75\n', 143, 2, False), ('', 137, 137, False)])
 def test_what_the_run_notes_counts_more_than_that_slurm_killed_the_rest_of_it(slurm, tmp_path, noted, killed, code, queued):
     assert slurm(f'printf "{noted}" > "$COMA_MM_EXIT_CODE"; exit {killed}', SLURM_JOB_ID='17') == code
     assert (tmp_path / 'requeued').exists() == queued
@@ -135,3 +138,23 @@ def test_signals_that_come_before_the_processes_can_save_end_torchrun_as_later_o
     with pytest.raises(SystemExit) as leaving:
         torchrun['main']()
     assert leaving.value.code == code
+
+
+def test_the_exit_code_is_that_of_the_first_process_that_left(monkeypatch, tmp_path):
+    """All may leave at once; and torchrun starts them again if one leaves with an error."""
+    torchrun = runpy.run_path(str(TOOLS / 'torchrun.py'))
+
+    def leave(arguments):
+        Path(os.environ['COMA_MM_EXIT_CODE']).write_text('75\n75\n')
+        raise ChildFailedError('train.py', {0: ProcessFailure(local_rank=0, pid=1, exitcode=75, error_file='none')})
+
+    for name in ('COMA_MM_EXIT_CODE', 'TORCH_DISABLE_SHARE_RDZV_TCP_STORE'):
+        monkeypatch.setenv(name, '')
+    monkeypatch.setattr(torchrun['run'], 'main', leave)
+    with pytest.raises(SystemExit) as leaving:
+        torchrun['main']()
+    assert leaving.value.code == 75
+    note = tmp_path / 'note'
+    note.write_text('2\n75\n')
+    again = subprocess.run([sys.executable, TOOLS / 'train.py'], env=dict(os.environ, COMA_MM_EXIT_CODE=str(note)))
+    assert again.returncode == 2
