@@ -297,7 +297,8 @@ def _write(tables, facts, path):
         text += f'\n{table.title}\n\n{markdown_table(header, table.rows, len(header) - 1)}'
     path.parent.mkdir(parents=True, exist_ok=True)
     path.with_suffix('.md').write_text(text, encoding='utf-8')
-    console.print(f'Written: {path}.json, {path}.md', highlight=False)
+    written = ', '.join(map(str, sorted(path.parent.glob(f'{path.name}.*'))))
+    console.print(f'Written: {written}', highlight=False, soft_wrap=True)
 
 
 def _profile(args, device, facts, out):
