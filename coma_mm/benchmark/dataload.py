@@ -52,8 +52,7 @@ def run(args):
             raise UserError(f'--{name} is {getattr(args, name)}; expected 1 or more')
     if min(args.workers) < 0:
         raise UserError(f'--workers has {min(args.workers)}; expected numbers from 0')
-    cfg = read_config(args.config, args.cfg_options,
-                      change=(lambda cfg: use_data_root(cfg, args.data_root)) if args.data_root else None)
+    cfg = read_config(args.config, args.cfg_options, change=lambda cfg: use_data_root(cfg, args.data_root))
     check_data_roots(cfg, ['train'])
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     torch.set_num_threads(1)

@@ -43,6 +43,7 @@ from rich.table import Table as TerminalTable
 from coma_mm.engine.cli import write_metrics
 from coma_mm.errors import UserError
 from coma_mm.experiments import ROOT
+from coma_mm.files import write_whole
 from coma_mm.markdown import markdown_table
 from coma_mm.models.dyvit import ARCHS, WINDOWS
 from coma_mm.visualization import Table, environment
@@ -273,7 +274,6 @@ def report(rows, facts, path):
                   for key in ('weight_bytes', 'optimizer_bytes', 'step_bytes'))])
         tables.append(table)
     if any(row.get('ratios') for row in rows):
-        path.parent.mkdir(parents=True, exist_ok=True)
         speed_figure(list(comparisons.values())).savefig(path.with_suffix('.png'), dpi=150)
     _write(tables, facts, path)
 
@@ -295,8 +295,7 @@ def _write(tables, facts, path):
         console.print(shown, '')
         header = [column.replace('\n', ' ') for column in table.columns]
         text += f'\n{table.title}\n\n{markdown_table(header, table.rows, len(header) - 1)}'
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.with_suffix('.md').write_text(text, encoding='utf-8')
+    write_whole(path.with_suffix('.md'), text)
     written = ', '.join(map(str, sorted(path.parent.glob(f'{path.name}.*'))))
     console.print(f'Written: {written}', highlight=False, soft_wrap=True)
 

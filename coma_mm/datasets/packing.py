@@ -222,7 +222,7 @@ def _finish(folder, plan, names, count):
         write_whole(folder / SKIPPED, text.encode('utf-8', 'surrogateescape'))
     classes = sorted({name.partition('/')[0] for name in names if '/' in name})
     index = dict(version=VERSION, images=images, skipped=len(skipped), classes=classes, shards=shards, plan=plan)
-    write_whole(folder / INDEX, json.dumps(index, indent=1).encode())
+    write_whole(folder / INDEX, json.dumps(index, indent=1))
     return index
 
 

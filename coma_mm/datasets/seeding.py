@@ -70,12 +70,16 @@ def seed_generators(*entropy):
 
     Args:
         *entropy (int): Non-negative numbers, e.g. seed, epoch and sample index.
+
+    Returns:
+        int: The seed that torch's generator was given.
     """
     seeds = np.random.SeedSequence(entropy).generate_state(12)
     random.seed(seeds[:4].tobytes())
     np.random.seed(seeds[4:8])
-    # Not torch.manual_seed, which would seed the GPUs' generators too.
-    torch.default_generator.manual_seed(int.from_bytes(seeds[8:10].tobytes(), 'little'))
+    torch_seed = int.from_bytes(seeds[8:10].tobytes(), 'little')
+    torch.default_generator.manual_seed(torch_seed)  # torch.manual_seed would seed the GPUs' generators too
+    return torch_seed
 
 
 @contextmanager

@@ -3,13 +3,11 @@ import json
 import logging
 import os
 import os.path as osp
-import random
 import shlex
 import sys
 from itertools import chain
 
 import mmengine.dist as dist
-import numpy as np
 import torch
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
@@ -18,7 +16,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop
 
 import coma_mm
-from coma_mm.datasets.seeding import type_name
+from coma_mm.datasets.seeding import seed_generators, type_name
 from coma_mm.errors import UserError
 from coma_mm.files import write_whole
 
@@ -291,10 +289,7 @@ class IterationSeedHook(Hook):
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         """Seed Python's, NumPy's and torch's generators, on all devices."""
-        seeds = np.random.SeedSequence((runner.seed, dist.get_rank(), runner.iter)).generate_state(10)
-        random.seed(seeds[:4].tobytes())
-        np.random.seed(seeds[4:8])
-        torch.manual_seed(int.from_bytes(seeds[8:].tobytes(), 'little'))
+        torch.manual_seed(seed_generators(runner.seed, dist.get_rank(), runner.iter))
 
 
 RUN_HOOKS = tuple(
