@@ -8,7 +8,8 @@ from mmengine.registry import TASK_UTILS, TRANSFORMS
 from mmpretrain.structures import DataSample
 
 from coma_mm.errors import UserError
-from coma_mm.models.masking import expand_units
+
+from .mask_samplers import expand_units
 
 
 @TRANSFORMS.register_module()

@@ -18,15 +18,15 @@ from mmengine.registry import OPTIMIZERS
 from mmengine.utils.dl_utils import set_multi_processing
 from torch import distributed
 
+from coma_mm.config.check_keys import nearest
+from coma_mm.config.data_roots import check_data_roots
+from coma_mm.config.read import environment_variables, is_first_process
 from coma_mm.errors import SharedError, UserError
 from coma_mm.files import write_whole
+from coma_mm.weights import safe_pickle
 
-from . import safe_pickle
-from .config import environment_variables, is_first_process
-from .config_check import nearest
-from .data_roots import check_data_roots
+from .hooks.stop import EXIT_STOPPED, Stopped
 from .runner import ComaRunner
-from .stop_hook import EXIT_STOPPED, Stopped
 from .terminal import quieten
 
 

@@ -13,18 +13,18 @@ from mmengine.utils import apply_to
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 from torch import distributed
 
-from coma_mm.datasets.paths import check_annotations
+from coma_mm.datasets.annotations import check_annotations
 from coma_mm.datasets.seeding import seed_dataloader, type_name
 from coma_mm.errors import UserError
 from coma_mm.files import write_whole
+from coma_mm.processes import start_worker
+from coma_mm.weights.load import first_names
+from coma_mm.weights.safe_pickle import plain, restore_curves
 
-from .accumulation import BatchGroups, batches_per_update, is_auto, update
-from .checkpoint import first_names
-from .checkpoint_hook import serialize
-from .hooks import unwrap
-from .processes import start_worker
-from .safe_pickle import plain, restore_curves
-from .stop_hook import StopHook, Stopped
+from .hooks.checkpoint import serialize
+from .hooks.checks import unwrap
+from .hooks.stop import StopHook, Stopped
+from .optim.accumulation import BatchGroups, batches_per_update, is_auto, update
 from .terminal import quieten
 
 

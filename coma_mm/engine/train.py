@@ -3,12 +3,12 @@
 from mmengine.dist import is_main_process
 from mmengine.model import BaseTTAModel
 
+from coma_mm.config.read import need, say
 from coma_mm.errors import UserError
+from coma_mm.weights.load import first_names, latest_checkpoint, load_weights_only
 
-from .checkpoint import first_names, latest_checkpoint, load_weights_only
 from .cli import run, write_metrics
-from .config import need, say
-from .hooks import RUN_HOOKS, unwrap
+from .hooks.checks import RUN_HOOKS, unwrap
 
 
 def train(cfg):

@@ -11,9 +11,9 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from coma_mm.errors import UserError
+from coma_mm.weights.init_cfg import load_pretrained
 
 from .attention import Block
-from .pretrained import load_pretrained
 from .token_layout import grid_to_tokens, sincos_position, tokens_to_grid
 
 # Table 1 of the paper; 'tiny' is ours, for CPUs, tests and the demo.

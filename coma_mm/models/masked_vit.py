@@ -5,7 +5,8 @@ from mmpretrain.models.backbones import VisionTransformer
 from mmpretrain.registry import MODELS
 from torch import nn
 
-from .pretrained import load_pretrained
+from coma_mm.weights.init_cfg import load_pretrained
+
 from .token_layout import gather_patches, sincos_position
 
 

@@ -10,14 +10,14 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 from torch.utils.data import Dataset
 
+from coma_mm.config.read import find_types
+from coma_mm.datasets.annotations import check_annotations
 from coma_mm.datasets.image_folder import IMAGE_SUFFIXES, walk_files
 from coma_mm.datasets.loading import read_image
-from coma_mm.datasets.paths import check_annotations
 from coma_mm.datasets.seeding import SeededDataset
-from coma_mm.engine.checkpoint import load_weights_only
-from coma_mm.engine.config import find_types
 from coma_mm.errors import UserError
 from coma_mm.models import MaskedImagePreprocessor
+from coma_mm.weights.load import load_weights_only
 
 
 def build_model(cfg: Config) -> nn.Module:

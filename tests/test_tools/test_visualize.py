@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
 
-from coma_mm.engine.config import read_config
+from coma_mm.config.read import read_config
 from coma_mm.visualization import build_model, image_size, prepare, read_fitted
 
 ROOT = Path(__file__).parents[2]
