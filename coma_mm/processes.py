@@ -1,7 +1,9 @@
 """Processes that end with the one that started them."""
 import ctypes
+import multiprocessing
 import os
 import signal
+import threading
 
 
 def end_with_parent(number=signal.SIGTERM):
@@ -26,3 +28,16 @@ def start_worker(worker_id, worker_init_fn=None):
     end_with_parent(signal.SIGKILL)
     if worker_init_fn:
         worker_init_fn(worker_id)
+
+
+def start_pool_worker() -> None:
+    """Leave Ctrl-C to the main process, and end when the main process is gone, however it ended."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    import cv2  # which only workers need here
+    cv2.setNumThreads(0)
+
+    def end_with_parent():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()

@@ -3,13 +3,12 @@
 mmengine takes the keys that it knows and passes over the others in silence.
 """
 import ast
-import difflib
 import inspect
 import re
 
 from mmengine.runner import FlexibleRunner, Runner
 
-from coma_mm.errors import UserError
+from coma_mm.errors import UserError, nearest
 
 # Read by the runners through `cfg`, by `Config.fromfile`, by the tools, or by tools of the libraries.
 _READ_ELSEWHERE = {
@@ -52,11 +51,6 @@ _PARAMWISE_KEYS = {
     'bias_decay_mult', 'bias_lr_mult', 'bypass_duplicate', 'custom_keys', 'dcn_offset_lr_mult', 'decay_rate',
     'decay_type', 'dwconv_decay_mult', 'flat_decay_mult', 'layer_decay_rate', 'norm_decay_mult', 'num_layers'
 }
-
-
-def nearest(name, names, cutoff=0.6):
-    """str | None: The one of `names` that is spelt most like `name`, if any is similar."""
-    return next(iter(difflib.get_close_matches(name, sorted(names), n=1, cutoff=cutoff)), None)
 
 
 def check_keys(cfg, path=''):

@@ -7,6 +7,7 @@ from functools import partial
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 
+from coma_mm.config_tree import data_sets
 from coma_mm.datasets.image_folder import IMAGE_SUFFIXES, walk_files
 from coma_mm.datasets.packed_images import INDEX
 from coma_mm.errors import UserError
@@ -31,7 +32,7 @@ def use_data_root(cfg, data_root):
         return
     roots = sorted({
         dataset['data_root'].rstrip('/')
-        for split in SPLITS for dataset in _data_sets(cfg.get(f'{split}_dataloader')) if dataset.get('data_root')
+        for split in SPLITS for dataset in data_sets(cfg.get(f'{split}_dataloader')) if dataset.get('data_root')
     })
     if not roots:
         raise UserError('--data-root: no data set of the config has a data_root to replace; set their paths by '
@@ -42,17 +43,6 @@ def use_data_root(cfg, data_root):
     for split in SPLITS:
         for key in ('dataloader', 'evaluator'):
             _move(cfg.get(f'{split}_{key}'), roots[0], data_root.rstrip('/'))
-
-
-def _data_sets(cfg):
-    """Iterator[dict]: The configs of the data sets inside a data loader's or a wrapper's."""
-    if isinstance(cfg, dict):
-        inner = cfg.get('dataset', cfg.get('datasets'))
-        if inner is None:
-            yield cfg
-        cfg = [inner]
-    for one in cfg if isinstance(cfg, (list, tuple)) else ():
-        yield from _data_sets(one)
 
 
 def _move(place, old, new):
@@ -83,7 +73,7 @@ def check_data_roots(cfg, splits):
     """
     with DATASETS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
         for split in splits:
-            for dataset in _data_sets(cfg.get(f'{split}_dataloader')):
+            for dataset in data_sets(cfg.get(f'{split}_dataloader')):
                 kind = dataset.get('type')
                 kind = kind if inspect.isclass(kind) else registry.get(kind) if isinstance(kind, str) else None
                 root = dataset.get('data_root') or ''

@@ -7,10 +7,10 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
-from coma_mm.datasets.seeding import type_name
-from coma_mm.errors import UserError
+from coma_mm.config_tree import find_types, type_name
+from coma_mm.errors import UserError, nearest
 
-from .check_keys import check_keys, check_options, check_types, nearest
+from .check_keys import check_keys, check_options, check_types
 
 SCOPES = ('mmpretrain', 'mmseg', 'mmdet')
 
@@ -158,18 +158,6 @@ def environment_variables(cfg):
     """list[tuple[str, str, str]]: Name and default of the environment variables that a config's files read, and the rest
     of the text behind each."""
     return re.findall(r"""\{\{['"]?\s*\$(\w+)\s*:\s*(\S*?)\s*['"]?\}\}([^'"\s]*)""", cfg.text)
-
-
-def find_types(cfg, name):
-    """Iterator[dict]: The configs of a class in nested dicts and lists, depth first."""
-    if isinstance(cfg, dict):
-        if type_name(cfg) == name:
-            yield cfg
-        cfg = cfg.values()
-    elif not isinstance(cfg, (list, tuple)):
-        return
-    for value in cfg:
-        yield from find_types(value, name)
 
 
 def _fit_to_cpu(cfg):

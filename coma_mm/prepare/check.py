@@ -24,8 +24,7 @@ from rich.progress import track
 from coma_mm.datasets.image_folder import IMAGE_SUFFIXES, is_folder, walk_files
 from coma_mm.datasets.loading import read_image
 from coma_mm.errors import UserError
-
-from .shapes import start_worker
+from coma_mm.processes import start_pool_worker
 
 SAMPLE = 100
 """Images that are read where not all are."""
@@ -156,7 +155,7 @@ def _read(look, samples, workers):
         if workers == 1:
             results = map(look, samples)
         else:
-            pool = ProcessPoolExecutor(workers, initializer=start_worker)
+            pool = ProcessPoolExecutor(workers, initializer=start_pool_worker)
             stack.callback(pool.shutdown, cancel_futures=True)
             results = pool.map(look, samples, chunksize=32)
         try:

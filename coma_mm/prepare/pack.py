@@ -22,8 +22,7 @@ from coma_mm.datasets.packed_images import INDEX, VERSION, read_index, shard_nam
 from coma_mm.datasets.random_resized_crop import read_jpeg_header
 from coma_mm.errors import BadImageError, UserError
 from coma_mm.files import write_whole
-
-from .shapes import start_worker
+from coma_mm.processes import start_pool_worker
 
 SKIPPED = 'skipped.txt'
 
@@ -137,7 +136,7 @@ def _each(work, tasks, workers, what, total=None):
         if workers == 1 or len(tasks) < 2:
             results = map(work, tasks)
         else:
-            pool = ProcessPoolExecutor(workers, initializer=start_worker)
+            pool = ProcessPoolExecutor(workers, initializer=start_pool_worker)
             stack.callback(pool.shutdown, cancel_futures=True)
             results = pool.map(work, tasks)
         try:

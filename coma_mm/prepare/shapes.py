@@ -5,11 +5,8 @@ The same parameters give the same bytes, for any number of workers, and picture 
 many there are. See docs/shapes.md for the layout.
 """
 import json
-import multiprocessing
 import os
 import shutil
-import signal
-import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
@@ -24,6 +21,7 @@ from rich.progress import track
 
 from coma_mm.errors import UserError
 from coma_mm.files import write_whole
+from coma_mm.processes import start_pool_worker
 
 from .shape_scenes import CLASSES, PALETTE, SPLITS, Scene, render_scene
 
@@ -204,7 +202,7 @@ def _write_all(out: Path, counts: dict, size: int, seed: int, workers: int, prog
         if workers == 1:
             results = map(write, tasks)
         else:
-            pool = ProcessPoolExecutor(workers, initializer=start_worker)
+            pool = ProcessPoolExecutor(workers, initializer=start_pool_worker)
             stack.callback(pool.shutdown, cancel_futures=True)  # or Ctrl-C would wait for all that is queued
             results = pool.map(write, tasks, chunksize=16)
         results = track(results, 'CoMA-Shapes', total=len(tasks), disable=not progress)
@@ -219,18 +217,6 @@ def _write_all(out: Path, counts: dict, size: int, seed: int, workers: int, prog
     sheet = Image.fromarray(contact_sheet(scenes))
     # 256 colours, dithered, are enough to look at and a quarter of the size.
     sheet.quantize(palette=sheet.quantize(256)).save(out / 'preview.png', optimize=True)
-
-
-def start_worker() -> None:
-    """Leave Ctrl-C to the main process, and end when the main process is gone, however it ended."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(0)
-
-    def end_with_parent():
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def _write_scene(out: Path, seed: int, size: int, task: tuple) -> dict | None:

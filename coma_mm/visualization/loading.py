@@ -6,28 +6,19 @@ import mmcv
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import DefaultScope
 from torch import nn
 from torch.utils.data import Dataset
 
-from coma_mm.config.read import find_types
+from coma_mm.config_tree import find_types
 from coma_mm.datasets.annotations import check_annotations
 from coma_mm.datasets.image_folder import IMAGE_SUFFIXES, walk_files
 from coma_mm.datasets.loading import read_image
 from coma_mm.datasets.seeding import SeededDataset
+from coma_mm.engine.models import build_model
 from coma_mm.errors import UserError
 from coma_mm.models import MaskedImagePreprocessor
 from coma_mm.weights.load import load_weights_only
-
-
-def build_model(cfg: Config) -> nn.Module:
-    """Build the model that a config names, as mmengine's runner does, without initialising its weights."""
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
-        model_cfg = cfg.model.copy()
-        # A config may name the preprocessor beside the model.
-        if 'data_preprocessor' in cfg:
-            model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor)
-        return MODELS.build(model_cfg).eval()
 
 
 def load_model(cfg: Config, checkpoint: str | Path) -> nn.Module:

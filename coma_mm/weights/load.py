@@ -18,9 +18,8 @@ from mmengine.runner.checkpoint import (
 )
 from safetensors import safe_open
 
-from coma_mm.config.check_keys import nearest
-from coma_mm.datasets.seeding import type_name
-from coma_mm.errors import UserError
+from coma_mm.config_tree import type_name
+from coma_mm.errors import UserError, nearest
 
 from . import safe_pickle
 

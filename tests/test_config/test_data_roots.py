@@ -11,7 +11,7 @@ from mmengine.config import Config
 
 from coma_mm.config.data_roots import check_data_roots, use_data_root
 from coma_mm.config.read import _register_libraries, read_config
-from coma_mm.datasets.seeding import type_name
+from coma_mm.config_tree import type_name
 from coma_mm.errors import UserError
 
 ROOT = Path(__file__).parents[2]

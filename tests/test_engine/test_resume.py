@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from coma_mm.engine import ComaRunner, StopHook, WholeCheckpointHook
-from coma_mm.engine.hooks.checks import RUN_HOOKS
+from coma_mm.engine.hooks import RUN_HOOKS
 from coma_mm.engine.hooks.stop import Stopped, seconds
 from coma_mm.errors import UserError
 from coma_mm.files import write_whole

@@ -9,7 +9,7 @@ import torch
 from mmengine.dataset import BaseDataset
 from mmengine.logging import HistoryBuffer
 
-from coma_mm.engine.cli import explain
+from coma_mm.engine.explain import explain
 from coma_mm.weights import safe_pickle
 from coma_mm.weights.safe_pickle import plain, restore_curves
 

@@ -19,11 +19,10 @@ from rich.table import Table
 from coma_mm.benchmark.paper.numbers import paper
 from coma_mm.benchmark.speed.timing import interleave
 from coma_mm.config import read as config
-from coma_mm.config.check_keys import nearest
-from coma_mm.datasets.seeding import type_name
+from coma_mm.config_tree import type_name
 from coma_mm.engine import cli
-from coma_mm.engine.hooks.checks import masking_facts
-from coma_mm.errors import UserError
+from coma_mm.engine.hooks.provenance import masking_facts
+from coma_mm.errors import UserError, nearest
 from coma_mm.markdown import markdown_table
 from coma_mm.visualization.logs import environment
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pandas
 from rich.progress import track
 
-from coma_mm.datasets.seeding import type_name
-from coma_mm.engine.hooks.checks import find_key, masking_facts
+from coma_mm.config_tree import find_key, type_name
+from coma_mm.engine.hooks.provenance import masking_facts
 from coma_mm.errors import UserError
 from coma_mm.files import write_whole
 

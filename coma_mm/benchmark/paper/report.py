@@ -14,7 +14,7 @@ from rich.progress import track
 
 from coma_mm import visualization
 from coma_mm.benchmark.counting import complexity
-from coma_mm.datasets.seeding import type_name
+from coma_mm.config_tree import type_name
 from coma_mm.engine import cli
 from coma_mm.models.masked_autoencoder import MaskedAutoencoder
 from coma_mm.visualization import Picture, Section, Table

@@ -13,9 +13,8 @@ from pathlib import Path
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 from mmpretrain.registry import MODELS
 
-from coma_mm.config.read import find_types
-from coma_mm.datasets.seeding import type_name
-from coma_mm.engine.hooks.checks import RUN_HOOKS, find_key
+from coma_mm.config_tree import find_key, find_types, type_name
+from coma_mm.engine.hooks import RUN_HOOKS
 from coma_mm.visualization.logs import read_scalars
 
 START = re.compile(r'\d{8}_\d{6}')

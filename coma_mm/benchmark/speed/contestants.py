@@ -15,7 +15,7 @@ from mmpretrain.structures import DataSample
 
 from coma_mm.benchmark.study.experiments import ROOT
 from coma_mm.datasets.mask_samplers import UniformMaskSampler
-from coma_mm.engine.runner import compile_training
+from coma_mm.engine.models import compile_training
 from coma_mm.errors import UserError
 from coma_mm.models.dyvit import ARCHS
 from coma_mm.models.masked_autoencoder import CoMA

@@ -41,9 +41,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table as TerminalTable
 
 from coma_mm.benchmark.study.experiments import ROOT
-from coma_mm.engine.cli import write_metrics
 from coma_mm.errors import UserError
-from coma_mm.files import write_whole
+from coma_mm.files import write_metrics, write_whole
 from coma_mm.markdown import markdown_table
 from coma_mm.models.dyvit import ARCHS, WINDOWS
 from coma_mm.visualization import Table, environment

@@ -12,10 +12,9 @@ from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 
+from coma_mm.engine.models import unwrap
 from coma_mm.errors import SharedError, UserError
 from coma_mm.files import write_whole
-
-from .checks import unwrap
 
 
 def serialize(checkpoint):

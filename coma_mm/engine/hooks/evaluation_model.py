@@ -1,9 +1,8 @@
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
+from coma_mm.engine.models import unwrap
 from coma_mm.errors import UserError
-
-from .checks import unwrap
 
 
 @HOOKS.register_module()

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 os.environ.setdefault('CUDA_VISIBLE_DEVICES', '')
 
-from coma_mm.engine.cli import explain  # noqa: E402
+from coma_mm.engine.explain import explain  # noqa: E402
 
 from .families import FAMILIES  # noqa: E402
 

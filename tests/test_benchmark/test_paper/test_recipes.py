@@ -16,7 +16,8 @@ from mmengine.registry import HOOKS, MODELS, TRANSFORMS, DefaultScope
 
 from coma_mm.benchmark.paper import recipes
 from coma_mm.config import read as config_module
-from coma_mm.config.read import find_types, read_config
+from coma_mm.config.read import read_config
+from coma_mm.config_tree import find_types
 
 ROOT = Path(__file__).parents[3]
 DATA = yaml.safe_load(recipes.DATA.read_text())

@@ -10,7 +10,7 @@ from PIL import Image
 from coma_mm.benchmark.counting import complexity
 from coma_mm.benchmark.paper import coverage
 from coma_mm.benchmark.paper.report import run as write_report
-from coma_mm.visualization import build_model
+from coma_mm.engine.models import build_model
 
 from ...helpers.chromium import Page, find_chromium
 from ...helpers.logged_runs import config_of, imagenet_run, train, write_run

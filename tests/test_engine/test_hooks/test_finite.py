@@ -23,7 +23,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from coma_mm.engine import ComaRunner, FiniteHook, LossSpikeHook, WholeCheckpointHook
-from coma_mm.engine.hooks.checks import RUN_HOOKS
+from coma_mm.engine.hooks import RUN_HOOKS
 from coma_mm.errors import SharedError, UserError
 from coma_mm.files import write_whole
 from coma_mm.weights import load_weights_only
