@@ -11,11 +11,11 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop
 
-import coma_mm
 from coma_mm.config.read import environment_variables
 from coma_mm.config_tree import find_key, find_types, type_name
 from coma_mm.engine.models import unwrap
 from coma_mm.files import write_whole
+from coma_mm.version import __version__
 
 LIBRARIES = ('torch', 'mmengine', 'mmcv', 'mmpretrain', 'mmseg', 'mmdet', 'coma_mm')
 
@@ -68,7 +68,7 @@ class ProvenanceHook(Hook):
             images=_count_images(runner.train_dataloader),
             images_per_update=getattr(runner, 'images_per_update', None),
             seed=runner.seed,
-            coma_mm=coma_mm.__version__,
+            coma_mm=__version__,
             load_from=None if cfg.get('resume') else cfg.get('load_from'),  # a run's own checkpoint is no origin
             backbone_from=getattr(backbone, 'provenance', None),
         )
