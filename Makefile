@@ -32,14 +32,14 @@ test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(RUN) -m pytest $(PYTEST_ARGS)
 
 fuzz: $(INSTALLED)
-	$(RUN) tests/fuzz/run.py $(FUZZ_ARGS)
+	$(RUN) tests/campaigns/fuzz/run.py $(FUZZ_ARGS)
 
 study: $(INSTALLED)
 	$(RUN) tools/study.py
 
 faults: $(INSTALLED)
-	$(RUN) tests/faults/run.py
-	$(RUN) tests/faults/leaks.py
+	$(RUN) tests/campaigns/faults/run.py
+	$(RUN) tests/campaigns/faults/leaks.py
 
 lint: $(INSTALLED)
 	$(RUN) -m ruff check .

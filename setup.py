@@ -6,7 +6,7 @@ from setuptools import find_packages, setup
 
 ROOT = Path(__file__).resolve().parent
 # Read, not imported: importing coma_mm needs the packages that are about to be installed.
-VERSION = re.search(r"^__version__ = '(.+)'$", (ROOT / 'coma_mm/__init__.py').read_text(), re.MULTILINE)[1]
+VERSION = re.search(r"^__version__ = '(.+)'$", (ROOT / 'coma_mm/version.py').read_text(), re.MULTILINE)[1]
 
 setup(
     name='coma-mm',

@@ -3,9 +3,8 @@
 Importing the package makes the OpenMMLab libraries importable without compiled operators (`coma_mm.compat`) and
 registers everything in mmpretrain's, mmsegmentation's and mmdetection's registries.
 """
-__version__ = '0.1.0'
-
 from coma_mm.compat import install
+from coma_mm.version import __version__  # noqa: F401
 
 install()
 

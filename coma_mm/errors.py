@@ -1,4 +1,5 @@
 """Errors that are the user's to mend; the tools print them as one line and exit with code 2."""
+import difflib
 
 
 class UserError(Exception):
@@ -15,3 +16,8 @@ class SharedError(UserError):
 
 class BadImageError(UserError):
     """An image file that cannot be decoded (truncated, empty, not an image)."""
+
+
+def nearest(name, names, cutoff=0.6):
+    """str | None: The one of `names` that is spelt most like `name`, if any is similar."""
+    return next(iter(difflib.get_close_matches(name, sorted(names), n=1, cutoff=cutoff)), None)

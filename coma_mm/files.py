@@ -1,4 +1,5 @@
 """Files that are written whole or not at all."""
+import json
 import os
 from pathlib import Path
 
@@ -29,3 +30,14 @@ def write_whole(path, content):
     except OSError:
         unfinished.unlink(missing_ok=True)
         raise
+
+
+def write_metrics(metrics, path):
+    """Write a JSON file, whole or not at all.
+
+    Args:
+        metrics (dict): Of what JSON knows, and numbers of any type.
+        path (str): The file; its folder is made.
+    """
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps(metrics, indent=2, default=float) + '\n')

@@ -12,12 +12,12 @@ from mmengine.optim import AmpOptimWrapper, build_optim_wrapper
 from mmengine.registry import LOG_PROCESSORS, MODELS, PARAM_SCHEDULERS, TRANSFORMS, DefaultScope
 from mmpretrain.models import BaseSelfSupervisor
 
-from coma_mm.datasets.shape_scenes import CLASSES
+from coma_mm.config.check_keys import check_keys
+from coma_mm.config.read import read_config
 from coma_mm.engine import AutocastOptimWrapper
-from coma_mm.engine.accumulation import batches_per_update
-from coma_mm.engine.config import read_config
-from coma_mm.engine.config_check import check_keys
+from coma_mm.engine.optim.accumulation import batches_per_update
 from coma_mm.models import MaskedAutoencoder
+from coma_mm.prepare.shape_scenes import CLASSES
 
 ROOT = Path(__file__).parents[1] / 'configs'
 NAMES = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob('*.py') if '_base_' not in path.parts)

@@ -14,13 +14,13 @@ from mmengine.logging import MMLogger
 from mmengine.registry import HOOKS
 from mmseg.models import EncoderDecoder
 
-from coma_mm.engine import load_weights_only
-from coma_mm.engine.config import read_config, use_tta
+from coma_mm.config.read import read_config, use_tta
 from coma_mm.engine.train import test as run_test
 from coma_mm.engine.train import train
+from coma_mm.weights import load_weights_only
 
-from .small_runs import shrink, types, write_data
-from .test_config_options import COMA, CONVNEXT, parse
+from .helpers.small_runs import shrink, types, write_data
+from .test_config.test_options import COMA, CONVNEXT, parse
 from .test_configs import NAMES, ROOT, VARIABLES
 
 UPERNET = 'segmentation/upernet_dyvit-base_8xb2-160k_ade20k-512x512.py'

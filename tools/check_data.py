@@ -10,8 +10,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a checkout runs without being installed
 
-from coma_mm.datasets.check import KINDS, check, settings  # noqa: E402
 from coma_mm.engine import cli  # noqa: E402
+from coma_mm.prepare.check import KINDS, check, settings  # noqa: E402
 
 
 def parse_args():

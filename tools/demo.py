@@ -11,11 +11,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a checkout runs without being installed
 
-from coma_mm import experiments, visualization  # noqa: E402
-from coma_mm.benchmark import report, tables  # noqa: E402
-from coma_mm.benchmark.collect import collect  # noqa: E402
+from coma_mm import visualization  # noqa: E402
+from coma_mm.benchmark.paper import report, tables  # noqa: E402
+from coma_mm.benchmark.paper.collect import collect  # noqa: E402
+from coma_mm.benchmark.study import experiments  # noqa: E402
+from coma_mm.benchmark.study.experiments import Experiment, Run  # noqa: E402
 from coma_mm.engine import cli  # noqa: E402
-from coma_mm.experiments import Experiment, Run  # noqa: E402
 from coma_mm.markdown import markdown_table  # noqa: E402
 
 IMAGES = dict(unlabelled=3000, train=500, val=200, test=0)

@@ -11,7 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a checkout runs without being installed
 
 from coma_mm.engine import cli  # noqa: E402
-from coma_mm.engine.export import export_backbone  # noqa: E402
+from coma_mm.weights.export import export_backbone  # noqa: E402
 
 
 def parse_args():

@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a checko
 
 from mmengine.logging import MMLogger  # noqa: E402
 
-from coma_mm import recipes  # noqa: E402
+from coma_mm.benchmark.paper import recipes  # noqa: E402
 from coma_mm.engine import cli  # noqa: E402
 from coma_mm.errors import UserError  # noqa: E402
 

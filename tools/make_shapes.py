@@ -6,8 +6,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a checkout runs without being installed
 
-from coma_mm.datasets.shapes import SHARES, split_counts, write_shapes  # noqa: E402
 from coma_mm.errors import UserError  # noqa: E402
+from coma_mm.prepare.shapes import SHARES, split_counts, write_shapes  # noqa: E402
 
 
 class Parser(argparse.ArgumentParser):

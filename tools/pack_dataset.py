@@ -10,9 +10,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a checkout runs without being installed
 
-from coma_mm.datasets.packing import SKIPPED, pack, verify  # noqa: E402
 from coma_mm.engine import cli  # noqa: E402
 from coma_mm.errors import UserError  # noqa: E402
+from coma_mm.prepare.pack import SKIPPED, pack, verify  # noqa: E402
 
 
 def parse_args():

@@ -14,9 +14,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a checko
 
 from scipy import stats  # noqa: E402
 
-from coma_mm import experiments, visualization  # noqa: E402
+from coma_mm import visualization  # noqa: E402
+from coma_mm.benchmark.study import experiments  # noqa: E402
+from coma_mm.benchmark.study.experiments import ARMS, METRICS, Experiment, Run  # noqa: E402
 from coma_mm.engine import cli  # noqa: E402
-from coma_mm.experiments import ARMS, METRICS, Experiment, Run  # noqa: E402
 
 IMAGES = dict(unlabelled=3000, train=500, val=200, test=500)
 EPOCHS = {'Pre-training': 60, 'Classification': 20, 'UperNet': 6, 'Mask R-CNN': 4}

@@ -6,7 +6,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a checkout runs without being installed
 
-from coma_mm.engine import cli, config, data_roots  # noqa: E402
+from coma_mm.config import data_roots  # noqa: E402
+from coma_mm.config import read as config
+from coma_mm.engine import cli  # noqa: E402
 from coma_mm.engine.train import test  # noqa: E402
 
 

@@ -9,7 +9,7 @@ from torch.distributed import run
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-EXIT_STOPPED = 75  # that of coma_mm.engine.stop_hook, which takes seconds to import
+EXIT_STOPPED = 75  # that of coma_mm.engine.hooks.stop, which takes seconds to import
 
 
 def main():

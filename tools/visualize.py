@@ -16,13 +16,14 @@ import torch  # noqa: E402
 from rich.progress import track  # noqa: E402
 
 from coma_mm import visualization  # noqa: E402
+from coma_mm.config.read import read_config  # noqa: E402
+from coma_mm.config_tree import find_types  # noqa: E402
 from coma_mm.datasets.masking import PatchMask  # noqa: E402
 from coma_mm.datasets.seeding import seeded_generators  # noqa: E402
 from coma_mm.engine import cli  # noqa: E402
-from coma_mm.engine.checkpoint import load_backbone  # noqa: E402
-from coma_mm.engine.config import find_types, read_config  # noqa: E402
 from coma_mm.errors import UserError  # noqa: E402
 from coma_mm.models import MaskedAutoencoder  # noqa: E402
+from coma_mm.weights.load import load_backbone  # noqa: E402
 
 
 def point(text):

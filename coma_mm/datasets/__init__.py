@@ -1,6 +1,7 @@
 """Data sets, transforms and samplers; importing the package registers them."""
 from .image_folder import ImageFolder
 from .loading import LoadImage, read_image
+from .mask_samplers import BlockMaskSampler, ColorNoiseMaskSampler, UniformMaskSampler
 from .masking import PackMaskedImage, PatchMask, RandomHorizontalFlip
 from .packed_images import PackedImages
 from .random_resized_crop import LoadRandomResizedCrop
@@ -15,7 +16,7 @@ from .seeding import (
 )
 
 __all__ = [
-    'ImageFolder', 'LoadImage', 'LoadRandomResizedCrop', 'PackMaskedImage', 'PackedImages', 'PatchMask',
-    'RandomHorizontalFlip', 'SampleIndex', 'SeededDataset', 'SeededInfiniteSampler', 'SeededSampler', 'read_image',
-    'seed_dataloader', 'seeded_generators', 'use_per_sample_seeds'
+    'BlockMaskSampler', 'ColorNoiseMaskSampler', 'ImageFolder', 'LoadImage', 'LoadRandomResizedCrop', 'PackMaskedImage',
+    'PackedImages', 'PatchMask', 'RandomHorizontalFlip', 'SampleIndex', 'SeededDataset', 'SeededInfiniteSampler',
+    'SeededSampler', 'UniformMaskSampler', 'read_image', 'seed_dataloader', 'seeded_generators', 'use_per_sample_seeds'
 ]

@@ -18,6 +18,7 @@ from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.logging import print_log
 from mmengine.registry import DATA_SAMPLERS, DATASETS
 
+from coma_mm.config_tree import type_name
 from coma_mm.errors import BadImageError, UserError
 
 from .loading import read_image, verify_image
@@ -245,12 +246,6 @@ class SeededDataset:
 
 
 _SEEDED_SAMPLERS = dict(DefaultSampler='SeededSampler', InfiniteSampler='SeededInfiniteSampler')
-
-
-def type_name(cfg):
-    """The class name in a config's `type`, which may be a class or a name with a scope."""
-    kind = cfg.get('type', '') if isinstance(cfg, dict) else type(cfg)
-    return str(getattr(kind, '__name__', kind)).rpartition('.')[2]
 
 
 def seed_dataloader(dataloader):

@@ -1,30 +1,23 @@
-"""Hooks, optimiser wrappers, checkpoints and the runner; importing the package registers them.
-
-It also makes mmengine read every checkpoint as weights only.
-"""
-from .checkpoint import load_backbone, load_weights_only, read_safely
-from .checkpoint_hook import WholeCheckpointHook
-from .evaluation_model_hook import EvaluationModelHook
+"""Running: hooks, optimiser wrappers, loops and the runner; importing the package registers them."""
 from .hooks import (
     BadImageHook,
     BatchSizeHook,
+    EvaluationModelHook,
+    FiniteHook,
     IterationSeedHook,
     LabelCheckHook,
+    LossSpikeHook,
     MeanLossHook,
     ProvenanceHook,
+    StopHook,
+    WholeCheckpointHook,
 )
-from .layer_decay import LayerDecayOptimWrapperConstructor
 from .loops import ResumableEpochLoop
-from .optim_wrapper import AutocastOptimWrapper
+from .optim import AutocastOptimWrapper, LayerDecayOptimWrapperConstructor
 from .runner import ComaRunner
-from .stop_hook import StopHook
-from .watch_hook import FiniteHook, LossSpikeHook
 
 __all__ = [
     'AutocastOptimWrapper', 'BadImageHook', 'BatchSizeHook', 'ComaRunner', 'EvaluationModelHook', 'FiniteHook',
     'IterationSeedHook', 'LabelCheckHook', 'LayerDecayOptimWrapperConstructor', 'LossSpikeHook', 'MeanLossHook',
-    'ProvenanceHook', 'ResumableEpochLoop', 'StopHook', 'WholeCheckpointHook', 'load_backbone',
-    'load_weights_only'
+    'ProvenanceHook', 'ResumableEpochLoop', 'StopHook', 'WholeCheckpointHook'
 ]
-
-read_safely()

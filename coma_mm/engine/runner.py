@@ -9,22 +9,21 @@ from mmengine.dist import all_gather_object, get_rank, is_distributed, is_main_p
 from mmengine.model import BaseTTAModel, revert_sync_batchnorm
 from mmengine.registry import RUNNERS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
-from mmengine.utils import apply_to
-from mmpretrain.models.selfsup import BaseSelfSupervisor
 from torch import distributed
 
-from coma_mm.datasets.paths import check_annotations
-from coma_mm.datasets.seeding import seed_dataloader, type_name
+from coma_mm.config_tree import type_name
+from coma_mm.datasets.annotations import check_annotations
+from coma_mm.datasets.seeding import seed_dataloader
 from coma_mm.errors import UserError
 from coma_mm.files import write_whole
+from coma_mm.processes import start_worker
+from coma_mm.weights.load import first_names
+from coma_mm.weights.safe_pickle import plain, restore_curves
 
-from .accumulation import BatchGroups, batches_per_update, is_auto, update
-from .checkpoint import first_names
-from .checkpoint_hook import serialize
-from .hooks import unwrap
-from .processes import start_worker
-from .safe_pickle import plain, restore_curves
-from .stop_hook import StopHook, Stopped
+from .hooks.checkpoint import serialize
+from .hooks.stop import StopHook, Stopped
+from .models import compile_training, to_cpu, unwrap
+from .optim.accumulation import BatchGroups, batches_per_update, is_auto, update
 from .terminal import quieten
 
 
@@ -334,37 +333,6 @@ class ComaRunner(Runner):
         super().call_hook(fn_name, **kwargs)
 
 
-def compile_training(model, **options):
-    """Compile what training computes on tensors of fixed shape: pre-training's loss, other models' features.
-
-    mmengine compiles the whole training step: data preparation and backward pass break its graph, and the optimiser's
-    step is compiled anew for every learning rate. Losses of segmentors and detectors loop over images and boxes, and so
-    would be compiled anew for almost every batch.
-
-    Args:
-        model (nn.Module): Its method is replaced.
-        **options: Arguments of `torch.compile`.
-
-    Returns:
-        str: The method's name.
-
-    Raises:
-        UserError: If the model is none of the three libraries' kinds.
-    """
-    name = 'loss' if isinstance(model, BaseSelfSupervisor) else 'extract_feat'
-    if not hasattr(model, name):
-        raise UserError(f'compile: {type(model).__name__} has no method {name}, which would be compiled; leave compile '
-                        'out of the config')
-    plain = getattr(model, name)
-    compiled = torch.compile(plain, **options)
-
-    def compiled_in_training(*args, **kwargs):
-        return (compiled if model.training else plain)(*args, **kwargs)
-
-    setattr(model, name, compiled_in_training)
-    return name
-
-
 def _refused(model, weights):
     """str: What torch says of weights that a model cannot take; it resizes some (position embeddings) while it loads."""
     try:
@@ -372,11 +340,6 @@ def _refused(model, weights):
     except RuntimeError as error:
         return str(error)
     return ''
-
-
-def to_cpu(values, copy=False):
-    """Nested dicts and lists with their tensors on the CPU; with `copy`, none of them shared with the argument."""
-    return apply_to(values, lambda value: hasattr(value, 'cpu'), lambda value: value.detach().to('cpu', copy=copy))
 
 
 def _copy(cfg):

@@ -1,14 +1,22 @@
-"""The jobs of `tools/train.py` and `tools/test.py`."""
+"""The jobs of `tools/train.py` and `tools/test.py`: a run starts here."""
+import os
+import re
+import shutil
+from contextlib import contextmanager
 
 from mmengine.dist import is_main_process
 from mmengine.model import BaseTTAModel
 
-from coma_mm.errors import UserError
+from coma_mm.config.data_roots import check_data_roots
+from coma_mm.config.read import environment_variables, is_first_process, need, say
+from coma_mm.errors import SharedError, UserError
+from coma_mm.files import write_metrics
+from coma_mm.weights.load import first_names, latest_checkpoint, load_weights_only
 
-from .checkpoint import first_names, latest_checkpoint, load_weights_only
-from .cli import run, write_metrics
-from .config import need, say
-from .hooks import RUN_HOOKS, unwrap
+from .explain import explain
+from .hooks import RUN_HOOKS
+from .models import unwrap
+from .runner import ComaRunner
 
 
 def train(cfg):
@@ -99,3 +107,76 @@ def _check_fit(runner):
     if missing:
         raise UserError(f'the checkpoint {path} lacks {len(missing)} of {len(own)} tensors of {type(model).__name__}: '
                         f'{first_names(missing)}; it is of another model')
+
+
+def run(cfg, job, splits=()):
+    """Build a runner and do a job with it.
+
+    Args:
+        cfg (Config): From `read_config`.
+        job (Callable): Takes the runner.
+        splits (Sequence[str]): Which of 'train', 'val' and 'test' the job needs, to look for their data before anything
+            is built. Defaults to ().
+
+    Returns:
+        Any: What `job` returns.
+    """
+    before = _entries(cfg.work_dir)
+    os.environ.setdefault('LOCAL_RANK', '0')
+    runner = None
+    try:
+        with variables_named(cfg):
+            check_data_roots(cfg, splits)
+            runner = ComaRunner.from_cfg(cfg)
+            return job(runner)
+    except Exception as error:
+        # In a loop the processes see different data, so an error may be that of a single one.
+        error.of_one_process = bool(runner and runner.in_loop) and not isinstance(error, SharedError)
+        error.at_start = not (runner and runner.trained)
+        if explain(error) and not (runner and runner.trained):
+            _remove_new(cfg.work_dir, before)
+        raise
+
+
+@contextmanager
+def variables_named(cfg):
+    """While it is entered: an error that is the user's to mend names the config's environment variable behind it.
+
+    Args:
+        cfg (Config): From `read_config`.
+    """
+    try:
+        yield
+    except Exception as error:
+        if line := explain(error):
+            error.hint = _variable_hint(cfg, line)
+        raise
+
+
+def _variable_hint(cfg, line):
+    """str: Which environment variable of the config's files an error in `line` is about, or ''."""
+    for name, default, rest in environment_variables(cfg):
+        value = os.environ.get(name, default)
+        path = (value + rest).rstrip('/')
+        # As a path: a word alone, like data, may have another meaning.
+        end = r'(?![\w-])' if re.search('[/.]', path) else '/'
+        if value and re.search(rf'(?<![\w./-]){re.escape(path)}{end}', line):
+            how = 'is set to' if name in os.environ else 'is not set, which stands for'
+            return f' (the environment variable {name} {how} {value})'
+    return ''
+
+
+def _entries(folder):
+    return set(os.listdir(folder)) if os.path.isdir(folder) else None
+
+
+def _remove_new(folder, before):
+    """Remove what appeared in a folder, and the folder itself, with parents left empty, if it was not there."""
+    if not is_first_process() or not os.path.isdir(folder):
+        return
+    if before is None:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    for name in _entries(folder) - before:
+        path = os.path.join(folder, name)
+        shutil.rmtree(path, ignore_errors=True) if os.path.isdir(path) else os.remove(path)

@@ -1,4 +1,6 @@
 """Figures of reconstructions, attention, predictions and logs, and the report. Not imported by `import coma_mm`."""
+from coma_mm.engine.models import build_model
+
 from .attention import (
     FEATURES_CAPTION,
     attention_caption,
@@ -9,7 +11,7 @@ from .attention import (
     patch_size,
 )
 from .curves import curve_figure
-from .loading import build_model, find_images, image_size, load_for_viewing, load_model, prepare, read_fitted
+from .loading import find_images, image_size, load_for_viewing, load_model, prepare, read_fitted
 from .logs import environment, read_scalars
 from .predictions import detection_figure, segmentation_figure
 from .reconstruction import ratios_figure, reconstruction_caption, reconstruction_figure, reconstruction_panels

@@ -6,28 +6,19 @@ import mmcv
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import DefaultScope
 from torch import nn
 from torch.utils.data import Dataset
 
+from coma_mm.config_tree import find_types
+from coma_mm.datasets.annotations import check_annotations
 from coma_mm.datasets.image_folder import IMAGE_SUFFIXES, walk_files
 from coma_mm.datasets.loading import read_image
-from coma_mm.datasets.paths import check_annotations
 from coma_mm.datasets.seeding import SeededDataset
-from coma_mm.engine.checkpoint import load_weights_only
-from coma_mm.engine.config import find_types
+from coma_mm.engine.models import build_model
 from coma_mm.errors import UserError
 from coma_mm.models import MaskedImagePreprocessor
-
-
-def build_model(cfg: Config) -> nn.Module:
-    """Build the model that a config names, as mmengine's runner does, without initialising its weights."""
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
-        model_cfg = cfg.model.copy()
-        # A config may name the preprocessor beside the model.
-        if 'data_preprocessor' in cfg:
-            model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor)
-        return MODELS.build(model_cfg).eval()
+from coma_mm.weights.load import load_weights_only
 
 
 def load_model(cfg: Config, checkpoint: str | Path) -> nn.Module:
@@ -58,8 +49,8 @@ def load_for_viewing(config: str | Path | Config, checkpoint: str | Path,
     """Build the model of a run with its trained weights, and one of its data sets.
 
     Args:
-        config (str | Path | Config): See :func:`load_model`; or its file.
-        checkpoint (str | Path): See :func:`load_model`.
+        config (str | Path | Config): See `load_model`; or its file.
+        checkpoint (str | Path): See `load_model`.
         split (str): 'train', 'val' or 'test': whose data loader's data set. Defaults to 'val'.
 
     Returns:
@@ -101,7 +92,7 @@ def find_images(paths: list[str]) -> list[str]:
 
 
 def read_fitted(path: str, size: int, multiple: int) -> np.ndarray:
-    """Read an image, scale its short side to ``size`` px, and crop the middle to whole patches.
+    """Read an image, scale its short side to `size` px, and crop the middle to whole patches.
 
     Args:
         path (str): The file.
@@ -145,7 +136,7 @@ def image_size(cfg: Config) -> int:
 
 
 def spread_indices(dataset: Dataset, number: int) -> list[int]:
-    """``number`` indices (fewer if the data set is smaller), evenly spread over a data set."""
+    """`number` indices (fewer if the data set is smaller), evenly spread over a data set."""
     number = min(number, len(dataset))
     return [i * len(dataset) // number for i in range(number)]
 

@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from mmcv import _ext
 
-from tests.test_compat import reference
+from ..helpers import operators as reference
 
 pytestmark = pytest.mark.skipif(
     not _ext.__file__.endswith('.py'), reason='mmcv has compiled operators, which coma_mm leaves alone')

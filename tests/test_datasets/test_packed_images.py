@@ -14,11 +14,12 @@ from mmengine.registry import DATASETS
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from coma_mm.datasets import ImageFolder, PackedImages, SeededDataset, SeededSampler, packing, read_image
+from coma_mm.datasets import ImageFolder, PackedImages, SeededDataset, SeededSampler, read_image
 from coma_mm.datasets.packed_images import read_index
-from coma_mm.datasets.packing import SKIPPED, encode, pack, verify
-from coma_mm.datasets.shape_scenes import render_scene
 from coma_mm.errors import BadImageError, UserError
+from coma_mm.prepare import pack as packing
+from coma_mm.prepare.pack import SKIPPED, encode, pack, verify
+from coma_mm.prepare.shape_scenes import render_scene
 
 PIPELINE = [dict(type='LoadRandomResizedCrop', scale=64), dict(type='mmpretrain.RandomFlip', prob=0.5),
             dict(type='PatchMask'), dict(type='PackMaskedImage', meta_keys=('sample_idx', ))]

@@ -12,8 +12,8 @@ from PIL import Image
 from coma_mm.datasets import LoadImage, LoadRandomResizedCrop, read_image
 from coma_mm.datasets import random_resized_crop as module
 from coma_mm.datasets.random_resized_crop import MARGIN, decode_rows, read_jpeg_header
-from coma_mm.datasets.shape_scenes import render_scene
 from coma_mm.errors import BadImageError, UserError
+from coma_mm.prepare.shape_scenes import render_scene
 
 
 @pytest.fixture(scope='module')

@@ -7,7 +7,9 @@ import torch
 from mmseg.models import SegDataPreProcessor
 from torch.distributed import DistNetworkError
 
-from coma_mm.engine.cli import _variable_hint, explain, main
+from coma_mm.engine.cli import main
+from coma_mm.engine.explain import explain
+from coma_mm.engine.train import _variable_hint
 from coma_mm.errors import UserError
 
 

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from coma_mm.engine import ComaRunner
 from coma_mm.errors import UserError
 
-from ..test_models.helpers import ARCH, model_settings
+from ..helpers.small_models import ARCH, model_settings
 
 CLASSIFIER = dict(
     type='mmpretrain.ImageClassifier', backbone=dict(type='DyViT', arch=ARCH, out_type='avg_featmap'),

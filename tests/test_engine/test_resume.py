@@ -14,12 +14,13 @@ from mmengine.registry import DATASETS, METRICS, MODELS
 from torch import nn
 from torch.utils.data import Dataset
 
-from coma_mm.engine import ComaRunner, StopHook, WholeCheckpointHook, load_weights_only
-from coma_mm.engine.checkpoint import latest_checkpoint
+from coma_mm.engine import ComaRunner, StopHook, WholeCheckpointHook
 from coma_mm.engine.hooks import RUN_HOOKS
-from coma_mm.engine.stop_hook import Stopped, seconds
+from coma_mm.engine.hooks.stop import Stopped, seconds
 from coma_mm.errors import UserError
 from coma_mm.files import write_whole
+from coma_mm.weights import load_weights_only
+from coma_mm.weights.load import latest_checkpoint
 
 ITERATIONS = 12  # three epochs of four
 NUMBER = itertools.count()  # mmengine keeps one logger per name
@@ -201,7 +202,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over(tmp_path, damage, monkeypatc
         new = dict(cut=content[:-100], empty=b'', flipped=content)[damage]
         open(newest, 'wb').write(new)
     lines = []
-    monkeypatch.setattr('coma_mm.engine.checkpoint.print_log', lambda line, **kwargs: lines.append(line))
+    monkeypatch.setattr('coma_mm.weights.load.print_log', lambda line, **kwargs: lines.append(line))
     assert latest_checkpoint(tmp_path / 'run').endswith('epoch_2.pth')
     assert len(lines) == 1 and 'epoch_3.pth is damaged or missing; going on from' in lines[0]
     resume(tmp_path / 'run')
@@ -264,7 +265,7 @@ def test_a_run_whose_end_is_not_saved_fails(tmp_path, monkeypatch):
     def full(path, data):
         raise OSError(28, 'No space left on device')
 
-    monkeypatch.setattr('coma_mm.engine.checkpoint_hook.write_whole', full)
+    monkeypatch.setattr('coma_mm.engine.hooks.checkpoint.write_whole', full)
     with pytest.raises(UserError, match='No space left on device; training is done, but its end is not saved'):
         run(make_cfg(tmp_path))
 

@@ -12,16 +12,12 @@ from mmengine.registry import DATASETS, MODELS
 from torch import nn
 from torch.utils.data import Dataset
 
-from coma_mm.engine import (
-    AutocastOptimWrapper,
-    ComaRunner,
-    LabelCheckHook,
-    MeanLossHook,
-    load_weights_only,
-)
-from coma_mm.engine import hooks as hooks_module
-from coma_mm.engine.hooks import RUN_HOOKS, _command
+from coma_mm.engine import AutocastOptimWrapper, ComaRunner, LabelCheckHook, MeanLossHook
+from coma_mm.engine.hooks import RUN_HOOKS
+from coma_mm.engine.hooks import checks as hooks_module
+from coma_mm.engine.hooks.provenance import _command
 from coma_mm.errors import BadImageError, UserError
+from coma_mm.weights import load_weights_only
 
 
 @DATASETS.register_module()

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from coma_mm.models import CoMA, DyViT
 from coma_mm.models.attention import MultiWindowAttention
 
-from .. import reference
-from .helpers import ARCH, FLASH, Recorder, draw_masks, model_settings, randomise
+from ..helpers import reference
+from ..helpers.small_models import ARCH, FLASH, Recorder, draw_masks, model_settings, randomise
 
 SETS = [(8, 4), (4, ), (8, 4, 2, 1), ()]
 

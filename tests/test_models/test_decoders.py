@@ -5,8 +5,8 @@ from coma_mm.errors import UserError
 from coma_mm.models import ConvNeXtDecoder, ViTDecoder
 from coma_mm.models.token_layout import sincos_position
 
-from .. import reference
-from .helpers import randomise
+from ..helpers import reference
+from ..helpers.small_models import randomise
 
 MASKS = [((2, 3), [[0, 4], [5, 1]]), ((1, 2), [[1], [0]]), ((2, 2), [[0, 1, 2, 3]] * 2)]
 

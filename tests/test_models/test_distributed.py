@@ -5,7 +5,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from mmengine.model import MMDistributedDataParallel
 
-from .helpers import small_batch, small_coma
+from ..helpers.small_models import small_batch, small_coma
 
 COMPLEMENTS = ('frozen', 'decoder', 'full', 'none')
 INTERVAL = 2  # of the complementary branch

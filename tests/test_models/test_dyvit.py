@@ -8,9 +8,9 @@ from coma_mm.errors import UserError
 from coma_mm.models import DyViT
 from coma_mm.models.token_layout import sincos_position
 
-from .. import reference
-from .helpers import ARCH, draw_masks, giga_macs, randomise, small_dyvit
-from .suites import MaskedEncoderSuite
+from ..helpers import reference
+from ..helpers.small_models import ARCH, draw_masks, giga_macs, randomise, small_dyvit
+from ..helpers.suites import MaskedEncoderSuite
 
 STRIDES = {32: (4, 8, 16, 32), 16: (4, 8, 16, 16)}
 PAPER_WINDOWS = ((8, 4), (4, ), (), ())

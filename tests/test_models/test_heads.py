@@ -5,7 +5,7 @@ from mmpretrain.registry import MODELS
 from coma_mm.errors import UserError
 from coma_mm.models import PixelHead
 
-from .. import reference
+from ..helpers import reference
 
 
 def images(B=2, rows=2, columns=3, P=8, **kwargs):

@@ -15,8 +15,8 @@ from coma_mm.errors import UserError
 from coma_mm.models import CoMA, MaskedImagePreprocessor
 from coma_mm.models.token_layout import gather_patches, sincos_position
 
-from .. import reference
-from .helpers import ARCH, draw_masks, model_settings, randomise, small_batch, small_coma, small_mae
+from ..helpers import reference
+from ..helpers.small_models import ARCH, draw_masks, model_settings, randomise, small_batch, small_coma, small_mae
 
 COMPLEMENTS = ('frozen', 'decoder', 'full', 'none')
 ADAPTIVE = ('backbone.', 'neck.', 'decoder.')

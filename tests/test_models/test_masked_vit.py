@@ -8,12 +8,12 @@ from mmpretrain.models.selfsup import MAEViT
 from mmpretrain.models.utils import build_2d_sincos_position_embedding
 
 from coma_mm.datasets import PatchMask
-from coma_mm.engine import checkpoint as checkpoint_module
 from coma_mm.errors import UserError
 from coma_mm.models import CoMA, MaskedVisionTransformer
+from coma_mm.weights import load as checkpoint_module
 
-from .helpers import giga_macs, randomise
-from .suites import MaskedEncoderSuite
+from ..helpers.small_models import giga_macs, randomise
+from ..helpers.suites import MaskedEncoderSuite
 
 ARCH = dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32)
 

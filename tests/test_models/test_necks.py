@@ -4,8 +4,8 @@ import torch
 from coma_mm.errors import UserError
 from coma_mm.models import MultiScaleFusion
 
-from .. import reference
-from .helpers import ARCH, randomise
+from ..helpers import reference
+from ..helpers.small_models import ARCH, randomise
 
 
 @pytest.mark.parametrize('sides', [None, (4, 2, 1, 1), (8, 2, 2, 1)])

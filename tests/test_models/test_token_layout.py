@@ -6,7 +6,7 @@ from mmpretrain.models.utils import build_2d_sincos_position_embedding
 
 from coma_mm.models.token_layout import gather_patches, grid_to_tokens, sincos_position, tokens_to_grid
 
-from .. import reference
+from ..helpers import reference
 
 grids = st.tuples(st.integers(1, 5), st.integers(1, 5))
 sides = st.sampled_from([1, 2, 4, 8])

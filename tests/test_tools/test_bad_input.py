@@ -12,8 +12,8 @@ from mmengine.logging import MMLogger
 from mmengine.visualization import Visualizer
 from PIL import Image
 
-from coma_mm.datasets.shapes import write_shapes
-from coma_mm.engine import safe_pickle
+from coma_mm.prepare.shapes import write_shapes
+from coma_mm.weights import safe_pickle
 
 ROOT = Path(__file__).parents[2]
 PRETRAINING, CLASSIFIER = 'coma_dyvit-tiny_shapes', 'dyvit-tiny_scratch_shapes'

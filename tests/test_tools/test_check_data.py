@@ -10,10 +10,10 @@ import pytest
 from mmdet.datasets import CocoDataset
 from PIL import Image
 
-from coma_mm.datasets.check import KINDS, SAMPLE, SHOWN, check
 from coma_mm.datasets.image_folder import walk_files
-from coma_mm.datasets.shapes import write_shapes
 from coma_mm.errors import UserError
+from coma_mm.prepare.check import KINDS, SAMPLE, SHOWN, check
+from coma_mm.prepare.shapes import write_shapes
 
 ROOT = Path(__file__).parents[2]
 COCO_IDS = [*range(1, 12), *range(13, 26), 27, 28, *range(31, 45), *range(46, 66), 67, 70, *range(72, 83), *range(84, 91)]

@@ -9,10 +9,10 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 from torch import nn
 
-from coma_mm.datasets.shapes import write_shapes
-from coma_mm.engine.config import read_config
+from coma_mm.config.read import read_config
 from coma_mm.evaluation.features import frozen_features
 from coma_mm.models import DyViT
+from coma_mm.prepare.shapes import write_shapes
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / 'configs/shapes/dyvit-tiny_scratch_shapes.py'

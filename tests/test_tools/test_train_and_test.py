@@ -15,8 +15,8 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
-from coma_mm.datasets.shapes import write_shapes
-from coma_mm.engine import load_weights_only
+from coma_mm.prepare.shapes import write_shapes
+from coma_mm.weights import load_weights_only
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,8 +11,9 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
 
-from coma_mm.engine.config import read_config
-from coma_mm.visualization import build_model, image_size, prepare, read_fitted
+from coma_mm.config.read import read_config
+from coma_mm.engine.models import build_model
+from coma_mm.visualization import image_size, prepare, read_fitted
 
 ROOT = Path(__file__).parents[2]
 SHAPES = ROOT / 'configs/shapes'

@@ -11,7 +11,7 @@ from coma_mm.models.token_layout import tokens_to_grid
 from coma_mm.visualization import attention_figure, attention_maps, feature_maps, features_figure
 from coma_mm.visualization.attention import principal_components, recorded, split_heads, stages
 
-from ..test_models.helpers import randomise, small_dyvit
+from ..helpers.small_models import randomise, small_dyvit
 
 POINTS = [(.1, .9), (.6, .4)]
 

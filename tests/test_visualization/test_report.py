@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from coma_mm.visualization import Cell, Picture, Section, Table, duration, write_report
-from tests.chromium import Page, find_chromium
+
+from ..helpers.chromium import Page, find_chromium
 
 VOID = {'meta', 'img', 'link', 'br', 'hr', 'input'}
 

@@ -1,0 +1,379 @@
+"""Find the runs under work_dirs and write their results to one file, a row for each run and metric.
+
+What a run is and which cell of the paper's tables it belongs to is read from the config that it dumped and from its
+provenance.json, never from the names of folders; its numbers are those of mmengine's vis_data/scalars.json.
+"""
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas
+from rich.progress import track
+
+from coma_mm.config_tree import find_key, type_name
+from coma_mm.engine.hooks.provenance import masking_facts
+from coma_mm.errors import UserError
+from coma_mm.files import write_whole
+
+from . import runs as reading
+from .numbers import cells_of
+from .runs import LoggedRun, Test, Unreadable
+
+COLUMNS = (
+    'run', 'task', 'dataset', 'split', 'metric', 'value', 'step', 'status', 'seed', 'method', 'backbone',
+    'pretrain_epochs', 'pretrain_seed', 'pretrain_schedule', 'pretrain_dataset', 'pretrain_run', 'complement', 'mask_ratio',
+    'mask_sampler', 'decoder', 'decoder_depth', 'epochs', 'iterations', 'image_size', 'frozen_stages', 'world_size',
+    'global_batch', 'hours', 'peak_memory_gb', 'device', 'versions', 'cell', 'variant', 'config', 'config_hash', 'command',
+    'checkpoint', 'log')
+
+WHOLE_NUMBERS = ('step', 'seed', 'pretrain_epochs', 'pretrain_seed', 'pretrain_schedule', 'decoder_depth', 'epochs',
+                 'iterations', 'image_size', 'frozen_stages', 'world_size', 'global_batch')
+MASKING = ('complement', 'mask_ratio', 'mask_sampler', 'decoder', 'decoder_depth')  # columns of a pre-training
+COPY = ('seed', 'pretrain_seed', 'pretrain_run', 'value')  # alike in copies of a run's folder
+NOT_METRICS = ('step', 'logged_step', 'data_time', 'time')  # in an entry of `read_scalars`
+NUMBERS = ('value', 'mask_ratio', 'hours', 'peak_memory_gb')
+
+RUNS = 'runs.csv'
+
+HOW_TO_FILL = ('no runs: train something, for instance with make demo or a recipe of docs/recipes.md, and name the folder '
+               'with its work_dir')
+ODD = (AttributeError, KeyError, TypeError, ValueError)
+"""What reading a file raises that holds other things than it usually does."""
+
+
+@dataclass
+class Skipped:
+    """A folder that gave no rows, and why."""
+    path: str
+    reason: str
+
+
+def collect(work_dirs: str | Path) -> tuple[pandas.DataFrame, list[Skipped]]:
+    """The results of all runs under a folder.
+
+    Args:
+        work_dirs (str | Path): Where to look, to any depth.
+
+    Returns:
+        tuple[DataFrame, list[Skipped]]: `COLUMNS` for each run and metric, and the folders that are no runs or broken
+        ones. Paths are relative to `work_dirs`; metrics are in per cent, losses as they are.
+
+    Raises:
+        UserError: If there is no such folder.
+    """
+    work_dirs = Path(work_dirs).absolute()
+    if not work_dirs.is_dir():
+        raise UserError(f'no folder {work_dirs}; expected one with work_dirs of runs')
+    folders, skipped = _find(work_dirs)
+    found, tests = {}, []
+    for folder in track(folders, 'Reading runs', transient=True, disable=len(folders) < 20):
+        name = os.path.relpath(folder, work_dirs)
+        try:
+            run = reading.read_run(folder, name)
+            reading.task_of(run.config)
+            if not run.tested:
+                found[folder] = run
+            tests += [(test, run) for test in _tests(folder)]
+        except (Unreadable, OSError, *ODD) as error:
+            skipped.append(Skipped(name, _reason(error)))
+    for test, run in tests:
+        owner = _run_of(test.checkpoint, found) or found.setdefault(run.folder, run)
+        owner.tests.append(test)
+    rows, settings = [], {}
+    for run in found.values():
+        try:
+            facts, settings[run.name] = _facts(run, found)
+            rows += _rows(run, facts)
+        except ODD as error:
+            skipped.append(Skipped(run.name, _reason(error)))
+    frame = _typed(pandas.DataFrame(rows, columns=COLUMNS))
+    frame['variant'] = pandas.Series(_variants(frame, settings), dtype=object)
+    return frame, sorted(skipped, key=lambda one: one.path)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ODD):
+        return f'its config, log or provenance is not of the usual form ({type(error).__name__}: {error})'
+    return str(error)
+
+
+def _typed(frame: pandas.DataFrame) -> pandas.DataFrame:
+    """The columns with their types; a text that is missing is empty."""
+    for column in frame:
+        if column in WHOLE_NUMBERS:
+            frame[column] = pandas.to_numeric(frame[column]).astype('Int64')
+        elif column in NUMBERS:
+            frame[column] = pandas.to_numeric(frame[column]).astype(float)
+        else:
+            frame[column] = frame[column].astype(object).where(frame[column].notna(), '')
+    return frame
+
+
+def _find(folder: Path) -> tuple[list[Path], list[Skipped]]:
+    """Folders that look like runs, and the uppermost ones that have none in them."""
+    seen, found, skipped = [], [], []
+
+    def skip(place, reason):
+        skipped.append(Skipped(os.path.relpath(place, folder), reason))
+
+    for place, names, files in os.walk(folder, onerror=lambda error: skip(error.filename, str(error))):
+        starts = [name for name in names if reading.START.fullmatch(name)]
+        if starts or any(name == 'provenance.json' or name.endswith(('.log.json', '.pth')) for name in files):
+            found.append(Path(place))
+        elif RUNS not in files:
+            seen.append(Path(place))
+        names[:] = sorted({*names} - {*starts})
+    above = {folder, *(parent for run in found for parent in run.parents)}
+    for place in seen:
+        if place not in above and place.parent in above.difference(found):
+            skip(place, 'no run in it')
+    return found, skipped
+
+
+def _tests(folder: Path) -> list[Test]:
+    """The tests whose results are in a folder, by `tools/test.py` or a library's own."""
+    tests = []
+    for start in reading.starts_in(folder):
+        file = start / f'{start.name}.json'
+        if not file.is_file():
+            continue
+        try:
+            metrics = json.loads(file.read_text(encoding='utf-8'))
+            config = reading.read_config(start / 'vis_data/config.py')
+        except (ValueError, OSError, Unreadable):
+            continue
+        if isinstance(metrics, dict):
+            tests.append(Test(metrics, str(config.get('load_from') or ''), config))
+    return tests
+
+
+def _run_of(checkpoint: str, found: dict[Path, LoggedRun]) -> LoggedRun | None:
+    """The run that wrote a checkpoint, also if its folder was moved with those above it."""
+    folder = Path(os.path.abspath(checkpoint)).parent
+    if not checkpoint or folder in found:
+        return found.get(folder)
+    moved = [run for run in found.values() if run.name != '.' and f'{folder}'.endswith(f'/{run.name}')]
+    return max(moved, key=lambda run: len(run.name), default=None)
+
+
+def _facts(run: LoggedRun, found: dict[Path, LoggedRun]) -> tuple[dict, dict]:
+    """The columns that all rows of a run share, and its settings as a flat dict."""
+    config, provenance, environment = run.config, run.provenance, run.environment
+    task = reading.task_of(config)
+    backbone_cfg = config['model'].get('backbone') or {}
+    global_batch = provenance.get('images_per_update') or _global_batch(config, environment['world_size'])
+    settings = reading.settings_of(config, global_batch)
+    if task == 'pretraining':
+        origin, before = _own_origin(run), run
+        hashed = reading.hash_of(settings)
+    else:
+        origin, before = _origin(run, found)
+        if origin:
+            settings |= {f'pretraining.{key}': origin.get(key) for key in (*MASKING, 'images_per_update')}
+            settings['pretraining.method'] = origin.get('algorithm')
+            settings['pretraining.epochs'] = origin.get('epochs') or origin.get('iters')
+        hashed = reading.hash_of(settings)
+        if before:
+            more = reading.settings_of(before.config, before.provenance.get('images_per_update'))
+            settings |= {f'pretraining.{key}': value for key, value in more.items()}
+    image_size = reading.image_size_of(config)
+    written = next(iter(sorted(run.folder.glob('*.py'))), None)
+    facts = dict(
+        run=run.name, task=task, status=run.status,
+        dataset=reading.dataset_of(config, provenance.get('images')),
+        seed=environment['seed'] if environment['seed'] is not None else find_key(config.get('randomness'), 'seed'),
+        method=_method(origin, config),
+        backbone=reading.backbone_of(type_name(backbone_cfg), backbone_cfg.get('arch'), backbone_cfg),
+        pretrain_epochs=origin.get('epochs'),
+        pretrain_seed=origin.get('seed') if before is not run else None,
+        pretrain_schedule=origin.get('max_epochs') or (before.epochs if before else None),
+        pretrain_dataset=reading.dataset_of(before.config, before.provenance.get('images')) if before else _by_root(origin),
+        pretrain_run=before.name if before and before is not run else None,
+        **{key: origin.get(key) for key in MASKING},
+        epochs=run.epochs,
+        iterations=run.iterations,
+        image_size=image_size if isinstance(image_size, int) else None,
+        frozen_stages=max(0, backbone_cfg.get('frozen_stages') or 0),
+        world_size=environment['world_size'],
+        device=environment['device'],
+        versions=', '.join(f'{name} {version}' for name, version in (environment['versions'] or {}).items()),
+        global_batch=global_batch,
+        hours=run.hours,
+        peak_memory_gb=run.peak_memory_gb,
+        config=_beside(run, written) if written else provenance.get('config'),
+        config_hash=hashed,
+        command=provenance.get('command'),
+        checkpoint=run.checkpoint and _beside(run, run.checkpoint),
+        log=run.log and _beside(run, run.log))
+    return facts, settings
+
+
+def _own_origin(run: LoggedRun) -> dict:
+    """What a pre-training will be to a backbone from it, also if it is a library's own, which notes nothing."""
+    model = run.config['model']
+    complement = (model.get('complement') or 'frozen') if type_name(model) == 'CoMA' else None
+    facts = dict(masking_facts(run.config), algorithm=type_name(model), complement=complement)
+    facts |= {key: value for key, value in run.provenance.items() if value is not None}
+    return dict(facts, epochs=run.epochs)
+
+
+def _origin(run: LoggedRun, found: dict[Path, LoggedRun]) -> tuple[dict, LoggedRun | None]:
+    """The provenance of a run's backbone, or nothing, and the run that made it, if that is here."""
+    origin = run.provenance.get('backbone_from') or {}
+    before = _run_of(origin.get('checkpoint') or _pretrained(run.config), found)
+    if not before:
+        return origin, None
+    own = _own_origin(before)
+    if not origin:  # a library's own tools note nothing: the folder of the checkpoint tells
+        number = Path(_pretrained(run.config)).stem.removeprefix('epoch_')
+        origin = dict(algorithm=own['algorithm'], epochs=int(number) if number.isdigit() else None)
+    elif origin.get('algorithm', own['algorithm']) != own['algorithm']:
+        return origin, None  # another run has taken its place
+    # What checkpoints of older versions lack.
+    return dict(origin, **{key: own[key] for key in MASKING if origin.get(key) is None}), before
+
+
+def _beside(run: LoggedRun, path: Path) -> str:
+    return os.path.normpath(os.path.join(run.name, path.relative_to(run.folder)))
+
+
+def _global_batch(config: dict, world_size: int | None) -> int | None:
+    counts = (config.get('optim_wrapper') or {}).get('accumulative_counts', 1)
+    if counts == 'auto':
+        return (config.get('auto_scale_lr') or {}).get('base_batch_size')
+    batch = (config.get('train_dataloader') or {}).get('batch_size')
+    return batch * world_size * counts if batch and world_size else None
+
+
+def _pretrained(config: dict) -> str:
+    """The checkpoint that a config takes its backbone from, or nothing."""
+    init = (config['model'].get('backbone') or {}).get('init_cfg')
+    found = next((one for one in (init if isinstance(init, list) else [init])
+                  if isinstance(one, dict) and one.get('type') == 'Pretrained'), {})
+    started = '' if config.get('resume') else config.get('load_from') or ''
+    return found.get('checkpoint') or started
+
+
+def _method(origin: dict, config: dict) -> str:
+    """The pre-trainings that a backbone went through, the first one first; 'scratch'; or 'unknown'."""
+    names = []
+    while origin:
+        algorithm = origin.get('algorithm') or 'unknown'
+        names.append(reading.METHODS.get(algorithm, algorithm))
+        origin = origin.get('backbone_from')
+    if not names:
+        return 'unknown' if _pretrained(config) else 'scratch'
+    return ' → '.join(reversed(names))
+
+
+def _by_root(origin: dict) -> str | None:
+    """The name of the data of a pre-training whose run is not at hand, as far as its folder and their number tell."""
+    root = origin.get('data_root')
+    config = dict(train_dataloader=dict(dataset=dict(type='ImageFolder', data_root=root)))
+    return reading.dataset_of(config, origin.get('images')) if root else None
+
+
+def _rows(run: LoggedRun, facts: dict) -> list[dict]:
+    """A row for each metric of a run: its last training loss, its last validation, its last test of each checkpoint."""
+    rows = []
+    final = (f'epoch_{run.epochs}.pth', f'iter_{run.iterations}.pth')
+
+    def add(entry, split, step, **others):
+        metrics = {key: value for key, value in entry.items() if isinstance(value, int | float) and key not in NOT_METRICS}
+        if facts['task'] == 'detection' and split != 'train' and not any(key.startswith('coco/') for key in metrics):
+            # A detector that finds nothing: mmdetection writes no metric then.
+            metrics = {f'coco/{kind}_mAP': 0. for kind in find_key(run.config.get('val_evaluator'), 'metric') or ()}
+        for metric, value in metrics.items():
+            if metric.startswith('coco/') and value == -1:  # COCO's sign for no object of that size
+                continue
+            row = {**facts, **others, 'split': split, 'step': step, 'metric': metric,
+                   'value': value * 100 if metric.startswith('coco/') else value}
+            last = not others or Path(row['checkpoint']).name in final
+            row['cell'] = '; '.join(_cells(row)) if last and split in ('val', 'test') else ''
+            rows.append(row)
+
+    if 'loss' in run.train:
+        add({'loss': run.train['loss']}, 'train', run.train['step'])
+    if run.val:
+        add(run.val, 'val', run.val['step'])
+    for test in {(test.checkpoint, _is_tta(test)): test for test in run.tests}.values():
+        add(test.metrics, 'test-tta' if _is_tta(test) else 'test', None,
+            checkpoint=os.path.normpath(os.path.join(run.name, Path(test.checkpoint).name)))
+    return rows
+
+
+def _is_tta(test: Test) -> bool:
+    return type_name(test.config['model']).endswith(('TTAModel', 'TTA'))
+
+
+def _cells(row: dict) -> list[str]:
+    """The cells of the paper's tables that a row belongs to, and those of the table on CoMA-Shapes."""
+    if row['task'] == 'pretraining':
+        return []
+    if row['dataset'] == 'CoMA-Shapes' and not row['frozen_stages']:
+        return [f'shapes/{row["task"]}/{row["method"]}']
+    return cells_of(row, row['metric'])
+
+
+def _variants(frame: pandas.DataFrame, settings: dict) -> list[str]:
+    """For rows whose cell has runs with other settings: the settings that differ, and this run's values of them."""
+    variants = [''] * len(frame)
+    for _, group in frame[frame['cell'] != ''].groupby(['cell', 'metric']):
+        names = list(dict.fromkeys(group['run']))
+        # Top-level keys first. What is not known of a pre-training is no difference.
+        keys = sorted({key for name in names for key in settings[name]}, key=lambda key: (key.count('.'), key))
+        keys = [key for key in keys
+                if not key.startswith('pretraining.') or all(key in settings[name] for name in names)]
+        differing = [key for key in keys if len({json.dumps(settings[name].get(key), default=str) for name in names}) > 1]
+        for index, name in zip(group.index, group['run'], strict=True):
+            variants[index] = ', '.join(f'{key}={json.dumps(settings[name].get(key), default=str)}' for key in differing)
+    return variants
+
+
+def write(frame: pandas.DataFrame, path: str | Path) -> None:
+    """Write the tidy file, whole or not at all."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, frame.to_csv(index=False, float_format='%.6g'))
+
+
+def read(path: str | Path) -> pandas.DataFrame:
+    """The tidy file again.
+
+    Raises:
+        UserError: If it is not there, or is none.
+    """
+    try:
+        frame = pandas.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f'cannot read {path}: {error}; expected what tools/benchmark.py collect writes') from error
+    if missing := [column for column in COLUMNS if column not in frame]:
+        raise UserError(f'{path} has no column {missing[0]}; expected what tools/benchmark.py collect writes')
+    return _typed(frame)
+
+
+def add_run_arguments(parser, name=''):
+    """Add what the subcommands share that read runs, and write one file of a name, or several into a folder."""
+    parser.add_argument('work_dirs', nargs='?', default='work_dirs', metavar='WORK_DIRS',
+                        help='folder with runs, at any depth (default: %(default)s)')
+    parser.add_argument('--out', metavar=f'FILE{Path(name).suffix}' if name else 'FOLDER',
+                        help=f'default: {Path("WORK_DIRS/benchmark", name)}')
+
+
+def add_arguments(parser):
+    """Add the options."""
+    add_run_arguments(parser, RUNS)
+
+
+def run(args):
+    """Collect."""
+    frame, skipped = collect(args.work_dirs)
+    out = args.out or Path(args.work_dirs, 'benchmark', RUNS)
+    write(frame, out)
+    for one in skipped:
+        print(f'skipped {one.path}: {one.reason}')
+    if frame.empty:
+        print(HOW_TO_FILL)
+    states = ', '.join(f'{count} {state}' for state, count in frame.drop_duplicates('run')['status'].value_counts().items())
+    print(f'{out}: {frame["run"].nunique()} runs{f" ({states})" if states else ""}, {len(frame)} rows, '
+          f'{len(skipped)} folders skipped')

@@ -1,0 +1,422 @@
+"""The paper's Tables 1 to 4 with our results beside them, and the small scale's; as Markdown, HTML, LaTeX and CSV.
+
+A cell shows the mean ± standard deviation over the seeds of finished runs of the same settings; runs with other settings
+have a line of their own, which names the difference. What is not finished or diverged is counted, not averaged.
+"""
+import dataclasses
+import os
+import re
+import statistics
+from collections import Counter
+from pathlib import Path
+from urllib.parse import quote
+
+import pandas
+
+from coma_mm.benchmark.study.experiments import METRICS, ROOT
+from coma_mm.errors import UserError
+from coma_mm.markdown import markdown_table
+from coma_mm.models.dyvit import ARCHS
+from coma_mm.visualization import Cell, Section, Table, duration, write_report
+
+from .collect import COPY, HOW_TO_FILL, RUNS, add_run_arguments, collect, read, write
+from .numbers import contradicted, from_tables, paper
+
+COMMITTED_RUNS = ROOT / 'docs/results/runs.csv'
+PAGES = (ROOT / 'README.md', ROOT / 'docs/benchmark.md')
+COLUMNS = ('table', 'row', 'metric', 'paper', 'variant', 'mean', 'std', 'n', 'difference', 'split', 'others', 'runs')
+NO_RUN = dict(mean=None, std=None, n=0, split='', others='', runs=(), variant='')
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Cells
+# ---------------------------------------------------------------------------------------------------------------------
+def cells(frame: pandas.DataFrame) -> pandas.DataFrame:
+    """Every cell of Tables 2 to 4: the paper's number and ours.
+
+    Args:
+        frame (DataFrame): What `collect` gives.
+
+    Returns:
+        DataFrame: `COLUMNS`; one line for each metric of each row, and one more for each further variant of its runs.
+        'mean', 'std' (of the sample), 'difference' (ours minus the paper's) and 'paper' are in per cent; 'others' counts
+        the runs that are not averaged; 'runs' is a tuple of their names. Without a run all of ours is missing.
+    """
+    lines = []
+    for number, table in paper()['tables'].items():
+        for row in table['rows']:
+            for metric in table.get('metrics', ()):
+                name = f'{number}/{row["id"]}'
+                for one in _variants(frame, name, metric) or [NO_RUN]:
+                    lines.append(dict(
+                        one, table=number, row=row['id'], metric=metric, paper=row[metric],
+                        difference=None if one['mean'] is None else one['mean'] - row[metric]))
+    return pandas.DataFrame(lines, columns=COLUMNS)
+
+
+def _variants(frame, cell, metric) -> list[dict]:
+    """The summaries of a cell's runs, one for each variant; the one with most runs first."""
+    in_cell = frame['cell'].map(lambda text: cell in text.split('; ')).astype(bool)
+    matching = frame[in_cell & (frame['metric'] == metric)]
+    groups = [dict(summary(group), variant=variant, group=group) for variant, group in matching.groupby('variant')]
+    return sorted(groups, key=lambda one: (-one['n'], one['variant']))
+
+
+def summary(group: pandas.DataFrame) -> dict:
+    """What the rows of one cell and variant come to.
+
+    The test's value is taken if all finished runs were tested, else the last validation's.
+
+    Returns:
+        dict: 'mean', 'std', 'n', 'split', 'others', 'runs' and 'variant'; None or empty where there is no such thing.
+    """
+    finished = group[group['status'] == 'finished']
+    tested = finished[finished['split'] == 'test']
+    split = 'test' if len(tested) and set(tested['run']) == set(finished['run']) else 'val'
+    values = finished[finished['split'] == split].drop_duplicates('run')
+    values = values.drop_duplicates(COPY)
+    finite = values['value'].dropna().tolist()
+    others = Counter(group[group['status'] != 'finished'].drop_duplicates('run')['status'])
+    if len(finite) < len(values):
+        others['not finite'] += len(values) - len(finite)
+    return dict(
+        mean=statistics.mean(finite) if finite else None,
+        std=statistics.stdev(finite) if len(finite) > 1 else None,
+        n=len(finite),
+        split=split if finite else '',
+        others=', '.join(f'{count} {state}' for state, count in sorted(others.items())),
+        runs=tuple(dict.fromkeys(group['run'])),
+        variant='')
+
+
+def _number(value) -> str:
+    return '' if value is None or pandas.isna(value) else f'{value:.1f}'
+
+
+def _signed(value) -> str:
+    return '' if value is None or pandas.isna(value) else f'{value:+.1f}'.replace('-', '−')
+
+
+def _ours(one) -> str:
+    """'84.5 ± 0.1 (n = 3), 1 diverged'; nothing without runs."""
+    text = _number(one['mean'])
+    if text and one['n'] > 1:
+        text += f' ± {_number(one["std"])} (n = {one["n"]})'
+    return ', '.join(filter(None, [text, one['others']]))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Tables
+# ---------------------------------------------------------------------------------------------------------------------
+def build(frame: pandas.DataFrame) -> tuple[list[Table], list[dict]]:
+    """All tables, and the runs behind them.
+
+    Args:
+        frame (DataFrame): What `collect` gives.
+
+    Returns:
+        tuple[list[Table], list[dict]]: The tables by name, and a row of `frame` for each run that they name, in the order
+        of the numbers in brackets.
+    """
+    numbers = {}
+
+    def references(names):
+        return ' '.join(f'[{numbers.setdefault(name, len(numbers) + 1)}]' for name in names)
+
+    found = cells(frame)
+    tables = [_configurations(), *(_paper_table(name, found, references) for name in ('table2', 'table3', 'table4')),
+              _claims(), _shapes(frame, references)]
+    facts = frame.drop_duplicates('run').set_index('run', drop=False)
+    return tables, [facts.loc[name].to_dict() for name in numbers]
+
+
+def _configurations() -> Table:
+    """Table 1, and what `DyViT` builds."""
+    data, keys = paper()['tables']['table1'], dict(channels='dims', blocks='depths', heads='num_heads')
+    rows = []
+    for row in data['rows']:
+        cell = [row['backbone']]
+        for key, name in keys.items():
+            ours = list(ARCHS[row['arch']][name])
+            cell += ['-'.join(map(str, row[key])), 'the same' if ours == row[key] else '-'.join(map(str, ours))]
+        rows.append(cell)
+    columns = ['Model', *(text for title in data['columns'].values() for text in (f'{title}, paper', 'ours'))]
+    return Table(columns, rows, f'Table 1: {data["title"]}', 'table1')
+
+
+def _paper_table(name, found, references) -> Table:
+    data, source = paper()['tables'][name], paper()['sources']
+    metrics = data['metrics']
+    columns = list(data['columns'].values())
+    for title in metrics.values():
+        columns += [f'{title}: paper', 'ours', 'difference']
+    result = Table([*columns, 'runs'], [], f'Table {name[-1]}: {data["title"]}', name, 3 * len(metrics) + 1)
+    for row in data['rows']:
+        shown = {**row, 'method': row.get('label', row['method'])}
+        if 'label' not in row and row['method'] in source:
+            shown['method'] += f' ({source[row["method"]]})'
+        first = [str(shown[key]) for key in data['columns']]
+        ours = found[(found['table'] == name) & (found['row'] == row['id'])]
+        by_metric = {metric: ours[ours['metric'] == metric].to_dict('records') for metric in metrics}
+        for index in range(max(map(len, by_metric.values()))):
+            line = first if not index else [''] * len(first)
+            names = []
+            for metric, variants in by_metric.items():
+                if index == 0:
+                    line = [*line, _number(row[metric]) + row.get('footnote', '')]
+                    if metric in row.get('best', ()):
+                        result.bold.add((len(result.rows), len(line) - 1))
+                else:
+                    line = [*line, '']
+                one = variants[index] if index < len(variants) else NO_RUN
+                line += [_ours(one), _signed(one.get('difference'))]
+                names += [run for run in one['runs'] if run not in names]
+                if one['variant']:
+                    result.notes.append(f'{references(names)}: {_short(one["variant"])}')
+            result.rows.append([*line, references(names)])
+    conflicts = [f'Conflict: the text ({claim["section"]}) says {_claimed(claim)}, the tables {_in_tables(claim)}.'
+                 for claim in paper()['claims'] if contradicted(claim) and claim['from']['of'].startswith(name)]
+    result.notes = [*(f'{mark} {text}' for mark, text in data.get('footnotes', {}).items()), data['notes'], *conflicts,
+                    *dict.fromkeys(result.notes)]
+    return result
+
+
+def _short(variant: str) -> str:
+    """The first four of the settings that differ."""
+    parts = re.split(r', (?=[\w.]+=)', variant)
+    return ', '.join(parts[:4]) + (f', and {len(parts) - 4} more' if len(parts) > 4 else '')
+
+
+def _claims() -> Table:
+    """What the paper's text claims, what its tables say, and where they disagree."""
+    rows = []
+    for claim in paper()['claims']:
+        verdict = '' if 'from' not in claim else 'conflict' if contradicted(claim) else 'agrees'
+        rows.append([claim['text'], claim['section'], verdict, _in_unit(claim['value'], claim), _in_tables(claim)])
+    notes = [f'{claim["text"]}: {claim["remark"]}' for claim in paper()['claims'] if 'remark' in claim]
+    columns = ['Claim', 'Section', 'Verdict', 'text', 'tables']
+    return Table(columns, rows, "Claims of the paper's text, and its tables", 'claims', 2, notes)
+
+
+def _in_unit(value, claim) -> str:
+    """A number as a claim has it: differences with their sign."""
+    if 'difference' in claim.get('from', ()):
+        return _signed(value)
+    return f'{value:.4g} {claim.get("unit", "")}'.strip().replace('-', '−')
+
+
+def _in_tables(claim) -> str:
+    there = from_tables(claim)
+    return '' if there is None else _in_unit(there, claim)
+
+
+def _claimed(claim) -> str:
+    return f'{_in_unit(claim["value"], claim)} ({claim["text"]})'
+
+
+def _shapes(frame, references) -> Table:
+    """The small scale: every task from pre-training and from scratch, of equal length, on CoMA-Shapes."""
+    columns = ['Task', 'Metric, %', 'Pre-training', 'Fine-tuning', 'pre-trained', 'from scratch', 'difference', 'runs']
+    result = Table(columns, [], 'Small scale: CoMA-Shapes', 'shapes', 4)
+    tasks = ('classification', 'segmentation', 'detection', 'detection')
+    splits = set()
+    for task, (label, metric, key, _) in zip(tasks, METRICS, strict=True):
+        here = frame[(frame['dataset'] == 'CoMA-Shapes') & (frame['task'] == task)]
+        arms = {method: _variants(here, f'shapes/{task}/{method}', key) for method in dict.fromkeys(here['method'])}
+        scratch = {}
+        for one in arms.pop('scratch', []):
+            scratch.setdefault(_budget(one), []).append(one)
+        pairs = []
+        for method, variants in arms.items():
+            for one in variants:
+                twins = scratch.get(_budget(one), [])
+                pairs.append((method, one, twins[0] if len(twins) == 1 else None))
+        used = [id(twin) for _, _, twin in pairs if twin]
+        pairs += [('', None, one) for ones in scratch.values() for one in ones if id(one) not in used]
+        for method, one, twin in pairs:
+            first = (one or twin)['group'].iloc[0]
+            epochs = first['pretrain_epochs']
+            both = one and twin and one['mean'] is not None and twin['mean'] is not None and one['split'] == twin['split']
+            names = [*(one or {}).get('runs', ()), *(twin or {}).get('runs', ())]
+            length = first['epochs'] if not pandas.isna(first['epochs']) else first['iterations']
+            unit = 'epochs' if not pandas.isna(first['epochs']) else 'iterations'
+            result.rows.append([
+                label, metric, f'{method}, {epochs} epochs' if one else '', f'{length} {unit}', _ours(one) if one else '',
+                _ours(twin) if twin else '', _signed(one['mean'] - twin['mean']) if both else '', references(names)])
+            for variant in filter(None, [one, twin]):
+                splits |= {variant['split']} - {''}
+                if variant['variant']:
+                    result.notes.append(f'{references(variant["runs"])}: {_short(variant["variant"])}')
+    names = dict(test='test', val='validation')
+    if splits:
+        result.notes.insert(0, f'On the {" and ".join(names[split] for split in sorted(splits))} split'
+                            + (': the test where all runs of a cell were tested.' if len(splits) > 1 else '.'))
+    result.notes = list(dict.fromkeys(result.notes))
+    return result
+
+
+def _budget(one: dict) -> tuple:
+    first = one['group'].iloc[0]
+    return tuple(str(first[key]) for key in ('epochs', 'iterations', 'global_batch', 'backbone'))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Formats
+# ---------------------------------------------------------------------------------------------------------------------
+EXPLANATION = (
+    'Ours: mean ± standard deviation over n finished runs of equal settings, of the last validation, or of the test if all '
+    'of them were tested; no deviation for a single run. Difference: ours minus the paper\'s. An empty cell has no run.')
+
+
+def to_markdown(table: Table, drop_runs: bool = False) -> str:
+    """A table with its notes, without the heading."""
+    stop = -1 if drop_runs else None
+    rows = [[f'**{text}**' if (i, j) in table.bold else text.replace('|', '\\|') for j, text in enumerate(row)][:stop]
+            for i, row in enumerate(table.rows)]
+    text = markdown_table(table.columns[:stop], rows, max(0, table.numbers - drop_runs))
+    return text + ('\n' if table.notes else '') + ''.join(f'- {note}\n' for note in table.notes)
+
+
+def to_latex(table: Table) -> str:
+    """A table in LaTeX (booktabs), with its notes."""
+    rows = [[rf'\textbf{{{_latex(text)}}}' if (i, j) in table.bold else _latex(text) for j, text in enumerate(row)]
+            for i, row in enumerate(table.rows)]
+    letters = 'l' * (len(table.columns) - table.numbers) + 'r' * table.numbers
+    caption = _latex(re.sub(r'^Table \d: ', '', table.title))  # LaTeX counts its tables itself
+    text = pandas.DataFrame(rows, columns=map(_latex, table.columns)).to_latex(
+        index=False, escape=False, column_format=letters, caption=caption, label=f'tab:{table.name}', position='t')
+    notes = r' \\ '.join(map(_latex, table.notes))
+    return text.replace(r'\end{table}', f'\\footnotesize {notes}\n\\end{{table}}' if notes else r'\end{table}')
+
+
+LATEX = str.maketrans({
+    '\\': r'\textbackslash{}', '~': r'\textasciitilde{}', '^': r'\textasciicircum{}', '±': r'$\pm$', '−': '$-$',
+    '×': r'$\times$', '→': r'$\to$', '‡': r'\ddag{}', **{symbol: f'\\{symbol}' for symbol in '&%_#${}'}})
+
+
+def _latex(text: str) -> str:
+    return text.translate(LATEX)
+
+
+def linked(table: Table) -> Table:
+    """The same for a report: numbers in brackets lead to the rows of `runs_section`."""
+    if table.columns[-1] != 'runs':
+        return table
+    rows = [[*row, Cell(links={number: f'#run-{number[1:-1]}' for number in numbers.split()})]
+            for *row, numbers in table.rows]
+    return dataclasses.replace(table, rows=rows)
+
+
+def runs_section(runs: list[dict], base: str) -> Section:
+    """Runs in a report, with links to their files, and their commands.
+
+    Args:
+        runs (list[dict]): From `collect`, in the order of their numbers.
+        base (str): Where they were collected from, relative to the report.
+    """
+    rows = []
+    for number, run in enumerate(runs, 1):
+        run = {key: '' if pandas.isna(value) else value for key, value in run.items()}
+        files = {key: quote(os.path.join(base, run[key])) for key in ('config', 'log', 'checkpoint') if run[key]}
+        length = next((f'{run[unit]} {unit}' for unit in ('epochs', 'iterations') if run[unit]), '')
+        time = Cell(duration(3600 * run['hours']), order=run['hours']) if run['hours'] else ''
+        rows.append([
+            f'[{number}] {run["run"]}', run['status'], run['task'], run['dataset'], run['method'], run['backbone'], length,
+            Cell(links=files), str(run['seed']), str(run['global_batch']), time,
+            f'{run["peak_memory_gb"]:.2f}' if run['peak_memory_gb'] else ''
+        ])
+    columns = ['Run', 'Status', 'Task', 'Training data', 'Pre-training', 'Backbone', 'Length', 'Files', 'Seed', 'Batch',
+                'Time', 'Peak memory, GiB']
+    diverged = {(i, 1) for i, row in enumerate(rows) if row[1] == 'diverged'}
+    used = [j for j in range(len(columns)) if any(row[j] for row in rows)]
+    table = Table([columns[j] for j in used], [[row[j] for j in used] for row in rows], '', 'run',
+                  sum(j >= columns.index('Seed') for j in used), bold=diverged)
+    commands = [[row[0], run['command']] for row, run in zip(rows, runs, strict=True) if run['command']]
+    tables = [table, Table(['Run', 'Command'], commands, 'Commands', code='Command')]
+    return Section('Runs', tables=tables if commands else tables[:1])
+
+
+def list_runs(runs: list[dict], base: str | None) -> str:
+    """The runs behind the numbers in brackets, in Markdown."""
+    lines = []
+    for number, run in enumerate(runs, 1):
+        if base:
+            there = [key for key in ('config', 'log', 'checkpoint') if run[key]]
+            links = [f'[{key}]({quote(os.path.join(base, run[key]))})' for key in there]
+        else:
+            links = [_config_link(run['config'])]
+        what = f'`{run["run"]}`, seed {run["seed"]}, {run["status"]}; {", ".join(filter(None, links))}'
+        lines.append(f'{number}. {what}' + (f'; `{run["command"]}`' if run['command'] else '') + '\n')
+    return ''.join(lines)
+
+
+def list_runs_latex(runs: list[dict]) -> str:
+    """The same in LaTeX."""
+    items = [f'\\item {_latex(run["run"])}, seed {run["seed"]}, {run["status"]}\n' for run in runs]
+    return f'\\begin{{enumerate}}\n{"".join(items)}\\end{{enumerate}}\n' if items else ''
+
+
+def _config_link(config: str) -> str:
+    found = list((ROOT / 'configs').rglob(Path(config).name)) if config else []
+    return f'[{found[0].stem}](../{found[0].relative_to(ROOT)})' if len(found) == 1 else config
+
+
+def parts() -> dict[str, str]:
+    """What stands between the markers of README and docs, by the markers' names, from the runs that are committed."""
+    tables, runs = build(read(COMMITTED_RUNS))
+    texts = {table.name: to_markdown(table) for table in tables}
+    texts['shapes-short'] = to_markdown(next(table for table in tables if table.name == 'shapes'), drop_runs=True)
+    texts['explanation'] = f'{EXPLANATION}\n'
+    texts['runs'] = list_runs(runs, None)
+    return texts
+
+
+def filled(page: str) -> str:
+    """A page with what stands between `<!-- benchmark:NAME -->` and `<!-- /benchmark -->` renewed.
+
+    Raises:
+        UserError: If there is no part of that name.
+    """
+    known = parts()
+
+    def fill(match):
+        if match[1] not in known:
+            raise UserError(f'no part {match[1]!r} for a marker <!-- benchmark:… -->; expected one of {", ".join(known)}')
+        return f'<!-- benchmark:{match[1]} -->\n{known[match[1]]}<!-- /benchmark -->'
+
+    return re.sub(r'<!-- benchmark:([\w-]+) -->\n.*?<!-- /benchmark -->', fill, page, flags=re.DOTALL)
+
+
+def add_arguments(parser):
+    """Add the options."""
+    add_run_arguments(parser)
+    parser.add_argument('--write', action='store_true',
+                        help='renew the results in README.md and docs/benchmark.md from docs/results/runs.csv instead')
+
+
+def run(args):
+    """Write the tables."""
+    if args.write:
+        for page in PAGES:
+            page.write_text(filled(page.read_text(encoding='utf-8')), encoding='utf-8')
+        return
+    frame, _ = collect(args.work_dirs)
+    out = Path(args.out or Path(args.work_dirs, 'benchmark')).absolute()
+    out.mkdir(parents=True, exist_ok=True)
+    tables, runs = build(frame)
+    base = os.path.relpath(args.work_dirs, out)
+    markdown = '\n'.join(f'## {table.title}\n\n{to_markdown(table)}' for table in tables)
+    heading = f'# Results beside the paper\'s\n\n{EXPLANATION}\n\n'
+    (out / 'tables.md').write_text(f'{heading}{markdown}\n## Runs\n\n{list_runs(runs, base)}', encoding='utf-8')
+    page = [Section('Tables', tables=list(map(linked, tables))), runs_section(runs, base)]
+    write_report(out / 'tables.html', "Results beside the paper's", EXPLANATION + ('' if runs else f'\n\n{HOW_TO_FILL}'),
+                 page if runs else page[:1])
+    latex = [*map(to_latex, tables), list_runs_latex(runs)]
+    (out / 'tables.tex').write_text('\n'.join(latex), encoding='utf-8')
+    for table in tables:
+        pandas.DataFrame(table.rows, columns=table.columns).to_csv(out / f'{table.name}.csv', index=False)
+    found = cells(frame)
+    found.assign(runs=found['runs'].map('; '.join)).to_csv(out / 'cells.csv', index=False, float_format='%.6g')
+    write(frame, out / RUNS)
+    if not runs:
+        print(HOW_TO_FILL)
+    print(f'{out}: tables.md, tables.html, tables.tex, and as CSV {", ".join(table.name for table in tables)} and cells')

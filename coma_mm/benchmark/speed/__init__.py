@@ -1,0 +1,1 @@
+"""Speed and memory of steps and of the data path, against named peers."""

@@ -1,0 +1,349 @@
+"""Speed and memory of training steps and of inference, against the libraries' own models.
+
+What shares size, precision and compilation is measured together: in each repeat every contestant runs once, one after
+another, in an order shuffled anew, after two steps of warm-up. Speed is batch / median seconds; a ratio is the median over
+the repeats of the ratio to the peer within the same repeat (above 1: faster than the peer), so a machine that slows down
+meanwhile does not change it. On a CPU with one thread (OMP_NUM_THREADS=1) seconds are the processor's, which other work
+on the machine disturbs less. Images are noise, on the device already; training steps are mmengine's `train_step`, from the
+batch to updated weights, CoMA's copy of its weights included, with one optimiser for all (but for "as shipped").
+DyViT sees 20 of 49 patches of 32 px, ViT 78 of 196 of 16 px. A contestant's peers are always measured along with it.
+
+Memory: "weights" are parameters and buffers, CoMA's evaluation model included; "moments" the optimiser's; "step" is the peak
+above these during one step: gradients, activations, temporary tensors. Contestants of one comparison are in memory together:
+12 GB for all of 'pretrain/*' at batch 8; --only takes fewer.
+
+Examples:
+  python tools/benchmark.py speed --device cpu --arch tiny --sizes 64 --batch-size 2 --repeats 2 --only 'pretrain/*'
+  python tools/benchmark.py speed --device cpu --only 'pretrain/*' --repeats 5
+  python tools/benchmark.py speed --precision bf16 --compile --batch-size 512 --only 'pretrain/*'
+  python tools/benchmark.py speed --only 'inference/*' --sizes 224 512 768 1024 --windows default fine
+  python tools/benchmark.py speed --profile coma-frozen --trace trace.json
+
+On one H200, three calls of at most ten minutes (estimated, not run; compiling takes most of the second):
+  B="python tools/benchmark.py speed --precision bf16"
+  $B --batch-size 512 --only 'pretrain/*' --steps 5; $B --batch-size 256 --profile
+  $B --batch-size 256 --compile --only pretrain/coma-frozen pretrain/coma-none
+  $B --only 'inference/*' --sizes 224 512 768 1024 --windows default fine eq8; $B --only 'upernet/*' 'mask-rcnn/*'
+"""
+import gc
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from fnmatch import fnmatch
+from pathlib import Path
+
+import torch
+from mmengine.logging import MMLogger
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table as TerminalTable
+
+from coma_mm.benchmark.study.experiments import ROOT
+from coma_mm.errors import UserError
+from coma_mm.files import write_metrics, write_whole
+from coma_mm.markdown import markdown_table
+from coma_mm.models.dyvit import ARCHS, WINDOWS
+from coma_mm.visualization import Table, environment
+
+from .contestants import Setting, check_size, contestants
+from .figure import speed_figure
+from .profiling import profile_step
+from .timing import interleave, peak_bytes, quartiles, speed_ratio, storage_bytes
+
+WARM_UP = 2
+SIZES = {'pretrain': [224], 'inference': [224, 512, 768], 'upernet': [512], 'mask-rcnn': [768]}  # px, by group
+# Images, by device and group. For inference at 224 px: as many pixels at other sizes.
+BATCHES = dict(
+    cpu={'pretrain': 8, 'inference': 8, 'upernet': 2, 'mask-rcnn': 2},
+    cuda={'pretrain': 256, 'inference': 128, 'upernet': 8, 'mask-rcnn': 8})
+
+
+def add_arguments(parser):
+    """Add the options of this subcommand."""
+    parser.add_argument('--device', choices=['cpu', 'cuda'], help='default: cuda; the CPU is used only if asked for')
+    parser.add_argument('--precision', nargs='+', choices=['fp32', 'bf16'], default=['fp32'], help='default: fp32')
+    parser.add_argument('--compile', action='store_true', help='measure compiled too, not only eager')
+    parser.add_argument('--arch', choices=sorted(ARCHS), default='base',
+                        help='of all models (default: base; tiny is for trying, its peers are not as small)')
+    parser.add_argument('--sizes', nargs='+', type=int, metavar='PX',
+                        help='sides of the images, for all groups (default: pretrain 224, inference 224 512 768, '
+                        'upernet 512, mask-rcnn 768)')
+    parser.add_argument('--batch-size', type=int, metavar='N',
+                        help=f'images (default by group: {_spell(BATCHES["cpu"])} on a CPU, {_spell(BATCHES["cuda"])} on a '
+                        'GPU; inference: at 224 px, as many pixels at other sizes)')
+    parser.add_argument('--repeats', type=int, default=5, metavar='N', help='default: 5')
+    parser.add_argument('--steps', type=int, metavar='N',
+                        help='steps in a row that make one timing (default: 1 on a CPU, 10 on a GPU)')
+    parser.add_argument('--only', nargs='+', default=['*'], metavar='GROUP/NAME',
+                        help="patterns of contestants, e.g. 'pretrain/coma-*' (default: all)")
+    parser.add_argument('--windows', nargs='+', choices=sorted(WINDOWS), default=['default'],
+                        help="DyViT's windows in the group inference (default: default)")
+    parser.add_argument('--seed', type=int, default=0, help='of weights, images, masks and order (default: 0)')
+    parser.add_argument('--out', metavar='FOLDER', type=Path, help='for speed.json, .md and .png, or profile.json and '
+                        'profile.md (default: work_dirs/benchmark/speed_TIME)')
+    parser.add_argument('--profile', nargs='?', const='coma-frozen', metavar='NAME',
+                        help='instead: where the time of a training step goes, not compiled, of a contestant of the group '
+                        'pretrain (default: coma-frozen)')
+    parser.add_argument('--trace', metavar='FILE', help='with --profile: write the trace, for chrome://tracing')
+
+
+def run(args):
+    """Measure, print a table, and write it with all timings and a figure; also when interrupted."""
+    device = choose_device(args.device)
+    for name, value in (('--repeats', args.repeats), ('--batch-size', args.batch_size), ('--steps', args.steps)):
+        if value is not None and value < 1:
+            raise UserError(f'{name} {value}: expected 1 or more')
+    if args.trace and not args.profile:
+        raise UserError('--trace is the trace of a profile: add --profile')
+    MMLogger.get_current_instance().setLevel('ERROR')  # the groups of each optimiser
+    out = args.out or Path('work_dirs/benchmark') / time.strftime('speed_%Y%m%d_%H%M%S')
+    facts = dict(
+        environment(), Commit=_commit(), Command=' '.join(sys.argv[1:]), Seed=args.seed, Threads=torch.get_num_threads(),
+        Device=str(device), **{'float32 products': torch.get_float32_matmul_precision()})
+    if args.profile:
+        return _profile(args, device, facts, out)
+    picked = pick(contestants(args.windows), args.only, device)
+    comparisons = list(plan(picked, args, device))
+    _check_writable(out / 'speed.json')
+    steps = args.steps or (10 if device.type == 'cuda' else 1)
+    rows, finished = [], []
+    columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+               TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        turns = sum(len(group) * (args.repeats + WARM_UP + 1) for _, group in comparisons)
+        bar = progress.add_task('', total=turns)
+        try:
+            for setting, group in comparisons:
+                for finished in measure(setting, group, args.repeats, steps, args.seed, progress, bar):
+                    write_metrics(dict(facts, rows=rows + finished), out / 'speed.json')
+                rows, finished = rows + finished, []
+        finally:
+            progress.stop()
+            if rows + finished:
+                report(rows + finished, facts, out / 'speed')
+
+
+def _spell(numbers):
+    return ', '.join(f'{name} {number}' for name, number in numbers.items())
+
+
+def choose_device(name):
+    """torch.device: The one asked for, or else the GPU.
+
+    Raises:
+        UserError: If there is no GPU and the CPU was not asked for.
+    """
+    if name != 'cpu' and not torch.cuda.is_available():
+        raise UserError('no GPU that torch can use here; to measure on the CPU take --device cpu')
+    return torch.device(name or 'cuda')
+
+
+def pick(found, patterns, device):
+    """Contestants by their names, and the peers that they are compared with.
+
+    Args:
+        found (list[Contestant]): To choose from.
+        patterns (Sequence[str]): As of file names.
+        device (torch.device): Where they will run.
+
+    Returns:
+        list[Contestant]: In the order of `found`.
+
+    Raises:
+        UserError: If a pattern has no match on this device.
+    """
+    found = [one for one in found if device.type == 'cuda' or not one.needs_cuda]
+    names = [one.name for one in found]
+    for pattern in patterns:
+        if not any(fnmatch(name, pattern) for name in names):
+            raise UserError(f'--only {pattern}: no contestant has such a name on {device.type}; there are '
+                            f'{", ".join(names)}')
+    wanted = [one for one in found if any(fnmatch(one.name, pattern) for pattern in patterns)]
+    wanted_names = {name for one in wanted for name in (one.name, *one.peers)}
+    return [one for one in found if one.name in wanted_names]
+
+
+def plan(picked, args, device):
+    """Iterator[tuple[Setting, list[Contestant]]]: What is measured together."""
+    for group in dict.fromkeys(one.group for one in picked):
+        members = [one for one in picked if one.group == group]
+        for size in args.sizes or SIZES[group]:
+            check_size(members[0], size)
+            batch = args.batch_size or BATCHES[device.type][group]
+            if group == 'inference' and not args.batch_size:
+                batch = max(1, round(batch * (224 / size)**2))
+            for precision in dict.fromkeys(args.precision):
+                for compiled in (False, True) if args.compile else (False, ):
+                    yield Setting(args.arch, device, size, batch, precision, compiled, args.seed), members
+
+
+def measure(setting, group, repeats, steps_per_repeat, seed, progress, bar):
+    """Build what is compared, warm it up, measure its memory, then time it in turn.
+
+    Args:
+        setting (Setting): What they share.
+        group (list[Contestant]): Who takes part.
+        repeats (int): How often.
+        steps_per_repeat (int): Steps in a row that make one timing.
+        seed (int): Of the order.
+        progress (Progress): To advance, a contestant's turn at a time.
+        bar (TaskID): Its task.
+
+    Yields:
+        list[dict]: A row for each contestant, after every repeat.
+    """
+    torch._dynamo.reset()
+    # Contestants share code, for which the default of eight graphs would soon be too few.
+    torch._dynamo.config.recompile_limit = 64
+    description = f'{group[0].group} {setting.size} px {setting.precision}{" compiled" * setting.compiled}'
+    rows, steps = {}, {}
+    for one in group:
+        progress.update(bar, description=f'{description}: {one.name}')
+        rows[one.name] = row = dict(
+            name=one.name, title=one.title, arch=setting.arch, device=setting.device.type, size=setting.size,
+            batch=setting.batch, precision=setting.precision, compiled=setting.compiled, seconds=[],
+            peers=[peer for peer in one.peers if any(peer == other.name for other in group)])
+        try:
+            step = one.build(replace(setting))
+            for _ in range(WARM_UP):
+                step()
+                progress.advance(bar)
+            row['step_bytes'] = peak_bytes(step, setting.device)
+        except torch.OutOfMemoryError:
+            row['note'] = 'out of memory'
+            step = None
+            gc.collect()
+            torch.cuda.empty_cache()
+            continue
+        row['weight_bytes'] = storage_bytes([*step.model.parameters(), *step.model.buffers()])
+        row['optimizer_bytes'] = storage_bytes(step.optimizer_tensors())
+        steps[one.name] = step
+        progress.advance(bar)
+    progress.update(bar, description=description)
+    synchronise = torch.cuda.synchronize if setting.device.type == 'cuda' else lambda: None
+    clock = time.process_time if setting.device.type == 'cpu' and torch.get_num_threads() == 1 else time.perf_counter
+    for seconds in interleave(steps, repeats, seed, steps_per_repeat, synchronise, clock,
+                              after_each=lambda: progress.advance(bar)):
+        for name, value in seconds.items():
+            rows[name]['seconds'].append(value)
+        for name in steps:
+            row = rows[name]
+            lower, median, upper = quartiles(row['seconds'])
+            row.update(
+                median_seconds=median, quartile_seconds=[lower, upper], images_per_second=row['batch'] / median,
+                ratios={peer: speed_ratio(row['seconds'], rows[peer]['seconds']) for peer in row['peers'] if peer in steps})
+        yield list(rows.values())
+    steps.clear()
+    gc.collect()
+    if setting.device.type == 'cuda':
+        torch.cuda.empty_cache()
+
+
+def report(rows, facts, path):
+    """Print a table, write it, and draw the ratios.
+
+    Args:
+        rows (list[dict]): From `measure`.
+        facts (dict): What they were measured on.
+        path (Path): Of the files, without suffix.
+    """
+    comparisons = {}
+    for row in rows:
+        comparisons.setdefault(_setting(row), []).append(row)
+    tables = []
+    for setting, members in comparisons.items():
+        group, size, precision, compiled, batch = setting
+        peers = list(dict.fromkeys(peer for row in members for peer in row['peers']))
+        table = Table(
+            ['contestant', 'images/s', 'ms', 'IQR\nms', *(f'× {peer.partition("/")[2].replace("-", " ")}' for peer in peers),
+             'weights\nMiB', 'moments\nMiB', 'step\nMiB'], [],
+            f'{group}, {members[0]["arch"]}, {size} px, {precision}{", compiled" * compiled}, batch {batch}, '
+            f'{max(len(row["seconds"]) for row in members)} repeats')
+        for row in members:
+            ratios = row.get('ratios', {})
+            table.rows.append([
+                row['name'].partition('/')[2] + (f': {row["note"]}' if 'note' in row else ''),
+                *((f'{row["images_per_second"]:.2f}', f'{1000 * row["median_seconds"]:.1f}',
+                   f'{1000 * (row["quartile_seconds"][1] - row["quartile_seconds"][0]):.1f}')
+                  if row['seconds'] else ('', '', '')),
+                *(f'{ratios[peer]:.2f}' if peer in ratios else '' for peer in peers),
+                *(f'{row[key] / 2**20:.0f}' if key in row else ''
+                  for key in ('weight_bytes', 'optimizer_bytes', 'step_bytes'))])
+        tables.append(table)
+    if any(row.get('ratios') for row in rows):
+        speed_figure(list(comparisons.values())).savefig(path.with_suffix('.png'), dpi=150)
+    _write(tables, facts, path)
+
+
+def _setting(row):
+    """tuple: What rows of one table share ("as shipped" but nominally)."""
+    return row['name'].partition('/')[0], row['size'], row['precision'], row['compiled'], row['batch']
+
+
+def _write(tables, facts, path):
+    console = Console()
+    text = f'# {path.name}\n\n' + ''.join(f'- {name}: {value}\n' for name, value in facts.items())
+    for table in tables:
+        shown = TerminalTable(title=table.title, box=box.SIMPLE_HEAD, padding=0, show_edge=False, title_justify='left')
+        for i, column in enumerate(table.columns):
+            shown.add_column(column, justify='right' if i else 'left', min_width=5 if i else 14)
+        for row in table.rows:
+            shown.add_row(*row)
+        console.print(shown, '')
+        header = [column.replace('\n', ' ') for column in table.columns]
+        text += f'\n{table.title}\n\n{markdown_table(header, table.rows, len(header) - 1)}'
+    write_whole(path.with_suffix('.md'), text)
+    written = ', '.join(map(str, sorted(path.parent.glob(f'{path.name}.*'))))
+    console.print(f'Written: {written}', highlight=False, soft_wrap=True)
+
+
+def _profile(args, device, facts, out):
+    found = {one.name.removeprefix('pretrain/'): one for one in pick(contestants(), ['pretrain/*'], device)}
+    if args.profile not in found:
+        raise UserError(f'--profile {args.profile}: expected one of {", ".join(found)}')
+    one = found[args.profile]
+    batch = args.batch_size or BATCHES[device.type]['pretrain']
+    setting = Setting(args.arch, device, (args.sizes or SIZES['pretrain'])[0], batch, args.precision[0], seed=args.seed)
+    check_size(one, setting.size)
+    for path in filter(None, (out / 'profile.json', args.trace)):
+        _check_writable(Path(path))
+    step = one.build(setting)
+    for _ in range(WARM_UP):
+        step()
+    parts, operators = profile_step(step, device, args.repeats, args.trace)
+    total = sum(map(sum, parts.values()))
+    where = 'kernels' if device.type == 'cuda' else 'operators'
+    rows = [[part, *(f'{1000 * value:.1f}' if value else '' for value in (forward, backward)),
+             f'{100 * (forward + backward) / total:.1f}']
+            for part, (forward, backward) in sorted(parts.items(), key=lambda item: -sum(item[1]))]
+    passes = [sum(values) for values in zip(*parts.values(), strict=True)]
+    rows.append(['all', *(f'{1000 * value:.1f}' for value in passes), '100.0'])
+    table = Table(['part', 'forward ms', 'backward ms', 'share %'], rows,
+                  f'{one.title}, {args.arch}, {setting.size} px, {setting.precision}, batch {batch}: {1000 * total:.1f} '
+                  f'ms in {where} per step, mean of {args.repeats}')
+    longest = Table(['operator', 'calls', 'ms', 'share %'], [
+        [name, f'{calls:.0f}', f'{1000 * seconds:.1f}', f'{100 * seconds / total:.1f}']
+        for name, calls, seconds in operators[:15]], 'Longest operators')
+    write_metrics(dict(facts, name=one.name, arch=args.arch, size=setting.size, batch=batch, precision=setting.precision,
+                       repeats=args.repeats, seconds_forward_backward=parts, operators=operators), out / 'profile.json')
+    _write([table, longest], facts, out / 'profile')
+
+
+def _check_writable(path):
+    """Make a file's folder and see that the file can be written, before what takes long; raises UserError."""
+    is_new = not path.exists()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open('ab').close()
+    except OSError as error:
+        raise UserError(f'cannot write {path}: {error.strerror}; choose another') from error
+    if is_new:
+        path.unlink()
+
+
+def _commit():
+    """str: Of the checkout, '-dirty' if it was changed; '' outside of one."""
+    command = ['git', '-C', ROOT, 'describe', '--always', '--dirty', '--abbrev=12', '--exclude=*']
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip()

@@ -1,0 +1,1 @@
+"""Sequences of runs: what the demo and the study are made of."""

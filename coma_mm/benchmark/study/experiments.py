@@ -1,0 +1,224 @@
+"""Sequences of training runs that go on where they were: what `make demo` and `make study` are made of."""
+import hashlib
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from coma_mm.errors import UserError
+from coma_mm.files import write_whole
+from coma_mm.processes import end_with_parent
+
+ROOT = Path(__file__).resolve().parents[3]
+_PROGRESS = re.compile(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\]')
+
+
+@dataclass
+class Run:
+    """One training run.
+
+    Args:
+        name (str): Its folder's name.
+        title (str): What a person reads.
+        config (str): Name of the config under configs/shapes, without its suffix.
+        epochs (int): Length; the schedule follows.
+        seed (int): Defaults to 0.
+        options (dict): More `--cfg-options`. Defaults to none.
+        pretrained (bool): Whether it starts from the checkpoint in the variable PRETRAINED. Defaults to False.
+    """
+    name: str
+    title: str
+    config: str
+    epochs: int
+    seed: int = 0
+    options: dict = field(default_factory=dict)
+    pretrained: bool = False
+
+    def command(self, folder: Path) -> list[str]:
+        """Arguments of the interpreter."""
+        options = {
+            'train_cfg.max_epochs': self.epochs,
+            'train_cfg.val_interval': max(1, self.epochs // 4),
+            'param_scheduler.1.end': self.epochs,
+            'randomness.seed': self.seed,
+            **self.options,
+        }
+        return [
+            'tools/train.py', f'configs/shapes/{self.config}.py', '--work-dir', str(folder / self.name), '--resume', 'auto',
+            '--cfg-options', *(f'{key}={value}' for key, value in options.items())
+        ]
+
+    def checkpoint(self, folder: Path) -> Path:
+        """Path of the last checkpoint."""
+        return folder / self.name / f'epoch_{self.epochs}.pth'
+
+
+def progress_bars() -> Progress:
+    """Bars of runs, with the epochs done and the time left; to be entered as a context."""
+    return Progress(
+        TextColumn('{task.description}'), BarColumn(), TextColumn('{task.completed:.1f}/{task.total} epochs'),
+        TimeElapsedColumn(), TextColumn('left'), TimeRemainingColumn())
+
+
+class Experiment:
+    """Runs in one folder, each in a process of its own; what is done stays done.
+
+    Args:
+        folder (str | Path): Where the runs are.
+        env (dict[str, str]): Environment variables that the configs read.
+        threads (int, optional): Threads of each process. Defaults to OMP_NUM_THREADS, or else to all cores.
+        progress (Progress, optional): Where runs show how far they are. Defaults to bars of its own.
+    """
+
+    def __init__(self, folder: str | Path, env: dict[str, str], threads: int | None = None,
+                 progress: Progress | None = None):
+        self.folder = Path(folder)
+        self.env = env
+        threads = threads or os.environ.get('OMP_NUM_THREADS') or len(os.sched_getaffinity(0))
+        self._environ = {**os.environ, **env, 'OMP_NUM_THREADS': str(threads), 'PYTHONUNBUFFERED': '1'}
+        self.progress = progress or progress_bars()
+
+    def written_command(self, run: Run) -> str:
+        """The command as a person would type it in the project's folder."""
+        env = ' '.join(f'{key}={shlex.quote(value)}' for key, value in self.env.items())
+        return f'{env} python {shlex.join(run.command(self.folder))}'
+
+    def train(self, run: Run) -> float:
+        """Do a run, go on with it, or find it done.
+
+        Returns:
+            float: Seconds that it took, interruptions apart.
+
+        Raises:
+            UserError: The run failed; the message names its log.
+        """
+        work_dir = self.folder / run.name
+        record = work_dir / 'run.json'
+        command = self.written_command(run)
+        state = json.loads(record.read_text()) if record.exists() else {}
+        inputs = self._inputs(run)
+        # A record of a version that did not note the inputs counts as one of the same.
+        same = bool(state) and state['command'] == command and state.get('inputs', inputs) == inputs
+        if state.get('done') and same and run.checkpoint(self.folder).exists():
+            self.progress.console.print(f'{run.title}: done before')
+            return state['seconds']
+        if state and not same:  # an earlier version's, or another budget's: nothing to go on with
+            shutil.rmtree(work_dir)
+            state = {}
+        work_dir.mkdir(parents=True, exist_ok=True)
+        seconds = state.get('seconds', 0.)
+
+        def save(**facts):
+            write_whole(record, json.dumps(dict(command=command, inputs=inputs, **facts)))
+
+        save(seconds=seconds)
+        start = time.monotonic()
+        task = self.progress.add_task(run.title, total=run.epochs)
+        with open(work_dir / 'log.txt', 'a', encoding='utf-8', buffering=1) as log:
+            for line in self._lines(run.command(self.folder)):
+                log.write(line)
+                if found := _PROGRESS.search(line):
+                    epoch, step, steps = map(int, found.groups())
+                    self.progress.update(task, completed=epoch - 1 + step / steps)
+                    save(seconds=seconds + time.monotonic() - start)
+        seconds += time.monotonic() - start
+        save(seconds=seconds, done=True)
+        self.progress.update(task, completed=run.epochs)
+        self.progress.remove_task(task)
+        self.progress.console.print(f'{run.title}: {seconds:.0f} s')
+        return seconds
+
+    def _inputs(self, run: Run) -> dict:
+        """What a run is made of besides its command: the parameters of the data, the pre-training's checkpoint."""
+        marker = Path(self.env.get('SHAPES_ROOT', ''), 'coma_shapes.json')
+        inputs = {}
+        if marker.is_file():
+            shapes = json.loads(marker.read_text())
+            inputs['data'] = dict(version=shapes['version'], **shapes['parameters'])
+        checkpoint = Path(self.env.get('PRETRAINED', ''))
+        if run.pretrained and checkpoint.is_file():
+            inputs['pretrained'] = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+        return inputs
+
+    def test(self, run: Run) -> dict[str, float]:
+        """Metrics of a run's last checkpoint on the test split, measured once."""
+        out = self.folder / run.name / 'test.json'
+        if not out.exists():
+            command = ['tools/test.py', f'configs/shapes/{run.config}.py', str(run.checkpoint(self.folder)),
+                       '--work-dir', str(self.folder / run.name / 'test'), '--out', str(out)]
+            for _ in self._lines(command):
+                pass
+        return json.loads(out.read_text())
+
+    def _lines(self, command: list[str]):
+        """Output of one of the tools, line by line; the process ends with this one."""
+        process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=self._environ, stdout=subprocess.PIPE,
+                                   stderr=subprocess.STDOUT, text=True, errors='replace', preexec_fn=end_with_parent)
+        tail = []
+        try:
+            for line in process.stdout:
+                tail = [*tail[-30:], line]
+                yield line
+            if process.wait():
+                errors = [line for line in tail if line.startswith('error:')] or tail[-15:]
+                raise UserError(f'{shlex.join(command)} failed with exit code {process.returncode}:\n{"".join(errors)}')
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+
+
+def make_shapes(out: str | Path, size: int, **counts: int) -> None:
+    """Make CoMA-Shapes by its tool, unless it is there.
+
+    Raises:
+        UserError: The tool failed, and has said why.
+    """
+    arguments = [f'--{split}={count}' for split, count in counts.items()]
+    command = [sys.executable, 'tools/make_shapes.py', str(out), f'--size={size}', '--overwrite', *arguments]
+    environ = {**os.environ, 'OMP_NUM_THREADS': '1'}
+    code = subprocess.run(command, cwd=ROOT, env=environ, preexec_fn=end_with_parent).returncode
+    if code == 130:
+        raise KeyboardInterrupt
+    if code:
+        raise UserError(f'{shlex.join(command[1:])} failed, see above')
+
+
+# Task, its config's prefix: what is fine-tuned from CoMA and from scratch.
+TASKS = (
+    ('Classification', 'dyvit-tiny'),
+    ('UperNet', 'upernet_dyvit-tiny'),
+    ('Mask R-CNN', 'mask-rcnn_dyvit-tiny'),
+)
+# Task, metric, its name in the logs, factor to per cent.
+METRICS = (
+    ('Classification', 'top-1 accuracy', 'accuracy/top1', 1),
+    ('Segmentation, UperNet', 'mIoU', 'mIoU', 1),
+    ('Detection, Mask R-CNN', 'box AP', 'coco/bbox_mAP', 100),
+    ('Detection, Mask R-CNN', 'mask AP', 'coco/segm_mAP', 100),
+)
+ARMS = dict(coma='from CoMA', scratch='from scratch')
+
+
+def fine_tunings(epochs: dict[str, int], seed: int = 0, options: dict | None = None) -> dict[tuple[str, str], Run]:
+    """Runs by (task, arm), with the same budget for both arms.
+
+    Args:
+        epochs (dict[str, int]): By task.
+        seed (int): Defaults to 0.
+        options (dict, optional): More `--cfg-options` by task.
+    """
+    return {
+        (task, arm): Run(f'{prefix}_{arm}_seed{seed}', f'{task} {how}, seed {seed}', f'{prefix}_{arm}_shapes',
+                         epochs[task], seed, (options or {}).get(task, {}), pretrained=arm == 'coma')
+        for task, prefix in TASKS
+        for arm, how in ARMS.items()
+    }

@@ -1,0 +1,182 @@
+"""Top-level keys of a config that nothing reads: misspelt, left over from the old config format, or mistaken.
+
+mmengine takes the keys that it knows and passes over the others in silence.
+"""
+import ast
+import inspect
+import re
+
+from mmengine.runner import FlexibleRunner, Runner
+
+from coma_mm.errors import UserError, nearest
+
+# Read by the runners through `cfg`, by `Config.fromfile`, by the tools, or by tools of the libraries.
+_READ_ELSEWHERE = {
+    'activation_checkpointing', 'compile', 'custom_imports', 'efficient_conv_bn_eval', 'env_cfg',
+    'find_unused_parameters', 'mask_sampler', 'model_wrapper_cfg', 'runner_type', 'strategy', 'sync_bn',
+    'tta_model', 'tta_pipeline', 'work_dir'
+}
+KNOWN_KEYS = (set(inspect.signature(Runner).parameters) | set(inspect.signature(FlexibleRunner).parameters)
+              | _READ_ELSEWHERE) - {'cfg'}
+
+REPLACED_KEYS = dict(
+    amp="optim_wrapper=dict(type='AutocastOptimWrapper', ...), or --amp",
+    fp16="optim_wrapper=dict(type='AutocastOptimWrapper', ...), or --amp",
+    optimizer='optim_wrapper=dict(optimizer=dict(...))',
+    optimizer_config='optim_wrapper=dict(clip_grad=..., accumulative_counts=...)',
+    lr_config='param_scheduler',
+    momentum_config='param_scheduler',
+    runner='train_cfg=dict(by_epoch=..., max_epochs or max_iters=...)',
+    total_epochs='train_cfg=dict(by_epoch=True, max_epochs=...)',
+    max_epochs='train_cfg=dict(by_epoch=True, max_epochs=...)',
+    max_iters='train_cfg=dict(by_epoch=False, max_iters=...)',
+    batch_size='train_dataloader=dict(batch_size=...)',
+    lr='optim_wrapper=dict(optimizer=dict(lr=...))',
+    data='train_dataloader, val_dataloader and test_dataloader',
+    evaluation='val_cfg, val_evaluator and train_cfg=dict(val_interval=...)',
+    checkpoint_config='default_hooks=dict(checkpoint=...)',
+    log_config='default_hooks=dict(logger=...)',
+    workflow='train_cfg=dict(val_interval=...)',
+    resume_from='resume=True with load_from',
+    seed='randomness=dict(seed=...)',
+    deterministic='randomness=dict(deterministic=...)',
+    dist_params='env_cfg=dict(dist_cfg=...)',
+    cudnn_benchmark='env_cfg=dict(cudnn_benchmark=...)',
+)
+"""What took over the job of keys of the old format, and of keys that people expect at the top level."""
+
+
+# What the libraries' constructors of optimisers look up in paramwise_cfg; they pass over other keys.
+_PARAMWISE_KEYS = {
+    'bias_decay_mult', 'bias_lr_mult', 'bypass_duplicate', 'custom_keys', 'dcn_offset_lr_mult', 'decay_rate',
+    'decay_type', 'dwconv_decay_mult', 'flat_decay_mult', 'layer_decay_rate', 'norm_decay_mult', 'num_layers'
+}
+
+
+def check_keys(cfg, path=''):
+    """Find the top-level keys of a config that nothing reads.
+
+    A key is read if mmengine or a tool knows it, or if the config's files use it as a variable. Misspelt keys and
+    keys of the old format are reported wherever they are; other unread keys only in the config itself, because a base
+    may hold variables for some of its heirs, and not where variables are not used at all, as in a config that a run
+    dumped.
+
+    Args:
+        cfg (Config): The config, as `Config.fromfile` gives it.
+        path (str): What to call it in messages. Defaults to ''.
+
+    Returns:
+        list[str]: One line of warning for each key that nothing reads.
+
+    Raises:
+        UserError: If such a key is a known key misspelt.
+    """
+    # The text is that of all files, the config's own last, each below a line with its path.
+    *bases, own = re.split(r"""^[^'"#\n]+\.py$""", cfg.text, flags=re.MULTILINE)
+    variables = _names('\n'.join([*bases, own]), ast.Load) & cfg.keys()
+    inherited = _names('\n'.join(bases), ast.Store) - _names(own, ast.Store)
+    warnings = []
+    for key, value in cfg.items():
+        if key in KNOWN_KEYS or key in variables or key.startswith('_'):
+            continue
+        # *_pipeline is the customary name of a variable, and near to tta_pipeline.
+        if not key.endswith('_pipeline') and (close := nearest(key, KNOWN_KEYS, cutoff=0.85)):
+            raise UserError(f'{path}: nothing reads the key {key!r}; did you mean {close!r}?')
+        if not variables and (key not in REPLACED_KEYS or _may_be_variable(value, cfg, key)):
+            continue
+        if key in REPLACED_KEYS:
+            warnings.append(f'{path}: nothing reads the key {key!r}; what you want is {REPLACED_KEYS[key]}')
+        elif key not in inherited:
+            hint = nearest(key, KNOWN_KEYS | REPLACED_KEYS.keys(), cutoff=0.75)
+            warnings.append(f'{path}: nothing reads the key {key!r}' + (f'; did you mean {hint!r}?' if hint else ''))
+    wrapper = cfg.get('optim_wrapper')
+    for key in (wrapper.get('paramwise_cfg') if isinstance(wrapper, dict) else None) or ():
+        if key not in _PARAMWISE_KEYS and (close := nearest(key, _PARAMWISE_KEYS, cutoff=0.85)):
+            raise UserError(f'{path}: nothing reads the key optim_wrapper.paramwise_cfg.{key}; did you mean {close!r}?')
+    return warnings
+
+
+_TYPES = {
+    dict: ('auto_scale_lr', 'custom_imports', 'data_preprocessor', 'default_hooks', 'env_cfg', 'log_processor', 'model',
+           'optim_wrapper', 'randomness', 'test_cfg', 'test_dataloader', 'train_cfg', 'train_dataloader', 'tta_model',
+           'val_cfg', 'val_dataloader', 'visualizer'),
+    list: ('custom_hooks', 'tta_pipeline'),
+    str: ('default_scope', 'load_from', 'work_dir'),
+    bool: ('resume', ),
+}
+"""What top-level keys hold, where there is no doubt."""
+
+
+def check_types(cfg, path=''):
+    """Check the types of a config's top-level keys.
+
+    Args:
+        cfg (Config): The config.
+        path (str): What to call it in messages. Defaults to ''.
+
+    Raises:
+        UserError: Naming the first key that holds something else.
+    """
+    for kind, keys in _TYPES.items():
+        for key in keys:
+            if not isinstance(cfg.get(key), (kind, type(None))):
+                raise UserError(f'{path}: {key}={cfg[key]!r}: expected a {kind.__name__}')
+    wrapper = cfg.get('optim_wrapper')
+    paramwise = wrapper.get('paramwise_cfg') if isinstance(wrapper, dict) else None
+    if not isinstance(paramwise, (dict, type(None))):
+        raise UserError(f'{path}: optim_wrapper.paramwise_cfg={paramwise!r}: expected a dict')
+    seed = (cfg.get('randomness') or {}).get('seed')
+    if not isinstance(seed, (int, type(None))) or (seed or 0) < 0:
+        raise UserError(f'{path}: randomness.seed={seed!r}: expected a whole number, 0 or more')
+
+
+def check_options(cfg, options):
+    """Find keys of `--cfg-options` that are new to the config and spelt almost like one that is there.
+
+    Nobody may read such a key: parts of configs (detectors' `train_cfg` and `test_cfg`) are looked up key by key.
+
+    Args:
+        cfg (Config): The config before the options are merged.
+        options (dict): Dotted keys and their values.
+
+    Returns:
+        list[str]: One line of warning for each such key.
+    """
+    warnings = []
+    for dotted in options:
+        place, path = dict(cfg.items()), []
+        for key in dotted.split('.'):
+            if not isinstance(place, dict):
+                break
+            if key not in place:
+                if path and (close := nearest(key, place, cutoff=0.85)):
+                    warnings.append(f'--cfg-options {dotted}: {".".join(path)} has no key {key!r} so far, it becomes a '
+                                    f'new one; did you mean {close!r}?')
+                break
+            place = place[key]
+            path.append(key)
+    return warnings
+
+
+def _names(text, context):
+    """set[str]: The variables that Python text reads (`ast.Load`; `x` as well as `_base_.x`) or sets (`ast.Store`)."""
+    try:
+        nodes = list(ast.walk(ast.parse(text)))
+    except (SyntaxError, ValueError):  # another format, e.g. YAML: every word may be one
+        return set(re.findall(r'\w+', text))
+    names = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, context)}
+    return names | {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, context)}
+
+
+def _may_be_variable(value, cfg, key):
+    """bool: Whether a value in a dumped config was perhaps a variable's: a number or name, or found elsewhere too."""
+    if isinstance(value, bool):
+        return False
+    return not isinstance(value, dict) or any(_holds(other, value) for name, other in cfg.items() if name != key)
+
+
+def _holds(place, value):
+    """bool: Whether a dict is found in nested dicts and lists."""
+    if isinstance(place, dict):
+        return place == value or any(_holds(inner, value) for inner in place.values())
+    return isinstance(place, (list, tuple)) and any(_holds(inner, value) for inner in place)

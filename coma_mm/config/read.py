@@ -1,0 +1,278 @@
+"""From a config file and a command line to the config that a runner takes, the same for all three libraries."""
+import os
+import re
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.logging import print_log
+
+from coma_mm.config_tree import find_types, type_name
+from coma_mm.errors import UserError, nearest
+
+from .check_keys import check_keys, check_options, check_types
+
+SCOPES = ('mmpretrain', 'mmseg', 'mmdet')
+
+
+def read_config(path, cfg_options=None, work_dir=None, launcher='none', change=None):
+    """Read a config and merge the command line into it, `cfg_options` last.
+
+    The top-level key `mask_sampler`, if there is one, becomes the sampler of every `PatchMask` in the data pipelines,
+    whatever sampler the config gives a `PatchMask`; only `cfg_options` can give a single one another.
+
+    Args:
+        path (str): The config file.
+        cfg_options (dict, optional): Dotted keys and their values, from `--cfg-options`.
+        work_dir (str, optional): Where the run writes. Defaults to the config's own, or else to
+            work_dirs/<name of the config>.
+        launcher (str): 'none', 'pytorch', 'slurm' or 'mpi'. Defaults to 'none'.
+        change (Callable, optional): Called with the config just before `cfg_options` are merged, to put a tool's own
+            options into it.
+
+    Returns:
+        Config: Ready for `ComaRunner.from_cfg`.
+
+    Raises:
+        UserError: If the file is missing or not a config, a key is a known one misspelt, or an option does not apply.
+    """
+    cfg = _parse(path)
+    check_types(cfg, path)
+    _register_libraries(cfg)
+    cfg.launcher = launcher
+    cfg.work_dir = work_dir or cfg.get('work_dir') or os.path.join('work_dirs', Path(path).stem)
+    _set_loader_defaults(cfg)
+    if change:
+        change(cfg)
+    _set_mask_samplers(cfg)
+    if cfg_options:
+        for line in check_options(cfg, cfg_options):
+            say(line)
+        before = cfg.get('mask_sampler')
+        _merge(cfg, cfg_options)
+        _set_mask_samplers(cfg, before)
+    check_types(cfg, path)
+    for line in check_keys(cfg, path):
+        say(line)
+    if 'model' not in cfg:
+        raise UserError(f'{path} has no key model; expected a whole config, with model, data loaders and loops')
+    _fit_loaders(cfg)
+    if not torch.cuda.is_available():
+        _fit_to_cpu(cfg)
+    return cfg
+
+
+def is_first_process():
+    """bool: Whether this is the job's first process, also before the processes know of each other."""
+    return int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))) == 0
+
+
+def say(line):
+    """Print one line about the run, once per job: before a runner exists there is no log."""
+    if is_first_process():
+        print_log(line, logger=None)
+
+
+def _parse(path):
+    if not os.path.isfile(path):
+        raise UserError(f'no config file {path}; expected the path of a .py config')
+    try:
+        return Config.fromfile(path)
+    except FileNotFoundError as error:
+        raise UserError(f'{path}: cannot find {error.filename or error}, which it needs; check its _base_') from error
+    except UserError:
+        raise
+    except SyntaxError as error:
+        where = f' at line {error.lineno}' if error.lineno else ''
+        raise UserError(f'{path} is not valid Python{where}: {error.msg}') from error
+    except Exception as error:  # a config is code, which may raise anything
+        text = ' '.join(str(error).split())
+        raise UserError(f'cannot read the config {path}: {type(error).__name__}: {text}') from error
+
+
+def _register_libraries(cfg):
+    """Fill the registries of the library that the config is for."""
+    scope = cfg.get('default_scope', 'mmengine')
+    if scope == 'mmpretrain':
+        from mmpretrain.utils import register_all_modules
+    elif scope == 'mmseg':
+        from mmseg.utils import register_all_modules
+    elif scope == 'mmdet':
+        from mmdet.datasets import CocoDataset
+        from mmdet.utils import register_all_modules
+
+        from coma_mm.datasets.coco import CheckedCOCO
+        CocoDataset.COCOAPI = CheckedCOCO
+    elif scope == 'mmengine':
+        return
+    else:
+        raise UserError(f'default_scope={scope!r}: expected one of {", ".join(SCOPES)}')
+    register_all_modules(init_default_scope=False)
+
+
+def _set_loader_defaults(cfg):
+    """What mmpretrain's own tools add to data loaders: its data sets' samples are stacked, the others' are not."""
+    for loader in _loaders(cfg):
+        loader.setdefault('persistent_workers', True)
+        if cfg.get('default_scope') == 'mmpretrain':
+            loader.setdefault('collate_fn', dict(type='default_collate'))
+            loader.setdefault('pin_memory', True)
+
+
+def _fit_loaders(cfg):
+    for loader in _loaders(cfg):
+        if not loader.get('num_workers'):  # torch refuses these without workers
+            loader.pop('persistent_workers', None)
+            loader.pop('prefetch_factor', None)
+
+
+def _loaders(cfg):
+    loaders = (cfg.get(f'{split}_dataloader') for split in ('train', 'val', 'test'))
+    return [loader for loader in loaders if isinstance(loader, dict)]
+
+
+def _merge(cfg, cfg_options):
+    try:
+        cfg.merge_from_dict(cfg_options)
+    except (KeyError, TypeError, IndexError, AttributeError, AssertionError) as error:
+        keys = ' '.join(f'{key}={value}' for key, value in cfg_options.items())
+        raise UserError(f'--cfg-options {keys} does not apply to the config: {error}') from error
+
+
+def _set_mask_samplers(cfg, before=None):
+    """Put the key `mask_sampler` into the data pipelines: everywhere, or only where it was put `before`."""
+    sampler = cfg.get('mask_sampler')
+    if sampler is None:
+        return
+    if not isinstance(sampler, dict):
+        raise UserError(f"mask_sampler={sampler!r}: expected dict(type='UniformMaskSampler', ratio=0.6) or the like")
+    steps = [step for loader in _loaders(cfg) for step in find_types(loader.get('dataset'), 'PatchMask')]
+    if not steps:
+        raise UserError(f'mask_sampler={dict(sampler)}: the config has no PatchMask to put it into')
+    for step in steps:
+        if before is None or step.get('sampler') in (None, before):
+            step['sampler'] = dict(sampler)
+
+
+def environment_variables(cfg):
+    """list[tuple[str, str, str]]: Name and default of the environment variables that a config's files read, and the rest
+    of the text behind each."""
+    return re.findall(r"""\{\{['"]?\s*\$(\w+)\s*:\s*(\S*?)\s*['"]?\}\}([^'"\s]*)""", cfg.text)
+
+
+def _fit_to_cpu(cfg):
+    """Exchange what needs a GPU, each in one line: mmengine's AMP wrapper, pinned memory."""
+    for loader in _loaders(cfg):
+        loader.pop('pin_memory', None)
+    wrapper = cfg.get('optim_wrapper')
+    if isinstance(wrapper, dict) and type_name(wrapper) == 'AmpOptimWrapper':
+        use_bf16(wrapper)
+        say('No GPU here: AutocastOptimWrapper (bf16 on the CPU) takes the place of AmpOptimWrapper')
+
+
+def use_bf16(optim_wrapper):
+    """Make the config of an optimiser wrapper one of `AutocastOptimWrapper`, in place."""
+    for key in ('loss_scale', 'dtype', 'use_fsdp'):
+        optim_wrapper.pop(key, None)
+    optim_wrapper['type'] = 'AutocastOptimWrapper'
+
+
+def use_amp(cfg):
+    """`--amp`: bf16, except that a config for fp16 stays as it is where there is a GPU.
+
+    Raises:
+        UserError: If the config has an optimiser wrapper of another kind.
+    """
+    wrapper = cfg.get('optim_wrapper') or {}
+    if type_name(wrapper) in ('AmpOptimWrapper', 'AutocastOptimWrapper'):
+        return
+    if type_name(wrapper) != 'OptimWrapper' and wrapper.get('type'):
+        raise UserError(f'--amp cannot be combined with optim_wrapper.type={wrapper.get("type")!r}; expected '
+                        'OptimWrapper')
+    if 'optimizer' not in wrapper:
+        raise UserError('--amp: the config has no optim_wrapper.optimizer')
+    use_bf16(wrapper)
+
+
+def no_validation(cfg):
+    """`--no-validate`: train only."""
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+
+
+def use_auto_scale_lr(cfg):
+    """`--auto-scale-lr`.
+
+    Raises:
+        UserError: If the config does not say which batch size its learning rate is for.
+    """
+    if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
+        raise UserError('--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in the config: the batch size '
+                        'that its learning rate is for')
+    cfg.auto_scale_lr.enable = True
+
+
+_VISUALIZERS = dict(
+    mmpretrain=('VisualizationHook', 'UniversalVisualizer'), mmseg=('SegVisualizationHook', 'SegLocalVisualizer'),
+    mmdet=('DetVisualizationHook', 'DetLocalVisualizer'))
+
+
+def draw_predictions(cfg, folder):
+    """`--show-dir`: have each library's own visualisation hook write drawings of all test images into a folder."""
+    scope = cfg.get('default_scope')
+    hook_type, visualizer_type = _VISUALIZERS[scope]
+    cfg.setdefault('default_hooks', {})
+    cfg.default_hooks.setdefault('visualization', dict(type=hook_type))
+    hook = cfg.default_hooks.visualization
+    cfg.setdefault('visualizer', dict(type=visualizer_type, vis_backends=[dict(type='LocalVisBackend')]))
+    if scope == 'mmpretrain':
+        hook.update(enable=True, out_dir=folder, interval=1)
+    elif scope == 'mmdet':
+        # mmdet writes below the run's own folder, unless the path is absolute.
+        hook.update(draw=True, test_out_dir=os.path.abspath(folder))
+    else:
+        hook['draw'] = True
+        cfg.visualizer['save_dir'] = folder
+
+
+_TTA_MODELS = dict(
+    mmpretrain=dict(type='mmpretrain.AverageClsScoreTTA'),
+    mmdet=dict(type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)))
+
+
+def use_tta(cfg):
+    """`--tta`: test-time augmentation by the config's `tta_model` and `tta_pipeline`, or else by horizontal flips.
+
+    Raises:
+        UserError: If the config has neither and its library has no default.
+    """
+    scope = cfg.get('default_scope')
+    if 'tta_model' not in cfg and scope not in _TTA_MODELS:
+        raise UserError('--tta needs tta_model and tta_pipeline in the config')
+    pipeline = cfg.test_dataloader.dataset.pipeline
+    if 'tta_pipeline' not in cfg:
+        pack = dict(pipeline[-1])
+        if scope == 'mmdet':
+            pack['meta_keys'] = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip',
+                                 'flip_direction')
+        flips = [dict(type='RandomFlip', prob=1.), dict(type='RandomFlip', prob=0.)]
+        cfg.tta_pipeline = [*pipeline[:-1], dict(type='TestTimeAug', transforms=[flips, [pack]])]
+    cfg.model = ConfigDict(**cfg.get('tta_model', _TTA_MODELS.get(scope)), module=cfg.model)
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+
+
+def need(cfg, keys, purpose):
+    """Check that a config has what a tool needs.
+
+    Args:
+        cfg (Config): The config.
+        keys (Sequence[str]): The top-level keys.
+        purpose (str): What for, e.g. 'training'.
+
+    Raises:
+        UserError: Naming the first key that is missing.
+    """
+    for key in keys:
+        if cfg.get(key) is None:
+            close = nearest(key, cfg.keys(), cutoff=0.8)
+            raise UserError(f'{cfg.filename}: {purpose} needs the key {key}, which the config does not have'
+                            + (f'; is it {close!r}?' if close else ''))

@@ -1,0 +1,180 @@
+"""One line for an error that is the user's to mend, whatever the libraries raise."""
+import inspect
+import re
+import textwrap
+import traceback
+
+import torch
+from mmengine.registry import OPTIMIZERS
+from mmengine.utils.dl_utils import set_multi_processing
+from torch import distributed
+
+from coma_mm.errors import UserError, nearest
+
+from .runner import ComaRunner
+
+
+def explain(error):
+    """One line for an error that is the user's to mend.
+
+    Args:
+        error (Exception): From anywhere below a tool.
+
+    Returns:
+        str | None: The line, without control characters, whatever a file's name or content brought into it; None for any
+        other error.
+    """
+    line = _explain(error)
+    return line and ''.join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
+
+
+def _explain(error):
+    text = str(error)
+    if 'Original Traceback' in text:  # a data loader's worker puts its whole traceback into the message
+        text = text.strip().splitlines()[-1].partition(': ')[2]
+    if isinstance(error, UserError):
+        return text
+    if isinstance(error, distributed.DistError) or 'gloo/transport' in text:  # another process died; that is no bad input
+        return None
+    if isinstance(error, FileNotFoundError):
+        path = error.filename or (re.findall(r"'([^']+)'", text) or [text])[-1]
+        return f'no such file or folder: {path}; check data_root, ann_file and data_prefix in the config'
+    if (line := _explain_data_set(error)):
+        return line
+    if isinstance(error, AssertionError) and text.startswith('failed to load image'):
+        return f'{text}; replace or remove the file, or load images with LoadImage, which can skip it'
+    if isinstance(error, AssertionError) and text.startswith('The image size in a batch should be the same'):
+        return ('the images of a validation or test batch differ in size; take val_dataloader.batch_size=1 (and '
+                'test_dataloader.batch_size=1), or a pipeline that makes them equal')
+    if isinstance(error, torch.OutOfMemoryError):
+        return "the GPU's memory is full; take a smaller train_dataloader.batch_size, or --amp"
+    if isinstance(error, KeyError) and (line := _explain_unknown_type(error)):
+        return line
+    if isinstance(error, TypeError) and (line := _explain_arguments(error, text)):
+        return line
+    return _explain_start(error, text) if getattr(error, 'at_start', False) else None
+
+
+def _explain_start(error, text):
+    """str: The line for any other error before an iteration was done: most are of a setting of a wrong type or value."""
+    frames = _frames(error)
+    what, place = 'the run fails at its start', '?'
+    if frames:
+        place = f'{frames[0].f_globals.get("__name__")}.{frames[0].f_code.co_name}'
+    for frame in frames:
+        if frame.f_code.co_name == 'build_from_cfg' and 'obj_cls' in frame.f_locals:
+            built, settings = frame.f_locals['obj_cls'], frame.f_locals['args']
+        elif frame.f_code.co_name == 'build_dataloader' and 'dataloader_cfg' in frame.f_locals:
+            built, settings = torch.utils.data.DataLoader, frame.f_locals['dataloader_cfg']
+        else:
+            continue
+        own = [f'{key}={value!r}' for key, value in settings.items()  # a nested one that fails has a line of its own
+               if isinstance(value, (str, int, float, tuple, type(None)))]
+        what = f'{built.__name__} cannot be built with its settings ({_short(", ".join(own))})'
+        break
+    return (f'{what}: {type(error).__name__}: {_short(text) or "no reason given"} (in {place}); check the config; '
+            'COMA_MM_DEBUG=1 shows the traceback')
+
+
+def _short(text):
+    return textwrap.shorten(text, 300, placeholder=' …')
+
+
+_SETTINGS = {
+    'Runner.set_randomness': ComaRunner.set_randomness,
+    'set_multi_processing': set_multi_processing,
+}
+"""What reads the settings in `randomness` and `env_cfg.mp_cfg`: functions, not classes."""
+
+
+def _frames(error):
+    """list: The frames of an error's traceback, innermost first."""
+    return [frame for frame, _ in traceback.walk_tb(error.__traceback__)][::-1]
+
+
+def _explain_data_set(error):
+    """str | None: The line for an error in reading a data set's list of samples, which the libraries raise as any type."""
+    for frame in _frames(error):
+        if frame.f_code.co_name == 'full_init' and 'self' in frame.f_locals:
+            break
+    else:
+        return None
+    data = frame.f_locals['self']
+    places = [data.ann_file] if getattr(data, 'ann_file', None) else [*(getattr(data, 'data_prefix', None) or {}).values()]
+    where = ', '.join(map(str, places)) or getattr(data, 'data_root', '?')
+    name = type(data).__name__
+    if 'load_data_list' not in {inner.f_code.co_name for inner in _frames(error)}:  # serialising nothing failed
+        return (f'{name} finds no sample in {where}; expected files as the config describes them: check data_root, '
+                'ann_file, data_prefix, suffixes, and that metainfo.classes are the names in the annotations')
+    return f'{name} cannot read {where}: {type(error).__name__}: {" ".join(str(error).split())}'
+
+
+def _explain_unknown_type(error):
+    match = re.match(r"['\"]?(\S+) is not in the (\S+)::(.+?) registry", str(error))
+    if not match:
+        untyped = re.search(r'must contain the key "type", but got (.*?)(?:\\n|$)', str(error))
+        return untyped and f'a config needs the key type: {untyped.group(1)}; is the name of its key misspelt?'
+    name, _, kind = match.groups()
+    return _unknown_type(name, kind, next(
+        (frame.f_locals['registry'] for frame in _frames(error) if frame.f_code.co_name == 'build_from_cfg'), None))
+
+
+def _unknown_type(name, kind, registry):
+    known = {}
+    if registry is not None:
+        root = registry._get_root_registry()
+        for library in (*root.children.values(), root, registry):  # the later ones win
+            prefix = '' if library in (root, registry) else f'{library.scope}.'
+            known.update({key: prefix + key for key in library.module_dict})
+    close = nearest(name.rpartition('.')[2], known)
+    return f'type={name!r}: there is no {kind} of that name' + (f'; did you mean {known[close]!r}?' if close else
+                                                               '; check its spelling and custom_imports')
+
+
+def _explain_arguments(error, text):
+    unexpected = re.search(r"([\w.]+)\(\) got an unexpected keyword argument '(\w+)'", text)
+    missing = re.search(r"([\w.]+)\(\) missing \d+ required (?:positional|keyword-only) arguments?: (.+)", text)
+    if not (unexpected or missing):
+        # mmengine looks an optimiser's class up without checking that there is one.
+        for frame in _frames(error):
+            if frame.f_locals.get('optimizer_cls', ...) is None and 'optimizer_cfg' in frame.f_locals:
+                return _unknown_type(frame.f_locals['optimizer_cfg']['type'], 'optimizer', OPTIMIZERS)
+        return None
+    name = (unexpected or missing).group(1).split('.')[0]
+    built = _class_being_built(error, name) or _SETTINGS.get((unexpected or missing).group(1))
+    if built is None:  # a wrong call somewhere in the code, not a config
+        return None
+    if missing:
+        return f'{built.__name__} needs the key {missing.group(2)}, which its config lacks'
+    key = unexpected.group(2)
+    close = nearest(key, _parameters(built), cutoff=0.5)
+    return f'{built.__name__} has no key {key!r}' + (f'; did you mean {close!r}?' if close else '')
+
+
+def _class_being_built(error, name):
+    """type | None: The class whose config was being built when a call of `name` failed."""
+    for frame in _frames(error):
+        if frame.f_code.co_name == 'build_from_cfg' and 'obj_cls' in frame.f_locals:
+            built = frame.f_locals['obj_cls']
+            return built if name in [one.__name__ for one in getattr(built, '__mro__', [built])] else None
+        if frame.f_code.co_name == 'build_scheduler_from_cfg' and name.endswith('Scheduler'):
+            return frame.f_locals['scheduler_cls']
+        if frame.f_code.co_name == 'build_dataloader' and name == 'DataLoader':
+            return torch.utils.data.DataLoader
+    return None
+
+
+def _parameters(built):
+    """set[str]: The arguments of a class, its parents' included, as far as it passes others on."""
+    names = set()
+    for one in getattr(built, '__mro__', [built]):
+        try:
+            parameters = inspect.signature(one.__init__ if inspect.isclass(one) else one).parameters
+        except (TypeError, ValueError):
+            continue
+        kinds = {key: value.kind for key, value in parameters.items()}
+        rest = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+        names |= {key for key, kind in kinds.items() if kind not in rest}
+        if inspect.Parameter.VAR_KEYWORD not in kinds.values():
+            break
+    return names - {'self'}

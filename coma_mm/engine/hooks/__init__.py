@@ -1,0 +1,20 @@
+"""Hooks; importing the package registers them."""
+from .checkpoint import WholeCheckpointHook
+from .checks import BadImageHook, BatchSizeHook, LabelCheckHook
+from .evaluation_model import EvaluationModelHook
+from .finite import FiniteHook
+from .iteration import IterationSeedHook, MeanLossHook
+from .loss_spike import LossSpikeHook
+from .provenance import ProvenanceHook
+from .stop import StopHook
+
+__all__ = [
+    'BadImageHook', 'BatchSizeHook', 'EvaluationModelHook', 'FiniteHook', 'IterationSeedHook', 'LabelCheckHook',
+    'LossSpikeHook', 'MeanLossHook', 'ProvenanceHook', 'StopHook', 'WholeCheckpointHook'
+]
+
+RUN_HOOKS = tuple(
+    dict(type=hook.__name__)
+    for hook in (IterationSeedHook, ProvenanceHook, BatchSizeHook, MeanLossHook, BadImageHook, LabelCheckHook, FiniteHook,
+                 LossSpikeHook))
+"""Configs of the hooks that training adds to every run."""

@@ -1,0 +1,214 @@
+"""Checkpoints that are whole or not there: written beside, flushed, renamed; old ones go last."""
+import io
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from mmengine.dist import all_gather_object, is_main_process
+from mmengine.fileio import LocalBackend
+from mmengine.hooks import CheckpointHook
+from mmengine.logging import print_log
+from mmengine.registry import HOOKS
+
+from coma_mm.engine.models import unwrap
+from coma_mm.errors import SharedError, UserError
+from coma_mm.files import write_whole
+
+
+def serialize(checkpoint):
+    """memoryview: What `torch.save` writes of a checkpoint."""
+    file = io.BytesIO()
+    torch.save(checkpoint, file)
+    return file.getbuffer()
+
+
+def running_statistics(model):
+    """dict[str, Tensor]: The buffers that a model's normalisation layers update in the forward pass, by name."""
+    names = ('running_mean', 'running_var', 'num_batches_tracked')
+    return {name: buffer for name, buffer in model.named_buffers() if name.rpartition('.')[2] in names}
+
+
+class _KeptUntilSaved(LocalBackend):
+    """A file backend that notes what to remove, instead of removing it."""
+
+    def __init__(self, outdated):
+        self.outdated = outdated
+
+    def remove(self, filepath):
+        self.outdated.append(filepath)
+
+    def isdir(self, filepath):
+        """bool: False, since no checkpoint is a folder and none is to be removed."""
+        return False
+
+
+@HOOKS.register_module()
+class WholeCheckpointHook(CheckpointHook):
+    """mmengine's `CheckpointHook`, where nothing is lost when saving fails or the run is killed while it saves.
+
+    A checkpoint appears under its name once it is complete and on the disk; then `last_checkpoint` names it, and only
+    then outdated ones are removed. `ComaRunner` takes this hook wherever a config says `CheckpointHook`.
+
+    Args:
+        on_error (str): What to do when a checkpoint cannot be written (disk full, folder read-only): 'continue' says so
+            and goes on with the older checkpoints, and the run fails at its end if the last one could not be written;
+            'stop' ends the run. Defaults to 'continue'.
+        background (bool): Write in a thread: training waits for a copy of the tensors alone, and the next checkpoint for
+            the last one's writing. It takes twice the checkpoint's size of memory meanwhile. Defaults to False.
+        **kwargs: Arguments of mmengine's `CheckpointHook`.
+
+    Raises:
+        UserError: If `on_error` is neither, or a checkpoint cannot be written and the run stops for it: all processes do.
+    """
+
+    def __init__(self, *args, on_error='continue', background=False, **kwargs):
+        super().__init__(*args, **kwargs)
+        if on_error not in ('continue', 'stop'):
+            raise UserError(f"WholeCheckpointHook: on_error={on_error!r}: expected 'continue' or 'stop'")
+        self.on_error = on_error
+        self.writer = ThreadPoolExecutor(1) if background else None
+        self.pending = None  # the writing that is under way
+        self.outdated = []  # paths to remove once a newer checkpoint is whole
+        self.failed = None  # why the latest checkpoint could not be written; known to all processes after `finish`
+        self.newest = None  # path of the newest checkpoint that is whole; on the main process
+
+    def before_train(self, runner):
+        """Prepare, and clear away what a killed run left unfinished."""
+        super().before_train(runner)
+        self.file_backend = _KeptUntilSaved(self.outdated)
+        self.newest = runner.message_hub.runtime_info.get('last_ckpt')
+        interrupted = runner.message_hub.runtime_info.pop('interrupted_ckpt', None)
+        if interrupted:
+            self.outdated.append(self._own(interrupted))
+        if getattr(self, 'best_ckpt_path', None):
+            self.best_ckpt_path = self._own(self.best_ckpt_path)
+        for key, path in getattr(self, 'best_ckpt_path_dict', {}).items():
+            self.best_ckpt_path_dict[key] = path and self._own(path)
+        if is_main_process():
+            note = Path(runner.work_dir, 'last_checkpoint')
+            if not runner.iter:  # a new run: an older one's checkpoints are not its own
+                note.unlink(missing_ok=True)
+            elif runner._resume and runner._load_from:  # a restart before the next checkpoint is to go on from there, too
+                write_whole(note, os.fspath(runner._load_from))
+            for unfinished in Path(self.out_dir).glob('*.pth.tmp'):
+                unfinished.unlink()
+
+    def _own(self, path):
+        """str: The file of that name in our folder: in a resumed run, paths are what its checkpoint says."""
+        return os.path.join(self.out_dir, os.path.basename(str(path)))
+
+    def after_train(self, runner):
+        """Wait for the writing, and fail if it failed: the trained weights are nowhere then."""
+        self.finish()
+        if self.failed:
+            raise SharedError(f'{self.failed}; training is done, but its end is not saved: make room and resume')
+        super().after_train(runner)
+
+    def _save_checkpoint_with_step(self, runner, step, meta):
+        if self.max_keep_ckpts > 0 and (not self.keep_ckpt_ids or self.keep_ckpt_ids[-1] != step):
+            if len(self.keep_ckpt_ids) == self.max_keep_ckpts:
+                self.outdated.append(os.path.join(self.out_dir, self.filename_tmpl.format(self.keep_ckpt_ids.popleft())))
+            self.keep_ckpt_ids.append(step)
+            runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
+        self.last_ckpt = os.path.join(self.out_dir, self.filename_tmpl.format(step))
+        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        self.save(runner, os.path.basename(self.last_ckpt), meta)
+
+    def _save_best_checkpoint(self, runner, metrics):
+        # The base class saves by itself, weights alone, and asks the file backend to remove the previous best one.
+        outdated = list(self.outdated)
+        try:
+            super()._save_best_checkpoint(runner, metrics)
+        except OSError as error:
+            self.outdated[:] = outdated  # without the previous best one
+            self._report(error.strerror or error, 'the best checkpoint')
+        self.finish()
+
+    def save(self, runner, name, meta):
+        """Write a checkpoint to resume from; on all processes, of which the first writes.
+
+        Args:
+            runner (Runner): The run.
+            name (str): Of the file in `out_dir`.
+            meta (dict): With `epoch` and `iter`, what is done so far.
+        """
+        self.finish()
+        checkpoint = runner.collect_checkpoint(self.save_optimizer, self.save_param_scheduler, meta, bool(self.writer))
+        if is_main_process():
+            self._save(runner, os.path.join(self.out_dir, name), checkpoint)
+        if not self.writer:
+            self.finish()
+
+    def _save(self, runner, path, checkpoint):
+        model = unwrap(runner.model)
+        spoilt = [key for key, value in {**dict(model.named_parameters()), **running_statistics(model)}.items()
+                  if not value.isfinite().all()]
+        if spoilt:
+            self._report(f'{len(spoilt)} tensors of the model are not finite ({spoilt[0]})', path)
+        elif self.writer:
+            self.pending = self.writer.submit(self._write, runner, path, checkpoint)
+        else:
+            self._write(runner, path, checkpoint)
+
+    def save_interrupted(self, runner, meta):
+        """Write a checkpoint of a run that is about to stop, to be removed when the next regular one is whole.
+
+        Args:
+            runner (Runner): The run.
+            meta (dict): With `epoch` and `iter`, what is done so far.
+
+        Returns:
+            str: Its path.
+
+        Raises:
+            UserError: If it cannot be written; on all processes.
+        """
+        path = os.path.join(self.out_dir, f'stopped_{meta["iter"]}.pth')
+        runner.message_hub.update_info('interrupted_ckpt', path)
+        self.save(runner, os.path.basename(path), meta)
+        self.finish()  # also since a launcher may end all processes as soon as one has ended
+        if self.failed:
+            raise SharedError(f'{self.failed}; go on from the older checkpoint with --resume')
+        return path
+
+    def finish(self):
+        """Wait for a writing in the background; on all processes, which then know alike whether the last one failed.
+
+        Raises:
+            UserError: If it did, with `on_error='stop'`; on all processes.
+        """
+        if self.pending:
+            pending, self.pending = self.pending, None
+            pending.result()
+        self.failed = all_gather_object(self.failed)[0]
+        if self.failed and self.on_error == 'stop':
+            raise SharedError(f'{self.failed}; the older checkpoints are whole')
+
+    def _write(self, runner, path, checkpoint):
+        self.failed = None
+        outdated, self.outdated[:] = self.outdated[:], []
+        try:
+            write_whole(path, serialize(checkpoint))
+            write_whole(os.path.join(runner.work_dir, 'last_checkpoint'), path)
+        except OSError as error:
+            self.outdated += outdated
+            self._report(error.strerror or error, path)
+            return
+        self.newest = path
+        best = {getattr(self, 'best_ckpt_path', None), *getattr(self, 'best_ckpt_path_dict', {}).values()}
+        for old in set(outdated) - best - {path}:
+            if os.path.isfile(old):
+                os.remove(old)
+
+    def _report(self, reason, what):
+        self.failed = f'cannot write {what}: {reason}'
+        if self.on_error == 'continue':
+            print_log(f'{self.failed}; the older checkpoints are kept, training goes on', logger='current',
+                      level=logging.ERROR)
+
+
+def saver_of(runner):
+    """WholeCheckpointHook | None: The hook that writes a run's checkpoints."""
+    return next((hook for hook in runner.hooks if isinstance(hook, WholeCheckpointHook)), None)

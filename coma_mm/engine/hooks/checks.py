@@ -1,0 +1,127 @@
+"""What is wrong with the data, and what a batch is, said while a run goes on."""
+import logging
+from itertools import chain
+
+import mmengine.dist as dist
+import torch
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.registry import HOOKS
+
+from coma_mm.engine.models import unwrap
+from coma_mm.engine.optim.accumulation import batches_of, count, is_auto
+from coma_mm.errors import UserError
+
+
+@HOOKS.register_module()
+class BatchSizeHook(Hook):
+    """Says how many images make one update, and warns of accumulation over more than an epoch."""
+
+    def before_train(self, runner):
+        """Log one line, or two."""
+        if not hasattr(runner, 'images_per_update'):
+            return
+        images, accumulated = runner.images_per_update, runner.accumulation
+        batch_size = images // runner.world_size // accumulated
+        auto = is_auto(runner.cfg)
+        print_log(f'{images} images per update: {count(runner.world_size, "process")} × {batch_size} images × '
+                  f'{count(accumulated, "batch")}' + (' (one iteration)' if auto else ''), logger='current')
+        loader = runner.train_dataloader
+        try:
+            batches = len(getattr(loader, 'loader', loader))  # not of the lists of batches
+        except TypeError:
+            return
+        if accumulated > batches:
+            print_log(f'accumulative_counts={accumulated} is more than the {batches} batches of an epoch: ' +
+                      ('updates see fewer images' if auto else 'there is less than one update per epoch'),
+                      logger='current', level=logging.WARNING)
+
+
+@HOOKS.register_module()
+class BadImageHook(Hook):
+    """Reports how many images were skipped as unreadable so far (`on_bad_image='skip'`).
+
+    Args:
+        interval (int): Iterations between reports within an epoch, which iteration-based runs never finish. Defaults
+            to 1000.
+    """
+
+    def __init__(self, interval=1000):
+        self.interval = interval
+        self.reported = 0
+
+    def after_train_epoch(self, runner):
+        """Report."""
+        bad_images = getattr(runner.train_dataloader.dataset, 'bad_images', None)
+        if bad_images is None or not len(bad_images()):
+            return
+        seen = torch.from_numpy(bad_images().copy())
+        dist.all_reduce(seen, op='max')  # a sample may be drawn by one process now, by another later
+        count = int(seen.sum())
+        if count > self.reported:
+            print_log(f'{count} unreadable images skipped so far, of {len(seen)}', logger='current',
+                      level=logging.WARNING)
+        self.reported = count
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        """Report every `interval` iterations."""
+        if self.every_n_train_iters(runner, self.interval):
+            self.after_train_epoch(runner)
+
+
+@HOOKS.register_module()
+class LabelCheckHook(Hook):
+    """Stops training at a class id that the model has no class for, which a GPU reports as a device-side assertion."""
+
+    def before_train(self, runner):
+        """Find out how many classes the model has."""
+        model = unwrap(runner.model)
+        heads = [getattr(model, name, None) for name in ('head', 'decode_head', 'bbox_head')]
+        heads.append(getattr(getattr(model, 'roi_head', None), 'bbox_head', None))
+        counts = [getattr(head, 'num_classes', None) for head in heads]
+        self.num_classes = next((count for count in counts if isinstance(count, int)), None)
+        self.ignored = getattr(getattr(model, 'decode_head', None), 'ignore_index', 255)
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        """Check the labels of a batch, before they go to the device.
+
+        Raises:
+            UserError: Naming the image, the class id and the number of classes.
+        """
+        if self.num_classes is None:
+            return
+        samples = [batch.get('data_samples') or () for batch in batches_of(data_batch) if isinstance(batch, dict)]
+        for sample in chain(*samples):
+            _check_map(sample)
+            for labels in _labels(sample):
+                wrong = labels[(labels != self.ignored) & ((labels < 0) | (labels >= self.num_classes))]
+                if len(wrong):
+                    path = sample.metainfo.get('img_path', '?')
+                    value = int(wrong[0])
+                    if sample.metainfo.get('reduce_zero_label'):
+                        value = f'{value} ({value + 1} in the file, reduce_zero_label=True)'
+                    raise UserError(f'class id {value} in the annotation of {path} is out of range: the '
+                                    f'model has num_classes={self.num_classes}, ids 0 to {self.num_classes - 1}')
+
+
+def _check_map(sample):
+    """Raise a UserError if a segmentation map is not one class id for each pixel of the image."""
+    if not hasattr(sample, 'gt_sem_seg'):
+        return
+    shape, expected = tuple(sample.gt_sem_seg.data.shape), (1, *sample.metainfo.get('img_shape', (0, 0))[:2])
+    if 'img_shape' in sample.metainfo and shape != expected:
+        raise UserError(f'the segmentation map {sample.metainfo.get("seg_map_path", "?")} does not fit its image '
+                        f'{sample.metainfo.get("img_path", "?")}: after the pipeline it has shape {shape}; expected '
+                        f'{expected}, a grey PNG of the image\'s size with one class id per pixel')
+
+
+def _labels(sample):
+    """list[Tensor]: The class ids of a sample of any of the three libraries."""
+    found = []
+    if isinstance(getattr(sample, 'gt_label', None), torch.Tensor):
+        found.append(sample.gt_label)
+    if hasattr(sample, 'gt_sem_seg'):
+        found.append(sample.gt_sem_seg.data)
+    if hasattr(sample, 'gt_instances') and 'labels' in sample.gt_instances:
+        found.append(sample.gt_instances.labels)
+    return found

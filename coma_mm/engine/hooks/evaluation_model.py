@@ -1,0 +1,40 @@
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+from coma_mm.engine.models import unwrap
+from coma_mm.errors import UserError
+
+
+@HOOKS.register_module()
+class EvaluationModelHook(Hook):
+    """Ties CoMA's evaluation model to the optimiser, one update behind (Eq. 4); see `CoMA.follow`.
+
+    Args:
+        interval (int): The complementary branch is computed in iterations 0, interval, 2·interval, … of the run, and
+            left out of the loss in the others. With `accumulative_counts='auto'` iterations are updates; with a
+            number they are batches, of which several make an update. The logged loss is a mean over iterations of both
+            kinds, so compare runs by 'mse_adaptive'; 'mse_evaluation' is logged from the iterations that have it.
+            Defaults to 1: in all of them (the paper).
+
+    Raises:
+        UserError: `interval` is no positive integer, or the model is not CoMA.
+    """
+
+    def __init__(self, interval: int = 1):
+        if not isinstance(interval, int) or interval < 1:
+            raise UserError(f'EvaluationModelHook: interval={interval!r}: expected a number of iterations, 1 or more')
+        self.interval = interval
+
+    def before_train(self, runner) -> None:
+        """Start equal in a new run (also one that loaded other weights), and follow."""
+        model = unwrap(runner.model)
+        if not hasattr(model, 'follow'):
+            raise UserError(f'EvaluationModelHook is for CoMA, the model is {type(model).__name__}: leave the hook out of '
+                            "custom_hooks (or take CoMA with complement='none')")
+        if runner.iter == 0:
+            model.sync_evaluation()
+        model.follow(runner.optim_wrapper.optimizer)
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+        """Say whether the complementary branch is due, by the iteration's number alone: the same after a resume."""
+        unwrap(runner.model).evaluation_due = runner.iter % self.interval == 0

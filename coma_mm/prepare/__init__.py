@@ -1,0 +1,1 @@
+"""What runs before training: checking data sets, packing images, drawing CoMA-Shapes."""

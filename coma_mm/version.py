@@ -1,0 +1,2 @@
+"""The version, without importing anything."""
+__version__ = '0.2.0'

@@ -1,0 +1,62 @@
+"""A backbone on its own in one file, with the facts on its origin."""
+import hashlib
+import json
+import os
+
+from safetensors.torch import save
+
+from coma_mm.errors import UserError
+from coma_mm.files import write_whole
+
+from .load import load_weights_only, stated_backbone, weights_sha256
+
+
+def export_backbone(checkpoint, out, force=False):
+    """Write the backbone of a checkpoint as a `.safetensors` file, whole or not at all.
+
+    The tensors have their names in the backbone, without a prefix. The metadata, strings all, are 'backbone' (its
+    type), 'arch', 'algorithm', 'epochs', 'iters', 'config' (its file's name) and 'config_sha256' (of the config's text
+    in the checkpoint) as far as the checkpoint says, 'coma_mm', the facts of `ProvenanceHook` as JSON, which
+    `load_backbone` reads, and 'weights_sha256', the check sum that `load_weights_only` compares.
+
+    Args:
+        checkpoint (str): Of a whole model: pre-trained, or fine-tuned with any of the three libraries.
+        out (str): The file to write.
+        force (bool): Replace a file that is there. Defaults to False.
+
+    Returns:
+        tuple[dict[str, Tensor], dict[str, str]]: The tensors and the metadata.
+
+    Raises:
+        UserError: If the checkpoint cannot be read or has no backbone, or the file exists or cannot be written.
+    """
+    if not out.endswith('.safetensors'):
+        raise UserError(f'cannot export to {out}: expected a name that ends in .safetensors')
+    if os.path.exists(out) and not force:
+        raise UserError(f'{out} is there already; take another name, or --force to replace it')
+    loaded = load_weights_only(checkpoint)
+    prefix = 'backbone.'
+    # Copies, because the format refuses tensors that share memory.
+    tensors = {name.removeprefix(prefix): value.clone().contiguous()
+               for name, value in loaded['state_dict'].items() if name.startswith(prefix)}
+    if not tensors:
+        raise UserError(f'{checkpoint} has no backbone: no tensor starts with "{prefix}"; expected the checkpoint of a '
+                        'whole model (what holds a backbone alone need not be exported)')
+    metadata = _metadata(loaded['meta']) | dict(weights_sha256=weights_sha256(tensors))
+    try:
+        os.makedirs(os.path.dirname(out) or '.', exist_ok=True)
+        write_whole(out, save(tensors, metadata))
+    except OSError as error:
+        raise UserError(f'cannot write {out}: {error.strerror or error}') from error
+    return tensors, metadata
+
+
+def _metadata(meta):
+    facts = meta.get('coma_mm') or {}
+    known = dict(epochs=meta.get('epoch'), iters=meta.get('iter')) | facts | stated_backbone(meta)
+    known = {key: known.get(key) for key in ('backbone', 'arch', 'algorithm', 'epochs', 'iters', 'config')}
+    if meta.get('cfg'):
+        known['config_sha256'] = hashlib.sha256(meta['cfg'].encode()).hexdigest()
+    if facts:
+        known['coma_mm'] = json.dumps(facts)
+    return dict(format='pt') | {key: str(value) for key, value in known.items() if value is not None}

@@ -1,0 +1,333 @@
+"""Reading checkpoints as weights only, and loading a backbone from one with a report of what matched."""
+import ast
+import hashlib
+import json
+import logging
+import os
+import pickle
+import zipfile
+from pathlib import Path
+
+import torch
+from mmengine.logging import print_log
+from mmengine.runner.checkpoint import (
+    CheckpointLoader,
+    get_deprecated_model_names,
+    get_external_models,
+    get_torchvision_models,
+)
+from safetensors import safe_open
+
+from coma_mm.config_tree import type_name
+from coma_mm.errors import UserError, nearest
+
+from . import safe_pickle
+
+
+def load_weights_only(path, map_location='cpu'):
+    """Read a checkpoint file without running any code from it.
+
+    Args:
+        path (str): A `.safetensors` file, or a file that `torch.save` wrote: a training checkpoint of mmengine, or a
+            dict of tensors, on its own or under the key 'state_dict' or 'model'. An http(s) address is downloaded to
+            torch's cache first, as are torchvision://NAME and open-mmlab://NAME.
+        map_location (str | torch.device): Where the tensors go. Defaults to 'cpu'.
+
+    Returns:
+        dict: The checkpoint, with at least the keys `state_dict` (dict[str, Tensor]) and `meta` (dict).
+
+    Raises:
+        UserError: If the file is missing, truncated, altered since it was written (by the check sums in it), not a
+            checkpoint, or asks for more than weights and plain values, unless `--trust-checkpoint` was given.
+    """
+    path = _local_file(os.fspath(path))
+    if path.endswith('.safetensors'):
+        checkpoint = _load_safetensors(path, map_location)
+    else:
+        checkpoint = _load_pickle(path, map_location or 'cpu')
+    if not isinstance(checkpoint, dict):
+        raise UserError(f'{path} holds a {type(checkpoint).__name__}, not a checkpoint; expected a dict of tensors')
+    if 'state_dict' not in checkpoint:
+        checkpoint = dict(state_dict=checkpoint.get('model', checkpoint))
+    weights = checkpoint['state_dict']
+    if not isinstance(weights, dict) or not weights or not all(map(_is_weight, weights.items())):
+        raise UserError(f"{path} is not a model's checkpoint; expected a dict of tensors, on its own or under the "
+                        "key 'state_dict'")
+    if not isinstance(checkpoint.get('meta'), dict):
+        checkpoint['meta'] = {}
+    if not isinstance(checkpoint['meta'].get('coma_mm'), dict):  # not our facts
+        checkpoint['meta'].pop('coma_mm', None)
+    return checkpoint
+
+
+def _is_weight(item):
+    name, value = item
+    return isinstance(name, str) and (isinstance(value, torch.Tensor) or name.endswith('_extra_state'))
+
+
+def _load_pickle(path, map_location):
+    """Any: What `torch.save` wrote, as far as it is weights and plain values."""
+    with open(path, 'rb') as file:
+        start = file.read(2)
+    if start[:1] not in (b'P', b'\x80', b''):  # a zip archive, or a pickle
+        raise UserError(_not_a_checkpoint(path))
+    if start == b'PK':
+        if not is_whole(path):  # torch does not look at the check sums
+            raise UserError(f'the checkpoint {path} is damaged or cut off (its check sums differ); copy or save it again')
+    elif start:
+        print_log(f'{path} is of the format that torch.save had before version 1.6, without check sums: damage to its '
+                  'weights would go unnoticed', logger='current', level=logging.WARNING)
+    try:
+        with torch.serialization.safe_globals([(value, name) for name, value in safe_pickle.STAND_INS.items()]):
+            return torch.load(path, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        code = safe_pickle.code_named(error) or (start[1:] > b'\x02' and f'pickle protocol {start[1]}')
+        if not code:
+            raise UserError(_not_a_checkpoint(path)) from error
+        if not safe_pickle.trusted:
+            raise UserError(f'refused to read the checkpoint {path}: it would run code of its own ({code}); only '
+                            'weights and plain values are read. If you trust its author, pass '
+                            '--trust-checkpoint') from error
+    except Exception as error:  # RuntimeError, EOFError, OSError, struct.error, ... by where the file was cut off
+        raise UserError(f'the checkpoint {path} is damaged or cut off ({_first_line(error)}); copy or save it '
+                        'again') from error
+    safe_pickle.warn_of_trust(path, code)
+    try:
+        return torch.load(path, map_location=map_location, weights_only=False)
+    except Exception as error:  # whatever its code raises
+        raise UserError(f'cannot unpickle the checkpoint {path}: {type(error).__name__}: {_first_line(error)}') from error
+
+
+def _not_a_checkpoint(path):
+    return f'{path} is not a PyTorch checkpoint; expected a .pth file that torch.save wrote, or a .safetensors file'
+
+
+def _local_file(path):
+    """str: The path of an existing file; an address is downloaded, unless it was before."""
+    path = _address(path)
+    if path.startswith(('http://', 'https://')):
+        target = os.path.join(torch.hub.get_dir(), 'checkpoints', os.path.basename(path))
+        if not os.path.isfile(target):
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            try:
+                torch.hub.download_url_to_file(path, target)
+            except (OSError, ValueError) as error:
+                raise UserError(f'cannot download the checkpoint {path}: {_first_line(error)}') from error
+        return target
+    if '://' in path:
+        raise UserError(f'cannot read the checkpoint {path}: expected a path, http(s)://…, torchvision://NAME or '
+                        'open-mmlab://NAME; download it first')
+    path = os.path.expanduser(path)
+    if not os.path.isfile(path):
+        raise UserError(f'no checkpoint at {path}; expected a .pth or .safetensors file')
+    return path
+
+
+def _address(path):
+    """str: Where the checkpoint of a model zoo is, by mmengine's tables; any other path as it is."""
+    scheme, _, name = path.partition('://')
+    if scheme in ('torchvision', 'modelzoo'):
+        addresses = get_torchvision_models()
+    elif scheme in ('open-mmlab', 'openmmlab'):
+        addresses = get_external_models()
+        name = get_deprecated_model_names().get(name, name)
+    else:
+        return path
+    if name not in addresses:
+        close = nearest(name, addresses)
+        raise UserError(f'no checkpoint {path}: there is no model of that name' + (f'; is it {close!r}?' if close else ''))
+    return addresses[name]
+
+
+def _load_safetensors(path, map_location):
+    try:
+        with safe_open(path, framework='pt', device=str(map_location or 'cpu')) as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            meta = dict(file.metadata() or {})
+        if 'coma_mm' in meta:  # as `export_backbone` wrote it: this format's metadata are strings
+            meta['coma_mm'] = json.loads(meta['coma_mm'])
+    except Exception as error:  # SafetensorError, OSError, ValueError; on broken headers also others
+        raise UserError(f'{path} is damaged, or not a safetensors file ({_first_line(error)})') from error
+    if meta.get('weights_sha256', expected := weights_sha256(tensors)) != expected:
+        raise UserError(f'the checkpoint {path} is damaged (its check sum differs); copy or export it again')
+    return dict(state_dict=tensors, meta=meta)
+
+
+def weights_sha256(weights):
+    """The check sum of weights, which a `.safetensors` file of ours has in its metadata: the format itself has none.
+
+    Args:
+        weights (dict[str, Tensor]): Tensors by name.
+
+    Returns:
+        str: The SHA-256 hash of their names, types, shapes and values, in hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for name, value in sorted(weights.items()):
+        digest.update(f'{name} {value.dtype} {tuple(value.shape)}\n'.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _first_line(error):
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def latest_checkpoint(work_dir):
+    """The newest whole checkpoint of a run, to resume from.
+
+    It is the one that `last_checkpoint` names; if that one is damaged, with a warning the newest other one is taken.
+
+    Args:
+        work_dir (str): The run's folder.
+
+    Returns:
+        str | None: Its path; None if the run has not written any.
+
+    Raises:
+        UserError: If there are checkpoints, but none is whole.
+    """
+    note = Path(work_dir, 'last_checkpoint')
+    if not note.is_file():
+        return None
+    text = [*note.read_text(errors='replace').strip().splitlines(), ''][0]
+    named = Path(work_dir, Path(text).name)
+    if not os.path.isfile(named):  # else the folder may have been moved or copied: its own file counts
+        named = Path(text)
+    # Best checkpoints hold weights alone.
+    others = [path for path in Path(work_dir).glob('*.pth') if path != named and not path.name.startswith('best_')]
+    damaged = []
+    for path in [named, *sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)]:
+        if is_whole(path):
+            if damaged:
+                print_log(f'{damaged[0]} is damaged or missing; going on from {path}, which is older', logger='current',
+                          level=logging.WARNING)
+            return str(path)
+        damaged.append(path)
+    raise UserError(f'no checkpoint in {work_dir} is whole: {first_names(map(str, damaged))} damaged or missing; start '
+                    'without --resume, in another --work-dir')
+
+
+def is_whole(path):
+    """bool: Whether a file is a checkpoint as it was written; by the check sums that torch's file format has."""
+    if not os.path.isfile(path):  # some devices can be read without an end
+        return False
+    try:
+        with zipfile.ZipFile(path) as file:
+            # torch.save compresses nothing; a small file that unfolds to a huge one is no checkpoint.
+            return not any(entry.compress_type for entry in file.infolist()) and file.testzip() is None
+    except Exception:  # on broken data zipfile raises many types
+        return False
+
+
+def read_safely():
+    """Make every file that mmengine reads from disk or web run no code.
+
+    Checkpoints go through `load_weights_only`: mmengine's own readers fall back to unpickling, with a warning, where
+    weights alone cannot be read. For annotations see `safe_pickle.read_safely`.
+    """
+    CheckpointLoader.register_scheme([*CheckpointLoader._schemes], load_from_weights_only, force=True)
+    safe_pickle.read_safely()
+
+
+def load_from_weights_only(filename, map_location=None):
+    """`load_weights_only` under the name that mmengine's log makes "Loads checkpoint by weights_only backend" of."""
+    return load_weights_only(filename, map_location)
+
+
+def load_backbone(module, checkpoint, prefix='backbone.'):
+    """Load a backbone's weights and say how many tensors matched; the facts on their origin go to `module.provenance`.
+
+    Tensors that the module has and the checkpoint lacks are an error, unless the module lists them in an attribute
+    `allowed_missing`; tensors that only the checkpoint has are named in the log.
+
+    Args:
+        module (nn.Module): The backbone.
+        checkpoint (str): The path of a checkpoint, of a whole model or of a backbone alone.
+        prefix (str): Of the backbone's tensors in the checkpoint. A checkpoint without a tensor under it is taken as
+            one of a backbone alone. Defaults to 'backbone.'.
+
+    Returns:
+        dict: The facts, as `module.provenance` has them: those that `ProvenanceHook` wrote into the checkpoint, its
+        path and its SHA-256 hash.
+
+    Raises:
+        UserError: If the file cannot be read, nothing matches, a tensor is missing, or a shape differs.
+    """
+    loaded = load_weights_only(checkpoint)
+    facts = dict(loaded['meta'].get('coma_mm') or {})
+    there = _arch(stated_backbone(loaded['meta']).get('arch'))
+    here = _arch(getattr(module, 'arch', None))
+    name = type(module).__name__
+    weights = {key[len(prefix):]: value for key, value in loaded['state_dict'].items() if key.startswith(prefix)}
+    if not weights:
+        print_log(f'No tensor in {checkpoint} starts with "{prefix}"; taking it as a backbone alone', logger='current')
+        weights = dict(loaded['state_dict'])
+    own = module.state_dict()
+    matched = [key for key in own if key in weights]
+    if not matched:
+        raise UserError(f'nothing in the checkpoint {checkpoint} fits {name}: it holds {first_names(weights)}; expected '
+                        f'{first_names(own)}, with or without the prefix "{prefix}"')
+    try:
+        # A module may rename or resize tensors of other versions of itself in its hooks, so it has the first say.
+        missing, unexpected = module.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
+        # Not by the shapes alone: some are resized in those hooks.
+        differing = next((key for key in matched if f'size mismatch for {key}:' in str(error)), None)
+        if differing is None:
+            raise
+        raise UserError(
+            f'the checkpoint {checkpoint}{there} does not fit {name}{here}: {differing} has shape '
+            f'{tuple(weights[differing].shape)} there and {tuple(own[differing].shape)} here; use the same '
+            'arch') from error
+    missing = [key for key in missing if key not in getattr(module, 'allowed_missing', ())]
+    if missing:
+        raise UserError(f'the checkpoint {checkpoint}{there} lacks {len(missing)} of {len(own)} tensors of '
+                        f'{name}{here}: {first_names(missing)}')
+    line = f'loaded {len(matched)} of {len(own)} tensors into {name} from {checkpoint}{_origin(facts)}'
+    if unexpected:
+        line += f'; {len(unexpected)} tensors of the checkpoint have no place here: {first_names(unexpected)}'
+    print_log(line, logger='current')
+    with open(_local_file(os.fspath(checkpoint)), 'rb') as file:
+        sha256 = hashlib.file_digest(file, 'sha256').hexdigest()
+    module.provenance = dict(facts, checkpoint=str(checkpoint), sha256=sha256)
+    return module.provenance
+
+
+def first_names(names):
+    """str: The first three of some names."""
+    names = list(names)
+    return ', '.join(names[:3]) + (', …' if len(names) > 3 else '')
+
+
+def stated_backbone(meta):
+    """What a checkpoint says of its backbone, or else the config that mmengine's runner saved in it as text.
+
+    Args:
+        meta (dict): The checkpoint's.
+
+    Returns:
+        dict: With the keys 'backbone' (its type) and 'arch', as far as they are known.
+    """
+    facts = meta.get('coma_mm') or meta
+    if known := {key: facts[key] for key in ('backbone', 'arch') if facts.get(key) is not None}:
+        return known
+    try:
+        nodes = ast.walk(ast.parse(str(meta.get('cfg', ''))))  # read, not run
+        backbone = next(node.value for node in nodes if isinstance(node, ast.keyword) and node.arg == 'backbone')
+        values = {one.arg: one.value.value for one in backbone.keywords if isinstance(one.value, ast.Constant)}
+    except (SyntaxError, StopIteration, AttributeError):
+        return {}
+    known = dict(backbone=type_name(values), arch=values.get('arch'))
+    return {key: value for key, value in known.items() if value}
+
+
+def _arch(arch):
+    return f' (arch {arch!r})' if isinstance(arch, (str, dict)) else ''
+
+
+def _origin(facts):
+    if not facts:
+        return ' (of unknown origin)'
+    length = f'{facts["epochs"]} epochs' if facts.get('epochs') else f'{facts.get("iters", "?")} iterations'
+    return f' (pre-trained with {facts.get("algorithm", "?")}, {length})'

@@ -1,0 +1,251 @@
+"""Sequences of runs go on where they were; the demo as a user starts, kills and restarts it."""
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from coma_mm.benchmark.paper.collect import collect
+from coma_mm.benchmark.study import experiments
+from coma_mm.benchmark.study.experiments import ARMS, TASKS, Experiment, Run, fine_tunings
+from coma_mm.errors import UserError
+
+ROOT = Path(__file__).parents[3]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Without training
+# ---------------------------------------------------------------------------------------------------------------------
+def test_a_run_is_a_command_that_resumes():
+    run = Run('name', 'Title', 'some_config', epochs=8, seed=3, options={'a.b': 1, 'train_cfg.val_interval': 7})
+    assert run.command(Path('/out')) == [
+        'tools/train.py', 'configs/shapes/some_config.py', '--work-dir', '/out/name', '--resume', 'auto', '--cfg-options',
+        'train_cfg.max_epochs=8', 'train_cfg.val_interval=7', 'param_scheduler.1.end=8', 'randomness.seed=3', 'a.b=1'
+    ]
+    assert run.checkpoint(Path('/out')) == Path('/out/name/epoch_8.pth')
+
+
+def test_both_arms_have_the_same_budget_and_seed():
+    epochs = {task: number for number, (task, _) in enumerate(TASKS, 5)}
+    runs = fine_tunings(epochs, seed=4, options={'UperNet': {'x': 1}})
+    assert set(runs) == {(task, arm) for task, _ in TASKS for arm in ARMS}
+    for (task, arm), run in runs.items():
+        other = runs[task, 'scratch']
+        assert (run.epochs, run.seed, run.options) == (epochs[task], 4, other.options) and run.pretrained == (arm == 'coma')
+        assert (ROOT / f'configs/shapes/{run.config}.py').exists()
+    assert len({run.name for run in runs.values()}) == len(runs)
+
+
+TOOL = '''
+import sys, time
+from pathlib import Path
+work_dir = Path(sys.argv[sys.argv.index('--work-dir') + 1])
+count = work_dir / 'count'
+count.write_text(str(int(count.read_text()) + 1 if count.exists() else 1))
+print('Epoch(train)  [1][ 5/10]  eta: 0:00:01')
+if 'fail=True' in sys.argv:
+    print('error: what is wrong', file=sys.stderr)
+    sys.exit(2)
+if 'wait=True' in sys.argv:
+    time.sleep(60)
+(work_dir / 'epoch_2.pth').write_text('weights')
+'''
+
+
+@pytest.fixture
+def experiment(tmp_path, monkeypatch):
+    """An experiment with a tool that counts its starts in place of train.py."""
+    (tmp_path / 'tools').mkdir()
+    (tmp_path / 'tools' / 'train.py').write_text(TOOL)
+    monkeypatch.setattr(experiments, 'ROOT', tmp_path)
+    data = tmp_path / 'data'
+    data.mkdir()
+    (data / 'coma_shapes.json').write_text(json.dumps(dict(version=1, parameters=dict(seed=0, counts=dict(train=32)))))
+    (tmp_path / 'pretrained.pth').write_text('weights')
+    return Experiment(tmp_path / 'out', dict(SHAPES_ROOT=str(data), PRETRAINED=str(tmp_path / 'pretrained.pth')), threads=1)
+
+
+def starts(experiment, run):
+    return int((experiment.folder / run.name / 'count').read_text())
+
+
+def test_what_is_done_is_not_repeated_and_what_changed_is_done_afresh(experiment, tmp_path):
+    run = Run('run', 'Run', 'config', epochs=2, pretrained=True)
+    seconds = experiment.train(run)
+    assert 0 < seconds == experiment.train(run) and starts(experiment, run) == 1
+    run.checkpoint(experiment.folder).unlink()  # done, but its result is gone: the tool goes on from what there is
+    assert experiment.train(run) > seconds and starts(experiment, run) == 2
+    # A record without inputs, of an earlier version, counts as the same.
+    record = experiment.folder / 'run' / 'run.json'
+    old = json.loads(record.read_text())
+    del old['inputs']
+    record.write_text(json.dumps(old))
+    experiment.train(run)
+    assert starts(experiment, run) == 2
+
+    (tmp_path / 'data' / 'coma_shapes.json').write_text(json.dumps(dict(version=1, parameters=dict(seed=1))))
+    record.write_text(json.dumps(dict(old, inputs={})))
+    for change in (lambda: None, lambda: (tmp_path / 'pretrained.pth').write_text('others')):
+        change()
+        experiment.train(run)
+        assert starts(experiment, run) == 1  # in an empty folder
+        (experiment.folder / 'run' / 'count').write_text('7')
+        experiment.train(run)
+        assert starts(experiment, run) == 7
+    # From scratch, the pre-training is not an input.
+    scratch = Run('scratch', 'Run', 'config', epochs=2)
+    for text in ('one', 'two'):
+        (tmp_path / 'pretrained.pth').write_text(text)
+        experiment.train(scratch)
+    assert starts(experiment, scratch) == 1
+    experiment.train(Run('scratch', 'Run', 'config', epochs=2, options={'lr': 1}))
+    assert (experiment.folder / 'scratch' / 'count').read_text() == '1'
+    assert json.loads((experiment.folder / 'scratch' / 'run.json').read_text())['command'].endswith('lr=1')
+
+
+def test_a_failed_run_is_named_with_its_error_and_done_again(experiment):
+    run = Run('run', 'Run', 'config', epochs=2, options={'fail': True})
+    for number in (1, 2):
+        with pytest.raises(UserError, match='exit code 2:\nerror: what is wrong'):
+            experiment.train(run)
+        assert starts(experiment, run) == number
+    assert 'error: what is wrong' in (experiment.folder / 'run' / 'log.txt').read_text()
+
+
+def processes(text):
+    """list[int]: Processes with a text in their command."""
+    found = []
+    for path in Path('/proc').glob('[0-9]*/cmdline'):
+        try:
+            if text in path.read_text() and int(path.parent.name) != os.getpid():
+                found.append(int(path.parent.name))
+        except OSError:  # ended meanwhile
+            pass
+    return found
+
+
+def wait_until(condition, seconds=300):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
+def test_no_process_stays_behind(experiment, tmp_path, number):
+    code = (f'from pathlib import Path\nfrom coma_mm import experiments\nexperiments.ROOT = Path({str(tmp_path)!r})\n'
+            f'run = experiments.Run("run", "Run", "config", 2, options=dict(wait=True))\n'
+            f'experiments.Experiment({str(tmp_path / "out")!r}, {{}}).train(run)')
+    # A job in a shell's background, which these tests may be, inherits SIGINT ignored.
+    process = subprocess.Popen([sys.executable, '-c', code], cwd=ROOT, stderr=subprocess.DEVNULL,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    record = tmp_path / 'out' / 'run' / 'run.json'
+    wait_until(lambda: record.exists() and json.loads(record.read_text())['seconds'] > 0)
+    child, = set(processes(str(tmp_path / 'out' / 'run'))) - {process.pid}
+    process.send_signal(number)
+    assert process.wait(30) != 0
+    wait_until(lambda: not processes(str(tmp_path / 'out' / 'run')), 20)
+    assert 'done' not in json.loads(record.read_text())
+
+
+def test_the_interval_is_that_of_student():
+    spec = importlib.util.spec_from_file_location('study', ROOT / 'tools' / 'study.py')
+    study = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(study)
+    assert study.interval([1, 2, 3]) == '2.0 ± 2.5'  # 4.303 · 1 / √3, from a table
+    assert study.interval([50.]) == '50.0' and study.interval([4., 4.]) == '4.0 ± 0.0'
+    values = np.random.default_rng(0).normal(30, 9, 5)
+    low, high = stats.t.interval(0.95, 4, values.mean(), stats.sem(values))
+    assert study.interval(values.tolist()) == f'{values.mean():.1f} ± {(high - low) / 2:.1f}'
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The whole path
+# ---------------------------------------------------------------------------------------------------------------------
+class Page(HTMLParser):
+    """What a report refers to, and its text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.headings, self.text, self.tag = [], [], '', None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tag = tag
+        self.links += [value for name, value in attrs if name in ('src', 'href', 'srcset', 'data')]
+
+    def handle_data(self, data):
+        self.text += data
+        if self.tag == 'h2' and data.strip():
+            self.headings.append(data.strip())
+
+
+def test_demo_goes_on_where_it_was_killed_and_reports(tmp_path):
+    folder = tmp_path / 'demo'
+    command = [sys.executable, 'tools/demo.py', '--budget', '0.04', '--work-dir', str(folder)]
+    with open(tmp_path / 'first.txt', 'w') as out:
+        demo = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT)
+        # In the second run, after its first epoch.
+        run = folder / 'dyvit-tiny_coma_seed0'
+        wait_until(lambda: (run / 'last_checkpoint').exists() or demo.poll() is not None)
+        demo.send_signal(signal.SIGKILL)
+        assert demo.wait() == -signal.SIGKILL, (tmp_path / 'first.txt').read_text()
+    wait_until(lambda: not processes(str(folder)), 20)
+    assert not (run / 'epoch_2.pth').exists()
+    before = (folder / 'pretrain' / 'epoch_2.pth').stat().st_mtime_ns
+
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    text = finished.stdout
+    assert finished.returncode == 0, text + finished.stderr
+    assert 'Pre-training with CoMA: done before' in text and text.count('done before') == 1
+    assert (folder / 'pretrain' / 'epoch_2.pth').stat().st_mtime_ns == before
+    log = (run / 'log.txt').read_text()
+    # Its parent's death stops it like SIGTERM: it saves, if there is time.
+    assert re.search(rf'Resuming from {run}/(epoch_1|stopped_\d+).pth', log) and 'resumed epoch: 1' in log
+    assert len(re.findall(r'Saving checkpoint at 2 epochs', log)) == 1
+
+    rows = [line for line in text.splitlines() if line.startswith('|')]
+    assert len(rows) == 6 and [row.split('|')[2].strip() for row in rows[2:]] == [
+        'top-1 accuracy', 'mIoU', 'box AP', 'mask AP']
+    page = Page((folder / 'report.html').read_text())
+    files = [link for link in page.links if not link.startswith(('data:image/', '#'))]
+    assert len(files) == 3 * 7 and all((folder / file).is_file() for file in files)  # config, log, checkpoint of each run
+    # Predictions 2, Figures 1, 2 and 5, losses 4, reconstructions.
+    assert sum(link.startswith('data:image/') for link in page.links) == 10
+    assert page.headings[:3] == ['Small scale: CoMA-Shapes', 'UperNet: segmentations', 'Mask R-CNN: detections']
+    assert {'Beside the paper', 'Coverage of patches', 'Reconstructions', 'Loss', 'Runs'} <= set(page.headings)
+    assert 'top-1 accuracy' in page.text and 'dyvit-tiny_coma_shapes.py' in page.text
+
+    checkpoint = folder / 'pretrain' / 'epoch_2.pth'
+    for _, prefix in TASKS:
+        work_dir = folder / f'{prefix}_coma_seed0'
+        facts = json.loads((work_dir / 'provenance.json').read_text())['backbone_from']
+        assert {key: facts[key] for key in ('algorithm', 'arch', 'epochs', 'mask_ratio', 'checkpoint')} == dict(
+            algorithm='CoMA', arch='tiny', epochs=2, mask_ratio=0.6, checkpoint=str(checkpoint))
+        assert facts['sha256'] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+        matched = re.findall(r'loaded (\d+) of (\d+) tensors into DyViT', (work_dir / 'log.txt').read_text())
+        assert matched and all(number == total for number, total in matched)
+        scratch = folder / f'{prefix}_scratch_seed0'
+        assert json.loads((scratch / 'provenance.json').read_text())['backbone_from'] is None
+        assert 'tensors into DyViT' not in (scratch / 'log.txt').read_text()
+
+    # The benchmark finds all of it, the run that was killed once as one.
+    frame, skipped = collect(folder)
+    assert [one.path for one in skipped] == ['data'] and set(frame['status']) == {'finished'}
+    frame = frame.drop_duplicates('run').set_index('run')
+    methods = {f'{prefix}_{arm}_seed0': method for _, prefix in TASKS for arm, method in zip(ARMS, ('CoMA', 'scratch'),
+                                                                                            strict=True)}
+    assert frame['method'].to_dict() == dict(methods, pretrain='CoMA')
+    assert set(frame['dataset']) == {'CoMA-Shapes'} and frame['command'].str.contains('train.py').all()
+    tuned = frame[(frame['method'] == 'CoMA') & (frame['task'] != 'pretraining')]
+    assert (tuned['pretrain_run'] == 'pretrain').all() and (tuned['decoder_depth'] == 2).all()

@@ -1,0 +1,143 @@
+import logging
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
+from mmengine.registry import DATASETS, HOOKS
+
+from coma_mm.engine import ComaRunner, EvaluationModelHook
+from coma_mm.errors import UserError
+from coma_mm.visualization.logs import read_scalars
+from coma_mm.weights import load_weights_only
+
+from ...helpers.small_models import model_settings, randomise, small_batch, small_coma
+
+
+def start(model, iteration):
+    optimizer = torch.optim.SGD((p for p in model.parameters() if p.requires_grad), 0.1)
+    runner = SimpleNamespace(model=model, iter=iteration, optim_wrapper=SimpleNamespace(optimizer=optimizer))
+    HOOKS.build(dict(type='EvaluationModelHook')).before_train(runner)
+    return optimizer
+
+
+def equal(model):
+    theirs = model.evaluation['backbone'].state_dict()
+    return all(torch.equal(value, theirs[name]) for name, value in model.backbone.state_dict().items())
+
+
+def test_a_new_run_starts_equal():
+    """Also one that has loaded weights into the adaptive model alone."""
+    model = small_coma()
+    randomise(model.backbone, seed=9)
+    start(model, 0)
+    assert equal(model)
+
+
+def test_a_resumed_run_keeps_the_lag():
+    model = small_coma()
+    randomise(model.evaluation, seed=9)
+    lagged = {name: value.clone() for name, value in model.evaluation.state_dict().items()}
+    start(model, 7)
+    assert all(torch.equal(value, lagged[name]) for name, value in model.evaluation.state_dict().items())
+
+
+@pytest.mark.parametrize('complement', ['frozen', 'decoder', 'full', 'none'])
+def test_follows_the_optimizer(complement):
+    model = small_coma(complement)
+    optimizer = start(model, 0)
+    for step in range(2):
+        before = {name: value.clone() for name, value in model.backbone.state_dict().items()}
+        optimizer.zero_grad()
+        model(**small_batch(seed=step), mode='loss')['loss'].backward()
+        optimizer.step()
+    assert not torch.equal(model.backbone.stem.weight, before['stem.weight'])
+    if model.evaluation:
+        assert torch.equal(model.evaluation['backbone'].stem.weight, before['stem.weight'])
+
+
+# The complementary branch in some iterations only
+
+
+@DATASETS.register_module()
+class MaskedNoise(torch.utils.data.Dataset):
+    """Eight masked images of 2×2 patches."""
+
+    def __getitem__(self, index):
+        sample = {key: value[0] for key, value in small_batch(1, seed=index).items()}
+        return dict(sample, inputs=sample['inputs'].mul(50).add(128).clamp(0, 255).byte())
+
+    def __len__(self):
+        return 8
+
+
+class Losses(Hook):
+    """What each iteration's loss consisted of."""
+
+    def __init__(self):
+        self.parts = {}
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.parts[runner.iter] = sorted(outputs)
+
+
+def run(tmp_path, interval, name, **changes):
+    """Two epochs of four iterations of two images, with a checkpoint after each epoch; returns the hook."""
+    cfg = Config(dict(dict(
+        default_scope='mmpretrain', experiment_name=f'{tmp_path.name}_{name}', work_dir=str(tmp_path / name),
+        model=dict(type='CoMA', **model_settings()), randomness=dict(seed=0),
+        train_dataloader=dict(dataset=dict(type='MaskedNoise'), batch_size=2, collate_fn=dict(type='default_collate'),
+                              sampler=dict(type='DefaultSampler', shuffle=False)),
+        train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=2), optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)),
+        custom_hooks=[dict(type='EvaluationModelHook', interval=interval)],
+        log_processor=dict(mean_pattern=r'.*(loss|mse).*'),
+        default_hooks=dict(logger=dict(type='LoggerHook', interval=1),
+                           checkpoint=dict(type='CheckpointHook', interval=1))), **changes))
+    runner, losses = ComaRunner.from_cfg(cfg), Losses()
+    runner.register_hook(losses)
+    runner.train()
+    return losses
+
+
+@pytest.fixture
+def quiet():
+    yield
+    for name in list(MMLogger._instance_dict):
+        logging.getLogger(name).handlers.clear()
+
+
+ALONE = ['loss', 'mse_adaptive']
+BOTH = ['loss', 'mse_adaptive', 'mse_evaluation']
+
+
+def test_every_kth_iteration_in_a_run_and_when_it_is_resumed(tmp_path, quiet):
+    whole = run(tmp_path, 3, 'whole')
+    assert whole.parts == {i: BOTH if i in (0, 3, 6) else ALONE for i in range(8)}
+    train, _ = read_scalars(tmp_path / 'whole')
+    assert [entry['step'] for entry in train] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert all(set(BOTH) <= set(entry) for entry in train)
+    evaluation = [entry['mse_evaluation'] for entry in train]
+    assert evaluation == [evaluation[0]] * 3 + [evaluation[3]] * 3 + [evaluation[6]] * 2 and len(set(evaluation)) == 3
+
+    checkpoint = str(tmp_path / 'whole' / 'epoch_1.pth')
+    resumed = run(tmp_path, 3, 'resumed', resume=True, load_from=checkpoint)
+    assert resumed.parts == {i: whole.parts[i] for i in range(4, 8)}
+    ends = [load_weights_only(tmp_path / name / 'epoch_2.pth') for name in ('whole', 'resumed')]
+    for name, value in ends[0]['state_dict'].items():
+        assert torch.equal(value, ends[1]['state_dict'][name]), name
+
+
+def test_the_interval_does_not_change_what_the_literal_reading_learns(tmp_path, quiet):
+    run(tmp_path, 1, 'every')
+    run(tmp_path, 4, 'fourth')
+    ends = [load_weights_only(tmp_path / name / 'epoch_2.pth') for name in ('every', 'fourth')]
+    for name, value in ends[0]['state_dict'].items():
+        torch.testing.assert_close(value, ends[1]['state_dict'][name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize('interval', [0, -1, 1.5, '2'])
+def test_no_interval(interval):
+    with pytest.raises(UserError, match='expected a number of iterations, 1 or more'):
+        EvaluationModelHook(interval)

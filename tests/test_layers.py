@@ -1,0 +1,50 @@
+"""The house has floors: a module imports from its own floor or a lower one (see CONTRIBUTING.md)."""
+import ast
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1] / 'coma_mm'
+LAYERS = (
+    ('errors', 'files', 'markdown', 'config_tree', 'processes', 'compat', 'version'),
+    ('datasets', ),
+    ('config', 'prepare'),
+    ('weights', ),
+    ('models', 'engine'),
+    ('evaluation', 'visualization', 'inference'),
+    ('benchmark', ),
+    ('commands', 'api', '__main__'),
+)
+"""From the ground up; the package's own `__init__`, which registers everything, stands above all."""
+FLOOR = {name: floor for floor, names in enumerate(LAYERS) for name in names}
+
+
+def imports(path):
+    """Iterator[tuple]: The modules of the package that a file names in its imports, and the line."""
+    own = ['coma_mm', *path.relative_to(PACKAGE).with_suffix('').parts]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = '.'.join(own[:-node.level]) if node.level else ''
+            module = '.'.join(filter(None, [above, node.module]))
+            found = [f'{module}.{alias.name}' for alias in node.names]
+        else:
+            continue
+        yield from ((name.split('.'), node.lineno) for name in found if name.split('.')[0] == 'coma_mm')
+
+
+def test_no_import_runs_upward_nor_names_the_whole_package():
+    wrong = []
+    for path in sorted(PACKAGE.rglob('*.py')):
+        own = path.relative_to(PACKAGE).parts[0].removesuffix('.py')
+        if own == '__init__':
+            continue
+        for name, line in imports(path):
+            above = len(name) < 2 or FLOOR.get(name[1], len(LAYERS)) > FLOOR[own]
+            if above:
+                wrong.append(f'{path.relative_to(PACKAGE.parent)}:{line} imports {".".join(name)}')
+    assert not wrong, '\n'.join(wrong)
+
+
+def test_every_room_has_a_floor():
+    rooms = {path.stem for path in PACKAGE.iterdir() if path.suffix == '.py' or (path / '__init__.py').is_file()}
+    assert rooms - {'__init__'} <= FLOOR.keys()

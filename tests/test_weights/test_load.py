@@ -1,0 +1,211 @@
+"""Checkpoints are read as weights only, and a backbone's load is reported."""
+import hashlib
+import zipfile
+
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader, load_checkpoint
+from safetensors.torch import save_file
+from torch import nn
+
+import coma_mm.weights.load as checkpoint_module
+from coma_mm.errors import UserError
+from coma_mm.weights import load_backbone, load_weights_only, safe_pickle
+
+
+class Tripwire:
+    """Unpickling it would create a file."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return open, (self.path, 'w')
+
+
+class Backbone(nn.Sequential):
+    arch = 'tiny'
+
+    def __init__(self, width=3):
+        super().__init__(nn.Linear(2, width), nn.LayerNorm(width))
+
+
+def save(path, module, prefix='backbone.', meta=None, **extra):
+    weights = {prefix + name: value for name, value in module.state_dict().items()}
+    torch.save(dict(state_dict={**weights, **extra}, meta=meta or {}), path)
+    return str(path)
+
+
+def one_line(caught, *parts):
+    text = str(caught.value)
+    assert '\n' not in text and all(part in text for part in parts), text
+
+
+def test_what_a_training_checkpoint_holds_is_read(tmp_path):
+    curve = HistoryBuffer([1.0, 2.0], [1, 1])
+    content = dict(state_dict=dict(a=torch.ones(2)), message_hub=dict(log_scalars=dict(loss=curve)), meta=dict(epoch=3),
+                   optimizer=dict(param_groups=[dict(lr=0.1, betas=(0.9, 0.95))]))
+    torch.save(content, tmp_path / 'a.pth')
+    loaded = load_weights_only(tmp_path / 'a.pth')
+    assert torch.equal(loaded['state_dict']['a'], torch.ones(2)) and loaded['meta'] == dict(epoch=3)
+    assert loaded['message_hub']['log_scalars']['loss'].mean() == 1.5
+    assert loaded['optimizer'] == content['optimizer']
+
+
+def test_plain_dicts_and_safetensors_are_read(tmp_path):
+    weights = dict(a=torch.arange(3.0))
+    torch.save(weights, tmp_path / 'plain.pth')
+    torch.save(dict(model=weights, epoch=1), tmp_path / 'model.pth')
+    save_file(weights, tmp_path / 'a.safetensors')
+    for name in ('plain.pth', 'model.pth', 'a.safetensors'):
+        loaded = load_weights_only(tmp_path / name)
+        assert torch.equal(loaded['state_dict']['a'], weights['a']) and isinstance(loaded['meta'], dict)
+
+
+@pytest.mark.parametrize('legacy', [False, True])
+def test_nothing_in_a_file_is_run(tmp_path, legacy):
+    target = tmp_path / 'created'
+    torch.save(dict(state_dict=dict(a=torch.ones(2)), meta=Tripwire(target)), tmp_path / 'a.pth',
+               _use_new_zipfile_serialization=not legacy)
+    for read in (load_weights_only, lambda path: load_checkpoint(nn.Linear(1, 1), str(path))):
+        with pytest.raises(UserError) as caught:
+            read(tmp_path / 'a.pth')
+        one_line(caught, 'a.pth', 'open', '--trust-checkpoint')
+        assert not target.exists()
+
+
+def test_a_pickle_is_run_if_it_is_trusted_and_a_warning_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(safe_pickle, 'trusted', True)
+    lines = []
+    monkeypatch.setattr(safe_pickle, 'print_log', lambda line, **_: lines.append(line))
+    torch.save(dict(state_dict=dict(a=torch.ones(2))), tmp_path / 'plain.pth')
+    load_weights_only(tmp_path / 'plain.pth')
+    assert not lines
+    torch.save(dict(state_dict=dict(a=torch.ones(2)), meta=Tripwire(tmp_path / 'created')), tmp_path / 'a.pth')
+    assert torch.equal(load_weights_only(tmp_path / 'a.pth')['state_dict']['a'], torch.ones(2))
+    assert (tmp_path / 'created').exists()
+    assert len(lines) == 1 and '--trust-checkpoint' in lines[0] and 'a.pth runs code of its own (io.open)' in lines[0]
+    # Of a class that is not here.
+    (tmp_path / 'b.pth').write_bytes(b'\x80\x02cnowhere\nnothing\n.')
+    with pytest.raises(UserError) as caught:
+        load_weights_only(tmp_path / 'b.pth')
+    one_line(caught, 'cannot unpickle the checkpoint', 'b.pth')
+
+
+def test_every_flipped_bit_of_the_weights_is_noticed(tmp_path):
+    """torch itself loads a checkpoint with other values than were saved, without a word."""
+    module = Backbone(16)
+    save(tmp_path / 'a.pth', module)
+    content = bytearray((tmp_path / 'a.pth').read_bytes())
+    start = content.index(module[0].weight.detach().numpy().tobytes())
+    for bit in range(0, 16 * 2 * 4 * 8, 37):
+        content[start + bit // 8] ^= 1 << bit % 8
+        (tmp_path / 'b.pth').write_bytes(content)
+        assert torch.load(tmp_path / 'b.pth', weights_only=True)
+        with pytest.raises(UserError, match='b.pth is damaged or cut off .its check sums differ.; copy'):
+            load_weights_only(tmp_path / 'b.pth')
+        content[start + bit // 8] ^= 1 << bit % 8
+
+
+def test_a_small_file_that_unfolds_to_a_huge_one_is_refused(tmp_path):
+    save(tmp_path / 'a.pth', Backbone())
+    with zipfile.ZipFile(tmp_path / 'a.pth') as source, zipfile.ZipFile(tmp_path / 'b.pth', 'w', 8) as target:
+        for entry in source.infolist():
+            target.writestr(entry.filename, source.read(entry) + bytes(50_000_000 * entry.filename.endswith('data/0')))
+    assert (tmp_path / 'b.pth').stat().st_size < 100_000
+    with pytest.raises(UserError, match='b.pth is damaged'):
+        load_weights_only(tmp_path / 'b.pth')
+
+
+def test_weights_are_tensors_by_name(tmp_path):
+    for weights in ({}, dict(a=1), {1: torch.ones(1)}, [torch.ones(1)], None):
+        torch.save(dict(state_dict=weights), tmp_path / 'a.pth')
+        with pytest.raises(UserError, match="a.pth is not a model's checkpoint"):
+            load_weights_only(tmp_path / 'a.pth')
+
+
+def test_every_scheme_of_mmengine_is_read_safely(tmp_path, monkeypatch):
+    assert set(CheckpointLoader._schemes.values()) == {checkpoint_module.load_from_weights_only}
+    assert {'torchvision://', 'open-mmlab://', 'pavi://', ''} <= CheckpointLoader._schemes.keys()
+    asked = []
+
+    def download(address, target):
+        asked.append(address)
+        torch.save(dict(a=Tripwire(tmp_path / 'created')), target)
+
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', download)
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
+    for path in ('torchvision://resnet18', 'open-mmlab://resnet50_v1c', 'https://models.example/a.pth'):
+        with pytest.raises(UserError, match='refused to read .* pass --trust-checkpoint'):
+            load_checkpoint(nn.Linear(1, 1), path)
+    assert len(asked) == 3 and all(address.startswith('https://') for address in asked)
+    assert not (tmp_path / 'created').exists()
+    for path, expected in (('torchvision://resnet81', "is it 'resnet18'"), ('s3://bucket/a.pth', 'download it first'),
+                           ('pavi://a', 'download it first'), ('https:///', 'cannot download')):
+        monkeypatch.undo()
+        with pytest.raises(UserError) as caught:
+            load_checkpoint(nn.Linear(1, 1), path)
+        one_line(caught, path, expected)
+
+
+def test_unusable_files_give_one_line(tmp_path):
+    whole = save(tmp_path / 'whole.pth', Backbone(40))
+    content = (tmp_path / 'whole.pth').read_bytes()
+    (tmp_path / 'cut.pth').write_bytes(content[:len(content) // 2])
+    (tmp_path / 'empty.pth').write_bytes(b'')
+    (tmp_path / 'text.pth').write_text('not weights')
+    (tmp_path / 'cut.safetensors').write_bytes(b'\x40')
+    torch.save(torch.ones(2), tmp_path / 'tensor.pth')
+    torch.save(dict(epoch=3), tmp_path / 'other.pth')
+    for name in ('cut.pth', 'empty.pth', 'text.pth', 'cut.safetensors', 'tensor.pth', 'other.pth', 'missing.pth'):
+        with pytest.raises(UserError) as caught:
+            load_weights_only(str(tmp_path / name))
+        one_line(caught, str(tmp_path / name))
+    assert load_weights_only(whole)['state_dict']
+
+
+@pytest.fixture
+def log(monkeypatch):
+    lines = []
+    monkeypatch.setattr(checkpoint_module, 'print_log', lambda line, **_: lines.append(line))
+    return lines
+
+
+def test_a_backbone_is_loaded_and_its_origin_kept(tmp_path, log):
+    source, target = Backbone(), Backbone()
+    facts = dict(algorithm='CoMA', epochs=100, mask_ratio=0.6)
+    path = save(tmp_path / 'a.pth', source, meta=dict(coma_mm=facts),
+                **{'backbone.norm0.weight': torch.ones(1), 'head.bias': torch.ones(1)})
+    load_backbone(target, path)
+    for name, value in source.state_dict().items():
+        assert torch.equal(target.state_dict()[name], value)
+    assert log == [f'loaded 4 of 4 tensors into Backbone from {path} (pre-trained with CoMA, 100 epochs); 1 tensors of '
+                   'the checkpoint have no place here: norm0.weight']
+    digest = hashlib.sha256((tmp_path / 'a.pth').read_bytes()).hexdigest()
+    assert target.provenance == dict(facts, checkpoint=path, sha256=digest)
+
+
+def test_a_backbone_alone_needs_no_prefix(tmp_path, log):
+    source, target = Backbone(), Backbone()
+    load_backbone(target, save(tmp_path / 'a.pth', source, prefix=''))
+    assert torch.equal(source[0].weight, target[0].weight)
+    assert len(log) == 2 and 'backbone.' in log[0] and 'loaded 4 of 4' in log[1]
+
+
+def test_a_backbone_that_does_not_fit_is_refused(tmp_path, log):
+    meta = dict(coma_mm=dict(arch='base'))
+    with pytest.raises(UserError) as caught:
+        load_backbone(Backbone(), save(tmp_path / 'wide.pth', Backbone(5), meta=meta))
+    one_line(caught, 'wide.pth', "'base'", "'tiny'", '0.weight', '(5, 2)', '(3, 2)')
+    with pytest.raises(UserError) as caught:
+        load_backbone(Backbone(), save(tmp_path / 'other.pth', nn.Conv2d(1, 1, 1)))
+    one_line(caught, 'nothing', 'other.pth', 'weight, bias', '0.weight')
+    part = nn.Sequential(nn.Linear(2, 3))
+    with pytest.raises(UserError) as caught:
+        load_backbone(Backbone(), save(tmp_path / 'part.pth', part))
+    one_line(caught, 'part.pth', 'lacks 2 of 4', '1.weight')
+    tolerant = Backbone()
+    tolerant.allowed_missing = ('1.weight', '1.bias')
+    load_backbone(tolerant, save(tmp_path / 'part.pth', part))
+    assert 'loaded 2 of 4' in log[-1]
