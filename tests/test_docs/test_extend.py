@@ -12,7 +12,7 @@ from mmpretrain.registry import MODELS
 
 from coma_mm.config.read import read_config
 from coma_mm.datasets import PatchMask
-from tests.test_models.suites import MaskedEncoderSuite, MaskSamplerSuite
+from tests.helpers.suites import MaskedEncoderSuite, MaskSamplerSuite
 
 PAGE = Path(__file__).resolve().parents[2] / 'docs/extend.md'
 TINY_DYVIT = {'model.backbone.arch': 'tiny', 'model.neck.in_channels': (32, 64, 128, 256), 'model.decoder.in_channels': 256}
