@@ -41,3 +41,8 @@ def start_pool_worker() -> None:
         os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def is_first_process():
+    """bool: Whether this is the job's first process, also before the processes know of each other."""
+    return int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))) == 0

@@ -7,7 +7,7 @@ import yaml
 from mmengine.config import Config
 from mmengine.registry import MODELS, TRANSFORMS, DefaultScope
 
-from coma_mm.benchmark.study.experiments import ROOT
+from coma_mm.files import CHECKOUT as ROOT
 from coma_mm.markdown import markdown_table
 
 PAGE = ROOT / 'docs/recipes.md'
