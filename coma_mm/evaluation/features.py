@@ -12,6 +12,7 @@ from coma_mm.config.data_roots import check_data_roots, use_data_root
 from coma_mm.config.read import need, read_config
 from coma_mm.config_tree import type_name
 from coma_mm.datasets.annotations import check_annotations
+from coma_mm.datasets.loading import use_load_image
 from coma_mm.engine import cli
 from coma_mm.errors import UserError
 from coma_mm.weights.load import load_backbone
@@ -126,7 +127,7 @@ def _loader(cfg, split):
         raise UserError(f'{cfg.filename}: {split}_dataloader.dataset is a {type_name(dataset)} around other data sets; '
                         'expected a data set with a pipeline of its own')
     loader = Runner.build_dataloader(dict(
-        test, dataset=dict(dataset, pipeline=test.dataset.pipeline), sampler=dict(type='DefaultSampler', shuffle=False),
+        test, dataset=use_load_image(dict(dataset, pipeline=test.dataset.pipeline)), sampler=dict(type='DefaultSampler', shuffle=False),
         drop_last=False))
     check_annotations(loader.dataset)
     if not isinstance(loader.dataset.get_data_info(0).get('gt_label'), (int, np.integer)):
