@@ -9,6 +9,7 @@ import torch
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.logging import print_log
 
+from coma_mm.compat import config_path
 from coma_mm.config_tree import find_types, type_name
 from coma_mm.errors import UserError, nearest
 from coma_mm.processes import is_first_process
@@ -117,10 +118,11 @@ def say(line):
 
 
 def _parse(path):
-    if not os.path.isfile(path):
-        raise UserError(f'no config file {path}; expected the path of a .py config')
+    file = config_path(path) if str(path).startswith('coma_mm::') else path
+    if not os.path.isfile(file):
+        raise UserError(f'no config file {path}; expected the path of a .py config, or coma_mm:: and one of ours')
     try:
-        return Config.fromfile(path)
+        return Config.fromfile(file)
     except FileNotFoundError as error:
         raise UserError(f'{path}: cannot find {error.filename or error}, which it needs; check its _base_') from error
     except UserError:

@@ -21,7 +21,7 @@ from mmengine.registry import DATA_SAMPLERS, DATASETS
 from coma_mm.config_tree import type_name
 from coma_mm.errors import BadImageError, UserError
 
-from .loading import read_image, verify_image
+from .loading import read_image, use_load_image, verify_image
 
 
 class SampleIndex(int):
@@ -249,16 +249,17 @@ _SEEDED_SAMPLERS = dict(DefaultSampler='SeededSampler', InfiniteSampler='SeededI
 
 
 def seed_dataloader(dataloader):
-    """Give a data loader's config per-sample randomness, in place; once is as good as twice.
+    """Give a data loader's config per-sample randomness and our reading of images, in place; once is as good as twice.
 
-    The data set is wrapped in `SeededDataset`, mmengine's samplers become the seeded ones. A loader with another
+    The data set's config is replaced by a copy of it, see `use_load_image`. The data set is wrapped in `SeededDataset`, mmengine's samplers become the seeded ones. A loader with another
     sampler keeps the library's own seeding, because its indices carry no epoch. The keys `on_bad_image` and
     `wait_for_storage` of the loader, if given, go to `SeededDataset`.
 
     Args:
         dataloader (dict): A config as `Runner.build_dataloader` takes it.
     """
-    sampler, dataset = dataloader.get('sampler'), dataloader.get('dataset')
+    sampler = dataloader.get('sampler')
+    dataset = dataloader['dataset'] = use_load_image(dataloader.get('dataset'))
     on_bad_image = dataloader.pop('on_bad_image', None)
     wait = dataloader.pop('wait_for_storage', None)
     name = type_name(sampler)

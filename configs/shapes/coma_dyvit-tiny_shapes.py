@@ -9,14 +9,14 @@ model = dict(
     decoder=dict(in_channels=256, embed_dims=128, depth=2, num_heads=4))
 
 train_pipeline = [
-    dict(type='LoadImage'),
+    dict(type='LoadImageFromFile'),
     dict(type='RandomResizedCrop', scale=128, crop_ratio_range=(0.4, 1.0), backend='pillow', interpolation='bicubic'),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PatchMask', sampler={{_base_.mask_sampler}}),
     dict(type='PackMaskedImage'),
 ]
 val_pipeline = [
-    dict(type='LoadImage'),
+    dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(128, 128), backend='pillow', interpolation='bicubic'),
     *train_pipeline[-2:],
 ]

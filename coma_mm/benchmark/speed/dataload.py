@@ -8,7 +8,7 @@ from copy import deepcopy
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
+from mmengine.registry import DATASETS, init_default_scope
 from mmengine.runner import Runner
 from rich.console import Console
 from rich.progress import Progress
@@ -35,6 +35,8 @@ def run(args):
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     torch.set_num_threads(1)
     loaders = dict(ours=deepcopy(cfg.train_dataloader), peer=peer_dataloader(cfg.train_dataloader, args.files))
+    # Built before it is seeded, so that it reads images as mmpretrain does.
+    loaders['peer']['dataset'] = DATASETS.build(loaders['peer']['dataset'])
     found = dict(
         config=args.config, batch_size=cfg.train_dataloader.batch_size, batches=args.batches, repeats=args.repeats,
         step_ms=args.step, cores=len(os.sched_getaffinity(0)), machine=platform.processor() or platform.machine(),

@@ -14,7 +14,7 @@ train_pipeline = [
     dict(type='PackMaskedImage'),
 ]
 val_pipeline = [
-    dict(type='LoadImage'),
+    dict(type='LoadImageFromFile'),
     dict(type='ResizeEdge', scale=size, edge='short', backend='pillow', interpolation='bicubic'),
     dict(type='CenterCrop', crop_size=size),
     *train_pipeline[-2:],
