@@ -156,7 +156,7 @@ def set_length(cfg, options=None):
     """Give a run another length, in place: `epochs` or `iters`, and the schedules follow.
 
     What ended with the run ends with it again; the times at which schedules change keep their share of it, but a
-    warm-up keeps its own length while it is shorter than the run. What is counted in the other unit stays.
+    warm-up keeps its own length while that is no more than half of the run. What is counted in the other unit stays.
 
     Args:
         cfg (Config): The config, whose own keys `epochs` and `iters` are taken out of it.
@@ -200,7 +200,7 @@ def _stretched(schedules, by_epoch, old, new):
     schedules = [dict(one) for one in (schedules if isinstance(schedules, (list, tuple)) else [schedules])]
     own = [one for one in schedules if one.get('by_epoch', True) == by_epoch]
     warm = max((one['end'] for one in own if _is_warmup(one) and one.get('end', old) < old), default=0)
-    shortened = warm >= new
+    shortened = 2 * warm > new
     short = warm
     if shortened:  # what is converted to iterations may be a part of an epoch
         exact = all(one.get('convert_to_iter_based') for one in own if warm in (one.get('begin', 0), one.get('end')))
