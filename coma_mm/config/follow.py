@@ -152,24 +152,23 @@ def _exchanged(key, value, before, now):
     return value
 
 
-def set_length(cfg, options=None):
+def set_length(cfg, options=()):
     """Give a run another length, in place: `epochs` or `iters`, and the schedules follow.
 
     What ended with the run ends with it again; the times at which schedules change keep their share of it, but a
     warm-up keeps its own length while that is no more than half of the run. What is counted in the other unit stays.
 
     Args:
-        cfg (Config): The config, whose own keys `epochs` and `iters` are taken out of it.
-        options (dict, optional): `--cfg-options`, not merged yet, to look for the length in; they are not changed.
-            Defaults to None: it is in the config, unless its files use these names as variables.
+        cfg (Config): The config. Keys `epochs` and `iters` of its own, unless its files use them as variables, are taken
+            out of it, so that a dumped config is not changed once more.
+        options (dict, optional): `--cfg-options`, not merged yet: what they say goes before the config's own keys.
+            Defaults to none.
 
     Raises:
         UserError: If it is no whole number, or the run is counted in the other unit, or has no length at all.
     """
-    if options is None:
-        names = [name for name in LENGTHS if name in cfg and name not in variables(cfg)]
-        options = {name: cfg.pop(name) for name in names}
-    given = {name: options[name] for name in LENGTHS if name in options}
+    own = {name: cfg.pop(name) for name in LENGTHS if name in cfg and name not in variables(cfg)}
+    given = {name: options[name] for name in LENGTHS if name in options} or own
     if not given:
         return
     text = ' '.join(f'{name}={value}' for name, value in given.items())

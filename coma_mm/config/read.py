@@ -47,12 +47,11 @@ def read_config(path, cfg_options=None, work_dir=None, launcher='none', change=N
     _set_loader_defaults(cfg)
     if change:
         change(cfg)
-    set_length(cfg)
+    set_length(cfg, cfg_options or {})
     follow(cfg)
     if cfg_options:
         for line in check_options(cfg, cfg_options):
             say(line)
-        set_length(cfg, cfg_options)
         before = settings(cfg)
         _merge(cfg, {key: value for key, value in cfg_options.items() if key not in LENGTHS})
         follow(cfg, before, cfg_options)
