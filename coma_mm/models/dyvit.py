@@ -145,6 +145,8 @@ class DyViT(BaseBackbone):
         if not all(-4 <= i <= 3 for i in out_indices):
             raise UserError(f'DyViT: out_indices={tuple(out_indices)}: expected stages 0 to 3 (or -4 to -1)')
         self.out_indices = tuple(sorted(i % 4 for i in out_indices))
+        self.out_channels = self.output_channels(arch, out_indices)
+        self.out_sides = tuple(self.sides[i] for i in self.out_indices)
         self.out_type = out_type
         self.mask_before_stem = mask_before_stem
         self.frozen_stages = frozen_stages
@@ -175,6 +177,13 @@ class DyViT(BaseBackbone):
         for i in self.out_indices:
             self.add_module(f'norm{i}', nn.LayerNorm(self.dims[i], eps=1e-6))
         self._freeze()
+
+    @classmethod
+    def output_channels(cls, arch: str | dict = 'base', out_indices: Sequence[int] | int = (3, ), **_) -> tuple[int, ...]:
+        """Channels of the outputs of a backbone with these settings, for what follows it in a config."""
+        dims = _check_arch(arch)['dims']
+        stages = sorted(i % 4 for i in ((out_indices, ) if isinstance(out_indices, int) else out_indices))
+        return tuple(dims[i] for i in stages)
 
     def _check_windows(self, windows) -> tuple[tuple[int, ...], ...]:
         every = [tuple(side >> i for i in range(side.bit_length())) for side in self.sides]  # 8: 8, 4, 2, 1

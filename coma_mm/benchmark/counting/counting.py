@@ -164,8 +164,6 @@ def measure(model, batch, size, ratio=0.6, bf16=False, forward=training_forward)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with FakeCopyMode(mode):
         model = copy.deepcopy(model)
-    if hasattr(model, '_followed'):
-        model._followed = True
     weights = [*model.parameters(), *model.buffers()]
     with mode, torch.autocast('cpu', torch.bfloat16, bf16):
         images = torch.zeros(batch, 3, size, size)

@@ -76,16 +76,15 @@ def patches_that_teach(complement):
     Raises:
         RuntimeError: Patches of the same kind differ.
     """
-    dims = (8, 16, 16, 16)
     with seeded_generators(0):
         images = torch.randn(1, 3, 64, 64)
         model = CoMA(
-            backbone=dict(type='DyViT', arch=dict(dims=dims, depths=(1, ) * 4, num_heads=(1, ) * 4),
+            backbone=dict(type='DyViT', arch=dict(dims=(8, 16, 16, 16), depths=(1, ) * 4, num_heads=(1, ) * 4),
                           out_indices=(0, 1, 2, 3), out_type='raw'),
-            neck=dict(type='MultiScaleFusion', in_channels=dims),
-            decoder=dict(type='ViTDecoder', in_channels=16, embed_dims=16, depth=1, num_heads=1),
+            neck=dict(type='MultiScaleFusion'),
+            decoder=dict(type='ViTDecoder', embed_dims=16, depth=1, num_heads=1),
             head=dict(type='PixelHead'), complement=complement)
-    model.eval()  # nothing follows an optimiser here, which training mode would ask for
+    model.eval()
     kept, masked = torch.tensor([[0]]), torch.tensor([[1, 2, 3]])
     patch_errors = model.head.patch_errors
     found = {}

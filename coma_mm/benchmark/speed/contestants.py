@@ -17,7 +17,6 @@ from coma_mm.datasets.mask_samplers import UniformMaskSampler
 from coma_mm.engine.models import compile_training
 from coma_mm.errors import UserError
 from coma_mm.files import CONFIGS
-from coma_mm.models.dyvit import ARCHS
 from coma_mm.models.masked_autoencoder import CoMA
 
 RATIO = 0.6  # of masked patches, the paper's
@@ -217,10 +216,8 @@ def _masked_data(setting, patch_size):
 def _autoencoder(setting, path, **changes):
     """TrainingStep: Of a config of ours with DyViT, in the setting's size."""
     cfg = _read(CONFIGS / path).model
-    dims = ARCHS[setting.arch]['dims']
     cfg.backbone.arch = setting.arch
-    cfg.neck.in_channels = dims
-    cfg.decoder.update(in_channels=dims[-1], **DECODERS[setting.arch])
+    cfg.decoder.update(DECODERS[setting.arch])
     cfg.update(changes)
     return _training_step(MODELS.build(cfg), setting, _masked_data(setting, 32))
 
@@ -239,9 +236,7 @@ def _mae_vit(setting):
     cfg.pop('complement')
     cfg.type = 'MaskedAutoencoder'
     cfg.backbone.update(arch=VITS[setting.arch], img_size=setting.size)
-    width = MODELS.build(cfg.backbone).embed_dims
-    cfg.neck.in_channels = (width, )
-    cfg.decoder.update(in_channels=width, **DECODERS[setting.arch])
+    cfg.decoder.update(DECODERS[setting.arch])
     return _training_step(MODELS.build(cfg), setting, _masked_data(setting, 16))
 
 

@@ -45,9 +45,8 @@ class Run:
     def command(self, folder: Path) -> list[str]:
         """Arguments of `coma-mm`."""
         options = {
-            'train_cfg.max_epochs': self.epochs,
+            'epochs': self.epochs,
             'train_cfg.val_interval': max(1, self.epochs // 4),
-            'param_scheduler.1.end': self.epochs,
             'randomness.seed': self.seed,
             **self.options,
         }
