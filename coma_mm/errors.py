@@ -18,6 +18,28 @@ class BadImageError(UserError):
     """An image file that cannot be decoded (truncated, empty, not an image)."""
 
 
+def choice(what, value, names):
+    """Check a choice among names.
+
+    Args:
+        what (str): What is chosen, and whose setting it is, e.g. 'DyViT: arch'.
+        value (Any): What was chosen.
+        names (Iterable[str]): The names there are.
+
+    Returns:
+        str: The value.
+
+    Raises:
+        UserError: If it is none of the names; with the one that is spelt most like it.
+    """
+    names = list(names)
+    if value in names:
+        return value
+    close = nearest(str(value), names)
+    hint = f'; did you mean {close!r}?' if close else ''
+    raise UserError(f'{what}={value!r}: expected one of {", ".join(names)}{hint}')
+
+
 def nearest(name, names, cutoff=0.6):
     """str | None: The one of `names` that is spelt most like `name`, if any is similar."""
     return next(iter(difflib.get_close_matches(name, sorted(names), n=1, cutoff=cutoff)), None)

@@ -8,7 +8,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
 from coma_mm.config_tree import find_types, type_name
-from coma_mm.errors import UserError, nearest
+from coma_mm.errors import UserError, choice, nearest
 
 from .check_keys import check_keys, check_options, check_types
 
@@ -106,7 +106,7 @@ def _register_libraries(cfg):
     elif scope == 'mmengine':
         return
     else:
-        raise UserError(f'default_scope={scope!r}: expected one of {", ".join(SCOPES)}')
+        choice('default_scope', scope, SCOPES)
     register_all_modules(init_default_scope=False)
 
 

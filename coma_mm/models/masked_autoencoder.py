@@ -8,7 +8,7 @@ from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import nn
 
-from coma_mm.errors import UserError
+from coma_mm.errors import UserError, choice
 
 
 @MODELS.register_module()
@@ -190,11 +190,9 @@ class CoMA(MaskedAutoencoder):
 
     def __init__(self, *args, complement: str = 'frozen', momentum: float = 0., **kwargs):
         super().__init__(*args, **kwargs)
-        if complement not in self.COPIES:
-            raise UserError(f'CoMA: unknown complement {complement!r}: expected one of {", ".join(self.COPIES)}')
         if not 0 <= momentum < 1:
             raise UserError(f'CoMA: momentum {momentum} is outside [0, 1)')
-        self.complement = complement
+        self.complement = choice('CoMA: complement', complement, self.COPIES)
         self.momentum = momentum
         self.evaluation_due = True  # in training, whether the next loss has the complementary branch; the hook sets it
         self.evaluation = nn.ModuleDict({

@@ -22,7 +22,7 @@ from coma_mm.config import read as config
 from coma_mm.config_tree import type_name
 from coma_mm.engine import cli
 from coma_mm.engine.hooks.provenance import masking_facts
-from coma_mm.errors import UserError, nearest
+from coma_mm.errors import UserError, choice
 from coma_mm.markdown import markdown_table
 from coma_mm.visualization.logs import environment
 
@@ -110,10 +110,8 @@ def run(args):
             raise UserError(f'--{option.replace("_", "-")} {getattr(args, option)}: expected 1 or more')
     models = args.models or OF_TABLE_2
     for name in models:
-        if name not in PEERS and not name.endswith('.py'):
-            close = nearest(name, PEERS)
-            raise UserError(f'{name}: neither a config (.py) nor a backbone with a name; ' + (
-                f'did you mean {close}?' if close else f'expected one of {", ".join(PEERS)}'))
+        if not name.endswith('.py'):
+            choice('a backbone (no config, NAME.py)', name, PEERS)
     rows, passes = [], {}
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     for name in track(models, 'Counting', console=Console(stderr=True), transient=True):

@@ -41,7 +41,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table as TerminalTable
 
 from coma_mm.benchmark.study.experiments import ROOT
-from coma_mm.errors import UserError
+from coma_mm.errors import UserError, choice
 from coma_mm.files import write_metrics, write_whole
 from coma_mm.markdown import markdown_table
 from coma_mm.models.dyvit import ARCHS, WINDOWS
@@ -301,9 +301,7 @@ def _write(tables, facts, path):
 
 def _profile(args, device, facts, out):
     found = {one.name.removeprefix('pretrain/'): one for one in pick(contestants(), ['pretrain/*'], device)}
-    if args.profile not in found:
-        raise UserError(f'--profile {args.profile}: expected one of {", ".join(found)}')
-    one = found[args.profile]
+    one = found[choice('--profile', args.profile, found)]
     batch = args.batch_size or BATCHES[device.type]['pretrain']
     setting = Setting(args.arch, device, (args.sizes or SIZES['pretrain'])[0], batch, args.precision[0], seed=args.seed)
     check_size(one, setting.size)
