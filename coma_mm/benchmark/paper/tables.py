@@ -17,7 +17,8 @@ from coma_mm.benchmark.study.experiments import METRICS, ROOT
 from coma_mm.errors import choice
 from coma_mm.markdown import markdown_table
 from coma_mm.models.dyvit import ARCHS
-from coma_mm.visualization import Cell, Section, Table, duration, write_report
+from coma_mm.progress import duration
+from coma_mm.visualization import Cell, Section, Table, write_report
 
 from .collect import COPY, HOW_TO_FILL, RUNS, add_run_arguments, collect, read, write
 from .numbers import contradicted, from_tables, paper
