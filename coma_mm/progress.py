@@ -30,14 +30,16 @@ def line(task: progress.Task) -> str:
         str: 'Reading: 12 of 60 images, 3 min 10 s left', or the time so far where the end is not known.
     """
     numbers = [f'{number:.1f}'.removesuffix('.0') for number in (task.completed, task.total) if number is not None]
-    count = ' '.join(filter(None, [' of '.join(numbers), task.fields.get('unit')]))
+    count = f'{" of ".join(numbers)} {task.fields.get("unit", "")}'.rstrip() + ', '
+    if task.total is None and not task.completed:
+        count = ''
     if task.finished:
         time = f'done in {duration(task.finished_time)}'
     elif task.time_remaining is not None:
         time = f'{duration(task.time_remaining)} left'
     else:
         time = f'{duration(task.elapsed or 0)} so far'
-    return f'{task.description}: {count}, {time}'
+    return f'{task.description}: {count}{time}'
 
 
 class _Line(progress.ProgressColumn):

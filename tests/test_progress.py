@@ -22,7 +22,8 @@ def test_a_line_tells_how_far_it_is_and_the_time_left():
     bars = Progress(Console(file=StringIO()), get_time=lambda: now)
     task = bars.add_task('Reading', total=60, unit='images')
     assert line(bars.tasks[0]) == 'Reading: 0 of 60 images, 0 s so far'  # nothing to reckon with
-    for now in (100., 195.):  # steps that are longer than rich's window of 30 s
+    for seconds in (100, 95):  # steps that are longer than rich's window of 30 s
+        now += seconds
         bars.advance(task, 10)
     assert line(bars.tasks[0]) == 'Reading: 20 of 60 images, 6 min 20 s left'
     bars.update(task, completed=20.51)
@@ -32,7 +33,7 @@ def test_a_line_tells_how_far_it_is_and_the_time_left():
     assert line(bars.tasks[0]) == 'Reading: 60 of 60 images, done in 4 min 20 s'
     endless = bars.add_task('Testing', total=None)
     now = 300.
-    assert line(bars.tasks[endless]) == 'Testing: 0, 40 s so far'
+    assert line(bars.tasks[endless]) == 'Testing: 40 s so far'
 
 
 def test_plain_lines_come_often_enough():
@@ -71,7 +72,7 @@ def test_on_a_terminal_there_is_a_bar_and_no_plain_line():
         pass
     os.close(terminal)
     assert done.returncode == 0 and done.stdout == 'result\n' * 4
-    assert '━━━━ Reading: 1 of 4 images' in shown.decode() and b'\x1b[' in shown
+    assert '━━\x1b[0m Reading: 1 of 4 images, 1 s so far' in shown.decode()
 
 
 def test_results_stay_apart_and_a_loop_of_unknown_length_ends_with_a_line_too(capfd):

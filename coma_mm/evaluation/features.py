@@ -6,7 +6,6 @@ import torch
 from mmengine.device import get_device
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
-from rich.progress import track
 
 from coma_mm.config.data_roots import check_data_roots, use_data_root
 from coma_mm.config.read import need, read_config
@@ -14,6 +13,7 @@ from coma_mm.config_tree import type_name
 from coma_mm.datasets.annotations import check_annotations
 from coma_mm.engine import cli
 from coma_mm.errors import UserError
+from coma_mm.progress import track
 from coma_mm.weights.load import load_backbone
 
 

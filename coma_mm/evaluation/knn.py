@@ -1,9 +1,9 @@
 """Weighted k-nearest-neighbour classification of frozen features (Wu et al. 2018, as in DINO, Caron et al. 2021)."""
 import torch
 import torch.nn.functional as F
-from rich.progress import track
 
 from coma_mm.errors import UserError
+from coma_mm.progress import track
 
 from .features import accuracies, ranks
 

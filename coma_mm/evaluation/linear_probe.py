@@ -1,10 +1,10 @@
 """Linear classifiers on frozen features, without augmentation: a quick look, not the paper's linear probing."""
 import torch
 import torch.nn.functional as F
-from rich.progress import track
 from torch import nn
 
 from coma_mm.errors import UserError
+from coma_mm.progress import track
 
 from .features import Features, accuracies, ranks
 

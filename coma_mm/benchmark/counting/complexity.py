@@ -13,7 +13,6 @@ from mmengine.registry import MODELS, DefaultScope
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 from rich import box
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from coma_mm.benchmark.paper.numbers import paper
@@ -24,6 +23,7 @@ from coma_mm.engine import cli
 from coma_mm.engine.hooks.provenance import masking_facts
 from coma_mm.errors import UserError, choice
 from coma_mm.markdown import markdown_table
+from coma_mm.progress import track
 from coma_mm.visualization.logs import environment
 
 from .counting import RULES, measure, training_forward
@@ -114,7 +114,7 @@ def run(args):
             choice('a backbone (no config, NAME.py)', name, PEERS)
     rows, passes = [], {}
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    for name in track(models, 'Counting', console=Console(stderr=True), transient=True):
+    for name in track(models, 'Counting', transient=True):
         for row, model, forward, ratio in count(name, args.size, args.batch_size, args.cfg_options):
             rows.append(row)
             if args.latency:
@@ -122,8 +122,7 @@ def run(args):
                                                      row['precision'] == 'bf16', device)
     if passes:
         synchronise = torch.cuda.synchronize if device.type == 'cuda' else lambda: None
-        rounds = list(track(interleave(passes, ROUNDS, synchronise=synchronise), 'Timing', ROUNDS,
-                            console=Console(stderr=True), transient=True))
+        rounds = list(track(interleave(passes, ROUNDS, synchronise=synchronise), 'Timing', ROUNDS, transient=True))
         for index, row in enumerate(rows):
             seconds = median(one[index] for one in rounds)
             row.update(latency=seconds, images_per_second=row['batch'] / seconds)

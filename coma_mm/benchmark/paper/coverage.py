@@ -11,7 +11,6 @@ import pandas
 import torch
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from rich.progress import track
 
 from coma_mm.datasets.mask_samplers import ColorNoiseMaskSampler
 from coma_mm.datasets.masking import PatchMask
@@ -19,6 +18,7 @@ from coma_mm.datasets.seeding import seeded_generators
 from coma_mm.errors import UserError
 from coma_mm.markdown import markdown_table
 from coma_mm.models import CoMA
+from coma_mm.progress import track
 from coma_mm.visualization.style import RC
 
 SAMPLERS = {
@@ -138,7 +138,7 @@ def draw_masks(sampler, iterations, size=224, patch_size=32, seed=0, name=None):
     side = size // patch_size
     masks = np.zeros((iterations, side * side), bool)
     epochs = range(iterations)
-    for epoch in track(epochs, f'Masks, {name}') if name else epochs:
+    for epoch in track(epochs, f'Masks, {name}', disable=not name):
         with seeded_generators(seed, epoch, 0):  # as SeededDataset does for sample 0
             masks[epoch, draw.transform(dict(img=image))['ids_rest']] = True
     return masks.reshape(iterations, side, side)

@@ -9,16 +9,19 @@ import subprocess
 import sys
 import time
 from html.parser import HTMLParser
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy import stats
 
 from coma_mm.benchmark.paper.collect import collect
 from coma_mm.benchmark.study import experiments
 from coma_mm.benchmark.study.experiments import ARMS, TASKS, Experiment, Run, fine_tunings
 from coma_mm.errors import UserError
+from coma_mm.progress import Progress
 
 ROOT = Path(__file__).parents[3]
 
@@ -56,6 +59,8 @@ print('Epoch(train)  [1][ 5/10]  eta: 0:00:01')
 if 'fail=True' in sys.argv:
     print('error: what is wrong', file=sys.stderr)
     sys.exit(2)
+if 'pause=True' in sys.argv:
+    time.sleep(1)
 if 'wait=True' in sys.argv:
     time.sleep(60)
 (work_dir / 'epoch_2.pth').write_text('weights')
@@ -122,6 +127,45 @@ def test_a_failed_run_is_named_with_its_error_and_done_again(experiment):
     assert 'error: what is wrong' in (experiment.folder / 'run' / 'log.txt').read_text()
 
 
+def test_a_silent_run_does_not_silence_the_experiment(experiment):
+    out = StringIO()
+    experiment.progress = Progress(Console(file=out), interval=.2)
+    with experiment.progress:
+        experiment.train(Run('run', 'Some run', 'config', epochs=2, options={'pause': True}))
+    *during, last = out.getvalue().splitlines()
+    assert len(during) >= 3 and re.fullmatch(r'Some run: 0.5 of 2 epochs, \d+ s so far', during[-1])
+    assert re.fullmatch(r'Some run: \d+ s', last)
+
+
+LONE = '''
+import os, sys, time
+from coma_mm.benchmark.study.experiments import alone
+with alone(sys.argv[1], 'demo'):
+    print('begins', flush=True)
+    sys.stdin.readline()
+'''
+
+
+@pytest.mark.parametrize('end', [lambda process: process.communicate('\n'), lambda process: process.kill()])
+def test_of_two_in_one_folder_the_second_waits_for_the_first_and_says_so(tmp_path, end):
+    folder = tmp_path / 'demo'
+
+    def start():
+        return subprocess.Popen([sys.executable, '-c', LONE, str(folder)], cwd=ROOT, stdin=subprocess.PIPE,
+                                stdout=subprocess.PIPE, text=True)
+
+    first = start()
+    assert first.stdout.readline() == 'begins\n'
+    second = start()
+    assert second.stdout.readline() == f'another demo is running in {folder}; waiting for it\n'
+    with pytest.raises(subprocess.TimeoutExpired):
+        second.wait(1)
+    end(first)
+    assert second.stdout.readline() == 'begins\n'
+    end(second)
+    first.wait(), second.wait()
+
+
 def processes(text):
     """list[int]: Processes with a text in their command."""
     found = []
@@ -143,7 +187,8 @@ def wait_until(condition, seconds=300):
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
 def test_no_process_stays_behind(experiment, tmp_path, number):
-    code = (f'from pathlib import Path\nfrom coma_mm import experiments\nexperiments.ROOT = Path({str(tmp_path)!r})\n'
+    code = (f'from pathlib import Path\nfrom coma_mm.benchmark.study import experiments\n'
+            f'experiments.ROOT = Path({str(tmp_path)!r})\n'
             f'run = experiments.Run("run", "Run", "config", 2, options=dict(wait=True))\n'
             f'experiments.Experiment({str(tmp_path / "out")!r}, {{}}).train(run)')
     # A job in a shell's background, which these tests may be, inherits SIGINT ignored.
