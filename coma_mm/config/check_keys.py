@@ -131,7 +131,7 @@ def check_types(cfg, path=''):
 
 
 def check_options(cfg, options):
-    """Find keys of ``--cfg-options`` that are new to the config and spelt almost like one that is there.
+    """Find keys of `--cfg-options` that are new to the config and spelt almost like one that is there.
 
     Nobody may read such a key: parts of configs (detectors' `train_cfg` and `test_cfg`) are looked up key by key.
 

@@ -14,15 +14,15 @@ from .mask_samplers import expand_units
 
 @TRANSFORMS.register_module()
 class RandomHorizontalFlip(BaseTransform):
-    """mmcv's ``RandomFlip`` for images alone, in a fraction of its time: the same flips from the same random numbers.
+    """mmcv's `RandomFlip` for images alone, in a fraction of its time: the same flips from the same random numbers.
 
-    Required keys: ``img``. Added keys: ``flip`` (bool), ``flip_direction`` ('horizontal' or None).
+    Required keys: `img`. Added keys: `flip` (bool), `flip_direction` ('horizontal' or None).
 
     Args:
         prob (float): Share of the images that are flipped. Defaults to 0.5.
 
     Raises:
-        UserError: ``prob`` outside [0, 1].
+        UserError: `prob` outside [0, 1].
     """
 
     def __init__(self, prob: float = 0.5):
@@ -46,10 +46,10 @@ class PatchMask(BaseTransform):
     The generator is seeded from NumPy's global one, which the data set seeds per sample: the mask is a function of
     (seed, epoch, sample index), the same on every device and for any number of workers and processes.
 
-    Required keys: ``img``. Added keys: ``ids_keep``, ``ids_rest`` (ascending int64 indices of patches, raster order).
+    Required keys: `img`. Added keys: `ids_keep`, `ids_rest` (ascending int64 indices of patches, raster order).
 
     Args:
-        sampler (dict): A mask sampler. Defaults to ``dict(type='UniformMaskSampler', ratio=0.6)``.
+        sampler (dict): A mask sampler. Defaults to `dict(type='UniformMaskSampler', ratio=0.6)`.
         patch_size (int): Side of the model's patch in px. Defaults to 32.
         unit (int, optional): Side in px of what is masked as one, a multiple of the patch. Defaults to the patch.
 
@@ -82,8 +82,8 @@ class PatchMask(BaseTransform):
 
 @TRANSFORMS.register_module()
 class PackMaskedImage(BaseTransform):
-    """Packs a masked image for ``default_collate``: ``inputs`` (3, H, W) uint8, ``ids_keep``, ``ids_rest`` and
-    ``data_samples`` with the meta keys.
+    """Packs a masked image for `default_collate`: `inputs` (3, H, W) uint8, `ids_keep`, `ids_rest` and
+    `data_samples` with the meta keys.
 
     Args:
         meta_keys (tuple[str]): What to keep of the sample's description. Defaults to ('sample_idx', 'img_path').

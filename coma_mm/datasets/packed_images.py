@@ -1,7 +1,7 @@
 """Images that tools/pack_dataset.py packed into a few large files, as a data set.
 
-A pack is a folder: tar files (``shard-00000.tar``, ...), beside each the list of its images with the bytes where they are
-(``shard-00000.json``), and ``pack.json``, which is written last.
+A pack is a folder: tar files (`shard-00000.tar`, ...), beside each the list of its images with the bytes where they are
+(`shard-00000.json`), and `pack.json`, which is written last.
 """
 import json
 import os

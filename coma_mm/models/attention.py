@@ -49,7 +49,7 @@ class MultiWindowAttention(BaseModule):
 
     Args:
         dims (int): Channels C.
-        num_heads (int): Attention heads; divides ``dims``.
+        num_heads (int): Attention heads; divides `dims`.
         windows (Sequence[int]): Window sides k in tokens. Empty: plain self-attention over all tokens. Defaults to ().
         dense_conv (bool): Dense instead of depthwise window convolutions. Defaults to False.
         reduce (str): 'sum' (Eq. 10) or 'mean' of the windows' outputs. Defaults to 'sum'.
@@ -89,7 +89,7 @@ class MultiWindowAttention(BaseModule):
 
 
 class Block(BaseModule):
-    """Pre-norm transformer block with :class:`MultiWindowAttention`.
+    """Pre-norm transformer block with `MultiWindowAttention`.
 
     Args:
         dims (int): Channels C.
@@ -97,7 +97,7 @@ class Block(BaseModule):
         windows (Sequence[int]): Windows of the attention; empty: plain attention. Defaults to ().
         mlp_ratio (float): Hidden channels of the MLP over C. Defaults to 4.
         drop_path (float): Stochastic depth rate. Defaults to 0.
-        **attention: Further arguments of :class:`MultiWindowAttention`.
+        **attention: Further arguments of `MultiWindowAttention`.
     """
 
     def __init__(self,

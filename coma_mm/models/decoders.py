@@ -17,7 +17,7 @@ class PatchDecoder(BaseModule):
     """What decoders share: masked patches start from a mask token ("Mask Reassembly"), pixels are predicted linearly.
 
     Args:
-        blocks (Iterable[nn.Module]): What :meth:`decode` applies.
+        blocks (Iterable[nn.Module]): What `decode` applies.
         in_channels (int): Channels of the encoder's tokens.
         patch_size (int): Side of a patch in px.
         embed_dims (int): Width.
@@ -114,7 +114,7 @@ class ConvNeXtDecoder(PatchDecoder):
     Args:
         in_channels (int): Channels of the encoder's tokens.
         patch_size (int): Side of a patch in px. Defaults to 32.
-        embed_dims (int): Width. Defaults to 512 (ours, as in :class:`ViTDecoder`; the paper gives none).
+        embed_dims (int): Width. Defaults to 512 (ours, as in `ViTDecoder`; the paper gives none).
         depth (int): Blocks, 7×7 depthwise convolution and MLP each. Defaults to 8 (the paper varies it up to 12).
         mask_token (str): 'learned': one learned vector; 'noise': standard normal noise drawn at every forward.
             Defaults to 'learned'.

@@ -62,7 +62,7 @@ class DyViT(BaseBackbone):
     """Hierarchical vision transformer with Dynamic Multi-Window Self-Attention.
 
     A 7×7 convolution of stride 4, then four stages at strides 4, 8, 16 and 32. The first two attend to windows of
-    several sizes (:class:`~coma_mm.models.attention.MultiWindowAttention`), the last two globally. Inputs of any size:
+    several sizes (`MultiWindowAttention`), the last two globally. Inputs of any size:
     they are padded to multiples of the patch at the right and bottom, and the feature maps cropped to
     ceil(side / stride).
 
@@ -70,12 +70,12 @@ class DyViT(BaseBackbone):
     The dense and the masked encoder are the same plain transformer on (B, N, C); the number of patches differs.
 
     Args:
-        arch (str | dict): 'tiny' (1.5 M parameters, ours), 'small' (35 M), 'base' (70 M), or a dict with ``dims``,
-            ``depths`` and ``num_heads``, one number per stage. Defaults to 'base'.
+        arch (str | dict): 'tiny' (1.5 M parameters, ours), 'small' (35 M), 'base' (70 M), or a dict with `dims`,
+            `depths` and `num_heads`, one number per stage. Defaults to 'base'.
         in_channels (int): Channels of the image. Defaults to 3.
         patch_size (int): Side of a patch in px, the unit of masking: 32 (the paper), a patch being 8, 4, 2, 1 tokens
             wide in the four stages; or 16 (ours), 4, 2, 1, 1 tokens wide, with stage 4 at stride 16 like stage 3.
-            Larger units are the mask's: ``PatchMask(unit=64)``. Defaults to 32.
+            Larger units are the mask's: `PatchMask(unit=64)`. Defaults to 32.
         windows (str | Sequence[Sequence[int]]): DM-MSA's window sides per stage in tokens, or a preset (here for
             patches of 32 px; for 16 px, windows count from the patch's own width likewise): 'default' {8,4},{4};
             'fine' {8,4,2},{4,2}; 'eq8' {8,4,2,1},{4,2,1}; 'plain'. An empty set is plain attention over all tokens.
@@ -83,7 +83,7 @@ class DyViT(BaseBackbone):
         dense_conv (bool): Dense instead of depthwise window convolutions. Defaults to False.
         reduce (str): 'sum' (Eq. 10) or 'mean' of the windows' outputs. Defaults to 'sum'.
         mlp_ratio (float): Hidden over input channels of the MLPs. Defaults to 4.
-        pos_embed (str): 'sincos', computed for the grid at hand, or 'learned' for ``img_size`` and resized
+        pos_embed (str): 'sincos', computed for the grid at hand, or 'learned' for `img_size` and resized
             bicubically to other grids; both at stride 4. Defaults to 'sincos'.
         img_size (int): Side in px that the learned position embedding is made for. Defaults to 224.
         mask_before_stem (bool): Zero the pixels of dropped patches before the stem, whose 7×7 kernel otherwise sees
@@ -98,8 +98,8 @@ class DyViT(BaseBackbone):
         with_cp (bool | Sequence[int]): Recompute activations in the backward pass to save memory: in all stages, or in
             those named, 0 to 3. Stage 0 saves the most for the operations repeated. Defaults to False.
         init_cfg (dict | list[dict], optional): Defaults to Xavier-uniform linear layers as in MAE. With
-            ``dict(type='Pretrained', checkpoint=…, prefix='backbone.')`` every tensor must be found in the checkpoint;
-            the report is logged and the origin kept as ``self.provenance``.
+            `dict(type='Pretrained', checkpoint=…, prefix='backbone.')` every tensor must be found in the checkpoint;
+            the report is logged and the origin kept as `self.provenance`.
 
     Raises:
         UserError: An unknown arch, patch size, preset or out_type, or windows that do not divide the patch.
@@ -199,15 +199,15 @@ class DyViT(BaseBackbone):
         Args:
             x (Tensor): Images, (B, in_channels, H, W), of any size.
             ids_keep (Tensor, optional): int64 indices of the patches to keep, (B, K), in raster order of the padded
-                image's ceil(H/patch_size)·ceil(W/patch_size) patches; needs ``out_type='raw'``.
+                image's ceil(H/patch_size)·ceil(W/patch_size) patches; needs `out_type='raw'`.
                 Defaults to None: all patches.
 
         Returns:
-            tuple[Tensor]: One output per stage in ``out_indices``, see ``out_type``; with ``ids_keep`` of shape
+            tuple[Tensor]: One output per stage in `out_indices`, see `out_type`; with `ids_keep` of shape
             (B, K·side², C).
 
         Raises:
-            ValueError: ``ids_keep`` with another ``out_type`` than 'raw'.
+            ValueError: `ids_keep` with another `out_type` than 'raw'.
         """
         if ids_keep is not None and self.out_type != 'raw':
             raise ValueError(f"masked input gives no feature map: use out_type='raw', not {self.out_type!r}")
@@ -270,12 +270,12 @@ class DyViT(BaseBackbone):
         return x if self.out_type == 'featmap' else x.mean((2, 3))
 
     def init_weights(self) -> None:
-        """Initialise by ``init_cfg``; pre-trained weights must match (see the class)."""
+        """Initialise by `init_cfg`; pre-trained weights must match (see the class)."""
         if not load_pretrained(self):
             super().init_weights()
 
     def _load_from_state_dict(self, state_dict, prefix, *args):
-        """Resize a learned position embedding to the grid of ``img_size``, as the forward pass does with any other."""
+        """Resize a learned position embedding to the grid of `img_size`, as the forward pass does with any other."""
         key = prefix + 'pos_embed'
         if self.pos_embed is not None and key in state_dict and state_dict[key].ndim == 4:
             state_dict[key] = _resize(state_dict[key], tuple(self.pos_embed.shape[-2:]))

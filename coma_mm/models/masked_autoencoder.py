@@ -28,7 +28,7 @@ class MaskedImagePreprocessor(BaseDataPreprocessor):
         self.register_buffer('std', torch.tensor(std).view(-1, 1, 1), False)
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """``data['inputs']``: uint8 (B, 3, H, W) -> float32, RGB, normalised."""
+        """`data['inputs']`: uint8 (B, 3, H, W) -> float32, RGB, normalised."""
         data = self.cast_data(data)
         images = data['inputs'].flip(1) if self.to_rgb else data['inputs']
         return {**data, 'inputs': (images.float() - self.mean) / self.std}
@@ -48,11 +48,11 @@ class MaskedAutoencoder(BaseSelfSupervisor):
         neck (dict): Fuses the encoder's outputs to one token per patch, (B, K, C).
         decoder (dict): Predicts all patches from the tokens, their indices and the grid.
         head (dict): Target and error.
-        data_preprocessor (dict, optional): Defaults to :class:`MaskedImagePreprocessor` with ImageNet's moments.
+        data_preprocessor (dict, optional): Defaults to `MaskedImagePreprocessor` with ImageNet's moments.
         init_cfg (dict, optional): Defaults to None.
 
     Raises:
-        UserError: Backbone, decoder and head have not the same ``patch_size``.
+        UserError: Backbone, decoder and head have not the same `patch_size`.
     """
 
     def __init__(self, backbone: dict, neck: dict, decoder: dict, head: dict, data_preprocessor=None, init_cfg=None):
@@ -83,11 +83,11 @@ class MaskedAutoencoder(BaseSelfSupervisor):
             ids_keep (Tensor, optional): int64 indices of the patches that the adaptive model sees, (B, K).
             ids_rest (Tensor, optional): The other patches, (B, n - K).
             data_samples (list[DataSample], optional): Names of the images. Only passed on.
-            mode (str): 'loss': a dict with the loss; 'predict': a list of samples with a ``reconstruction_error``
-                dict each; 'tensor': the backbone's outputs, on the patches in ``ids_keep`` (None: on all).
+            mode (str): 'loss': a dict with the loss; 'predict': a list of samples with a `reconstruction_error`
+                dict each; 'tensor': the backbone's outputs, on the patches in `ids_keep` (None: on all).
 
         Returns:
-            dict | list[DataSample] | tuple[Tensor]: By ``mode``.
+            dict | list[DataSample] | tuple[Tensor]: By `mode`.
         """
         if mode == 'tensor':
             return self.backbone(inputs, ids_keep)
@@ -114,7 +114,7 @@ class MaskedAutoencoder(BaseSelfSupervisor):
         Args:
             images (Tensor): (B, 3, H, W).
             ids_keep (Tensor): int64, (B, K).
-            branch (optional): What has ``backbone``, ``neck`` and ``decoder``. Defaults to this model.
+            branch (optional): What has `backbone`, `neck` and `decoder`. Defaults to this model.
             ids (Tensor, optional): The patches to predict, int64, (B, M). Defaults to all.
 
         Returns:
@@ -133,7 +133,7 @@ class MaskedAutoencoder(BaseSelfSupervisor):
                          ids_rest: torch.Tensor, unseen_only: bool = False) -> dict[str, torch.Tensor]:
         """What each branch predicts, (B, n, patch_size²·3) each: 'adaptive', and 'evaluation' where there is one.
 
-        With ``unseen_only`` each predicts the patches alone that it does not see: ``ids_rest`` and ``ids_keep``.
+        With `unseen_only` each predicts the patches alone that it does not see: `ids_rest` and `ids_keep`.
         """
         return dict(adaptive=self.reconstruct(images, ids_keep, ids=ids_rest if unseen_only else None))
 
@@ -141,7 +141,7 @@ class MaskedAutoencoder(BaseSelfSupervisor):
         """Reconstruction errors of each image.
 
         Returns:
-            list[DataSample]: With ``reconstruction_error``: 'masked', the adaptive model's mean squared error over
+            list[DataSample]: With `reconstruction_error`: 'masked', the adaptive model's mean squared error over
             the patches that it did not see; with an evaluation branch also 'complement', that branch's over the
             patches that *it* did not see, and 'assembled', over the assembled image (Eq. 2 and 3).
         """
@@ -162,10 +162,10 @@ class MaskedAutoencoder(BaseSelfSupervisor):
 class CoMA(MaskedAutoencoder):
     """Masked autoencoding with complementary masks.
 
-    The adaptive model sees the patches ``ids_keep`` and is supervised on ``ids_rest``; the complementary branch sees
-    ``ids_rest`` and is supervised on ``ids_keep``; the loss is the mean over all patches of the image assembled from
-    both (Eq. 2 and 3). The evaluation model lags the adaptive model by exactly one update (Eq. 4): :meth:`follow`,
-    which :class:`~coma_mm.engine.EvaluationModelHook` calls, sets it just before each update that is really made.
+    The adaptive model sees the patches `ids_keep` and is supervised on `ids_rest`; the complementary branch sees
+    `ids_rest` and is supervised on `ids_keep`; the loss is the mean over all patches of the image assembled from
+    both (Eq. 2 and 3). The evaluation model lags the adaptive model by exactly one update (Eq. 4): `follow`,
+    which `EvaluationModelHook` calls, sets it just before each update that is really made.
 
     The hook can also have the complementary branch computed in some iterations only; in the others the loss is the
     adaptive model's part of the same mean alone.
@@ -174,17 +174,17 @@ class CoMA(MaskedAutoencoder):
         complement (str): The complementary branch.
 
             - 'frozen': the evaluation model, encoder to decoder, without gradient. The paper's reading. Its half of
-              the loss teaches nothing: the gradient is :class:`MaskedAutoencoder`'s times the share of masked
+              the loss teaches nothing: the gradient is `MaskedAutoencoder`'s times the share of masked
               patches.
             - 'decoder': the evaluation *encoder*, without gradient, then the trained neck and decoder, which so are
               supervised on every patch at every step.
             - 'full': the adaptive model itself, trained on both masks, at twice the cost.
-            - 'none': no branch: :class:`MaskedAutoencoder`.
+            - 'none': no branch: `MaskedAutoencoder`.
 
             Defaults to 'frozen'.
         momentum (float): Share of its old weights that the evaluation model keeps at each update. 0 copies (Eq. 4),
             more makes it an exponential moving average. Defaults to 0.
-        **kwargs: Arguments of :class:`MaskedAutoencoder`.
+        **kwargs: Arguments of `MaskedAutoencoder`.
     """
     COPIES = dict(frozen=('backbone', 'neck', 'decoder'), decoder=('backbone', ), full=(), none=())
 
@@ -241,12 +241,12 @@ class CoMA(MaskedAutoencoder):
             torch._foreach_copy_(lagged, current)
 
     def follow(self, optimizer: torch.optim.Optimizer) -> None:
-        """Let the evaluation model lag by one update of ``optimizer``.
+        """Let the evaluation model lag by one update of `optimizer`.
 
         Another call follows another optimiser instead.
 
         Tied to the optimiser's own step, so that gradient accumulation counts as one update, and a step that is left
-        out as none: one that a gradient scaler skips (fused optimisers are called even then, with ``found_inf``), or
+        out as none: one that a gradient scaler skips (fused optimisers are called even then, with `found_inf`), or
         one without gradients.
         """
 
@@ -260,7 +260,7 @@ class CoMA(MaskedAutoencoder):
         self._followed = True
 
     def reconstruct_both(self, images, ids_keep, ids_rest, unseen_only=False):
-        """See the base class; the complementary branch sees ``ids_rest``."""
+        """See the base class; the complementary branch sees `ids_rest`."""
         preds = super().reconstruct_both(images, ids_keep, ids_rest, unseen_only)
         ids = ids_keep if unseen_only else None
         if self.complement == 'frozen':
@@ -281,8 +281,8 @@ class CoMA(MaskedAutoencoder):
         'frozen', in which they have none.
 
         Returns:
-            dict[str, Tensor]: 'loss', and with a complementary branch 'mse_adaptive' (over ``ids_rest``) and, where
-            that is computed, 'mse_evaluation' (over ``ids_keep``).
+            dict[str, Tensor]: 'loss', and with a complementary branch 'mse_adaptive' (over `ids_rest`) and, where
+            that is computed, 'mse_evaluation' (over `ids_keep`).
 
         Raises:
             RuntimeError: In training when nothing updates the evaluation model.

@@ -49,8 +49,8 @@ def load_for_viewing(config: str | Path | Config, checkpoint: str | Path,
     """Build the model of a run with its trained weights, and one of its data sets.
 
     Args:
-        config (str | Path | Config): See :func:`load_model`; or its file.
-        checkpoint (str | Path): See :func:`load_model`.
+        config (str | Path | Config): See `load_model`; or its file.
+        checkpoint (str | Path): See `load_model`.
         split (str): 'train', 'val' or 'test': whose data loader's data set. Defaults to 'val'.
 
     Returns:
@@ -92,7 +92,7 @@ def find_images(paths: list[str]) -> list[str]:
 
 
 def read_fitted(path: str, size: int, multiple: int) -> np.ndarray:
-    """Read an image, scale its short side to ``size`` px, and crop the middle to whole patches.
+    """Read an image, scale its short side to `size` px, and crop the middle to whole patches.
 
     Args:
         path (str): The file.
@@ -136,7 +136,7 @@ def image_size(cfg: Config) -> int:
 
 
 def spread_indices(dataset: Dataset, number: int) -> list[int]:
-    """``number`` indices (fewer if the data set is smaller), evenly spread over a data set."""
+    """`number` indices (fewer if the data set is smaller), evenly spread over a data set."""
     number = min(number, len(dataset))
     return [i * len(dataset) // number for i in range(number)]
 

@@ -75,7 +75,7 @@ class Table:
 class Section:
     """A heading, then what there is of sentences, tables, facts (by name), pictures, and notes under them.
 
-    With ``small_pictures`` the pictures stand side by side.
+    With `small_pictures` the pictures stand side by side.
     """
     title: str
     text: str = ''

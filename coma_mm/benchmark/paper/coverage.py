@@ -83,7 +83,7 @@ def patches_that_teach(complement):
     is reconstructed if that loss is not zero; it teaches a module if that loss gives the module a gradient.
 
     Args:
-        complement (str): Of :class:`~coma_mm.models.CoMA`.
+        complement (str): Of `CoMA`.
 
     Returns:
         dict[str, tuple[bool, bool]]: For each of `EFFECTS` whether kept patches have it, and whether masked ones do.
@@ -219,7 +219,7 @@ def coverage_figure(masks, teaching):
         teaching (dict[str, dict]): By mode, from `patches_that_teach`.
 
     Returns:
-        Figure: For ``savefig``.
+        Figure: For `savefig`.
     """
     parts = columns(teaching)
     iterations = len(next(iter(masks.values())))

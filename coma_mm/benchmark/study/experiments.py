@@ -35,7 +35,7 @@ class Run:
         config (str): Name of the config under configs/shapes, without its suffix.
         epochs (int): Length; the schedule follows.
         seed (int): Defaults to 0.
-        options (dict): More ``--cfg-options``. Defaults to none.
+        options (dict): More `--cfg-options`. Defaults to none.
         pretrained (bool): Whether it starts from the checkpoint in the variable PRETRAINED. Defaults to False.
     """
     name: str
@@ -237,7 +237,7 @@ def fine_tunings(epochs: dict[str, int], seed: int = 0, options: dict | None = N
     Args:
         epochs (dict[str, int]): By task.
         seed (int): Defaults to 0.
-        options (dict, optional): More ``--cfg-options`` by task.
+        options (dict, optional): More `--cfg-options` by task.
     """
     return {
         (task, arm): Run(f'{prefix}_{arm}_seed{seed}', f'{task} {how}, seed {seed}', f'{prefix}_{arm}_shapes',

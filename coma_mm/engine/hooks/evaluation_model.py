@@ -7,17 +7,17 @@ from coma_mm.errors import UserError
 
 @HOOKS.register_module()
 class EvaluationModelHook(Hook):
-    """Ties CoMA's evaluation model to the optimiser, one update behind (Eq. 4); see ``CoMA.follow``.
+    """Ties CoMA's evaluation model to the optimiser, one update behind (Eq. 4); see `CoMA.follow`.
 
     Args:
         interval (int): The complementary branch is computed in iterations 0, interval, 2·interval, … of the run, and
-            left out of the loss in the others. With ``accumulative_counts='auto'`` iterations are updates; with a
+            left out of the loss in the others. With `accumulative_counts='auto'` iterations are updates; with a
             number they are batches, of which several make an update. The logged loss is a mean over iterations of both
             kinds, so compare runs by 'mse_adaptive'; 'mse_evaluation' is logged from the iterations that have it.
             Defaults to 1: in all of them (the paper).
 
     Raises:
-        UserError: ``interval`` is no positive integer, or the model is not CoMA.
+        UserError: `interval` is no positive integer, or the model is not CoMA.
     """
 
     def __init__(self, interval: int = 1):
