@@ -21,6 +21,7 @@ from coma_mm.config import read as config
 from coma_mm.config_tree import type_name
 from coma_mm.engine import cli
 from coma_mm.engine.hooks.provenance import masking_facts
+from coma_mm.engine.models import build_model
 from coma_mm.errors import UserError, choice
 from coma_mm.markdown import markdown_table
 from coma_mm.progress import track
@@ -163,12 +164,10 @@ def parts(name, size, batch, cfg_options=None):
         with DefaultScope.overwrite_default_scope('mmpretrain'):
             return [(row, MODELS.build(cfg), _backbone_forward, None)]
     cfg = config.read_config(name, cfg_options)
-    cfg.model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
     bf16 = type_name(cfg.optim_wrapper) in ('AutocastOptimWrapper', 'AmpOptimWrapper')
     row = dict(model=Path(name).stem, size=size, batch=batch or cfg.train_dataloader.batch_size,
                precision='bf16' if bf16 else 'float32')
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
-        model = MODELS.build(cfg.model)
+    model = build_model(cfg)
     masked = isinstance(model, BaseSelfSupervisor)
     ratio = masking_facts(cfg)['mask_ratio'] or 0.6
     return [(row | dict(part='backbone'), model.backbone, _unmasked_forward if masked else _backbone_forward, ratio),
