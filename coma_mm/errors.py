@@ -18,6 +18,19 @@ class BadImageError(UserError):
     """An image file that cannot be decoded (truncated, empty, not an image)."""
 
 
+EXIT_STOPPED = 75
+"""Exit code of a run that was asked to stop and can be resumed: EX_TEMPFAIL of sysexits.h, "try again later"."""
+
+
+class Stopped(Exception):
+    """A run ended before its time, with all of it saved."""
+
+
+def printable(text):
+    """str: A text without control characters, whatever a file's name or content brought into it."""
+    return ''.join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
 def choice(what, value, names):
     """Check a choice among names.
 

@@ -50,6 +50,11 @@ def start_pool_worker() -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
+def is_first_process():
+    """bool: Whether this is the job's first process, also before the processes know of each other."""
+    return int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))) == 0
+
+
 def pool_map(work: Callable, tasks: Sequence, workers: int, what: str, chunksize: int = 1, completed: int = 0,
              unit: str = '', disable: bool = False) -> Iterator:
     """Do work on tasks in several processes, and show how far it is.

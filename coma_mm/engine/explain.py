@@ -9,7 +9,7 @@ from mmengine.registry import OPTIMIZERS
 from mmengine.utils.dl_utils import set_multi_processing
 from torch import distributed
 
-from coma_mm.errors import UserError, nearest
+from coma_mm.errors import UserError, nearest, printable
 
 from .runner import ComaRunner
 
@@ -25,7 +25,7 @@ def explain(error):
         other error.
     """
     line = _explain(error)
-    return line and ''.join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
+    return line and printable(line)
 
 
 def _explain(error):

@@ -1,9 +1,4 @@
-"""Parameters, operations and memory of models, and on request their speed, in one table.
-
-A model is a config of any of the three libraries, which gives two rows, its backbone alone on whole images and the whole
-model in a training step, or one of the backbones that have names. Shapes alone pass through the models: a batch of 512
-takes no longer than one of 1, and no more memory; --latency alone computes.
-"""
+"""Parameters, operations and memory of models, and on request their speed, in one table."""
 from pathlib import Path
 from statistics import median
 
@@ -17,9 +12,8 @@ from rich.table import Table
 
 from coma_mm.benchmark.paper.numbers import paper
 from coma_mm.benchmark.speed.timing import interleave
-from coma_mm.config import read as config
+from coma_mm.config.read import parse_options, read_config
 from coma_mm.config_tree import type_name
-from coma_mm.engine import cli
 from coma_mm.engine.hooks.provenance import masking_facts
 from coma_mm.engine.models import build_model
 from coma_mm.errors import UserError, choice
@@ -28,20 +22,8 @@ from coma_mm.progress import track
 from coma_mm.visualization.logs import environment
 
 from .counting import RULES, measure, training_forward
+from .peers import OF_TABLE_2, PEERS
 
-PEERS = {
-    'DyViT-S': dict(type='mmpretrain.DyViT', arch='small'),
-    'DyViT-B': dict(type='mmpretrain.DyViT', arch='base'),
-    'ViT-S': dict(type='mmpretrain.VisionTransformer', arch='deit-small', patch_size=16),
-    'ViT-B': dict(type='mmpretrain.VisionTransformer', arch='base', patch_size=16),
-    'Swin-S': dict(type='mmpretrain.SwinTransformer', arch='small'),
-    'Swin-B': dict(type='mmpretrain.SwinTransformer', arch='base'),
-    'HiViT-B': dict(type='mmpretrain.HiViT', arch='base'),
-    'MViTv2-B': dict(type='mmpretrain.MViT', arch='base'),
-    'ConvNeXt-B': dict(type='mmpretrain.ConvNeXt', arch='base'),
-}
-"""Backbones by the names that papers give them, as mmpretrain has them; it has no Hiera."""
-OF_TABLE_2 = ('DyViT-S', 'DyViT-B', 'ViT-S', 'ViT-B', 'Swin-S', 'Swin-B')
 ROUNDS = 10  # timed passes of each model, after one that is not
 
 
@@ -90,18 +72,6 @@ OF_WHOLE_MODELS = (
 OF_PAPER = 'Paper: Table 2 of the CoMA paper, whose 87 M of ViT-B include a classifier.'
 
 
-def add_arguments(parser):
-    """Add the subcommand's options."""
-    parser.add_argument('models', nargs='*', metavar='CONFIG|NAME',
-                        help=f'names: {" ".join(PEERS)} (default: {" ".join(OF_TABLE_2)})')
-    parser.add_argument('--size', type=int, default=224, help='side of the images in px (default: %(default)s)')
-    parser.add_argument('--batch-size', type=int, help="images (default: those of a process in the config; 1 for a name)")
-    parser.add_argument('--latency', action='store_true', help='also time forward passes, which computes them')
-    parser.add_argument('--out', metavar='FILE', help='write the table: .md, or .csv with raw numbers')
-    parser.add_argument('--cfg-options', nargs='+', action=cli.ParseOptions, metavar='KEY=VALUE',
-                        help='settings that replace those of the configs')
-
-
 def run(args):
     """Print the table."""
     if args.out and Path(args.out).suffix not in WRITERS:
@@ -116,7 +86,7 @@ def run(args):
     rows, passes = [], {}
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     for name in track(models, 'Counting', transient=True):
-        for row, model, forward, ratio in count(name, args.size, args.batch_size, args.cfg_options):
+        for row, model, forward, ratio in count(name, args.size, args.batch_size, parse_options(args.cfg_options)):
             rows.append(row)
             if args.latency:
                 passes[len(rows) - 1] = forward_pass(model, forward, row['batch'], args.size, ratio,
@@ -163,7 +133,7 @@ def parts(name, size, batch, cfg_options=None):
             row.update(paper_parameters=of_paper.get('params'), paper_flops=of_paper.get('flops'))
         with DefaultScope.overwrite_default_scope('mmpretrain'):
             return [(row, MODELS.build(cfg), _backbone_forward, None)]
-    cfg = config.read_config(name, cfg_options)
+    cfg = read_config(name, cfg_options)
     bf16 = type_name(cfg.optim_wrapper) in ('AutocastOptimWrapper', 'AmpOptimWrapper')
     row = dict(model=Path(name).stem, size=size, batch=batch or cfg.train_dataloader.batch_size,
                precision='bf16' if bf16 else 'float32')

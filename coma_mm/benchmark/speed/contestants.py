@@ -13,14 +13,13 @@ from mmengine.optim import build_optim_wrapper
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 
-from coma_mm.benchmark.study.experiments import ROOT
 from coma_mm.datasets.masking import draw_masks
 from coma_mm.engine.models import build_model, compile_training
 from coma_mm.errors import UserError
+from coma_mm.files import CONFIGS
 from coma_mm.models.dyvit import ARCHS
 from coma_mm.models.masked_autoencoder import CoMA
 
-CONFIGS = ROOT / 'configs'
 RATIO = 0.6  # of masked patches, the paper's
 
 # Of a vision transformer, in mmpretrain's names, that stands beside each DyViT.

@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[3]
 def test_a_run_is_a_command_that_resumes():
     run = Run('name', 'Title', 'some_config', epochs=8, seed=3, options={'a.b': 1, 'train_cfg.val_interval': 7})
     assert run.command(Path('/out')) == [
-        'tools/train.py', 'configs/shapes/some_config.py', '--work-dir', '/out/name', '--resume', 'auto', '--cfg-options',
+        'train', 'coma_mm::shapes/some_config.py', '--work-dir', '/out/name', '--resume', 'auto', '--cfg-options',
         'train_cfg.max_epochs=8', 'train_cfg.val_interval=7', 'param_scheduler.1.end=8', 'randomness.seed=3', 'a.b=1'
     ]
     assert run.checkpoint(Path('/out')) == Path('/out/name/epoch_8.pth')
@@ -69,10 +69,9 @@ if 'wait=True' in sys.argv:
 
 @pytest.fixture
 def experiment(tmp_path, monkeypatch):
-    """An experiment with a tool that counts its starts in place of train.py."""
-    (tmp_path / 'tools').mkdir()
-    (tmp_path / 'tools' / 'train.py').write_text(TOOL)
-    monkeypatch.setattr(experiments, 'ROOT', tmp_path)
+    """An experiment with a tool that counts its starts in place of `coma-mm`."""
+    (tmp_path / 'tool.py').write_text(TOOL)
+    monkeypatch.setattr(experiments, 'PROGRAM', (sys.executable, str(tmp_path / 'tool.py')))
     data = tmp_path / 'data'
     data.mkdir()
     (data / 'coma_shapes.json').write_text(json.dumps(dict(version=1, parameters=dict(seed=0, counts=dict(train=32)))))
@@ -187,8 +186,8 @@ def wait_until(condition, seconds=300):
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
 def test_no_process_stays_behind(experiment, tmp_path, number):
-    code = (f'from pathlib import Path\nfrom coma_mm.benchmark.study import experiments\n'
-            f'experiments.ROOT = Path({str(tmp_path)!r})\n'
+    code = (f'from coma_mm.benchmark.study import experiments\n'
+            f'experiments.PROGRAM = {experiments.PROGRAM}\n'
             f'run = experiments.Run("run", "Run", "config", 2, options=dict(wait=True))\n'
             f'experiments.Experiment({str(tmp_path / "out")!r}, {{}}).train(run)')
     # A job in a shell's background, which these tests may be, inherits SIGINT ignored.
