@@ -8,6 +8,7 @@ import re
 
 from mmengine.runner import FlexibleRunner, Runner
 
+from coma_mm.config_tree import walk
 from coma_mm.errors import UserError, nearest
 
 # Read by the runners through `cfg`, by `Config.fromfile`, by the tools, or by tools of the libraries.
@@ -181,11 +182,5 @@ def _may_be_variable(value, cfg, key):
     """bool: Whether a value in a dumped config was perhaps a variable's: a number or name, or found elsewhere too."""
     if isinstance(value, bool):
         return False
-    return not isinstance(value, dict) or any(_holds(other, value) for name, other in cfg.items() if name != key)
-
-
-def _holds(place, value):
-    """bool: Whether a dict is found in nested dicts and lists."""
-    if isinstance(place, dict):
-        return place == value or any(_holds(inner, value) for inner in place.values())
-    return isinstance(place, (list, tuple)) and any(_holds(inner, value) for inner in place)
+    others = walk([other for name, other in cfg.items() if name != key])
+    return not isinstance(value, dict) or any(one == value for one in others)

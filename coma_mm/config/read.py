@@ -11,7 +11,7 @@ from mmengine.logging import print_log
 
 from coma_mm.compat import config_path
 from coma_mm.config_tree import type_name
-from coma_mm.errors import UserError, nearest
+from coma_mm.errors import UserError, choice, nearest
 from coma_mm.processes import is_first_process
 
 from .check_keys import check_keys, check_options, check_types
@@ -155,7 +155,7 @@ def _register_libraries(cfg):
     elif scope == 'mmengine':
         return
     else:
-        raise UserError(f'default_scope={scope!r}: expected one of {", ".join(SCOPES)}')
+        choice('default_scope', scope, SCOPES)
     register_all_modules(init_default_scope=False)
 
 

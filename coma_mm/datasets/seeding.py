@@ -19,7 +19,7 @@ from mmengine.logging import print_log
 from mmengine.registry import DATA_SAMPLERS, DATASETS
 
 from coma_mm.config_tree import type_name
-from coma_mm.errors import BadImageError, UserError
+from coma_mm.errors import BadImageError, UserError, choice
 
 from .loading import read_image, use_load_image, verify_image
 
@@ -123,10 +123,8 @@ class SeededDataset:
     """
 
     def __init__(self, dataset, on_bad_image='error', wait_for_storage=60.):
-        if on_bad_image not in ('error', 'skip'):
-            raise UserError(f"on_bad_image={on_bad_image!r}: expected 'error' or 'skip'")
         self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
-        self.on_bad_image = on_bad_image
+        self.on_bad_image = choice('SeededDataset: on_bad_image', on_bad_image, ('error', 'skip'))
         self.wait_for_storage = wait_for_storage
         # One byte per sample, shared by the loader's workers: 1 where the sample was found to be bad.
         self._bad = multiprocessing.RawArray('B', len(self.dataset)) if on_bad_image == 'skip' else None

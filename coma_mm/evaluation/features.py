@@ -9,7 +9,6 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
-from rich.progress import track
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -21,6 +20,7 @@ from coma_mm.datasets.loading import use_load_image
 from coma_mm.engine.models import build_model
 from coma_mm.engine.train import variables_named
 from coma_mm.errors import UserError
+from coma_mm.progress import track
 from coma_mm.weights.load import load_backbone
 
 

@@ -9,7 +9,7 @@ from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import nn
 
-from coma_mm.errors import UserError
+from coma_mm.errors import UserError, choice
 
 
 @MODELS.register_module()
@@ -199,11 +199,9 @@ class CoMA(MaskedAutoencoder):
 
     def __init__(self, *args, complement: str = 'frozen', momentum: float = 0., **kwargs):
         super().__init__(*args, **kwargs)
-        if complement not in self.COPIES:
-            raise UserError(f'CoMA: unknown complement {complement!r}: expected one of {", ".join(self.COPIES)}')
         if not 0 <= momentum < 1:
             raise UserError(f'CoMA: momentum {momentum} is outside [0, 1)')
-        self.complement = complement
+        self.complement = choice('CoMA: complement', complement, self.COPIES)
         self.momentum = momentum
         self.evaluation = nn.ModuleDict({
             name: _freeze(copy.deepcopy(getattr(self, name))) for name in self.COPIES[complement]

@@ -421,7 +421,7 @@ def test_the_loss_depends_on_its_inputs_alone(complement):
 
 
 @pytest.mark.parametrize('kwargs, words', [
-    (dict(complement='frozn'), "unknown complement 'frozn': expected one of frozen, decoder, full, none"),
+    (dict(complement='frozn'), "complement='frozn': expected one of frozen, decoder, full, none; did you mean 'frozen'"),
     (dict(momentum=1.), r'momentum 1.0 is outside \[0, 1\)'),
     (dict(momentum=-0.1), 'outside'),
 ])
