@@ -19,6 +19,5 @@ __all__ = [
     'BlockMaskSampler', 'ColorNoiseMaskSampler', 'ImageFolder', 'LoadImage', 'LoadRandomResizedCrop', 'PackMaskedImage',
     'PackedImages', 'PatchMask', 'RandomHorizontalFlip', 'SampleIndex', 'SeededDataset', 'SeededInfiniteSampler',
     'SeededSampler', 'UniformMaskSampler', 'draw_masks', 'read_image', 'seed_dataloader', 'seeded_generators',
-    'use_load_image',
-    'use_per_sample_seeds'
+    'use_load_image', 'use_per_sample_seeds'
 ]

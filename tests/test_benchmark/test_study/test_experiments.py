@@ -32,8 +32,8 @@ ROOT = Path(__file__).parents[3]
 def test_a_run_is_a_command_that_resumes():
     run = Run('name', 'Title', 'some_config', epochs=8, seed=3, options={'a.b': 1, 'train_cfg.val_interval': 7})
     assert run.command(Path('/out')) == [
-        'train', 'coma_mm::shapes/some_config.py', '--work-dir', '/out/name', '--resume', 'auto', '--cfg-options', 'epochs=8',
-        'train_cfg.val_interval=7', 'randomness.seed=3', 'a.b=1'
+        'train', 'coma_mm::shapes/some_config.py', '--work-dir', '/out/name', '--resume', 'auto', '--cfg-options',
+        'epochs=8', 'train_cfg.val_interval=7', 'randomness.seed=3', 'a.b=1'
     ]
     assert run.checkpoint(Path('/out')) == Path('/out/name/epoch_8.pth')
 
