@@ -105,7 +105,7 @@ def exit_with(job: Callable[[], None]) -> None:
 
 
 def _explain(error: Exception) -> str | None:
-    if isinstance(error, UserError):  # needs no import that takes seconds
+    if isinstance(error, UserError) and 'torch' not in sys.modules:  # what follows takes seconds to import
         return printable(str(error))
     from coma_mm.engine.explain import explain
     return explain(error)

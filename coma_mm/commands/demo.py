@@ -14,4 +14,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Run the demo."""
     from coma_mm.benchmark.study.demo import run_demo
-    run_demo(args.work_dir, args.budget)
+    from coma_mm.benchmark.study.experiments import alone
+    with alone(args.work_dir, 'demo'):
+        run_demo(args.work_dir, args.budget)

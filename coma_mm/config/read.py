@@ -9,12 +9,14 @@ import torch
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.logging import print_log
 
-from coma_mm.config_tree import find_types, type_name
-from coma_mm.errors import UserError, nearest
+from coma_mm.compat import config_path
+from coma_mm.config_tree import type_name
+from coma_mm.errors import UserError, choice, nearest
 from coma_mm.processes import is_first_process
 
 from .check_keys import check_keys, check_options, check_types
 from .data_roots import use_data_root
+from .follow import LENGTHS, follow, set_length, settings
 
 SCOPES = ('mmpretrain', 'mmseg', 'mmdet')
 
@@ -50,8 +52,10 @@ def read_config(path: str, cfg_options: dict[str, Any] | None = None, work_dir: 
                 show_dir: str | None = None) -> Config:
     """Read a config and merge the command line into it, `cfg_options` last.
 
-    The top-level key `mask_sampler`, if there is one, becomes the sampler of every `PatchMask` in the data pipelines,
-    whatever sampler the config gives a `PatchMask`; only `cfg_options` can give a single one another.
+    What follows other settings is set: the schedules follow `epochs` or `iters`, the data pipelines `size`, every
+    `PatchMask` in them `mask_sampler`, `mask_unit` and the backbone's patch, and the rest of the model the backbone's
+    widths and patch; see `follow`. The key `mask_sampler` goes before whatever sampler the config gives a `PatchMask`;
+    only `cfg_options` can give a single one another.
 
     Args:
         path (str): The config file.
@@ -92,13 +96,14 @@ def read_config(path: str, cfg_options: dict[str, Any] | None = None, work_dir: 
         cfg.load_from, cfg.resume = load_from, False
     if resume:
         cfg.resume, cfg.load_from = True, None if resume == 'auto' else resume
-    _set_mask_samplers(cfg)
+    set_length(cfg, cfg_options or {})
+    follow(cfg)
     if cfg_options:
         for line in check_options(cfg, cfg_options):
             say(line)
-        before = cfg.get('mask_sampler')
-        _merge(cfg, cfg_options)
-        _set_mask_samplers(cfg, before)
+        before = settings(cfg)
+        _merge(cfg, {key: value for key, value in cfg_options.items() if key not in LENGTHS})
+        follow(cfg, before, cfg_options)
     check_types(cfg, path)
     for line in check_keys(cfg, path):
         say(line)
@@ -117,10 +122,11 @@ def say(line):
 
 
 def _parse(path):
-    if not os.path.isfile(path):
-        raise UserError(f'no config file {path}; expected the path of a .py config')
+    file = config_path(path) if str(path).startswith('coma_mm::') else path
+    if not os.path.isfile(file):
+        raise UserError(f'no config file {path}; expected the path of a .py config, or coma_mm:: and one of ours')
     try:
-        return Config.fromfile(path)
+        return Config.fromfile(file)
     except FileNotFoundError as error:
         raise UserError(f'{path}: cannot find {error.filename or error}, which it needs; check its _base_') from error
     except UserError:
@@ -149,7 +155,7 @@ def _register_libraries(cfg):
     elif scope == 'mmengine':
         return
     else:
-        raise UserError(f'default_scope={scope!r}: expected one of {", ".join(SCOPES)}')
+        choice('default_scope', scope, SCOPES)
     register_all_modules(init_default_scope=False)
 
 
@@ -180,21 +186,6 @@ def _merge(cfg, cfg_options):
     except (KeyError, TypeError, IndexError, AttributeError, AssertionError) as error:
         keys = ' '.join(f'{key}={value}' for key, value in cfg_options.items())
         raise UserError(f'--cfg-options {keys} does not apply to the config: {error}') from error
-
-
-def _set_mask_samplers(cfg, before=None):
-    """Put the key `mask_sampler` into the data pipelines: everywhere, or only where it was put `before`."""
-    sampler = cfg.get('mask_sampler')
-    if sampler is None:
-        return
-    if not isinstance(sampler, dict):
-        raise UserError(f"mask_sampler={sampler!r}: expected dict(type='UniformMaskSampler', ratio=0.6) or the like")
-    steps = [step for loader in _loaders(cfg) for step in find_types(loader.get('dataset'), 'PatchMask')]
-    if not steps:
-        raise UserError(f'mask_sampler={dict(sampler)}: the config has no PatchMask to put it into')
-    for step in steps:
-        if before is None or step.get('sampler') in (None, before):
-            step['sampler'] = dict(sampler)
 
 
 def environment_variables(cfg):

@@ -9,7 +9,6 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
-from rich.progress import track
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -17,9 +16,11 @@ from coma_mm.config.data_roots import check_data_roots
 from coma_mm.config.read import need, read_config
 from coma_mm.config_tree import type_name
 from coma_mm.datasets.annotations import check_annotations
+from coma_mm.datasets.loading import use_load_image
 from coma_mm.engine.models import build_model
 from coma_mm.engine.train import variables_named
 from coma_mm.errors import UserError
+from coma_mm.progress import track
 from coma_mm.weights.load import load_backbone
 
 
@@ -135,9 +136,9 @@ def _loader(cfg: Config, split: str) -> DataLoader:
     if 'pipeline' not in dataset:
         raise UserError(f'{cfg.filename}: {split}_dataloader.dataset is a {type_name(dataset)} around other data sets; '
                         'expected a data set with a pipeline of its own')
-    loader = Runner.build_dataloader(dict(
-        test, dataset=dict(dataset, pipeline=test.dataset.pipeline), sampler=dict(type='DefaultSampler', shuffle=False),
-        drop_last=False))
+    dataset = use_load_image(dict(dataset, pipeline=test.dataset.pipeline))
+    loader = Runner.build_dataloader(
+        dict(test, dataset=dataset, sampler=dict(type='DefaultSampler', shuffle=False), drop_last=False))
     check_annotations(loader.dataset)
     if not isinstance(loader.dataset.get_data_info(0).get('gt_label'), (int, np.integer)):
         raise UserError(f'{cfg.filename}: the images of {split}_dataloader.dataset ({type_name(dataset)}) have no class '

@@ -3,9 +3,9 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from rich.progress import track
 
 from coma_mm.errors import UserError
+from coma_mm.progress import track
 
 from .features import Features, accuracies, ranks
 

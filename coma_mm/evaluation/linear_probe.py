@@ -3,10 +3,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from rich.progress import track
 from torch import nn
 
 from coma_mm.errors import UserError
+from coma_mm.progress import track
 
 from .features import Features, Probe, accuracies, ranks
 

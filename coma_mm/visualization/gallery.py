@@ -6,15 +6,14 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from mmengine.config import Config
-from rich.progress import track
 
 from coma_mm.config.read import read_config
 from coma_mm.config_tree import find_types
-from coma_mm.datasets.masking import PatchMask
-from coma_mm.datasets.seeding import seeded_generators
+from coma_mm.datasets.masking import draw_masks
 from coma_mm.engine.models import build_model
 from coma_mm.errors import UserError
 from coma_mm.models import MaskedAutoencoder
+from coma_mm.progress import track
 from coma_mm.weights import load_backbone
 
 from .attention import (
@@ -62,17 +61,15 @@ def draw_reconstructions(config: str, checkpoint: str, images: Sequence[str], ou
     model = load_model(cfg, checkpoint)
     if not isinstance(model, MaskedAutoencoder):
         raise UserError(f'{config}: the model is a {type(model).__name__}; expected CoMA or MaskedAutoencoder')
-    draw = {}
-    for share in sorted(set(ratios)):
-        sampler = dict(step.get('sampler') or dict(type='UniformMaskSampler'), ratio=share)
-        draw[share] = PatchMask(sampler, step.get('patch_size', 32), step.get('unit'))
+    sampler = step.get('sampler') or dict(type='UniformMaskSampler')
+    patch = step.get('patch_size', 32)
+    unit = step.get('unit') or patch
     figures = []
-    for index, (path, image) in enumerate(track(_read(images, cfg, size, next(iter(draw.values())).unit), 'Drawing')):
+    for index, (path, image) in enumerate(track(_read(images, cfg, size, unit), 'Drawing')):
         masks = {}
-        for share, transform in draw.items():
-            with seeded_generators(seed, 0, index):  # the same for all ratios
-                drawn = transform.transform(dict(img=image))
-            masks[share] = tuple(torch.from_numpy(drawn[key]) for key in ('ids_keep', 'ids_rest'))
+        for share in sorted(set(ratios)):  # the sample, and so the random numbers, are the same for all of them
+            drawn = draw_masks(image.shape[:2], [(seed, 0, index)], dict(sampler, ratio=share), patch, unit)
+            masks[share] = tuple(ids[0] for ids in drawn)
         inputs = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
         figure = ratios_figure(model, inputs, masks, own_statistics)
         figures.append((path, [('', figure, 'Rows of pictures, one per masking ratio: what each branch saw and '

@@ -8,7 +8,6 @@ from mmengine.registry import MODELS, DefaultScope
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 from rich import box
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from coma_mm.benchmark.paper.numbers import paper
@@ -16,8 +15,10 @@ from coma_mm.benchmark.speed.timing import interleave
 from coma_mm.config.read import parse_options, read_config
 from coma_mm.config_tree import type_name
 from coma_mm.engine.hooks.provenance import masking_facts
-from coma_mm.errors import UserError, nearest
+from coma_mm.engine.models import build_model
+from coma_mm.errors import UserError, choice
 from coma_mm.markdown import markdown_table
+from coma_mm.progress import track
 from coma_mm.visualization.logs import environment
 
 from .counting import RULES, measure, training_forward
@@ -80,13 +81,11 @@ def run(args):
             raise UserError(f'--{option.replace("_", "-")} {getattr(args, option)}: expected 1 or more')
     models = args.models or OF_TABLE_2
     for name in models:
-        if name not in PEERS and not name.endswith('.py'):
-            close = nearest(name, PEERS)
-            raise UserError(f'{name}: neither a config (.py) nor a backbone with a name; ' + (
-                f'did you mean {close}?' if close else f'expected one of {", ".join(PEERS)}'))
+        if not name.endswith('.py'):
+            choice('a backbone (no config, NAME.py)', name, PEERS)
     rows, passes = [], {}
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    for name in track(models, 'Counting', console=Console(stderr=True), transient=True):
+    for name in track(models, 'Counting', transient=True):
         for row, model, forward, ratio in count(name, args.size, args.batch_size, parse_options(args.cfg_options)):
             rows.append(row)
             if args.latency:
@@ -94,8 +93,7 @@ def run(args):
                                                      row['precision'] == 'bf16', device)
     if passes:
         synchronise = torch.cuda.synchronize if device.type == 'cuda' else lambda: None
-        rounds = list(track(interleave(passes, ROUNDS, synchronise=synchronise), 'Timing', ROUNDS,
-                            console=Console(stderr=True), transient=True))
+        rounds = list(track(interleave(passes, ROUNDS, synchronise=synchronise), 'Timing', ROUNDS, transient=True))
         for index, row in enumerate(rows):
             seconds = median(one[index] for one in rounds)
             row.update(latency=seconds, images_per_second=row['batch'] / seconds)
@@ -136,12 +134,10 @@ def parts(name, size, batch, cfg_options=None):
         with DefaultScope.overwrite_default_scope('mmpretrain'):
             return [(row, MODELS.build(cfg), _backbone_forward, None)]
     cfg = read_config(name, cfg_options)
-    cfg.model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
     bf16 = type_name(cfg.optim_wrapper) in ('AutocastOptimWrapper', 'AmpOptimWrapper')
     row = dict(model=Path(name).stem, size=size, batch=batch or cfg.train_dataloader.batch_size,
                precision='bf16' if bf16 else 'float32')
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
-        model = MODELS.build(cfg.model)
+    model = build_model(cfg)
     masked = isinstance(model, BaseSelfSupervisor)
     ratio = masking_facts(cfg)['mask_ratio'] or 0.6
     return [(row | dict(part='backbone'), model.backbone, _unmasked_forward if masked else _backbone_forward, ratio),

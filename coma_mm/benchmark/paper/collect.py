@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas
-from rich.progress import track
 
 from coma_mm.config_tree import find_key, type_name
 from coma_mm.engine.hooks.provenance import masking_facts
 from coma_mm.errors import UserError
 from coma_mm.files import write_whole
+from coma_mm.progress import track
 
 from . import runs as reading
 from .numbers import cells_of

@@ -5,14 +5,13 @@ from pathlib import Path
 import matplotlib
 import pandas
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.progress import track
 
 from coma_mm.benchmark.counting.complexity import parts
 from coma_mm.benchmark.counting.counting import measure
 from coma_mm.errors import UserError
 from coma_mm.files import CONFIGS as FOLDER
 from coma_mm.markdown import markdown_table
+from coma_mm.progress import track
 from coma_mm.visualization import Picture
 from coma_mm.visualization.style import LINE_COLORS, RC
 
@@ -121,7 +120,7 @@ def _hours(time):
 def count_memory(configs=CONFIGS) -> list[dict]:
     """Memory of pre-trainings, see `CONFIGS`, at the paper's scale: their name and what `measure` gives."""
     rows = []
-    for name, config, options in track(configs, 'Counting', console=Console(stderr=True), transient=True):
+    for name, config, options in track(configs, 'Counting', transient=True):
         cfg, model, forward, ratio = parts(str(FOLDER / f'{config}.py'), 224, BATCH, options)[1]
         evaluation = getattr(model, 'evaluation', None)
         copy = sum(value.nbytes for value in evaluation.buffers()) if evaluation is not None else 0

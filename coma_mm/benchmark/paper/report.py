@@ -6,14 +6,13 @@ from pathlib import Path
 import pandas
 from mmengine.config import Config
 from mmpretrain.registry import MODELS
-from rich.console import Console
-from rich.progress import track
 
 from coma_mm import visualization
 from coma_mm.benchmark.counting import complexity
 from coma_mm.config_tree import type_name
 from coma_mm.engine.explain import explain
 from coma_mm.models.masked_autoencoder import MaskedAutoencoder
+from coma_mm.progress import track
 from coma_mm.visualization import Picture, Section, Table
 
 from . import coverage
@@ -88,7 +87,7 @@ def sections(frame: pandas.DataFrame, skipped: list[Skipped], work_dirs: Path, f
         lambda: _skipped(skipped),
         lambda: _environment(frame),
     )
-    parts += [step() for step in track(steps, 'Drawing and counting', console=Console(stderr=True), transient=True)]
+    parts += [step() for step in track(steps, 'Drawing and counting', transient=True)]
     return [part for part in parts if part]
 
 

@@ -10,11 +10,12 @@ from urllib.parse import quote
 import pandas
 
 from coma_mm.benchmark.study.experiments import METRICS
-from coma_mm.errors import UserError
+from coma_mm.errors import choice
 from coma_mm.files import CHECKOUT, CONFIGS
 from coma_mm.markdown import markdown_table
 from coma_mm.models.dyvit import ARCHS
-from coma_mm.visualization import Cell, Section, Table, duration, write_report
+from coma_mm.progress import duration
+from coma_mm.visualization import Cell, Section, Table, write_report
 
 from .collect import COPY, HOW_TO_FILL, RUNS, collect, read, write
 from .numbers import contradicted, from_tables, paper
@@ -377,9 +378,8 @@ def filled(page: str) -> str:
     known = parts()
 
     def fill(match):
-        if match[1] not in known:
-            raise UserError(f'no part {match[1]!r} for a marker <!-- benchmark:… -->; expected one of {", ".join(known)}')
-        return f'<!-- benchmark:{match[1]} -->\n{known[match[1]]}<!-- /benchmark -->'
+        part = choice('the part in a marker <!-- benchmark:PART -->', match[1], known)
+        return f'<!-- benchmark:{part} -->\n{known[part]}<!-- /benchmark -->'
 
     return re.sub(r'<!-- benchmark:([\w-]+) -->\n.*?<!-- /benchmark -->', fill, page, flags=re.DOTALL)
 

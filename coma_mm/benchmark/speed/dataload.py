@@ -8,10 +8,9 @@ from copy import deepcopy
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
+from mmengine.registry import DATASETS, init_default_scope
 from mmengine.runner import Runner
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 from coma_mm.config.data_roots import check_data_roots
@@ -19,6 +18,7 @@ from coma_mm.config.read import parse_options, read_config
 from coma_mm.datasets.seeding import seed_dataloader
 from coma_mm.errors import UserError
 from coma_mm.files import write_metrics
+from coma_mm.progress import Progress
 
 PEER = 'mmpretrain::_base_/datasets/imagenet_bs512_mae.py'
 
@@ -35,11 +35,13 @@ def run(args):
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     torch.set_num_threads(1)
     loaders = dict(ours=deepcopy(cfg.train_dataloader), peer=peer_dataloader(cfg.train_dataloader, args.files))
+    # Built before it is seeded, so that it reads images as mmpretrain does.
+    loaders['peer']['dataset'] = DATASETS.build(loaders['peer']['dataset'])
     found = dict(
         config=args.config, batch_size=cfg.train_dataloader.batch_size, batches=args.batches, repeats=args.repeats,
         step_ms=args.step, cores=len(os.sched_getaffinity(0)), machine=platform.processor() or platform.machine(),
         torch=torch.__version__, results=[])
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with Progress(transient=True) as progress:
         bar = progress.add_task('loading', total=len(args.workers) * args.repeats * 2)
         for workers in args.workers:
             times = {name: [] for name in loaders}

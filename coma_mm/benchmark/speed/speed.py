@@ -11,13 +11,13 @@ import torch
 from mmengine.logging import MMLogger
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table as TerminalTable
 
 from coma_mm.errors import UserError, choice
 from coma_mm.files import CHECKOUT, write_metrics, write_whole
 from coma_mm.markdown import markdown_table
 from coma_mm.models.dyvit import ARCHS, WINDOWS
+from coma_mm.progress import Progress
 from coma_mm.visualization import Table, environment
 
 from .contestants import Setting, check_size, contestants
@@ -52,11 +52,9 @@ def run(args):
     _check_writable(out / 'speed.json')
     steps = args.steps or (10 if device.type == 'cuda' else 1)
     rows, finished = [], []
-    columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-               TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with Progress() as progress:
         turns = sum(len(group) * (args.repeats + WARM_UP + 1) for _, group in comparisons)
-        bar = progress.add_task('', total=turns)
+        bar = progress.add_task('', total=turns, unit='turns')
         try:
             for setting, group in comparisons:
                 for finished in measure(setting, group, args.repeats, steps, args.seed, progress, bar):
@@ -240,9 +238,7 @@ def _write(tables, facts, path):
 
 def _profile(args, device, facts, out):
     found = {one.name.removeprefix('pretrain/'): one for one in pick(contestants(), ['pretrain/*'], device)}
-    if args.profile not in found:
-        raise UserError(f'--profile {args.profile}: expected one of {", ".join(found)}')
-    one = found[args.profile]
+    one = found[choice('--profile', args.profile, found)]
     batch = args.batch_size or BATCHES[device.type]['pretrain']
     setting = Setting(args.arch, device, (args.sizes or SIZES['pretrain'])[0], batch, args.precision[0], seed=args.seed)
     check_size(one, setting.size)

@@ -1,4 +1,5 @@
 """Sequences of training runs that go on where they were: what `make demo` and `make study` are made of."""
+import fcntl
 import hashlib
 import json
 import os
@@ -8,14 +9,17 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.console import Console
 
 from coma_mm.errors import UserError
 from coma_mm.files import PACKAGE, write_whole
 from coma_mm.processes import end_with_parent
+from coma_mm.progress import Progress
 
 PROGRAM = (sys.executable, '-m', 'coma_mm')
 _PROGRESS = re.compile(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\]')
@@ -45,9 +49,8 @@ class Run:
     def command(self, folder: Path) -> list[str]:
         """Arguments of `coma-mm`."""
         options = {
-            'train_cfg.max_epochs': self.epochs,
+            'epochs': self.epochs,
             'train_cfg.val_interval': max(1, self.epochs // 4),
-            'param_scheduler.1.end': self.epochs,
             'randomness.seed': self.seed,
             **self.options,
         }
@@ -62,10 +65,27 @@ class Run:
 
 
 def progress_bars() -> Progress:
-    """Bars of runs, with the epochs done and the time left; to be entered as a context."""
-    return Progress(
-        TextColumn('{task.description}'), BarColumn(), TextColumn('{task.completed:.1f}/{task.total} epochs'),
-        TimeElapsedColumn(), TextColumn('left'), TimeRemainingColumn())
+    """Progress of runs on standard output, among the lines about them; to be entered as a context."""
+    return Progress(Console())
+
+
+@contextmanager
+def alone(folder: str | Path, what: str) -> Iterator[None]:
+    """Keep others who would work in a folder waiting, and wait for one who does already.
+
+    Args:
+        folder (str | Path): The folder, which is made. The lock in it is open again when this process ends, however it ends.
+        what (str): What works there, for the one line of those who wait.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with open(Path(folder, '.lock'), 'w') as file:
+        with suppress(OSError):  # of file systems without locks
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f'another {what} is running in {folder}; waiting for it', flush=True)
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 class Experiment:
@@ -121,7 +141,7 @@ class Experiment:
 
         save(seconds=seconds)
         start = time.monotonic()
-        task = self.progress.add_task(run.title, total=run.epochs)
+        task = self.progress.add_task(run.title, total=run.epochs, unit='epochs')
         with open(work_dir / 'log.txt', 'a', encoding='utf-8', buffering=1) as log:
             for line in self._lines(run.command(self.folder)):
                 log.write(line)
@@ -154,8 +174,10 @@ class Experiment:
         if not out.exists():
             command = ['test', f'coma_mm::shapes/{run.config}.py', str(run.checkpoint(self.folder)),
                        '--work-dir', str(self.folder / run.name / 'test'), '--out', str(out)]
+            task = self.progress.add_task(f'{run.title}, test', total=None)
             for _ in self._lines(command):
                 pass
+            self.progress.remove_task(task)
         return json.loads(out.read_text())
 
     def _lines(self, command: list[str]):

@@ -13,7 +13,7 @@ from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 
 from coma_mm.engine.models import unwrap
-from coma_mm.errors import SharedError, UserError
+from coma_mm.errors import SharedError, choice
 from coma_mm.files import write_whole
 
 
@@ -65,9 +65,7 @@ class WholeCheckpointHook(CheckpointHook):
 
     def __init__(self, *args, on_error='continue', background=False, **kwargs):
         super().__init__(*args, **kwargs)
-        if on_error not in ('continue', 'stop'):
-            raise UserError(f"WholeCheckpointHook: on_error={on_error!r}: expected 'continue' or 'stop'")
-        self.on_error = on_error
+        self.on_error = choice('WholeCheckpointHook: on_error', on_error, ('continue', 'stop'))
         self.writer = ThreadPoolExecutor(1) if background else None
         self.pending = None  # the writing that is under way
         self.outdated = []  # paths to remove once a newer checkpoint is whole

@@ -8,7 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 
-from coma_mm.errors import SharedError, UserError
+from coma_mm.errors import SharedError, UserError, choice
 
 from .checkpoint import saver_of
 
@@ -42,8 +42,7 @@ class LossSpikeHook(Hook):
     priority = 'LOW'  # after FiniteHook, which also finishes its work on the update
 
     def __init__(self, factor=3., window=500, interval=10, action='warn', max_rollbacks=3):
-        if action not in ('warn', 'rollback'):
-            raise UserError(f"LossSpikeHook: action={action!r}: expected 'warn' or 'rollback'")
+        choice('LossSpikeHook: action', action, ('warn', 'rollback'))
         if factor <= 1 or min(window, interval) < 1:
             raise UserError(f'LossSpikeHook: factor={factor}, window={window}, interval={interval}: expected a factor above '
                             '1, and numbers of iterations')
