@@ -11,7 +11,7 @@ from typing import NamedTuple
 from mmengine.optim.scheduler.param_scheduler import INF
 from mmengine.registry import MODELS
 
-from coma_mm.config_tree import find_types, type_name
+from coma_mm.config_tree import find_types, type_name, walk
 from coma_mm.errors import UserError
 
 from .check_keys import variables
@@ -113,16 +113,11 @@ def _follow_size(cfg, old, new):
 
 def _exchange(place, old, new):
     """bool: Whether an old size was found in nested dicts and lists, and exchanged for a new one."""
-    found = False
-    if isinstance(place, dict):
-        for key in {'scale', 'crop_size'} & place.keys():
-            if place[key] in (old, (old, old), [old, old]):
-                place[key] = new if place[key] == old else (new, new)
-                found = True
-        place = place.values()
-    elif not isinstance(place, (list, tuple)):
-        return False
-    return any([_exchange(one, old, new) for one in place]) or found
+    found = [(one, key) for one in walk(place) for key in ('scale', 'crop_size')
+             if key in one and one[key] in (old, (old, old), [old, old])]
+    for one, key in found:
+        one[key] = new if one[key] == old else (new, new)
+    return bool(found)
 
 
 def _follow_backbone(cfg, before, now, options):
