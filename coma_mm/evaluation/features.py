@@ -127,8 +127,8 @@ def _loader(cfg, split):
         raise UserError(f'{cfg.filename}: {split}_dataloader.dataset is a {type_name(dataset)} around other data sets; '
                         'expected a data set with a pipeline of its own')
     loader = Runner.build_dataloader(dict(
-        test, dataset=use_load_image(dict(dataset, pipeline=test.dataset.pipeline)), sampler=dict(type='DefaultSampler', shuffle=False),
-        drop_last=False))
+        test, dataset=use_load_image(dict(dataset, pipeline=test.dataset.pipeline)),
+        sampler=dict(type='DefaultSampler', shuffle=False), drop_last=False))
     check_annotations(loader.dataset)
     if not isinstance(loader.dataset.get_data_info(0).get('gt_label'), (int, np.integer)):
         raise UserError(f'{cfg.filename}: the images of {split}_dataloader.dataset ({type_name(dataset)}) have no class '
