@@ -1,4 +1,5 @@
 """Running: hooks, optimiser wrappers, loops and the runner; importing the package registers them."""
+from . import naming
 from .hooks import (
     BadImageHook,
     BatchSizeHook,
@@ -21,3 +22,5 @@ __all__ = [
     'IterationSeedHook', 'LabelCheckHook', 'LayerDecayOptimWrapperConstructor', 'LossSpikeHook', 'MeanLossHook',
     'ProvenanceHook', 'ResumableEpochLoop', 'StopHook', 'WholeCheckpointHook'
 ]
+
+naming.install()

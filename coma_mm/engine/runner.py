@@ -7,7 +7,7 @@ from functools import cached_property, partial
 import torch
 from mmengine.dist import all_gather_object, get_rank, is_distributed, is_main_process
 from mmengine.model import BaseTTAModel, revert_sync_batchnorm
-from mmengine.registry import RUNNERS
+from mmengine.registry import OPTIMIZERS, RUNNERS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch import distributed
 
@@ -20,6 +20,7 @@ from coma_mm.processes import start_worker
 from coma_mm.weights.load import first_names
 from coma_mm.weights.safe_pickle import plain, restore_curves
 
+from .explain import unknown_type
 from .hooks.checkpoint import serialize
 from .hooks.stop import StopHook, Stopped
 from .models import compile_training, to_cpu, unwrap
@@ -79,9 +80,15 @@ class ComaRunner(Runner):
         return super().build_train_loop(loop)
 
     def build_optim_wrapper(self, optim_wrapper):
-        """Build the optimiser wrapper; 'auto' is for the runner to count."""
-        if isinstance(optim_wrapper, dict) and is_auto(self.cfg):
-            optim_wrapper = dict(optim_wrapper, accumulative_counts=1)
+        """Build the optimiser wrapper; 'auto' is for the runner to count.
+
+        Raises:
+            UserError: If there is no optimiser of the name in the config; mmengine looks it up without a check.
+        """
+        if isinstance(optim_wrapper, dict):
+            _check_optimizer(optim_wrapper.get('optimizer'))
+            if is_auto(self.cfg):
+                optim_wrapper = dict(optim_wrapper, accumulative_counts=1)
         return super().build_optim_wrapper(optim_wrapper)
 
     def build_logger(self, *args, **kwargs):
@@ -331,6 +338,14 @@ class ComaRunner(Runner):
         if fn_name == 'after_train_iter':  # before the hooks: one may stop the run, and name a file in the work_dir
             self.trained = True
         super().call_hook(fn_name, **kwargs)
+
+
+def _check_optimizer(optimizer):
+    name = optimizer.get('type') if isinstance(optimizer, dict) else None
+    if isinstance(name, str):
+        with OPTIMIZERS.switch_scope_and_registry(None) as registry:
+            if registry.get(name) is None:
+                raise UserError(unknown_type(name, 'optimizer', OPTIMIZERS))
 
 
 def _refused(model, weights):
