@@ -1,5 +1,6 @@
 """Errors that are the user's to mend; the tools print them as one line and exit with code 2."""
 import difflib
+from collections.abc import Iterable
 
 
 class UserError(Exception):
@@ -18,6 +19,6 @@ class BadImageError(UserError):
     """An image file that cannot be decoded (truncated, empty, not an image)."""
 
 
-def nearest(name, names, cutoff=0.6):
-    """str | None: The one of `names` that is spelt most like `name`, if any is similar."""
+def nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The one of `names` that is spelt most like `name`, if any is similar."""
     return next(iter(difflib.get_close_matches(name, sorted(names), n=1, cutoff=cutoff)), None)

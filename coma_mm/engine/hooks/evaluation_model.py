@@ -1,5 +1,6 @@
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from mmengine.runner import Runner
 
 from coma_mm.engine.models import unwrap
 from coma_mm.errors import UserError
@@ -25,7 +26,7 @@ class EvaluationModelHook(Hook):
             raise UserError(f'EvaluationModelHook: interval={interval!r}: expected a number of iterations, 1 or more')
         self.interval = interval
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Start equal in a new run (also one that loaded other weights), and follow."""
         model = unwrap(runner.model)
         if not hasattr(model, 'follow'):
@@ -35,6 +36,6 @@ class EvaluationModelHook(Hook):
             model.sync_evaluation()
         model.follow(runner.optim_wrapper.optimizer)
 
-    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | list | None = None) -> None:
         """Say whether the complementary branch is due, by the iteration's number alone: the same after a resume."""
         unwrap(runner.model).evaluation_due = runner.iter % self.interval == 0
