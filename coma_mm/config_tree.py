@@ -9,27 +9,23 @@ def type_name(cfg: Any) -> str:
     return str(getattr(kind, '__name__', kind)).rpartition('.')[2]
 
 
+def walk(cfg: Any) -> Iterator[dict]:
+    """All dicts in nested dicts and lists, depth first, each before those that are in it."""
+    if isinstance(cfg, dict):
+        yield cfg
+        cfg = list(cfg.values())
+    for value in cfg if isinstance(cfg, (list, tuple)) else ():
+        yield from walk(value)
+
+
 def find_types(cfg: Any, name: str) -> Iterator[dict]:
     """The configs of a class in nested dicts and lists, depth first."""
-    if isinstance(cfg, dict):
-        if type_name(cfg) == name:
-            yield cfg
-        cfg = cfg.values()
-    elif not isinstance(cfg, (list, tuple)):
-        return
-    for value in cfg:
-        yield from find_types(value, name)
+    return (one for one in walk(cfg) if type_name(one) == name)
 
 
 def find_key(cfg: Any, key: str) -> Any:
     """The first value of a key in nested dicts and lists, depth first, or None."""
-    if isinstance(cfg, dict):
-        if key in cfg:
-            return cfg[key]
-        cfg = cfg.values()
-    elif not isinstance(cfg, (list, tuple)):
-        return None
-    return next((found for value in cfg if (found := find_key(value, key)) is not None), None)
+    return next((one[key] for one in walk(cfg) if one.get(key) is not None), None)
 
 
 def data_sets(cfg: Any) -> Iterator[dict]:

@@ -105,7 +105,6 @@ def test_shapes_agree_at_full_size(config):
         patches = (height // model.backbone.patch_size) * (width // model.backbone.patch_size)
         ids_keep = torch.zeros(2, patches // 2, dtype=torch.int64)
         ids_rest = torch.zeros(2, patches - patches // 2, dtype=torch.int64)
-        model.eval()  # in training the evaluation model needs an optimiser to follow
         assert model.loss(images, ids_keep, ids_rest)['loss'].shape == ()
     elif cfg.model.type == 'MAE':
         assert model.loss(images, None)['loss'].shape == ()
@@ -197,7 +196,7 @@ def test_masks_are_drawn_for_the_models_patches(config):
         return
     for split in ('train', 'val', 'test'):
         step, = (step for step in cfg[f'{split}_dataloader'].dataset.pipeline if step.type == 'PatchMask')
-        assert step.get('patch_size', 32) == model.backbone.patch_size
+        assert step.patch_size == model.backbone.patch_size == model.decoder.patch_size
         assert step.sampler == dict(type='UniformMaskSampler', ratio=0.6) == cfg.mask_sampler
 
 

@@ -90,14 +90,11 @@ def on_cpu(model):
 
 def run(name, work_dir, options=None):
     """dict: What happened when a config, made small, was trained and its checkpoint tested."""
-    found = []
-
-    def change(cfg):
-        found.append(list(types(cfg)))
-        shrink(cfg)
-        found.append(list(types(cfg)))
-
-    cfg = read_config(str(ROOT / name), options, work_dir, change=change)
+    cfg = read_config(str(ROOT / name), options, work_dir)
+    found = [list(types(cfg))]
+    shrink(cfg)
+    found.append(list(types(cfg)))
+    cfg.merge_from_dict(options or {})
     cfg.experiment_name = f'{work_dir} training'  # in one process mmengine tells runs apart by name and second
     cfg.custom_hooks = [*cfg.get('custom_hooks', ()), dict(type='Recorder')]
     for_test = deepcopy(cfg)
@@ -248,11 +245,9 @@ def segment(work_dir, options=None, tta=False):
     """dict: Metrics of UperNet, made small; `options` are as they are."""
     checkpoint = ran(UPERNET)['checkpoint']
 
-    def change(cfg):
-        cfg.load_from = checkpoint
-        shrink(cfg)
-
-    cfg = read_config(str(ROOT / UPERNET), options, work_dir, change=change)
+    cfg = read_config(str(ROOT / UPERNET), options, work_dir, load_from=checkpoint)
+    shrink(cfg)
+    cfg.merge_from_dict(options or {})
     if tta:
         use_tta(cfg)
     cfg.experiment_name = work_dir

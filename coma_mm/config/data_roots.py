@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 
-from coma_mm.config_tree import data_sets
+from coma_mm.config_tree import data_sets, walk
 from coma_mm.datasets.image_folder import IMAGE_SUFFIXES, walk_files
 from coma_mm.datasets.packed_images import INDEX
 from coma_mm.errors import UserError
@@ -45,20 +45,15 @@ def use_data_root(cfg: Config, data_root: str | None) -> None:
                         'set each by --cfg-options, e.g. train_dataloader.dataset.data_root=PATH')
     for split in SPLITS:
         for key in ('dataloader', 'evaluator'):
-            _move(cfg.get(f'{split}_{key}'), roots[0], data_root.rstrip('/'))
+            for place in walk(cfg.get(f'{split}_{key}')):
+                _move(place, roots[0], data_root.rstrip('/'))
 
 
-def _move(place: Any, old: str, new: str) -> None:
-    """Replace the beginning of paths in nested dicts and lists."""
-    if isinstance(place, dict):
-        for key, value in place.items():
-            if not isinstance(value, str):
-                _move(value, old, new)
-            elif value.startswith(f'{old}/') or (key == 'data_root' and value == old):
-                place[key] = new + value[len(old):]
-    elif isinstance(place, (list, tuple)):
-        for one in place:
-            _move(one, old, new)
+def _move(place: dict[str, Any], old: str, new: str) -> None:
+    """Replace the beginning of the paths in a dict."""
+    for key, value in place.items():
+        if isinstance(value, str) and (value.startswith(f'{old}/') or (key == 'data_root' and value == old)):
+            place[key] = new + value[len(old):]
 
 
 def check_data_roots(cfg: Config, splits: Sequence[str]) -> None:

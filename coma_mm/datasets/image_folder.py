@@ -6,7 +6,7 @@ from typing import Any
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 
-from coma_mm.errors import UserError
+from coma_mm.errors import UserError, choice
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.pgm', '.gif')
 
@@ -73,9 +73,7 @@ class ImageFolder(BaseDataset):
 
     def __init__(self, data_root: str, pipeline: Sequence[dict | Callable] = (), part: str = 'all', holdout: int = 20,
                  suffixes: Sequence[str] = IMAGE_SUFFIXES, **kwargs: Any):
-        if part not in ('all', 'train', 'val'):
-            raise UserError(f"ImageFolder: part={part!r}: expected 'all', 'train' or 'val'")
-        self.part, self.holdout = part, holdout
+        self.part, self.holdout = choice('ImageFolder: part', part, ('all', 'train', 'val')), holdout
         self.suffixes = tuple(suffix.lower() for suffix in suffixes)
         super().__init__(data_root=data_root, pipeline=list(pipeline), **kwargs)
 

@@ -12,6 +12,7 @@ from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from coma_mm.config_tree import type_name
 from coma_mm.errors import BadImageError, UserError
 
 
@@ -129,7 +130,8 @@ class LoadImage(BaseTransform):
     """Load an image file of any mode, depth and orientation; a drop-in for `LoadImageFromFile` in all libraries.
 
     Required keys: `img_path`, or those of a sample in a pack (see `read_encoded`). Added keys: `img` (np.ndarray[uint8] of
-    shape (H, W, 3), BGR), `img_shape` and `ori_shape`, both (H, W).
+    shape (H, W, 3), BGR), `img_shape` and `ori_shape`, both (H, W). A sample without a path that has its `img` already, as
+    mmpretrain's inferencers make them, is passed on as it is.
 
     Raises:
         BadImageError: If the file is truncated, empty or not an image, or not of the size that its annotations say
@@ -139,6 +141,8 @@ class LoadImage(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Read `results['img_path']`; see the class."""
+        if 'img' in results and 'img_path' not in results:
+            return results
         path = results['img_path']
         image = read_image(path, read_encoded(results))
         height, width = image.shape[:2]
@@ -152,3 +156,30 @@ class LoadImage(BaseTransform):
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}()'
+
+
+# Arguments of LoadImageFromFile with which it reads what LoadImage reads: local files, as 8-bit colour.
+_SAME_READING = dict(
+    to_float32=(False, ), color_type=('color', ), imdecode_backend=(None, 'cv2', 'pillow', 'turbojpeg'),
+    ignore_empty=(False, ), backend_args=(None, dict(backend='local')),
+    file_client_args=(None, dict(backend='disk'), dict(backend='local')))
+
+
+def use_load_image(cfg):
+    """Have `LoadImage` read the images of a data set, where its config names the libraries' `LoadImageFromFile`.
+
+    Configs name the libraries' step because their inferencers look for it. One whose arguments ask for anything else than
+    8-bit colour from local files stays as it is.
+
+    Args:
+        cfg (dict): The config of a data set, with pipelines and other data sets at any depth.
+
+    Returns:
+        dict: A copy of it.
+    """
+    if isinstance(cfg, dict):
+        if type_name(cfg) == 'LoadImageFromFile' and all(
+                key in ('type', '_scope_') or value in _SAME_READING.get(key, ()) for key, value in cfg.items()):
+            return dict(type='LoadImage')
+        return type(cfg)({key: use_load_image(value) for key, value in cfg.items()})
+    return type(cfg)(map(use_load_image, cfg)) if isinstance(cfg, (list, tuple)) else cfg

@@ -4,7 +4,7 @@ from mmengine.registry import TASK_UTILS
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.ndimage import gaussian_filter
 
-from coma_mm.errors import UserError
+from coma_mm.errors import UserError, choice
 
 
 class MaskSampler:
@@ -93,9 +93,7 @@ class ColorNoiseMaskSampler(MaskSampler):
 
     def __init__(self, ratio: float = 0.6, color: str = 'green'):
         super().__init__(ratio)
-        if color not in self.COLORS:
-            raise UserError(f'ColorNoiseMaskSampler: color={color!r}: expected one of {", ".join(self.COLORS)}')
-        self.color = color
+        self.color = choice('ColorNoiseMaskSampler: color', color, self.COLORS)
 
     def noise(self, grid: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
         """Noise of this colour, (rows, columns)."""

@@ -1,4 +1,6 @@
 """Pipeline steps of masked pre-training: flip a sample, draw its mask, pack both."""
+from collections.abc import Iterable
+
 import cv2
 import mmcv
 import numpy as np
@@ -10,6 +12,7 @@ from mmpretrain.structures import DataSample
 from coma_mm.errors import UserError
 
 from .mask_samplers import expand_units
+from .seeding import seeded_generators
 
 
 @TRANSFORMS.register_module()
@@ -78,6 +81,26 @@ class PatchMask(BaseTransform):
         results['ids_keep'] = expand_units(keep, grid, self.scale)
         results['ids_rest'] = expand_units(rest, grid, self.scale)
         return results
+
+
+def draw_masks(size: tuple[int, int], samples: Iterable[tuple[int, ...]], sampler: dict | None = None,
+               patch_size: int = 32, unit: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw the masks of given images as training draws those of its samples.
+
+    Args:
+        size (tuple[int, int]): Height and width of the images in px.
+        samples (Iterable[tuple[int, ...]]): What the mask of each image depends on: seed, epoch and sample index.
+        sampler, patch_size, unit: See `PatchMask`.
+
+    Returns:
+        tuple[Tensor, Tensor]: `ids_keep` and `ids_rest`, int64, one row per sample.
+    """
+    step = PatchMask(sampler, patch_size, unit)
+    drawn = []
+    for sample in samples:
+        with seeded_generators(*sample):
+            drawn.append(step.transform(dict(img=np.empty((*size, 0)))))
+    return tuple(torch.from_numpy(np.stack([one[key] for one in drawn])) for key in ('ids_keep', 'ids_rest'))
 
 
 @TRANSFORMS.register_module()

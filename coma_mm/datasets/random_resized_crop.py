@@ -13,7 +13,7 @@ from mmengine.registry import TRANSFORMS
 from mmpretrain.datasets.transforms import RandomResizedCrop
 from PIL import Image
 
-from coma_mm.errors import UserError
+from coma_mm.errors import choice
 
 from .loading import read_encoded, read_image
 
@@ -123,8 +123,7 @@ class LoadRandomResizedCrop(RandomResizedCrop):
     """
 
     def __init__(self, scale: int | tuple[int, int], interpolation: str = 'bicubic', **kwargs: Any):
-        if interpolation not in ('bicubic', 'bilinear'):
-            raise UserError(f"LoadRandomResizedCrop: interpolation={interpolation!r}: expected 'bicubic' or 'bilinear'")
+        choice('LoadRandomResizedCrop: interpolation', interpolation, ('bicubic', 'bilinear'))
         super().__init__(scale, interpolation=interpolation, backend='torch', **kwargs)
 
     def transform(self, results: dict) -> dict:

@@ -23,9 +23,9 @@ from mmengine.registry import DATA_SAMPLERS, DATASETS
 from torch.utils.data import Dataset
 
 from coma_mm.config_tree import type_name
-from coma_mm.errors import BadImageError, UserError
+from coma_mm.errors import BadImageError, UserError, choice
 
-from .loading import read_image, verify_image
+from .loading import read_image, use_load_image, verify_image
 
 
 class SampleIndex(int):
@@ -127,10 +127,8 @@ class SeededDataset:
     """
 
     def __init__(self, dataset: dict | Dataset, on_bad_image: str = 'error', wait_for_storage: float = 60.):
-        if on_bad_image not in ('error', 'skip'):
-            raise UserError(f"on_bad_image={on_bad_image!r}: expected 'error' or 'skip'")
         self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
-        self.on_bad_image = on_bad_image
+        self.on_bad_image = choice('SeededDataset: on_bad_image', on_bad_image, ('error', 'skip'))
         self.wait_for_storage = wait_for_storage
         # One byte per sample, shared by the loader's workers: 1 where the sample was found to be bad.
         self._bad = multiprocessing.RawArray('B', len(self.dataset)) if on_bad_image == 'skip' else None
@@ -253,16 +251,17 @@ _SEEDED_SAMPLERS = dict(DefaultSampler='SeededSampler', InfiniteSampler='SeededI
 
 
 def seed_dataloader(dataloader: dict) -> None:
-    """Give a data loader's config per-sample randomness, in place; once is as good as twice.
+    """Give a data loader's config per-sample randomness and our reading of images, in place; once is as good as twice.
 
-    The data set is wrapped in `SeededDataset`, mmengine's samplers become the seeded ones. A loader with another
-    sampler keeps the library's own seeding, because its indices carry no epoch. The keys `on_bad_image` and
-    `wait_for_storage` of the loader, if given, go to `SeededDataset`.
+    The data set's config is replaced by a copy of it, see `use_load_image`. The data set is wrapped in `SeededDataset`,
+    mmengine's samplers become the seeded ones. A loader with another sampler keeps the library's own seeding, because its
+    indices carry no epoch. The keys `on_bad_image` and `wait_for_storage` of the loader, if given, go to `SeededDataset`.
 
     Args:
         dataloader (dict): A config as `Runner.build_dataloader` takes it.
     """
-    sampler, dataset = dataloader.get('sampler'), dataloader.get('dataset')
+    sampler = dataloader.get('sampler')
+    dataset = dataloader['dataset'] = use_load_image(dataloader.get('dataset'))
     on_bad_image = dataloader.pop('on_bad_image', None)
     wait = dataloader.pop('wait_for_storage', None)
     name = type_name(sampler)

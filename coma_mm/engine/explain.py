@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 from mmengine.utils.dl_utils import set_multi_processing
 from torch import distributed
 
-from coma_mm.errors import UserError, nearest
+from coma_mm.errors import UserError, nearest, printable
 
 from .naming import Building, buildings, reading
 
@@ -27,7 +27,7 @@ def explain(error: BaseException) -> str | None:
         other error.
     """
     line = _explain(error)
-    return line and ''.join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
+    return line and printable(line)
 
 
 def _explain(error: BaseException) -> str | None:

@@ -29,6 +29,7 @@ from coma_mm.weights.safe_pickle import plain, restore_curves
 
 from .explain import unknown_type
 from .hooks.checkpoint import serialize
+from .hooks.evaluation_model import EvaluationModelHook
 from .hooks.stop import StopHook, Stopped
 from .models import compile_training, to_cpu, unwrap
 from .optim.accumulation import BatchGroups, batches_per_update, is_auto, update
@@ -243,7 +244,15 @@ class ComaRunner(Runner):
         return checkpoint
 
     def train(self) -> nn.Module:
-        """Train, then stop listening to the signals that end a run."""
+        """Train, then stop listening to the signals that end a run.
+
+        Raises:
+            UserError: If nothing would update CoMA's evaluation model.
+        """
+        model = unwrap(self.model)
+        if getattr(model, 'evaluation', None) and not any(isinstance(hook, EvaluationModelHook) for hook in self.hooks):
+            raise UserError(f"nothing updates the evaluation model of {type(model).__name__}: add "
+                            "dict(type='EvaluationModelHook') to custom_hooks")
         stop = next((hook for hook in self.hooks if isinstance(hook, StopHook)), None)
         try:
             return super().train()

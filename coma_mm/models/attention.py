@@ -7,6 +7,8 @@ from mmcv.cnn.bricks import DropPath
 from mmengine.model import BaseModule
 from torch import nn
 
+from coma_mm.errors import choice
+
 
 class WindowConv(nn.Module):
     """Strided convolution of keys and values, kernel = stride = window, inside each patch: Conv_k in Eq. 9.
@@ -63,8 +65,7 @@ class MultiWindowAttention(BaseModule):
         super().__init__(init_cfg)
         if dims % num_heads:
             raise ValueError(f'num_heads={num_heads} does not divide the {dims} channels')
-        if reduce not in ('sum', 'mean'):
-            raise ValueError(f"reduce={reduce!r}: expected 'sum' or 'mean'")
+        choice(f'{type(self).__name__}: reduce', reduce, ('sum', 'mean'))
         self.num_heads = num_heads
         self.qkv = nn.Linear(dims, 3 * dims)
         self.windows = tuple(windows)

@@ -8,7 +8,7 @@ from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLay
 from mmpretrain.registry import MODELS
 from torch import nn
 
-from coma_mm.errors import UserError
+from coma_mm.errors import choice
 
 from .token_layout import gather_patches, sincos_position
 
@@ -28,8 +28,7 @@ class PatchDecoder(BaseModule):
     def __init__(self, blocks: Iterable[nn.Module], in_channels: int, patch_size: int, embed_dims: int, mask_token: str,
                  out_channels: int, init_cfg):
         super().__init__(list(init_cfg) if init_cfg else init_cfg)
-        if mask_token not in ('learned', 'noise'):
-            raise UserError(f"{type(self).__name__}: mask_token={mask_token!r}: expected 'learned' or 'noise'")
+        choice(f'{type(self).__name__}: mask_token', mask_token, ('learned', 'noise'))
         self.patch_size = patch_size
         self.embed = nn.Linear(in_channels, embed_dims)
         self.mask_token = nn.Parameter(torch.zeros(embed_dims)) if mask_token == 'learned' else None

@@ -1,6 +1,5 @@
 """DyViT: the hierarchical vision transformer of the CoMA paper (Section "Hierarchical Dynamic Vision Transformer")."""
 from collections.abc import Sequence
-from difflib import get_close_matches
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +9,7 @@ from mmpretrain.registry import MODELS
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from coma_mm.errors import UserError
+from coma_mm.errors import UserError, choice
 from coma_mm.weights.init_cfg import load_pretrained
 
 from .attention import Block
@@ -135,9 +134,7 @@ class DyViT(BaseBackbone):
         # Tokens along a patch's side, per stage.
         self.sides = tuple(max(patch_size // stride, 1) for stride in STRIDES)
         windows = self._check_windows(windows)
-        out_type = _choice('out_type', out_type, self.OUT_TYPES)
-        pos_embed = _choice('pos_embed', pos_embed, ('sincos', 'learned'))
-        reduce = _choice('reduce', reduce, ('sum', 'mean'))
+        choice('DyViT: pos_embed', pos_embed, ('sincos', 'learned'))
         if not -1 <= frozen_stages <= 3:
             raise UserError(f'DyViT: frozen_stages={frozen_stages}: expected -1 (nothing) to 3 (all stages)')
         if isinstance(out_indices, int):
@@ -145,7 +142,9 @@ class DyViT(BaseBackbone):
         if not all(-4 <= i <= 3 for i in out_indices):
             raise UserError(f'DyViT: out_indices={tuple(out_indices)}: expected stages 0 to 3 (or -4 to -1)')
         self.out_indices = tuple(sorted(i % 4 for i in out_indices))
-        self.out_type = out_type
+        self.out_channels = self.output_channels(arch, out_indices)
+        self.out_sides = tuple(self.sides[i] for i in self.out_indices)
+        self.out_type = choice('DyViT: out_type', out_type, self.OUT_TYPES)
         self.mask_before_stem = mask_before_stem
         self.frozen_stages = frozen_stages
         if isinstance(with_cp, bool):
@@ -176,10 +175,17 @@ class DyViT(BaseBackbone):
             self.add_module(f'norm{i}', nn.LayerNorm(self.dims[i], eps=1e-6))
         self._freeze()
 
+    @classmethod
+    def output_channels(cls, arch: str | dict = 'base', out_indices: Sequence[int] | int = (3, ), **_) -> tuple[int, ...]:
+        """Channels of the outputs of a backbone with these settings, for what follows it in a config."""
+        dims = _check_arch(arch)['dims']
+        stages = sorted(i % 4 for i in ((out_indices, ) if isinstance(out_indices, int) else out_indices))
+        return tuple(dims[i] for i in stages)
+
     def _check_windows(self, windows) -> tuple[tuple[int, ...], ...]:
         every = [tuple(side >> i for i in range(side.bit_length())) for side in self.sides]  # 8: 8, 4, 2, 1
         if isinstance(windows, str):
-            counts = WINDOWS[_choice('windows', windows, WINDOWS)]
+            counts = WINDOWS[choice('DyViT: windows', windows, WINDOWS)]
             return tuple(sides[:count] for sides, count in zip(every, counts, strict=True))
         if len(windows) != 4 or any(isinstance(stage, (int, str)) for stage in windows):
             raise UserError(f'DyViT: windows={windows}: expected four sets of window sides, one per stage')
@@ -330,18 +336,9 @@ def _resize(pos_embed: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return F.interpolate(pos_embed, size, mode='bicubic', align_corners=False)
 
 
-def _choice(name: str, value: str, choices) -> str:
-    """Check a named choice; raises UserError with the nearest name."""
-    if value in choices:
-        return value
-    near = get_close_matches(str(value), choices, 1)
-    hint = f"; did you mean '{near[0]}'?" if near else ''
-    raise UserError(f'DyViT: unknown {name} {value!r}: expected one of {", ".join(choices)}{hint}')
-
-
 def _check_arch(arch: str | dict) -> dict:
     if isinstance(arch, str):
-        return ARCHS[_choice('arch', arch, ARCHS)]
+        return ARCHS[choice('DyViT: arch', arch, ARCHS)]
     if set(arch) != {'dims', 'depths', 'num_heads'} or any(len(v) != 4 for v in arch.values()):
         raise UserError(f"DyViT: arch={arch}: expected keys 'dims', 'depths', 'num_heads', each with four numbers")
     for dims, heads in zip(arch['dims'], arch['num_heads'], strict=True):

@@ -44,10 +44,18 @@ class MaskedVisionTransformer(VisionTransformer):
         super().__init__(arch, img_size, patch_size, init_cfg=init_cfg, **kwargs)
         self.arch = arch if isinstance(arch, str) else 'custom'
         self.patch_size = patch_size
+        self.out_channels = (self.embed_dims, ) * len(self.out_indices)
+        self.out_sides = (1, ) * len(self.out_indices)
         self.pos_embed.requires_grad = False
         for module in self.modules():
             if isinstance(module, DropPath):  # NumPy's numbers are tensors to torch.compile, which stops at branches
                 module.drop_prob = float(module.drop_prob)
+
+    @classmethod
+    def output_channels(cls, arch: str | dict = 'base', out_indices=-1, **_) -> tuple[int, ...]:
+        """Channels of the outputs of a backbone with these settings, for what follows it in a config."""
+        settings = cls.arch_zoo[arch.lower()] if isinstance(arch, str) else arch
+        return (settings['embed_dims'], ) * (1 if isinstance(out_indices, int) else len(out_indices))
 
     def init_weights(self) -> None:
         """Initialise as MAE does; pre-trained weights must match (see the class)."""

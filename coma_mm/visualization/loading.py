@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from coma_mm.config_tree import find_types
 from coma_mm.datasets.annotations import check_annotations
 from coma_mm.datasets.image_folder import IMAGE_SUFFIXES, walk_files
-from coma_mm.datasets.loading import read_image
+from coma_mm.datasets.loading import read_image, use_load_image
 from coma_mm.datasets.seeding import SeededDataset
 from coma_mm.engine.models import build_model
 from coma_mm.errors import UserError
@@ -66,7 +66,7 @@ def load_for_viewing(config: str | Path | Config, checkpoint: str | Path,
     model = load_model(cfg, checkpoint)
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
         # As our runner does: the masks of a sample are the same in every picture.
-        dataset = SeededDataset(loader['dataset'])
+        dataset = SeededDataset(use_load_image(loader['dataset']))
         check_annotations(dataset)
     return model, dataset
 

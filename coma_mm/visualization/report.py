@@ -140,13 +140,5 @@ def _data_uri(image: Figure | str | Path) -> str:
     return f'data:image/jpeg;base64,{base64.b64encode(jpeg.getvalue()).decode()}'
 
 
-def duration(seconds: float) -> str:
-    """'58 s', '2 min 05 s', '28 h 30 min'."""
-    minutes, seconds = divmod(round(seconds), 60)
-    if minutes >= 60:
-        return f'{minutes // 60} h {minutes % 60:02d} min'
-    return f'{minutes} min {seconds:02d} s' if minutes else f'{seconds} s'
-
-
 def _paragraphs(text: str) -> list[str]:
     return [part.strip() for part in text.split('\n\n') if part.strip()]

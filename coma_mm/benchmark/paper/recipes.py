@@ -5,9 +5,10 @@ from pathlib import Path
 import torch
 import yaml
 from mmengine.config import Config
-from mmengine.registry import MODELS, TRANSFORMS, DefaultScope
+from mmengine.registry import TRANSFORMS, DefaultScope
 
-from coma_mm.benchmark.study.experiments import ROOT
+from coma_mm.engine.models import build_model
+from coma_mm.files import CHECKOUT as ROOT
 from coma_mm.markdown import markdown_table
 
 PAGE = ROOT / 'docs/recipes.md'
@@ -92,7 +93,7 @@ def read(name):
     """
     cfg = Config.fromfile(ROOT / f'configs/{name}.py')  # `read_config` would fit it to the machine at hand
     with DefaultScope.overwrite_default_scope(cfg.default_scope), torch.device('meta'):
-        model = MODELS.build(cfg.model)
+        model = build_model(cfg)
         pipelines = {
             split: [TRANSFORMS.build(step) for step in cfg[f'{split}_dataloader'].dataset.pipeline]
             for split in ('train', 'test') if cfg.get(f'{split}_dataloader')

@@ -1,8 +1,4 @@
-"""The paper's Tables 1 to 4 with our results beside them, and the small scale's; as Markdown, HTML, LaTeX and CSV.
-
-A cell shows the mean ± standard deviation over the seeds of finished runs of the same settings; runs with other settings
-have a line of their own, which names the difference. What is not finished or diverged is counted, not averaged.
-"""
+"""The paper's Tables 1 to 4 with our results beside them, and the small scale's; as Markdown, HTML, LaTeX and CSV."""
 import dataclasses
 import os
 import re
@@ -13,19 +9,22 @@ from urllib.parse import quote
 
 import pandas
 
-from coma_mm.benchmark.study.experiments import METRICS, ROOT
-from coma_mm.errors import UserError
+from coma_mm.benchmark.study.experiments import METRICS
+from coma_mm.errors import choice
+from coma_mm.files import CHECKOUT, CONFIGS
 from coma_mm.markdown import markdown_table
 from coma_mm.models.dyvit import ARCHS
-from coma_mm.visualization import Cell, Section, Table, duration, write_report
+from coma_mm.progress import duration
+from coma_mm.visualization import Cell, Section, Table, write_report
 
-from .collect import COPY, HOW_TO_FILL, RUNS, add_run_arguments, collect, read, write
+from .collect import COPY, HOW_TO_FILL, RUNS, collect, read, write
 from .numbers import contradicted, from_tables, paper
 
-COMMITTED_RUNS = ROOT / 'docs/results/runs.csv'
-PAGES = (ROOT / 'README.md', ROOT / 'docs/benchmark.md')
+COMMITTED_RUNS = CHECKOUT / 'docs/results/runs.csv'
+PAGES = (CHECKOUT / 'README.md', CHECKOUT / 'docs/benchmark.md')
 COLUMNS = ('table', 'row', 'metric', 'paper', 'variant', 'mean', 'std', 'n', 'difference', 'split', 'others', 'runs')
 NO_RUN = dict(mean=None, std=None, n=0, split='', others='', runs=(), variant='')
+
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Cells
@@ -356,8 +355,8 @@ def list_runs_latex(runs: list[dict]) -> str:
 
 
 def _config_link(config: str) -> str:
-    found = list((ROOT / 'configs').rglob(Path(config).name)) if config else []
-    return f'[{found[0].stem}](../{found[0].relative_to(ROOT)})' if len(found) == 1 else config
+    found = list(CONFIGS.resolve().rglob(Path(config).name)) if config else []
+    return f'[{found[0].stem}](../configs/{found[0].relative_to(CONFIGS.resolve())})' if len(found) == 1 else config
 
 
 def parts() -> dict[str, str]:
@@ -379,18 +378,10 @@ def filled(page: str) -> str:
     known = parts()
 
     def fill(match):
-        if match[1] not in known:
-            raise UserError(f'no part {match[1]!r} for a marker <!-- benchmark:… -->; expected one of {", ".join(known)}')
-        return f'<!-- benchmark:{match[1]} -->\n{known[match[1]]}<!-- /benchmark -->'
+        part = choice('the part in a marker <!-- benchmark:PART -->', match[1], known)
+        return f'<!-- benchmark:{part} -->\n{known[part]}<!-- /benchmark -->'
 
     return re.sub(r'<!-- benchmark:([\w-]+) -->\n.*?<!-- /benchmark -->', fill, page, flags=re.DOTALL)
-
-
-def add_arguments(parser):
-    """Add the options."""
-    add_run_arguments(parser)
-    parser.add_argument('--write', action='store_true',
-                        help='renew the results in README.md and docs/benchmark.md from docs/results/runs.csv instead')
 
 
 def run(args):

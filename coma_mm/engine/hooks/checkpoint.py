@@ -17,7 +17,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from coma_mm.engine.models import unwrap
-from coma_mm.errors import SharedError, UserError
+from coma_mm.errors import SharedError, choice
 from coma_mm.files import write_whole
 
 
@@ -69,9 +69,7 @@ class WholeCheckpointHook(CheckpointHook):
 
     def __init__(self, *args: Any, on_error: str = 'continue', background: bool = False, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        if on_error not in ('continue', 'stop'):
-            raise UserError(f"WholeCheckpointHook: on_error={on_error!r}: expected 'continue' or 'stop'")
-        self.on_error = on_error
+        self.on_error = choice('WholeCheckpointHook: on_error', on_error, ('continue', 'stop'))
         self.writer = ThreadPoolExecutor(1) if background else None
         self.pending = None  # the writing that is under way
         self.outdated = []  # paths to remove once a newer checkpoint is whole

@@ -3,6 +3,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from coma_mm.engine.models import unwrap
+from coma_mm.engine.optim.accumulation import batches_of
 from coma_mm.errors import UserError
 
 
@@ -37,5 +38,7 @@ class EvaluationModelHook(Hook):
         model.follow(runner.optim_wrapper.optimizer)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | list | None = None) -> None:
-        """Say whether the complementary branch is due, by the iteration's number alone: the same after a resume."""
-        unwrap(runner.model).evaluation_due = runner.iter % self.interval == 0
+        """Leave the complementary branch out of the iteration's loss, by its number alone: the same after a resume."""
+        if self.interval > 1:
+            for batch in batches_of(data_batch):
+                batch['both_branches'] = runner.iter % self.interval == 0

@@ -9,7 +9,7 @@ from mmengine.logging import MessageHub, print_log
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from coma_mm.errors import SharedError, UserError
+from coma_mm.errors import SharedError, UserError, choice
 
 from .checkpoint import saver_of
 
@@ -44,8 +44,7 @@ class LossSpikeHook(Hook):
 
     def __init__(self, factor: float = 3., window: int = 500, interval: int = 10, action: str = 'warn',
                  max_rollbacks: int = 3):
-        if action not in ('warn', 'rollback'):
-            raise UserError(f"LossSpikeHook: action={action!r}: expected 'warn' or 'rollback'")
+        choice('LossSpikeHook: action', action, ('warn', 'rollback'))
         if factor <= 1 or min(window, interval) < 1:
             raise UserError(f'LossSpikeHook: factor={factor}, window={window}, interval={interval}: expected a factor above '
                             '1, and numbers of iterations')

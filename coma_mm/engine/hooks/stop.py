@@ -12,16 +12,9 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from coma_mm.errors import UserError
+from coma_mm.errors import Stopped, UserError
 
 from .checkpoint import saver_of
-
-EXIT_STOPPED = 75
-"""Exit code of a run that was asked to stop and can be resumed: EX_TEMPFAIL of sysexits.h, "try again later"."""
-
-
-class Stopped(Exception):
-    """A run ended before its time, with all of it saved."""
 
 
 def seconds(text: str | float) -> float:

@@ -9,7 +9,7 @@ from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm, _InstanceNorm
 from torch import nn
 
-from coma_mm.errors import UserError
+from coma_mm.errors import UserError, choice
 
 NORMS = (nn.LayerNorm, nn.GroupNorm, _BatchNorm, _InstanceNorm)
 
@@ -49,9 +49,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None):
         for key in paramwise_cfg or ():
-            if key not in OPTIONS:
-                raise UserError(f'LayerDecayOptimWrapperConstructor: paramwise_cfg has an unknown key {key!r}; expected '
-                                f'{", ".join(OPTIONS)}')
+            choice('LayerDecayOptimWrapperConstructor: a key of paramwise_cfg', key, OPTIONS)
         super().__init__(optim_wrapper_cfg, dict(layer_decay_rate=1.) | (paramwise_cfg or {}))
         if self.base_lr is None:
             raise UserError('LayerDecayOptimWrapperConstructor: the optimiser needs lr, which the groups are derived from')

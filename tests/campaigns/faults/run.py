@@ -29,8 +29,8 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 import torch  # noqa: E402
 
 import coma_mm  # noqa: E402, F401
+from coma_mm.commands import exit_with  # noqa: E402
 from coma_mm.config.read import read_config  # noqa: E402
-from coma_mm.engine import cli  # noqa: E402
 from coma_mm.engine.hooks.stop import EXIT_STOPPED  # noqa: E402
 from coma_mm.engine.train import train  # noqa: E402
 from coma_mm.prepare.shapes import write_shapes  # noqa: E402
@@ -70,16 +70,13 @@ def start(task, folder, clock=0.):
     os.dup2(log, 1)
     os.dup2(log, 2)
 
-    def change(cfg):
-        cfg.resume = True
-        cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='StopHook')]
-
     def tool():
-        train(read_config(str(ROOT / f'configs/shapes/{config}.py'), {**COMMON, **options}, str(folder), change=change))
+        cfg = read_config(str(ROOT / f'configs/shapes/{config}.py'), {**COMMON, **options}, str(folder), resume='auto')
+        train(cfg, [dict(type='StopHook')])
 
     code = 1
     try:
-        cli.main(tool)
+        exit_with(tool)
         code = 0
     except SystemExit as error:
         code = error.code
