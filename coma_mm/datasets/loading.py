@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -165,7 +165,7 @@ _SAME_READING = dict(
     file_client_args=(None, dict(backend='disk'), dict(backend='local')))
 
 
-def use_load_image(cfg):
+def use_load_image(cfg: Any) -> Any:
     """Have `LoadImage` read the images of a data set, where its config names the libraries' `LoadImageFromFile`.
 
     Configs name the libraries' step because their inferencers look for it. One whose arguments ask for anything else than
