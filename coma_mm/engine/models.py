@@ -13,7 +13,14 @@ from coma_mm.errors import UserError
 
 
 def build_model(cfg: Config) -> nn.Module:
-    """Build the model that a config names, as mmengine's runner does, without initialising its weights."""
+    """Build the model that a config names, as mmengine's runner does, without initialising its weights.
+
+    Args:
+        cfg (Config): From `read_config`, or of mmengine's `Config.fromfile`.
+
+    Returns:
+        nn.Module: The model, in evaluation mode.
+    """
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
         model_cfg = cfg.model.copy()
         # A config may name the preprocessor beside the model.
