@@ -234,7 +234,7 @@ def campaign(task, stops, seed, folder):
 def two_processes(stops, seed, folder):
     """Stop pre-training in two processes: one of them killed, all killed, or SIGTERM, SIGUSR1 or SIGINT to torchrun.
 
-    torchrun starts the processes again by itself when one dies; what else ends is started again with ``--resume``.
+    torchrun starts the processes again by itself when one dies; what else ends is started again with `--resume`.
 
     Returns:
         dict: As `campaign`.
