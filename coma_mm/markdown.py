@@ -1,7 +1,7 @@
 """Tables in Markdown."""
 
 
-def markdown_table(header, rows, numbers=0, aligned=False):
+def markdown_table(header: list[str], rows: list[list[str]], numbers: int = 0, aligned: bool = False) -> str:
     """A table in Markdown.
 
     Args:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from scipy import stats
 
-from coma_mm import visualization
+from coma_mm.visualization.logs import environment
 
 from . import experiments
 from .experiments import ARMS, METRICS, Experiment, Run
@@ -120,5 +120,5 @@ def _report(runs: dict, pretraining_seconds: list[float], results: dict, setting
         images=', '.join(f'{count} {split}' for split, count in IMAGES.items()),
         epochs=', '.join(f'{task} {count}' for task, count in EPOCHS.items()),
         times=', '.join(f'{task} {statistics.median(values):.0f}' for task, values in seconds.items()),
-        environment='\n'.join(f'- {key}: {value}' for key, value in visualization.environment().items()),
+        environment='\n'.join(f'- {key}: {value}' for key, value in environment().items()),
         **settings)
