@@ -14,7 +14,7 @@ from mmpretrain.models import BaseSelfSupervisor
 
 from coma_mm.config.check_keys import check_keys
 from coma_mm.config.read import read_config
-from coma_mm.datasets import use_load_image
+from coma_mm.datasets.loading import use_load_image
 from coma_mm.engine import AutocastOptimWrapper
 from coma_mm.engine.optim.accumulation import batches_per_update
 from coma_mm.models import MaskedAutoencoder

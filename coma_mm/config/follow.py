@@ -122,8 +122,6 @@ def _exchange(place: Any, old: int, new: int) -> bool:
     return bool(found)
 
 
-
-
 def _follow_backbone(cfg: Config, before: Settings, now: Settings, options: Container[str]) -> None:
     """Exchange the backbone's widths and patch in what the model has behind it."""
     for part in ('neck', 'decoder', 'head', 'decode_head', 'auxiliary_head'):

@@ -8,7 +8,8 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, TRANSFORMS
 from PIL import Image
 
-from coma_mm.datasets import ImageFolder, LoadImage, read_image, use_load_image
+from coma_mm.datasets import ImageFolder, LoadImage, read_image
+from coma_mm.datasets.loading import use_load_image
 from coma_mm.errors import BadImageError, UserError
 
 

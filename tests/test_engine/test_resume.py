@@ -16,8 +16,8 @@ from torch.utils.data import Dataset
 
 from coma_mm.engine import ComaRunner, StopHook, WholeCheckpointHook
 from coma_mm.engine.hooks import RUN_HOOKS
-from coma_mm.engine.hooks.stop import Stopped, seconds
-from coma_mm.errors import UserError
+from coma_mm.engine.hooks.stop import seconds
+from coma_mm.errors import Stopped, UserError
 from coma_mm.files import write_whole
 from coma_mm.weights import load_weights_only
 from coma_mm.weights.load import latest_checkpoint
