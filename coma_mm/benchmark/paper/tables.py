@@ -16,8 +16,7 @@ import pandas
 
 from coma_mm.benchmark.statistics import half_width
 from coma_mm.benchmark.study.experiments import METRICS, ROOT
-from coma_mm.errors import UserError
-from coma_mm.markdown import markdown_table
+from coma_mm.markdown import fill, markdown_table
 from coma_mm.models.dyvit import ARCHS
 from coma_mm.visualization import Cell, Section, Table, duration, write_report
 
@@ -375,19 +374,8 @@ def parts() -> dict[str, str]:
 
 
 def filled(page: str) -> str:
-    """A page with what stands between `<!-- benchmark:NAME -->` and `<!-- /benchmark -->` renewed.
-
-    Raises:
-        UserError: If there is no part of that name.
-    """
-    known = parts()
-
-    def fill(match):
-        if match[1] not in known:
-            raise UserError(f'no part {match[1]!r} for a marker <!-- benchmark:… -->; expected one of {", ".join(known)}')
-        return f'<!-- benchmark:{match[1]} -->\n{known[match[1]]}<!-- /benchmark -->'
-
-    return re.sub(r'<!-- benchmark:([\w-]+) -->\n.*?<!-- /benchmark -->', fill, page, flags=re.DOTALL)
+    """A page with what stands between `<!-- benchmark:NAME -->` and `<!-- /benchmark -->` renewed."""
+    return fill(page, 'benchmark', parts())
 
 
 def add_arguments(parser):
