@@ -22,7 +22,6 @@ install: $(INSTALLED)
 
 $(INSTALLED): setup.py constraints.txt tools/setup_env.sh
 	@tools/setup_env.sh $(VENV) $(PYTHON)
-	@touch $@
 
 demo: $(INSTALLED)
 	$(RUN) tools/demo.py

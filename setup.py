@@ -12,8 +12,15 @@ setup(
     name='coma-mm',
     version=VERSION,
     description='CoMA masked autoencoding and DyViT on OpenMMLab: pre-train, then classify, segment and detect',
+    long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    license_files=['LICENSE'],
     packages=find_packages(include=['coma_mm', 'coma_mm.*']),
-    package_data={'coma_mm': ['**/*.html', '**/*.j2', '**/*.json', '**/*.csv', '**/*.yaml']},
+    # .mim holds links to configs/ and tools/, and what they lead to is packed: mmengine finds `coma_mm::…` there.
+    package_data={'coma_mm': ['**/*.j2', '**/*.yaml', '.mim/*.yml', '.mim/configs/**/*.py', '.mim/configs/**/*.yml',
+                              '.mim/tools/*.sh', '.mim/tools/*.py']},
+    entry_points={'console_scripts': ['coma-mm = coma_mm.commands:main']},
     python_requires='>=3.11,<3.14',
     install_requires=[
         # Every torchvision asks for exactly one torch, so pip takes a matching pair.

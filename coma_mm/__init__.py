@@ -3,9 +3,32 @@
 Importing the package makes the OpenMMLab libraries importable without compiled operators (`coma_mm.compat`) and
 registers everything in mmpretrain's, mmsegmentation's and mmdetection's registries.
 """
-from coma_mm.compat import install
-from coma_mm.version import __version__  # noqa: F401
+import multiprocessing
+import sys
+from pathlib import Path
 
-install()
+from coma_mm.version import __version__
 
-from coma_mm import datasets, engine, evaluation, models  # noqa: E402, F401
+__all__ = ['__version__', 'register']
+
+
+def register() -> None:
+    """Make the libraries importable and register everything in their registries; calling it again changes nothing."""
+    from coma_mm.compat import install
+    install()
+    from coma_mm import datasets, engine, evaluation, models  # noqa: F401
+
+
+def _is_command() -> bool:
+    """Whether this program is `coma-mm` or one of tools/*.py.
+
+    These answer `--help` at once, which they could not if importing the package took seconds; they register when they
+    have read their command line.
+    """
+    program = Path((getattr(sys, 'argv', None) or [''])[0])
+    ours = program.name in ('coma-mm', '-m') or program.resolve().parent == (Path(__file__).parent / '.mim/tools').resolve()
+    return ours and multiprocessing.parent_process() is None  # a process that such a program spawned is none
+
+
+if not _is_command():
+    register()

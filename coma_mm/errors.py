@@ -1,5 +1,7 @@
 """Errors that are the user's to mend; the tools print them as one line and exit with code 2."""
 import difflib
+from collections.abc import Iterable
+from typing import Any
 
 
 class UserError(Exception):
@@ -18,6 +20,41 @@ class BadImageError(UserError):
     """An image file that cannot be decoded (truncated, empty, not an image)."""
 
 
-def nearest(name, names, cutoff=0.6):
-    """str | None: The one of `names` that is spelt most like `name`, if any is similar."""
+EXIT_STOPPED = 75
+"""Exit code of a run that was asked to stop and can be resumed: EX_TEMPFAIL of sysexits.h, "try again later"."""
+
+
+class Stopped(Exception):
+    """A run ended before its time, with all of it saved."""
+
+
+def printable(text: str) -> str:
+    """A text without control characters, whatever a file's name or content brought into it."""
+    return ''.join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def choice(what: str, value: Any, names: Iterable[str]) -> Any:
+    """Check a choice among names.
+
+    Args:
+        what (str): What is chosen, and whose setting it is, e.g. 'DyViT: arch'.
+        value (Any): What was chosen.
+        names (Iterable[str]): The names there are.
+
+    Returns:
+        str: The value.
+
+    Raises:
+        UserError: If it is none of the names; with the one that is spelt most like it.
+    """
+    names = list(names)
+    if value in names:
+        return value
+    close = nearest(str(value), names)
+    hint = f'; did you mean {close!r}?' if close else ''
+    raise UserError(f'{what}={value!r}: expected one of {", ".join(names)}{hint}')
+
+
+def nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The one of `names` that is spelt most like `name`, if any is similar."""
     return next(iter(difflib.get_close_matches(name, sorted(names), n=1, cutoff=cutoff)), None)

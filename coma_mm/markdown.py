@@ -1,10 +1,10 @@
 """Tables in Markdown, and pages that hold them."""
 import re
 
-from coma_mm.errors import UserError
+from coma_mm.errors import choice
 
 
-def markdown_table(header, rows, numbers=0, aligned=False):
+def markdown_table(header: list[str], rows: list[list[str]], numbers: int = 0, aligned: bool = False) -> str:
     """A table in Markdown.
 
     Args:
@@ -27,7 +27,7 @@ def markdown_table(header, rows, numbers=0, aligned=False):
     return ''.join(f'| {" | ".join(line)} |\n' for line in lines)
 
 
-def fill(page, mark, parts):
+def fill(page: str, mark: str, parts: dict[str, str]) -> str:
     """Renew what stands between `<!-- MARK:NAME -->` and `<!-- /MARK -->` in a page.
 
     Args:
@@ -42,9 +42,8 @@ def fill(page, mark, parts):
         UserError: If there is no part of that name.
     """
 
-    def renew(match):
-        if match[1] not in parts:
-            raise UserError(f'no part {match[1]!r} for a marker <!-- {mark}:… -->; expected one of {", ".join(parts)}')
-        return f'<!-- {mark}:{match[1]} -->\n{parts[match[1]]}<!-- /{mark} -->'
+    def renew(match: re.Match) -> str:
+        part = choice(f'the part in a marker <!-- {mark}:PART -->', match[1], parts)
+        return f'<!-- {mark}:{part} -->\n{parts[part]}<!-- /{mark} -->'
 
     return re.sub(rf'<!-- {mark}:([\w-]+) -->\n.*?<!-- /{mark} -->', renew, page, flags=re.DOTALL)

@@ -1,19 +1,26 @@
-"""Processes that end with the one that started them."""
+"""Processes that end with the one that started them, and a pool of such processes."""
 import ctypes
 import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+
+from coma_mm.errors import UserError
+from coma_mm.progress import track
 
 
-def end_with_parent(number=signal.SIGTERM):
+def end_with_parent(number: int = signal.SIGTERM) -> None:
     """In a child process: ask Linux for a signal when the parent dies, however it dies."""
     PR_SET_PDEATHSIG = 1
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
 
 
-def start_worker(worker_id, worker_init_fn=None):
-    """Start of a data loader's worker.
+def start_worker(worker_id: int, worker_init_fn: Callable[[int], None] | None = None) -> None:
+    """Start a data loader's worker.
 
     A signal that is sent to the whole run (Ctrl-C, a scheduler's warning) is for the main process, which then ends its
     workers: by torch's design one that dies by itself makes the main process fail wherever it is, in the middle of an
@@ -36,8 +43,47 @@ def start_pool_worker() -> None:
     import cv2  # which only workers need here
     cv2.setNumThreads(0)
 
-    def end_with_parent():
+    def end_with_parent() -> None:
         multiprocessing.parent_process().join()
         os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def is_first_process():
+    """bool: Whether this is the job's first process, also before the processes know of each other."""
+    return int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))) == 0
+
+
+def pool_map(work: Callable, tasks: Sequence, workers: int, what: str, chunksize: int = 1, completed: int = 0,
+             unit: str = '', disable: bool = False) -> Iterator:
+    """Do work on tasks in several processes, and show how far it is.
+
+    Args:
+        work (Callable): What is done with a task. It can be pickled.
+        tasks (Sequence): The tasks.
+        workers (int): The number of processes. With 1, or a single task, this process does the work.
+        what (str): What is done, for the progress.
+        chunksize (int): Tasks that a process takes at a time. Defaults to 1.
+        completed (int): Tasks that were done before, for the progress. Defaults to 0.
+        unit (str): What the tasks are, for the progress. Defaults to nothing.
+        disable (bool): Whether to show no progress. Defaults to False.
+
+    Yields:
+        Any: The results, in the order of the tasks.
+
+    Raises:
+        UserError: If a process was killed.
+    """
+    with ExitStack() as stack:
+        if workers == 1 or len(tasks) < 2:
+            results = map(work, tasks)
+        else:
+            pool = ProcessPoolExecutor(workers, initializer=start_pool_worker)
+            stack.callback(pool.shutdown, cancel_futures=True)  # or Ctrl-C would wait for all that is queued
+            results = pool.map(work, tasks, chunksize=chunksize)
+        try:
+            yield from track(results, what, completed + len(tasks), completed=completed, unit=unit, disable=disable)
+        except BrokenProcessPool:
+            raise UserError(f'{what}: a process was killed (out of memory?); run the same command again with fewer '
+                            '--workers') from None

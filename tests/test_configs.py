@@ -14,6 +14,7 @@ from mmpretrain.models import BaseSelfSupervisor
 
 from coma_mm.config.check_keys import check_keys
 from coma_mm.config.read import read_config
+from coma_mm.datasets import use_load_image
 from coma_mm.engine import AutocastOptimWrapper
 from coma_mm.engine.optim.accumulation import batches_per_update
 from coma_mm.models import MaskedAutoencoder
@@ -105,7 +106,6 @@ def test_shapes_agree_at_full_size(config):
         patches = (height // model.backbone.patch_size) * (width // model.backbone.patch_size)
         ids_keep = torch.zeros(2, patches // 2, dtype=torch.int64)
         ids_rest = torch.zeros(2, patches - patches // 2, dtype=torch.int64)
-        model.eval()  # in training the evaluation model needs an optimiser to follow
         assert model.loss(images, ids_keep, ids_rest)['loss'].shape == ()
     elif cfg.model.type == 'MAE':
         assert model.loss(images, None)['loss'].shape == ()
@@ -185,7 +185,8 @@ def test_pipelines(config):
     pipelines = [cfg[f'{split}_dataloader'].dataset.pipeline for split in ('train', 'val', 'test')
                  if cfg.get(f'{split}_dataloader')]
     for pipeline in (*pipelines, *([cfg.tta_pipeline] if 'tta_pipeline' in cfg else ())):
-        steps = [TRANSFORMS.build(step) for step in pipeline]
+        assert pipeline[0].type in ('LoadImageFromFile', 'LoadRandomResizedCrop')  # for the libraries' inferencers
+        steps = [TRANSFORMS.build(step) for step in use_load_image(pipeline)]
         assert type(steps[0]).__name__ in ('LoadImage', 'LoadRandomResizedCrop')
         if cfg.default_scope == 'mmdet':
             assert next(step for step in steps if type(step).__name__ == 'LoadAnnotations').with_mask
@@ -197,7 +198,7 @@ def test_masks_are_drawn_for_the_models_patches(config):
         return
     for split in ('train', 'val', 'test'):
         step, = (step for step in cfg[f'{split}_dataloader'].dataset.pipeline if step.type == 'PatchMask')
-        assert step.get('patch_size', 32) == model.backbone.patch_size
+        assert step.patch_size == model.backbone.patch_size == model.decoder.patch_size
         assert step.sampler == dict(type='UniformMaskSampler', ratio=0.6) == cfg.mask_sampler
 
 

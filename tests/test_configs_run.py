@@ -118,14 +118,11 @@ def on_cpu(model):
 
 def run(name, work_dir, options=None):
     """dict: What happened when a config, made small, was trained and its checkpoint tested."""
-    found = []
-
-    def change(cfg):
-        found.append(list(types(cfg)))
-        shrink(cfg)
-        found.append(list(types(cfg)))
-
-    cfg = read_config(str(ROOT / name), options, work_dir, change=change)
+    cfg = read_config(str(ROOT / name), options, work_dir)
+    found = [list(types(cfg))]
+    shrink(cfg)
+    found.append(list(types(cfg)))
+    cfg.merge_from_dict(options or {})
     cfg.experiment_name = f'{work_dir} training'  # in one process mmengine tells runs apart by name and second
     cfg.custom_hooks = [*cfg.get('custom_hooks', ()), dict(type='Recorder')]
     for_test = deepcopy(cfg)
@@ -195,7 +192,8 @@ def promised(cfg):
 
 def outline(name):
     """str: A config, made small, without its numbers and without the name of the architecture, which is among them."""
-    cfg = read_config(str(ROOT / name), work_dir='work_dirs/any', change=shrink)
+    cfg = read_config(str(ROOT / name), work_dir='work_dirs/any')
+    shrink(cfg)
     text = json.dumps(cfg.to_dict(), default=str, sort_keys=True)
     return re.sub(r'[\d.]+(e-\d+)?', '0', text.replace('dyvit-small', 'dyvit-base'))
 
@@ -288,11 +286,9 @@ def segment(work_dir, options=None, tta=False):
     """dict: Metrics of UperNet, made small; `options` are as they are."""
     checkpoint = ran(UPERNET)['checkpoint']
 
-    def change(cfg):
-        cfg.load_from = checkpoint
-        shrink(cfg)
-
-    cfg = read_config(str(ROOT / UPERNET), options, work_dir, change=change)
+    cfg = read_config(str(ROOT / UPERNET), options, work_dir, load_from=checkpoint)
+    shrink(cfg)
+    cfg.merge_from_dict(options or {})
     if tta:
         use_tta(cfg)
     cfg.experiment_name = work_dir

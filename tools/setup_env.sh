@@ -31,6 +31,26 @@ version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 "$python" -c 'import venv, ensurepip' 2>/dev/null ||
     fail "$python has no venv module; on Debian and Ubuntu: apt install python$version-venv"
 
+# Of two at once in one checkout, as by make in two terminals, the second waits. The lock on the folder is open again when
+# this process has ended, however it ended. Python takes it, as not every system has the command flock.
+exec 9<.
+waited=
+"$python" -c '
+import fcntl
+try:
+    fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError:
+    print("coma_mm: another installation is running in this folder; waiting for it", flush=True)
+    fcntl.flock(9, fcntl.LOCK_EX)
+    raise SystemExit(1)
+except OSError:  # a file system without locks
+    pass
+' || waited=1
+# What the other one has installed may be in use by now: it is not installed once more.
+if [ "$waited" ] && [ "$venv/.installed" -nt setup.py ] && [ "$venv/.installed" -nt constraints.txt ]; then
+    exit
+fi
+
 if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
     free_gb=$(df -Pk . | awk 'NR == 2 { print int($4 / 1024 / 1024) }')
     [ "$free_gb" -ge "$needed_gb" ] ||
@@ -52,3 +72,4 @@ unset PIP_NO_BUILD_ISOLATION
 pip install -c constraints.txt -e '.[test]'
 # Both OpenCV builds are required by others and own the same files: the last one wins, and only this one needs no display.
 pip install -q -c constraints.txt --force-reinstall --no-deps opencv-python-headless
+touch "$venv/.installed"

@@ -4,7 +4,7 @@
 
 - mmcv without compiled operators: `mmcv._ext` comes from `coma_mm.compat.mmcv_ext`;
 - transformers 5 and newer, beside which `mmpretrain.models` cannot be imported;
-- config inheritance from mmsegmentation (`_base_ = 'mmseg::...'`);
+- config inheritance from mmsegmentation (`_base_ = 'mmseg::...'`), and from our configs (`'coma_mm::...'`);
 - lines that the libraries print on import and that no user can act upon.
 """
 import functools
@@ -14,8 +14,14 @@ import importlib.util
 import os.path as osp
 import sys
 import warnings
+from pathlib import Path
 
-__all__ = ['install']
+from coma_mm.errors import UserError, nearest
+
+MIM = Path(__file__).resolve().parents[1] / '.mim'
+"""The folder of configs and model-index.yml, where OpenMMLab's tools expect them inside a package."""
+
+__all__ = ['MIM', 'config_path', 'install']
 
 
 def install() -> None:
@@ -25,7 +31,7 @@ def install() -> None:
     # Last in the list: a compiled `mmcv._ext` is found by Python's own finders, and this one is never asked.
     sys.meta_path.append(_MmcvExtFinder())
     _silence_import_noise()
-    _map_mmseg_configs()
+    _map_configs()
     _skip_multimodal_models_beside_transformers_5()
 
 
@@ -57,10 +63,41 @@ def _silence_import_noise() -> None:
     mmengine.logging.print_log = print_log_but_onedl
 
 
-def _map_mmseg_configs() -> None:
-    # mmengine looks for the distribution 'mmsegmentation'; the maintained one has another name, the module has not.
+def _map_configs() -> None:
+    from mmengine.config import Config
     from mmengine.config.utils import MODULE2PACKAGE
-    MODULE2PACKAGE['mmseg'] = 'mmseg'
+
+    # mmengine looks for the distribution 'mmsegmentation'; the maintained one has another name, the module has not.
+    MODULE2PACKAGE.update(mmseg='mmseg', coma_mm='coma_mm')
+    get_cfg_path = Config._get_cfg_path
+
+    @functools.wraps(get_cfg_path)
+    def find(path, filename):
+        # mmengine would put the scope coma_mm, which no registry has, on what is inherited.
+        return (config_path(path), None) if path.startswith('coma_mm::') else get_cfg_path(path, filename)
+
+    Config._get_cfg_path = staticmethod(find)
+
+
+def config_path(name: str) -> str:
+    """The file of one of our configs, of this very package, installed or not.
+
+    Args:
+        name (str): For example 'coma_mm::coma/coma_dyvit-base_8xb512-amp-coslr-300e_in1k.py'.
+
+    Returns:
+        str: Its path.
+
+    Raises:
+        UserError: If there is no such config.
+    """
+    path = MIM / 'configs' / name.removeprefix('coma_mm::')
+    if not path.is_file():
+        names = [f'coma_mm::{path.relative_to(MIM / "configs")}' for path in MIM.glob('configs/**/*.py')]
+        close = nearest(name, names)
+        raise UserError(f'no config {name}; ' + (f'did you mean {close}?' if close else
+                                                  'expected coma_mm:: and a path below configs/'))
+    return str(path)
 
 
 def _skip_multimodal_models_beside_transformers_5() -> None:

@@ -5,16 +5,19 @@ mmengine takes the keys that it knows and passes over the others in silence.
 import ast
 import inspect
 import re
+from typing import Any
 
+from mmengine.config import Config
 from mmengine.runner import FlexibleRunner, Runner
 
+from coma_mm.config_tree import walk
 from coma_mm.errors import UserError, nearest
 
 # Read by the runners through `cfg`, by `Config.fromfile`, by the tools, or by tools of the libraries.
 _READ_ELSEWHERE = {
-    'activation_checkpointing', 'compile', 'custom_imports', 'efficient_conv_bn_eval', 'env_cfg',
-    'find_unused_parameters', 'mask_sampler', 'model_wrapper_cfg', 'runner_type', 'strategy', 'sync_bn',
-    'tta_model', 'tta_pipeline', 'work_dir'
+    'activation_checkpointing', 'compile', 'custom_imports', 'efficient_conv_bn_eval', 'env_cfg', 'epochs',
+    'find_unused_parameters', 'iters', 'mask_sampler', 'mask_unit', 'model_wrapper_cfg', 'runner_type', 'strategy',
+    'sync_bn', 'tta_model', 'tta_pipeline', 'work_dir'
 }
 KNOWN_KEYS = (set(inspect.signature(Runner).parameters) | set(inspect.signature(FlexibleRunner).parameters)
               | _READ_ELSEWHERE) - {'cfg'}
@@ -27,9 +30,9 @@ REPLACED_KEYS = dict(
     lr_config='param_scheduler',
     momentum_config='param_scheduler',
     runner='train_cfg=dict(by_epoch=..., max_epochs or max_iters=...)',
-    total_epochs='train_cfg=dict(by_epoch=True, max_epochs=...)',
-    max_epochs='train_cfg=dict(by_epoch=True, max_epochs=...)',
-    max_iters='train_cfg=dict(by_epoch=False, max_iters=...)',
+    total_epochs='epochs=..., which the schedules follow, or train_cfg=dict(by_epoch=True, max_epochs=...)',
+    max_epochs='epochs=..., which the schedules follow, or train_cfg=dict(by_epoch=True, max_epochs=...)',
+    max_iters='iters=..., which the schedules follow, or train_cfg=dict(by_epoch=False, max_iters=...)',
     batch_size='train_dataloader=dict(batch_size=...)',
     lr='optim_wrapper=dict(optimizer=dict(lr=...))',
     data='train_dataloader, val_dataloader and test_dataloader',
@@ -53,7 +56,7 @@ _PARAMWISE_KEYS = {
 }
 
 
-def check_keys(cfg, path=''):
+def check_keys(cfg: Config, path: str = '') -> list[str]:
     """Find the top-level keys of a config that nothing reads.
 
     A key is read if mmengine or a tool knows it, or if the config's files use it as a variable. Misspelt keys and
@@ -71,18 +74,17 @@ def check_keys(cfg, path=''):
     Raises:
         UserError: If such a key is a known key misspelt.
     """
-    # The text is that of all files, the config's own last, each below a line with its path.
-    *bases, own = re.split(r"""^[^'"#\n]+\.py$""", cfg.text, flags=re.MULTILINE)
-    variables = _names('\n'.join([*bases, own]), ast.Load) & cfg.keys()
+    *bases, own = _files(cfg)
+    used = variables(cfg)
     inherited = _names('\n'.join(bases), ast.Store) - _names(own, ast.Store)
     warnings = []
     for key, value in cfg.items():
-        if key in KNOWN_KEYS or key in variables or key.startswith('_'):
+        if key in KNOWN_KEYS or key in used or key.startswith('_'):
             continue
         # *_pipeline is the customary name of a variable, and near to tta_pipeline.
         if not key.endswith('_pipeline') and (close := nearest(key, KNOWN_KEYS, cutoff=0.85)):
             raise UserError(f'{path}: nothing reads the key {key!r}; did you mean {close!r}?')
-        if not variables and (key not in REPLACED_KEYS or _may_be_variable(value, cfg, key)):
+        if not used and (key not in REPLACED_KEYS or _may_be_variable(value, cfg, key)):
             continue
         if key in REPLACED_KEYS:
             warnings.append(f'{path}: nothing reads the key {key!r}; what you want is {REPLACED_KEYS[key]}')
@@ -107,7 +109,7 @@ _TYPES = {
 """What top-level keys hold, where there is no doubt."""
 
 
-def check_types(cfg, path=''):
+def check_types(cfg: Config, path: str = '') -> None:
     """Check the types of a config's top-level keys.
 
     Args:
@@ -130,8 +132,8 @@ def check_types(cfg, path=''):
         raise UserError(f'{path}: randomness.seed={seed!r}: expected a whole number, 0 or more')
 
 
-def check_options(cfg, options):
-    """Find keys of ``--cfg-options`` that are new to the config and spelt almost like one that is there.
+def check_options(cfg: Config, options: dict[str, Any]) -> list[str]:
+    """Find keys of `--cfg-options` that are new to the config and spelt almost like one that is there.
 
     Nobody may read such a key: parts of configs (detectors' `train_cfg` and `test_cfg`) are looked up key by key.
 
@@ -158,8 +160,18 @@ def check_options(cfg, options):
     return warnings
 
 
-def _names(text, context):
-    """set[str]: The variables that Python text reads (`ast.Load`; `x` as well as `_base_.x`) or sets (`ast.Store`)."""
+def variables(cfg: Config) -> set[str]:
+    """The top-level keys that a config's files use as variables."""
+    return _names('\n'.join(_files(cfg)), ast.Load) & cfg.keys()
+
+
+def _files(cfg: Config) -> list[str]:
+    """The text of a config's files, its own last; mmengine joins them below a line with the path of each."""
+    return re.split(r"""^[^'"#\n]+\.py$""", cfg.text, flags=re.MULTILINE)
+
+
+def _names(text: str, context: type[ast.expr_context]) -> set[str]:
+    """The variables that Python text reads (`ast.Load`; `x` as well as `_base_.x`) or sets (`ast.Store`)."""
     try:
         nodes = list(ast.walk(ast.parse(text)))
     except (SyntaxError, ValueError):  # another format, e.g. YAML: every word may be one
@@ -168,15 +180,9 @@ def _names(text, context):
     return names | {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, context)}
 
 
-def _may_be_variable(value, cfg, key):
-    """bool: Whether a value in a dumped config was perhaps a variable's: a number or name, or found elsewhere too."""
+def _may_be_variable(value: Any, cfg: Config, key: str) -> bool:
+    """Whether a value in a dumped config was perhaps a variable's: a number or name, or found elsewhere too."""
     if isinstance(value, bool):
         return False
-    return not isinstance(value, dict) or any(_holds(other, value) for name, other in cfg.items() if name != key)
-
-
-def _holds(place, value):
-    """bool: Whether a dict is found in nested dicts and lists."""
-    if isinstance(place, dict):
-        return place == value or any(_holds(inner, value) for inner in place.values())
-    return isinstance(place, (list, tuple)) and any(_holds(inner, value) for inner in place)
+    others = walk([other for name, other in cfg.items() if name != key])
+    return not isinstance(value, dict) or any(one == value for one in others)

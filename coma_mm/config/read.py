@@ -1,34 +1,75 @@
 """From a config file and a command line to the config that a runner takes, the same for all three libraries."""
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.logging import print_log
 
-from coma_mm.config_tree import find_types, type_name
-from coma_mm.errors import UserError, nearest
+from coma_mm.compat import config_path
+from coma_mm.config_tree import type_name
+from coma_mm.errors import UserError, choice, nearest
+from coma_mm.processes import is_first_process
 
 from .check_keys import check_keys, check_options, check_types
+from .data_roots import use_data_root
+from .follow import LENGTHS, follow, set_length, settings
 
 SCOPES = ('mmpretrain', 'mmseg', 'mmdet')
 
 
-def read_config(path, cfg_options=None, work_dir=None, launcher='none', change=None):
+def parse_options(texts: Sequence[str] | None) -> dict[str, Any]:
+    """Parse the values of `--cfg-options`, as mmengine's tools do.
+
+    Args:
+        texts (Sequence[str], optional): Each KEY=VALUE.
+
+    Returns:
+        dict[str, Any]: Dotted keys and their values.
+
+    Raises:
+        UserError: If a text is no KEY=VALUE.
+    """
+    options = {}
+    for text in texts or ():
+        key, _, value = text.partition('=')
+        try:
+            if not key or key == text:
+                raise ValueError('no KEY=VALUE')
+            options[key] = DictAction._parse_iterable(value)
+        except (ValueError, AssertionError, RecursionError) as error:
+            raise UserError(f'--cfg-options: cannot read {text!r}; expected KEY=VALUE, where a value is a number, a name or '
+                            'a list like [1,2] (dicts: one KEY.SUBKEY=VALUE for each entry)') from error
+    return options
+
+
+def read_config(path: str, cfg_options: dict[str, Any] | None = None, work_dir: str | None = None, launcher: str = 'none', *,
+                data_root: str | None = None, load_from: str | None = None, resume: str | None = None,
+                validate: bool = True, amp: bool = False, auto_scale_lr: bool = False,
+                show_dir: str | None = None) -> Config:
     """Read a config and merge the command line into it, `cfg_options` last.
 
-    The top-level key `mask_sampler`, if there is one, becomes the sampler of every `PatchMask` in the data pipelines,
-    whatever sampler the config gives a `PatchMask`; only `cfg_options` can give a single one another.
+    What follows other settings is set: the schedules follow `epochs` or `iters`, the data pipelines `size`, every
+    `PatchMask` in them `mask_sampler`, `mask_unit` and the backbone's patch, and the rest of the model the backbone's
+    widths and patch; see `follow`. The key `mask_sampler` goes before whatever sampler the config gives a `PatchMask`;
+    only `cfg_options` can give a single one another.
 
     Args:
         path (str): The config file.
-        cfg_options (dict, optional): Dotted keys and their values, from `--cfg-options`.
+        cfg_options (dict, optional): Dotted keys and their values, see `parse_options`.
         work_dir (str, optional): Where the run writes. Defaults to the config's own, or else to
             work_dirs/<name of the config>.
         launcher (str): 'none', 'pytorch', 'slurm' or 'mpi'. Defaults to 'none'.
-        change (Callable, optional): Called with the config just before `cfg_options` are merged, to put a tool's own
-            options into it.
+        data_root (str, optional): Moves the data sets to another folder, see `use_data_root`.
+        load_from (str, optional): A checkpoint whose weights a test is of.
+        resume (str, optional): A checkpoint to pick up the training from, or 'auto': the latest one in the work dir.
+        validate (bool): Whether training validates. Defaults to True.
+        amp (bool): Train in mixed precision, see `use_amp`. Defaults to False.
+        auto_scale_lr (bool): Scale the learning rate with the batch, see `use_auto_scale_lr`. Defaults to False.
+        show_dir (str, optional): Draws the predictions of a test into a folder, see `draw_predictions`.
 
     Returns:
         Config: Ready for `ComaRunner.from_cfg`.
@@ -42,15 +83,27 @@ def read_config(path, cfg_options=None, work_dir=None, launcher='none', change=N
     cfg.launcher = launcher
     cfg.work_dir = work_dir or cfg.get('work_dir') or os.path.join('work_dirs', Path(path).stem)
     _set_loader_defaults(cfg)
-    if change:
-        change(cfg)
-    _set_mask_samplers(cfg)
+    use_data_root(cfg, data_root)
+    if not validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    if amp:
+        use_amp(cfg)
+    if auto_scale_lr:
+        use_auto_scale_lr(cfg)
+    if show_dir:
+        draw_predictions(cfg, show_dir)
+    if load_from:
+        cfg.load_from, cfg.resume = load_from, False
+    if resume:
+        cfg.resume, cfg.load_from = True, None if resume == 'auto' else resume
+    set_length(cfg, cfg_options or {})
+    follow(cfg)
     if cfg_options:
         for line in check_options(cfg, cfg_options):
             say(line)
-        before = cfg.get('mask_sampler')
-        _merge(cfg, cfg_options)
-        _set_mask_samplers(cfg, before)
+        before = settings(cfg)
+        _merge(cfg, {key: value for key, value in cfg_options.items() if key not in LENGTHS})
+        follow(cfg, before, cfg_options)
     check_types(cfg, path)
     for line in check_keys(cfg, path):
         say(line)
@@ -62,22 +115,18 @@ def read_config(path, cfg_options=None, work_dir=None, launcher='none', change=N
     return cfg
 
 
-def is_first_process():
-    """bool: Whether this is the job's first process, also before the processes know of each other."""
-    return int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))) == 0
-
-
-def say(line):
+def say(line: str) -> None:
     """Print one line about the run, once per job: before a runner exists there is no log."""
     if is_first_process():
         print_log(line, logger=None)
 
 
-def _parse(path):
-    if not os.path.isfile(path):
-        raise UserError(f'no config file {path}; expected the path of a .py config')
+def _parse(path: str) -> Config:
+    file = config_path(path) if str(path).startswith('coma_mm::') else path
+    if not os.path.isfile(file):
+        raise UserError(f'no config file {path}; expected the path of a .py config, or coma_mm:: and one of ours')
     try:
-        return Config.fromfile(path)
+        return Config.fromfile(file)
     except FileNotFoundError as error:
         raise UserError(f'{path}: cannot find {error.filename or error}, which it needs; check its _base_') from error
     except UserError:
@@ -90,7 +139,7 @@ def _parse(path):
         raise UserError(f'cannot read the config {path}: {type(error).__name__}: {text}') from error
 
 
-def _register_libraries(cfg):
+def _register_libraries(cfg: Config) -> None:
     """Fill the registries of the library that the config is for."""
     scope = cfg.get('default_scope', 'mmengine')
     if scope == 'mmpretrain':
@@ -106,11 +155,11 @@ def _register_libraries(cfg):
     elif scope == 'mmengine':
         return
     else:
-        raise UserError(f'default_scope={scope!r}: expected one of {", ".join(SCOPES)}')
+        choice('default_scope', scope, SCOPES)
     register_all_modules(init_default_scope=False)
 
 
-def _set_loader_defaults(cfg):
+def _set_loader_defaults(cfg: Config) -> None:
     """What mmpretrain's own tools add to data loaders: its data sets' samples are stacked, the others' are not."""
     for loader in _loaders(cfg):
         loader.setdefault('persistent_workers', True)
@@ -119,19 +168,19 @@ def _set_loader_defaults(cfg):
             loader.setdefault('pin_memory', True)
 
 
-def _fit_loaders(cfg):
+def _fit_loaders(cfg: Config) -> None:
     for loader in _loaders(cfg):
         if not loader.get('num_workers'):  # torch refuses these without workers
             loader.pop('persistent_workers', None)
             loader.pop('prefetch_factor', None)
 
 
-def _loaders(cfg):
+def _loaders(cfg: Config) -> list[dict]:
     loaders = (cfg.get(f'{split}_dataloader') for split in ('train', 'val', 'test'))
     return [loader for loader in loaders if isinstance(loader, dict)]
 
 
-def _merge(cfg, cfg_options):
+def _merge(cfg: Config, cfg_options: dict[str, Any]) -> None:
     try:
         cfg.merge_from_dict(cfg_options)
     except (KeyError, TypeError, IndexError, AttributeError, AssertionError) as error:
@@ -139,28 +188,13 @@ def _merge(cfg, cfg_options):
         raise UserError(f'--cfg-options {keys} does not apply to the config: {error}') from error
 
 
-def _set_mask_samplers(cfg, before=None):
-    """Put the key `mask_sampler` into the data pipelines: everywhere, or only where it was put `before`."""
-    sampler = cfg.get('mask_sampler')
-    if sampler is None:
-        return
-    if not isinstance(sampler, dict):
-        raise UserError(f"mask_sampler={sampler!r}: expected dict(type='UniformMaskSampler', ratio=0.6) or the like")
-    steps = [step for loader in _loaders(cfg) for step in find_types(loader.get('dataset'), 'PatchMask')]
-    if not steps:
-        raise UserError(f'mask_sampler={dict(sampler)}: the config has no PatchMask to put it into')
-    for step in steps:
-        if before is None or step.get('sampler') in (None, before):
-            step['sampler'] = dict(sampler)
-
-
-def environment_variables(cfg):
-    """list[tuple[str, str, str]]: Name and default of the environment variables that a config's files read, and the rest
+def environment_variables(cfg: Config) -> list[tuple[str, str, str]]:
+    """Name and default of the environment variables that a config's files read, and the rest
     of the text behind each."""
     return re.findall(r"""\{\{['"]?\s*\$(\w+)\s*:\s*(\S*?)\s*['"]?\}\}([^'"\s]*)""", cfg.text)
 
 
-def _fit_to_cpu(cfg):
+def _fit_to_cpu(cfg: Config) -> None:
     """Exchange what needs a GPU, each in one line: mmengine's AMP wrapper, pinned memory."""
     for loader in _loaders(cfg):
         loader.pop('pin_memory', None)
@@ -170,14 +204,14 @@ def _fit_to_cpu(cfg):
         say('No GPU here: AutocastOptimWrapper (bf16 on the CPU) takes the place of AmpOptimWrapper')
 
 
-def use_bf16(optim_wrapper):
+def use_bf16(optim_wrapper: dict) -> None:
     """Make the config of an optimiser wrapper one of `AutocastOptimWrapper`, in place."""
     for key in ('loss_scale', 'dtype', 'use_fsdp'):
         optim_wrapper.pop(key, None)
     optim_wrapper['type'] = 'AutocastOptimWrapper'
 
 
-def use_amp(cfg):
+def use_amp(cfg: Config) -> None:
     """`--amp`: bf16, except that a config for fp16 stays as it is where there is a GPU.
 
     Raises:
@@ -194,12 +228,7 @@ def use_amp(cfg):
     use_bf16(wrapper)
 
 
-def no_validation(cfg):
-    """`--no-validate`: train only."""
-    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
-
-
-def use_auto_scale_lr(cfg):
+def use_auto_scale_lr(cfg: Config) -> None:
     """`--auto-scale-lr`.
 
     Raises:
@@ -216,7 +245,7 @@ _VISUALIZERS = dict(
     mmdet=('DetVisualizationHook', 'DetLocalVisualizer'))
 
 
-def draw_predictions(cfg, folder):
+def draw_predictions(cfg: Config, folder: str) -> None:
     """`--show-dir`: have each library's own visualisation hook write drawings of all test images into a folder."""
     scope = cfg.get('default_scope')
     hook_type, visualizer_type = _VISUALIZERS[scope]
@@ -239,7 +268,7 @@ _TTA_MODELS = dict(
     mmdet=dict(type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)))
 
 
-def use_tta(cfg):
+def use_tta(cfg: Config) -> None:
     """`--tta`: test-time augmentation by the config's `tta_model` and `tta_pipeline`, or else by horizontal flips.
 
     Raises:
@@ -260,7 +289,7 @@ def use_tta(cfg):
     cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
 
 
-def need(cfg, keys, purpose):
+def need(cfg: Config, keys: Sequence[str], purpose: str) -> None:
     """Check that a config has what a tool needs.
 
     Args:

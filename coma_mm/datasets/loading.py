@@ -2,18 +2,21 @@
 import io
 import os
 import zlib
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import Any, BinaryIO
 
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from coma_mm.config_tree import type_name
 from coma_mm.errors import BadImageError, UserError
 
 
-def read_image(path, encoded=None):
+def read_image(path: str, encoded: bytes | None = None) -> np.ndarray:
     """Read any image file as 8-bit BGR, the OpenMMLab libraries' channel order.
 
     The EXIF orientation is applied; grey, palette, CMYK and 16-bit images are converted (16 bits are scaled to 8, not
@@ -42,7 +45,7 @@ def read_image(path, encoded=None):
             return np.ascontiguousarray(np.asarray(image.convert('RGB'))[..., ::-1])
 
 
-def verify_image(path):
+def verify_image(path: str) -> None:
     """Compare the check sums in an image file, if it is a PNG: decoders do not, and make up what they cannot read.
 
     Args:
@@ -56,7 +59,7 @@ def verify_image(path):
         _verify(path)
 
 
-def _verify(file):
+def _verify(file: str | BinaryIO) -> None:
     with Image.open(file) as image:
         try:
             image.verify()
@@ -64,7 +67,7 @@ def _verify(file):
             raise ValueError('truncated, or altered since it was written') from error
 
 
-def read_encoded(sample):
+def read_encoded(sample: dict) -> bytes:
     """Read a sample's image file, without decoding it.
 
     Args:
@@ -92,19 +95,19 @@ def read_encoded(sample):
         return encoded
 
 
-def _read_at(sample):
+def _read_at(sample: dict) -> bytes:
     # No position is kept in the file, so processes forked with it open may share it.
     return os.pread(_open_shard(sample['shard']).fileno(), sample['size'], sample['offset'])
 
 
 @lru_cache(maxsize=256)
-def _open_shard(path):
-    """BinaryIO: A pack's file, open until so many others were used; every process has its own cache."""
+def _open_shard(path: str) -> BinaryIO:
+    """A pack's file, open until so many others were used; every process has its own cache."""
     return open(path, 'rb', buffering=0)
 
 
 @contextmanager
-def _named(path):
+def _named(path: str) -> Iterator[None]:
     """Turn the errors of reading an image file into ours, which name it."""
     try:
         yield
@@ -127,7 +130,8 @@ class LoadImage(BaseTransform):
     """Load an image file of any mode, depth and orientation; a drop-in for `LoadImageFromFile` in all libraries.
 
     Required keys: `img_path`, or those of a sample in a pack (see `read_encoded`). Added keys: `img` (np.ndarray[uint8] of
-    shape (H, W, 3), BGR), `img_shape` and `ori_shape`, both (H, W).
+    shape (H, W, 3), BGR), `img_shape` and `ori_shape`, both (H, W). A sample without a path that has its `img` already, as
+    mmpretrain's inferencers make them, is passed on as it is.
 
     Raises:
         BadImageError: If the file is truncated, empty or not an image, or not of the size that its annotations say
@@ -135,8 +139,10 @@ class LoadImage(BaseTransform):
         UserError: If there is no such file.
     """
 
-    def transform(self, results):
+    def transform(self, results: dict) -> dict:
         """Read `results['img_path']`; see the class."""
+        if 'img' in results and 'img_path' not in results:
+            return results
         path = results['img_path']
         image = read_image(path, read_encoded(results))
         height, width = image.shape[:2]
@@ -148,5 +154,32 @@ class LoadImage(BaseTransform):
         results['img_shape'] = results['ori_shape'] = image.shape[:2]
         return results
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f'{type(self).__name__}()'
+
+
+# Arguments of LoadImageFromFile with which it reads what LoadImage reads: local files, as 8-bit colour.
+_SAME_READING = dict(
+    to_float32=(False, ), color_type=('color', ), imdecode_backend=(None, 'cv2', 'pillow', 'turbojpeg'),
+    ignore_empty=(False, ), backend_args=(None, dict(backend='local')),
+    file_client_args=(None, dict(backend='disk'), dict(backend='local')))
+
+
+def use_load_image(cfg: Any) -> Any:
+    """Have `LoadImage` read the images of a data set, where its config names the libraries' `LoadImageFromFile`.
+
+    Configs name the libraries' step because their inferencers look for it. One whose arguments ask for anything else than
+    8-bit colour from local files stays as it is.
+
+    Args:
+        cfg (dict): The config of a data set, with pipelines and other data sets at any depth.
+
+    Returns:
+        dict: A copy of it.
+    """
+    if isinstance(cfg, dict):
+        if type_name(cfg) == 'LoadImageFromFile' and all(
+                key in ('type', '_scope_') or value in _SAME_READING.get(key, ()) for key, value in cfg.items()):
+            return dict(type='LoadImage')
+        return type(cfg)({key: use_load_image(value) for key, value in cfg.items()})
+    return type(cfg)(map(use_load_image, cfg)) if isinstance(cfg, (list, tuple)) else cfg

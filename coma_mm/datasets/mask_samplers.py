@@ -4,11 +4,11 @@ from mmengine.registry import TASK_UTILS
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.ndimage import gaussian_filter
 
-from coma_mm.errors import UserError
+from coma_mm.errors import UserError, choice
 
 
 class MaskSampler:
-    """Masks an exact number of a grid's patches; what it shares with others is here, :meth:`draw` is its own.
+    """Masks an exact number of a grid's patches; what it shares with others is here, `draw` is its own.
 
     A mask sampler is called with one sample's grid and a generator, and returns two disjoint index sets that cover the
     grid. What becomes of the second set (nothing in MAE, the evaluation model in CoMA) is not the sampler's business.
@@ -18,7 +18,7 @@ class MaskSampler:
             round(49 · 0.4) = 20 are kept.
 
     Raises:
-        UserError: ``ratio`` outside (0, 1), or no patch left on one side at the given grid.
+        UserError: `ratio` outside (0, 1), or no patch left on one side at the given grid.
     """
 
     def __init__(self, ratio: float = 0.6):
@@ -51,15 +51,15 @@ class MaskSampler:
         return np.flatnonzero(~masked), np.flatnonzero(masked)
 
     def draw(self, grid: tuple[int, int], num_masked: int, rng: np.random.Generator) -> np.ndarray:
-        """bool (rows, columns), or flat: True on exactly ``num_masked`` patches."""
+        """bool (rows, columns), or flat: True on exactly `num_masked` patches."""
         raise NotImplementedError
 
 
 @TASK_UTILS.register_module()
 class UniformMaskSampler(MaskSampler):
-    """Every subset of patches with the same probability (MAE's random masking); see :class:`MaskSampler`."""
+    """Every subset of patches with the same probability (MAE's random masking); see `MaskSampler`."""
 
-    def draw(self, grid, num_masked, rng):
+    def draw(self, grid: tuple[int, int], num_masked: int, rng: np.random.Generator) -> np.ndarray:
         """See the base class."""
         mask = np.zeros(grid[0] * grid[1], bool)
         mask[rng.permutation(mask.size)[mask.size - num_masked:]] = True
@@ -80,11 +80,11 @@ class ColorNoiseMaskSampler(MaskSampler):
     values; as noise is symmetric about 0, that is the same distribution.
 
     Args:
-        ratio (float): See :class:`MaskSampler`. Defaults to 0.6.
+        ratio (float): See `MaskSampler`. Defaults to 0.6.
         color (str): 'green', 'blue', 'purple' or 'red'. Defaults to 'green', ColorMAE's best.
 
     Raises:
-        UserError: Another colour; see :class:`MaskSampler` for the ratio.
+        UserError: Another colour; see `MaskSampler` for the ratio.
     """
     COLORS = ('green', 'blue', 'purple', 'red')
     SIGMAS = (0.75, 1.5)
@@ -93,9 +93,7 @@ class ColorNoiseMaskSampler(MaskSampler):
 
     def __init__(self, ratio: float = 0.6, color: str = 'green'):
         super().__init__(ratio)
-        if color not in self.COLORS:
-            raise UserError(f'ColorNoiseMaskSampler: color={color!r}: expected one of {", ".join(self.COLORS)}')
-        self.color = color
+        self.color = choice('ColorNoiseMaskSampler: color', color, self.COLORS)
 
     def noise(self, grid: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
         """Noise of this colour, (rows, columns)."""
@@ -104,7 +102,7 @@ class ColorNoiseMaskSampler(MaskSampler):
         green = weak - strong
         return dict(red=strong, green=green, blue=white - weak, purple=white - green)[self.color]
 
-    def draw(self, grid, num_masked, rng):
+    def draw(self, grid: tuple[int, int], num_masked: int, rng: np.random.Generator) -> np.ndarray:
         """See the base class."""
         mask = np.zeros(grid, bool)
         mask.flat[self.noise(grid, rng).argsort(axis=None)[mask.size - num_masked:]] = True
@@ -121,14 +119,14 @@ class BlockMaskSampler(MaskSampler):
     many, a random selection of its patches is, so that the number is exact.
 
     Args:
-        ratio (float): See :class:`MaskSampler`. Defaults to 0.6.
+        ratio (float): See `MaskSampler`. Defaults to 0.6.
     """
     SMALLEST = 16 / 196
     """Smallest area of a rectangle, as a share of the grid."""
     ASPECTS = (0.3, 1 / 0.3)
     """Height over width."""
 
-    def draw(self, grid, num_masked, rng):
+    def draw(self, grid: tuple[int, int], num_masked: int, rng: np.random.Generator) -> np.ndarray:
         """See the base class."""
         rows, columns = grid
         mask = np.zeros(grid, bool)

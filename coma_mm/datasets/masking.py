@@ -1,4 +1,6 @@
 """Pipeline steps of masked pre-training: flip a sample, draw its mask, pack both."""
+from collections.abc import Iterable
+
 import cv2
 import mmcv
 import numpy as np
@@ -10,19 +12,20 @@ from mmpretrain.structures import DataSample
 from coma_mm.errors import UserError
 
 from .mask_samplers import expand_units
+from .seeding import seeded_generators
 
 
 @TRANSFORMS.register_module()
 class RandomHorizontalFlip(BaseTransform):
-    """mmcv's ``RandomFlip`` for images alone, in a fraction of its time: the same flips from the same random numbers.
+    """mmcv's `RandomFlip` for images alone, in a fraction of its time: the same flips from the same random numbers.
 
-    Required keys: ``img``. Added keys: ``flip`` (bool), ``flip_direction`` ('horizontal' or None).
+    Required keys: `img`. Added keys: `flip` (bool), `flip_direction` ('horizontal' or None).
 
     Args:
         prob (float): Share of the images that are flipped. Defaults to 0.5.
 
     Raises:
-        UserError: ``prob`` outside [0, 1].
+        UserError: `prob` outside [0, 1].
     """
 
     def __init__(self, prob: float = 0.5):
@@ -46,10 +49,10 @@ class PatchMask(BaseTransform):
     The generator is seeded from NumPy's global one, which the data set seeds per sample: the mask is a function of
     (seed, epoch, sample index), the same on every device and for any number of workers and processes.
 
-    Required keys: ``img``. Added keys: ``ids_keep``, ``ids_rest`` (ascending int64 indices of patches, raster order).
+    Required keys: `img`. Added keys: `ids_keep`, `ids_rest` (ascending int64 indices of patches, raster order).
 
     Args:
-        sampler (dict): A mask sampler. Defaults to ``dict(type='UniformMaskSampler', ratio=0.6)``.
+        sampler (dict): A mask sampler. Defaults to `dict(type='UniformMaskSampler', ratio=0.6)`.
         patch_size (int): Side of the model's patch in px. Defaults to 32.
         unit (int, optional): Side in px of what is masked as one, a multiple of the patch. Defaults to the patch.
 
@@ -80,10 +83,30 @@ class PatchMask(BaseTransform):
         return results
 
 
+def draw_masks(size: tuple[int, int], samples: Iterable[tuple[int, ...]], sampler: dict | None = None,
+               patch_size: int = 32, unit: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw the masks of given images as training draws those of its samples.
+
+    Args:
+        size (tuple[int, int]): Height and width of the images in px.
+        samples (Iterable[tuple[int, ...]]): What the mask of each image depends on: seed, epoch and sample index.
+        sampler, patch_size, unit: See `PatchMask`.
+
+    Returns:
+        tuple[Tensor, Tensor]: `ids_keep` and `ids_rest`, int64, one row per sample.
+    """
+    step = PatchMask(sampler, patch_size, unit)
+    drawn = []
+    for sample in samples:
+        with seeded_generators(*sample):
+            drawn.append(step.transform(dict(img=np.empty((*size, 0)))))
+    return tuple(torch.from_numpy(np.stack([one[key] for one in drawn])) for key in ('ids_keep', 'ids_rest'))
+
+
 @TRANSFORMS.register_module()
 class PackMaskedImage(BaseTransform):
-    """Packs a masked image for ``default_collate``: ``inputs`` (3, H, W) uint8, ``ids_keep``, ``ids_rest`` and
-    ``data_samples`` with the meta keys.
+    """Packs a masked image for `default_collate`: `inputs` (3, H, W) uint8, `ids_keep`, `ids_rest` and
+    `data_samples` with the meta keys.
 
     Args:
         meta_keys (tuple[str]): What to keep of the sample's description. Defaults to ('sample_idx', 'img_path').
@@ -105,8 +128,8 @@ class PackMaskedImage(BaseTransform):
             data_samples=data_sample)
 
 
-def _planes(image):
-    """np.ndarray: Copy of an image (H, W, C) as (C, H, W); OpenCV is several times faster at it than NumPy."""
+def _planes(image: np.ndarray) -> np.ndarray:
+    """Copy of an image (H, W, C) as (C, H, W); OpenCV is several times faster at it than NumPy."""
     height, width, channels = image.shape
     planes = np.empty((channels, height, width), image.dtype)
     if image.strides[1] < 0:  # a view, mmcv's horizontal flip; OpenCV would copy it byte by byte

@@ -2,15 +2,20 @@
 import os
 import re
 import shutil
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
+from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.model import BaseTTAModel
+from torch import nn
 
 from coma_mm.config.data_roots import check_data_roots
-from coma_mm.config.read import environment_variables, is_first_process, need, say
+from coma_mm.config.read import environment_variables, need, say
 from coma_mm.errors import SharedError, UserError
 from coma_mm.files import write_metrics
+from coma_mm.processes import is_first_process
 from coma_mm.weights.load import first_names, latest_checkpoint, load_weights_only
 
 from .explain import explain
@@ -19,11 +24,12 @@ from .models import unwrap
 from .runner import ComaRunner
 
 
-def train(cfg):
+def train(cfg: Config, hooks: Sequence[dict] = ()) -> nn.Module:
     """Train as a config says, with the hooks of `RUN_HOOKS` added.
 
     Args:
         cfg (Config): From `read_config`.
+        hooks (Sequence[dict]): Configs of more hooks. Defaults to none.
 
     Returns:
         nn.Module: The trained model.
@@ -43,13 +49,13 @@ def train(cfg):
         checkpoint = _check_checkpoint(cfg.load_from, resume=cfg.get('resume'))
         if cfg.get('resume'):
             _continue_seed(cfg, checkpoint)
-    hooks = list(cfg.get('custom_hooks') or [])
-    present = [hook.get('type') for hook in hooks if isinstance(hook, dict)]
-    cfg.custom_hooks = hooks + [dict(hook) for hook in RUN_HOOKS if hook['type'] not in present]
-    return run(cfg, lambda runner: runner.train(), ('train', 'val'))
+    own = [*(cfg.get('custom_hooks') or []), *hooks]
+    present = [hook.get('type') for hook in own if isinstance(hook, dict)]
+    cfg.custom_hooks = own + [dict(hook) for hook in RUN_HOOKS if hook['type'] not in present]
+    return _run(cfg, ComaRunner.train, ('train', 'val'))
 
 
-def test(cfg, out=None):
+def test(cfg: Config, out: str | None = None) -> dict[str, float]:
     """Test as a config says.
 
     Args:
@@ -64,59 +70,20 @@ def test(cfg, out=None):
     """
     need(cfg, ('test_dataloader', 'test_cfg', 'test_evaluator'), 'testing')
     _check_checkpoint(cfg.load_from)
-    metrics = run(cfg, _test, ('test', ))
+    metrics = _run(cfg, _test, ('test', ))
     if out and is_main_process():
         write_metrics(metrics, out)
     return metrics
 
 
-def _test(runner):
-    _check_fit(runner)
-    return runner.test()
-
-
-def _check_checkpoint(path, resume=False):
-    """Raise a UserError before anything is written, if a checkpoint cannot be used."""
-    checkpoint = load_weights_only(path)
-    if resume and not {'optimizer', 'message_hub'} <= checkpoint.keys():
-        raise UserError(f'cannot resume from {path}: it holds weights alone, without the state of training; take it as '
-                        'load_from without --resume')
-    return checkpoint
-
-
-def _continue_seed(cfg, checkpoint):
-    """A run whose config gives no seed keeps the one that it drew; the data's order depends on it."""
-    cfg.setdefault('randomness', {})
-    if cfg.randomness.get('seed') is None:
-        cfg.randomness.seed = checkpoint['meta'].get('seed')
-
-
-def _check_fit(runner):
-    """Raise a UserError if a checkpoint to test is not one of this model: mmengine would test random weights."""
-    model = unwrap(runner.model)
-    if isinstance(model, BaseTTAModel):
-        model = model.module
-    own, path = model.state_dict(), runner.cfg.load_from
-    weights = load_weights_only(path)['state_dict']
-    weights = {name.removeprefix('module.'): value for name, value in weights.items()}
-    for name, value in own.items():
-        if name in weights and weights[name].shape != value.shape:
-            raise UserError(f'the checkpoint {path} is of another model: {name} has shape {tuple(weights[name].shape)} '
-                            f'there and {tuple(value.shape)} here')
-    missing = [name for name in own if name not in weights and not name.startswith('data_preprocessor.')]
-    if missing:
-        raise UserError(f'the checkpoint {path} lacks {len(missing)} of {len(own)} tensors of {type(model).__name__}: '
-                        f'{first_names(missing)}; it is of another model')
-
-
-def run(cfg, job, splits=()):
+def _run(cfg: Config, job: Callable[[ComaRunner], Any], splits: Sequence[str]) -> Any:
     """Build a runner and do a job with it.
 
     Args:
         cfg (Config): From `read_config`.
         job (Callable): Takes the runner.
         splits (Sequence[str]): Which of 'train', 'val' and 'test' the job needs, to look for their data before anything
-            is built. Defaults to ().
+            is built.
 
     Returns:
         Any: What `job` returns.
@@ -138,8 +105,47 @@ def run(cfg, job, splits=()):
         raise
 
 
+def _test(runner: ComaRunner) -> dict[str, float]:
+    _check_fit(runner)
+    return runner.test()
+
+
+def _check_checkpoint(path: str, resume: bool = False) -> dict:
+    """Raise a UserError before anything is written, if a checkpoint cannot be used."""
+    checkpoint = load_weights_only(path)
+    if resume and not {'optimizer', 'message_hub'} <= checkpoint.keys():
+        raise UserError(f'cannot resume from {path}: it holds weights alone, without the state of training; take it as '
+                        'load_from without --resume')
+    return checkpoint
+
+
+def _continue_seed(cfg: Config, checkpoint: dict) -> None:
+    """A run whose config gives no seed keeps the one that it drew; the data's order depends on it."""
+    cfg.setdefault('randomness', {})
+    if cfg.randomness.get('seed') is None:
+        cfg.randomness.seed = checkpoint['meta'].get('seed')
+
+
+def _check_fit(runner: ComaRunner) -> None:
+    """Raise a UserError if a checkpoint to test is not one of this model: mmengine would test random weights."""
+    model = unwrap(runner.model)
+    if isinstance(model, BaseTTAModel):
+        model = model.module
+    own, path = model.state_dict(), runner.cfg.load_from
+    weights = load_weights_only(path)['state_dict']
+    weights = {name.removeprefix('module.'): value for name, value in weights.items()}
+    for name, value in own.items():
+        if name in weights and weights[name].shape != value.shape:
+            raise UserError(f'the checkpoint {path} is of another model: {name} has shape {tuple(weights[name].shape)} '
+                            f'there and {tuple(value.shape)} here')
+    missing = [name for name in own if name not in weights and not name.startswith('data_preprocessor.')]
+    if missing:
+        raise UserError(f'the checkpoint {path} lacks {len(missing)} of {len(own)} tensors of {type(model).__name__}: '
+                        f'{first_names(missing)}; it is of another model')
+
+
 @contextmanager
-def variables_named(cfg):
+def variables_named(cfg: Config) -> Iterator[None]:
     """While it is entered: an error that is the user's to mend names the config's environment variable behind it.
 
     Args:
@@ -153,7 +159,7 @@ def variables_named(cfg):
         raise
 
 
-def _variable_hint(cfg, line):
+def _variable_hint(cfg: Config, line: str) -> str:
     """str: Which environment variable of the config's files an error in `line` is about, or ''."""
     for name, default, rest in environment_variables(cfg):
         value = os.environ.get(name, default)
@@ -166,11 +172,11 @@ def _variable_hint(cfg, line):
     return ''
 
 
-def _entries(folder):
+def _entries(folder: str) -> set[str] | None:
     return set(os.listdir(folder)) if os.path.isdir(folder) else None
 
 
-def _remove_new(folder, before):
+def _remove_new(folder: str, before: set[str] | None) -> None:
     """Remove what appeared in a folder, and the folder itself, with parents left empty, if it was not there."""
     if not is_first_process() or not os.path.isdir(folder):
         return

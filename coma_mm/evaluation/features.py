@@ -1,19 +1,26 @@
 """Features of a frozen backbone for the labelled images of a classifier's config, and the places of labels by score."""
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
-from rich.progress import track
+from torch import nn
+from torch.utils.data import DataLoader
 
-from coma_mm.config.data_roots import check_data_roots, use_data_root
+from coma_mm.config.data_roots import check_data_roots
 from coma_mm.config.read import need, read_config
 from coma_mm.config_tree import type_name
 from coma_mm.datasets.annotations import check_annotations
-from coma_mm.engine import cli
+from coma_mm.datasets.loading import use_load_image
+from coma_mm.engine.models import build_model
+from coma_mm.engine.train import variables_named
 from coma_mm.errors import UserError
+from coma_mm.progress import track
 from coma_mm.weights.load import load_backbone
 
 
@@ -59,11 +66,16 @@ class Probe:
                     chance=chance, backbone_from=self.facts)
 
 
-def probe(args):
-    """Features for a command line.
+def probe(config: str, checkpoint: str, cfg_options: dict[str, Any] | None = None, data_root: str | None = None,
+          amp: bool = False) -> Probe:
+    """Compute the frozen features of a classifier's train and test images.
 
     Args:
-        args (Namespace): With the arguments of `cli.add_probe_arguments`.
+        config (str): The classifier's config file.
+        checkpoint (str): Holds the backbone's weights; see `load_backbone`.
+        cfg_options (dict, optional): Dotted keys and their values, which replace those of the config.
+        data_root (str, optional): Folder of the data set, instead of the config's.
+        amp (bool): Compute in bf16; the features are kept in float32. Defaults to False.
 
     Returns:
         Probe: See `frozen_features`.
@@ -71,12 +83,12 @@ def probe(args):
     Raises:
         UserError: If the config, the data or the checkpoint cannot be used.
     """
-    cfg = read_config(args.config, args.cfg_options, change=lambda cfg: use_data_root(cfg, args.data_root))
-    with cli.variables_named(cfg):
-        return frozen_features(cfg, args.checkpoint, args.amp)
+    cfg = read_config(config, cfg_options, data_root=data_root)
+    with variables_named(cfg):
+        return frozen_features(cfg, checkpoint, amp)
 
 
-def frozen_features(cfg, checkpoint, amp=False):
+def frozen_features(cfg: Config, checkpoint: str, amp: bool = False) -> Probe:
     """Features of a classifier's train and test images, both through the test pipeline, as its head would get them.
 
     They are what the backbone and the neck give, a feature map averaged over its positions. The config's own weights
@@ -105,9 +117,8 @@ def frozen_features(cfg, checkpoint, amp=False):
     if train != test:
         raise UserError(f'{cfg.filename}: the classes of the train data and of the test data differ '
                         f'({_named(train)}; {_named(test)}), so class ids cannot be compared')
-    # As mmengine's runner does: at the top level it is a default.
-    model = MODELS.build({'data_preprocessor': cfg.get('data_preprocessor'), **cfg.model})
-    if any(True for _ in (model.neck or torch.nn.Identity()).parameters()):
+    model = build_model(cfg)
+    if any(True for _ in (model.neck or nn.Identity()).parameters()):
         raise UserError(f'{cfg.filename}: model.neck has weights of its own, which a backbone comes without; set '
                         'model.neck=None, feature maps are averaged')
     facts = load_backbone(model.backbone, checkpoint)
@@ -115,19 +126,19 @@ def frozen_features(cfg, checkpoint, amp=False):
     return Probe(**{split: extract(model, loader, split, amp) for split, loader in loaders.items()}, facts=facts)
 
 
-def _named(classes):
+def _named(classes: Sequence[str] | None) -> str:
     return f'{len(classes)}: {", ".join(classes[:3])}, …' if classes else 'unnamed'
 
 
-def _loader(cfg, split):
+def _loader(cfg: Config, split: str) -> DataLoader:
     """DataLoader: Of a split's images in their order, prepared as for testing."""
     dataset, test = cfg[f'{split}_dataloader'].dataset, cfg.test_dataloader
     if 'pipeline' not in dataset:
         raise UserError(f'{cfg.filename}: {split}_dataloader.dataset is a {type_name(dataset)} around other data sets; '
                         'expected a data set with a pipeline of its own')
-    loader = Runner.build_dataloader(dict(
-        test, dataset=dict(dataset, pipeline=test.dataset.pipeline), sampler=dict(type='DefaultSampler', shuffle=False),
-        drop_last=False))
+    dataset = use_load_image(dict(dataset, pipeline=test.dataset.pipeline))
+    loader = Runner.build_dataloader(
+        dict(test, dataset=dataset, sampler=dict(type='DefaultSampler', shuffle=False), drop_last=False))
     check_annotations(loader.dataset)
     if not isinstance(loader.dataset.get_data_info(0).get('gt_label'), (int, np.integer)):
         raise UserError(f'{cfg.filename}: the images of {split}_dataloader.dataset ({type_name(dataset)}) have no class '
@@ -136,7 +147,7 @@ def _loader(cfg, split):
 
 
 @torch.no_grad()  # not inference_mode, whose tensors cannot be trained on
-def extract(model, loader, name, amp=False):
+def extract(model: nn.Module, loader: DataLoader, name: str, amp: bool = False) -> Features:
     """Compute the features of all images, with progress and an estimate of the time left.
 
     Args:
@@ -175,7 +186,7 @@ def extract(model, loader, name, amp=False):
     return Features(values, torch.cat(labels).to(device))
 
 
-def ranks(scores, labels):
+def ranks(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Places of the labels among the classes by score.
 
     Args:
@@ -190,7 +201,7 @@ def ranks(scores, labels):
     return ((scores > own) | (scores == own) & before).sum(1)
 
 
-def accuracies(places):
+def accuracies(places: torch.Tensor) -> dict[str, float]:
     """Shares of labels that are the first class, and among the first five.
 
     Args:

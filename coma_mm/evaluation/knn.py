@@ -1,14 +1,17 @@
 """Weighted k-nearest-neighbour classification of frozen features (Wu et al. 2018, as in DINO, Caron et al. 2021)."""
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
-from rich.progress import track
 
 from coma_mm.errors import UserError
+from coma_mm.progress import track
 
-from .features import accuracies, ranks
+from .features import Features, accuracies, ranks
 
 
-def knn_accuracy(train, test, num_classes, ks=(10, 20, 100, 200), temperature=0.07, chunk=128):
+def knn_accuracy(train: Features, test: Features, num_classes: int, ks: Sequence[int] = (10, 20, 100, 200),
+                 temperature: float = 0.07, chunk: int = 128) -> dict[int, dict[str, float]]:
     """Classify test features by the votes of the k most similar train features.
 
     Similarity s is the cosine; each neighbour votes for its class with weight exp(s / temperature). Of equally similar
@@ -48,7 +51,7 @@ def knn_accuracy(train, test, num_classes, ks=(10, 20, 100, 200), temperature=0.
     return {k: accuracies(torch.cat(places[k])) for k in ks}
 
 
-def nearest(similarity, k):
+def nearest(similarity: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The k largest values of each row, largest first; of equal ones the first ones, which `topk` leaves open.
 
     Args:

@@ -1,18 +1,48 @@
 """Linear classifiers on frozen features, without augmentation: a quick look, not the paper's linear probing."""
+from typing import Any
+
 import torch
 import torch.nn.functional as F
-from rich.progress import track
 from torch import nn
 
 from coma_mm.errors import UserError
+from coma_mm.progress import track
 
-from .features import Features, accuracies, ranks
+from .features import Features, Probe, accuracies, ranks
 
 L2_GRID = tuple(10.**-i for i in range(7))
 """Penalties to choose from, strongest first."""
 
 
-def standardise(train, test):
+def fit_linear_probe(probed: Probe, solver: str = 'lbfgs', l2: float | None = None, epochs: int = 100, lr: float = 0.01,
+                     seed: int = 0) -> tuple[dict[str, dict[str, float]], dict[str, Any]]:
+    """Fit a linear classifier to frozen features, and see how well it does.
+
+    Args:
+        probed (Probe): The features; they are standardised in place.
+        solver (str): 'lbfgs' or 'sgd'. Defaults to 'lbfgs'.
+        l2 (float, optional): The penalty of 'lbfgs'. Defaults to the best of `L2_GRID` on a tenth that is held out.
+        epochs (int): Passes over the features, for 'sgd'. Defaults to 100.
+        lr (float): The first learning rate, for 'sgd'. Defaults to 0.01.
+        seed (int): Of the tenth, or of the order of the images. Defaults to 0.
+
+    Returns:
+        tuple[dict, dict]: 'top1' and 'top5' in per cent of the splits 'train' and 'test'; and how they were found.
+    """
+    standardise(probed.train, probed.test)
+    if solver == 'sgd':
+        how = dict(epochs=epochs, lr=lr)
+        head = fit_sgd(probed.train, probed.num_classes, epochs, lr, seed=seed)
+    else:
+        how = dict(l2=l2)
+        if l2 is None:
+            how['l2'], how['held_out_top1'] = choose_l2(probed.train, probed.num_classes, seed=seed)
+        head = fit_lbfgs(probed.train, probed.num_classes, how['l2'])
+        how['gradient'] = gradient(head, probed.train, how['l2'])
+    return {split: linear_accuracy(head, getattr(probed, split)) for split in ('train', 'test')}, how
+
+
+def standardise(train: Features, test: Features) -> None:
     """Give each channel mean 0 and variance 1 on the train features, in place.
 
     It is what batch normalisation without an affine map does before MAE's linear classifier (He et al. 2022,
@@ -27,14 +57,14 @@ def standardise(train, test):
         features.values.sub_(mean).div_((variance + 1e-6).sqrt())
 
 
-def gradient(head, features, l2):
+def gradient(head: nn.Linear, features: Features, l2: float) -> float:
     """float: The largest entry of `objective`'s gradient, 0 at the optimum."""
     head.zero_grad()
     objective(head, features, l2)
     return max(parameter.grad.abs().max().item() for parameter in head.parameters())
 
 
-def objective(head, features, l2, chunk=65536):
+def objective(head: nn.Linear, features: Features, l2: float, chunk: int = 65536) -> torch.Tensor:
     """The mean cross-entropy plus l2 / 2 times the squared weights (not the biases); its gradient is added to the head.
 
     Args:
@@ -56,7 +86,8 @@ def objective(head, features, l2, chunk=65536):
     return total
 
 
-def fit_lbfgs(features, num_classes, l2, start=None, tolerance=1e-5):
+def fit_lbfgs(features: Features, num_classes: int, l2: float, start: nn.Linear | None = None,
+              tolerance: float = 1e-5) -> nn.Linear:
     """Minimise `objective` over the whole data set by L-BFGS with a strong Wolfe line search, in 500 iterations at most.
 
     Args:
@@ -81,7 +112,7 @@ def fit_lbfgs(features, num_classes, l2, start=None, tolerance=1e-5):
     return head
 
 
-def choose_l2(features, num_classes, seed=0):
+def choose_l2(features: Features, num_classes: int, seed: int = 0) -> tuple[float, dict[float, float]]:
     """Choose the penalty by the accuracy on a tenth of the features that is held out, as in CLIP (Radford et al. 2021).
 
     Each fit of `L2_GRID` starts where the one before ended.
@@ -109,7 +140,8 @@ def choose_l2(features, num_classes, seed=0):
     return max(found, key=found.get), found
 
 
-def fit_sgd(features, num_classes, epochs=100, lr=0.01, batch_size=1024, seed=0):
+def fit_sgd(features: Features, num_classes: int, epochs: int = 100, lr: float = 0.01, batch_size: int = 1024,
+            seed: int = 0) -> nn.Linear:
     """Minimise the cross-entropy by SGD (momentum 0.9, cosine decay of the learning rate, no weight decay).
 
     Args:
@@ -137,7 +169,7 @@ def fit_sgd(features, num_classes, epochs=100, lr=0.01, batch_size=1024, seed=0)
 
 
 @torch.no_grad()
-def linear_accuracy(head, features, chunk=65536):
+def linear_accuracy(head: nn.Linear, features: Features, chunk: int = 65536) -> dict[str, float]:
     """Accuracy of a linear classifier.
 
     Args:
@@ -152,7 +184,7 @@ def linear_accuracy(head, features, chunk=65536):
     return accuracies(torch.cat([ranks(head(values), labels) for values, labels in parts]))
 
 
-def _zeros(features, num_classes):
+def _zeros(features: Features, num_classes: int) -> nn.Linear:
     """nn.Linear: Of the features' type, on their device."""
     head = nn.Linear(features.values.shape[1], num_classes).to(features.values)
     for parameter in head.parameters():

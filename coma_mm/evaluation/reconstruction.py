@@ -5,7 +5,7 @@ from mmengine.registry import METRICS
 
 @METRICS.register_module()
 class ReconstructionError(BaseMetric):
-    """Means over the data set of each image's ``reconstruction_error``, see ``MaskedAutoencoder.predict``.
+    """Means over the data set of each image's `reconstruction_error`, see `MaskedAutoencoder.predict`.
 
     The masks are those of epoch 0 at every validation, so that values can be compared along a run.
     """

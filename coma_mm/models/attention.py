@@ -7,6 +7,8 @@ from mmcv.cnn.bricks import DropPath
 from mmengine.model import BaseModule
 from torch import nn
 
+from coma_mm.errors import choice
+
 
 class WindowConv(nn.Module):
     """Strided convolution of keys and values, kernel = stride = window, inside each patch: Conv_k in Eq. 9.
@@ -47,7 +49,7 @@ class MultiWindowAttention(BaseModule):
 
     Args:
         dims (int): Channels C.
-        num_heads (int): Attention heads; divides ``dims``.
+        num_heads (int): Attention heads; divides `dims`.
         windows (Sequence[int]): Window sides k in tokens. Empty: plain self-attention over all tokens. Defaults to ().
         dense_conv (bool): Dense instead of depthwise window convolutions. Defaults to False.
         reduce (str): 'sum' (Eq. 10) or 'mean' of the windows' outputs. Defaults to 'sum'.
@@ -63,8 +65,7 @@ class MultiWindowAttention(BaseModule):
         super().__init__(init_cfg)
         if dims % num_heads:
             raise ValueError(f'num_heads={num_heads} does not divide the {dims} channels')
-        if reduce not in ('sum', 'mean'):
-            raise ValueError(f"reduce={reduce!r}: expected 'sum' or 'mean'")
+        choice(f'{type(self).__name__}: reduce', reduce, ('sum', 'mean'))
         self.num_heads = num_heads
         self.qkv = nn.Linear(dims, 3 * dims)
         self.windows = tuple(windows)
@@ -88,7 +89,7 @@ class MultiWindowAttention(BaseModule):
 
 
 class Block(BaseModule):
-    """Pre-norm transformer block with :class:`MultiWindowAttention`.
+    """Pre-norm transformer block with `MultiWindowAttention`.
 
     Args:
         dims (int): Channels C.
@@ -96,7 +97,7 @@ class Block(BaseModule):
         windows (Sequence[int]): Windows of the attention; empty: plain attention. Defaults to ().
         mlp_ratio (float): Hidden channels of the MLP over C. Defaults to 4.
         drop_path (float): Stochastic depth rate. Defaults to 0.
-        **attention: Further arguments of :class:`MultiWindowAttention`.
+        **attention: Further arguments of `MultiWindowAttention`.
     """
 
     def __init__(self,

@@ -8,7 +8,7 @@ from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLay
 from mmpretrain.registry import MODELS
 from torch import nn
 
-from coma_mm.errors import UserError
+from coma_mm.errors import choice
 
 from .token_layout import gather_patches, sincos_position
 
@@ -17,7 +17,7 @@ class PatchDecoder(BaseModule):
     """What decoders share: masked patches start from a mask token ("Mask Reassembly"), pixels are predicted linearly.
 
     Args:
-        blocks (Iterable[nn.Module]): What :meth:`decode` applies.
+        blocks (Iterable[nn.Module]): What `decode` applies.
         in_channels (int): Channels of the encoder's tokens.
         patch_size (int): Side of a patch in px.
         embed_dims (int): Width.
@@ -28,8 +28,7 @@ class PatchDecoder(BaseModule):
     def __init__(self, blocks: Iterable[nn.Module], in_channels: int, patch_size: int, embed_dims: int, mask_token: str,
                  out_channels: int, init_cfg):
         super().__init__(list(init_cfg) if init_cfg else init_cfg)
-        if mask_token not in ('learned', 'noise'):
-            raise UserError(f"{type(self).__name__}: mask_token={mask_token!r}: expected 'learned' or 'noise'")
+        choice(f'{type(self).__name__}: mask_token', mask_token, ('learned', 'noise'))
         self.patch_size = patch_size
         self.embed = nn.Linear(in_channels, embed_dims)
         self.mask_token = nn.Parameter(torch.zeros(embed_dims)) if mask_token == 'learned' else None
@@ -115,7 +114,7 @@ class ConvNeXtDecoder(PatchDecoder):
     Args:
         in_channels (int): Channels of the encoder's tokens.
         patch_size (int): Side of a patch in px. Defaults to 32.
-        embed_dims (int): Width. Defaults to 512 (ours, as in :class:`ViTDecoder`; the paper gives none).
+        embed_dims (int): Width. Defaults to 512 (ours, as in `ViTDecoder`; the paper gives none).
         depth (int): Blocks, 7×7 depthwise convolution and MLP each. Defaults to 8 (the paper varies it up to 12).
         mask_token (str): 'learned': one learned vector; 'noise': standard normal noise drawn at every forward.
             Defaults to 'learned'.

@@ -1,6 +1,5 @@
 """DyViT: the hierarchical vision transformer of the CoMA paper (Section "Hierarchical Dynamic Vision Transformer")."""
 from collections.abc import Sequence
-from difflib import get_close_matches
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +9,7 @@ from mmpretrain.registry import MODELS
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from coma_mm.errors import UserError
+from coma_mm.errors import UserError, choice
 from coma_mm.weights.init_cfg import load_pretrained
 
 from .attention import Block
@@ -63,7 +62,7 @@ class DyViT(BaseBackbone):
     """Hierarchical vision transformer with Dynamic Multi-Window Self-Attention.
 
     A 7×7 convolution of stride 4, then four stages at strides 4, 8, 16 and 32. The first two attend to windows of
-    several sizes (:class:`~coma_mm.models.attention.MultiWindowAttention`), the last two globally. Inputs of any size:
+    several sizes (`MultiWindowAttention`), the last two globally. Inputs of any size:
     they are padded to multiples of the patch at the right and bottom, and the feature maps cropped to
     ceil(side / stride).
 
@@ -71,12 +70,12 @@ class DyViT(BaseBackbone):
     The dense and the masked encoder are the same plain transformer on (B, N, C); the number of patches differs.
 
     Args:
-        arch (str | dict): 'tiny' (1.5 M parameters, ours), 'small' (35 M), 'base' (70 M), or a dict with ``dims``,
-            ``depths`` and ``num_heads``, one number per stage. Defaults to 'base'.
+        arch (str | dict): 'tiny' (1.5 M parameters, ours), 'small' (35 M), 'base' (70 M), or a dict with `dims`,
+            `depths` and `num_heads`, one number per stage. Defaults to 'base'.
         in_channels (int): Channels of the image. Defaults to 3.
         patch_size (int): Side of a patch in px, the unit of masking: 32 (the paper), a patch being 8, 4, 2, 1 tokens
             wide in the four stages; or 16 (ours), 4, 2, 1, 1 tokens wide, with stage 4 at stride 16 like stage 3.
-            Larger units are the mask's: ``PatchMask(unit=64)``. Defaults to 32.
+            Larger units are the mask's: `PatchMask(unit=64)`. Defaults to 32.
         windows (str | Sequence[Sequence[int]]): DM-MSA's window sides per stage in tokens, or a preset (here for
             patches of 32 px; for 16 px, windows count from the patch's own width likewise): 'default' {8,4},{4};
             'fine' {8,4,2},{4,2}; 'eq8' {8,4,2,1},{4,2,1}; 'plain'. An empty set is plain attention over all tokens.
@@ -84,7 +83,7 @@ class DyViT(BaseBackbone):
         dense_conv (bool): Dense instead of depthwise window convolutions. Defaults to False.
         reduce (str): 'sum' (Eq. 10) or 'mean' of the windows' outputs. Defaults to 'sum'.
         mlp_ratio (float): Hidden over input channels of the MLPs. Defaults to 4.
-        pos_embed (str): 'sincos', computed for the grid at hand, or 'learned' for ``img_size`` and resized
+        pos_embed (str): 'sincos', computed for the grid at hand, or 'learned' for `img_size` and resized
             bicubically to other grids; both at stride 4. Defaults to 'sincos'.
         img_size (int): Side in px that the learned position embedding is made for. Defaults to 224.
         mask_before_stem (bool): Zero the pixels of dropped patches before the stem, whose 7×7 kernel otherwise sees
@@ -99,8 +98,8 @@ class DyViT(BaseBackbone):
         with_cp (bool | Sequence[int]): Recompute activations in the backward pass to save memory: in all stages, or in
             those named, 0 to 3. Stage 0 saves the most for the operations repeated. Defaults to False.
         init_cfg (dict | list[dict], optional): Defaults to Xavier-uniform linear layers as in MAE. With
-            ``dict(type='Pretrained', checkpoint=…, prefix='backbone.')`` every tensor must be found in the checkpoint;
-            the report is logged and the origin kept as ``self.provenance``.
+            `dict(type='Pretrained', checkpoint=…, prefix='backbone.')` every tensor must be found in the checkpoint;
+            the report is logged and the origin kept as `self.provenance`.
 
     Raises:
         UserError: An unknown arch, patch size, preset or out_type, or windows that do not divide the patch.
@@ -135,9 +134,7 @@ class DyViT(BaseBackbone):
         # Tokens along a patch's side, per stage.
         self.sides = tuple(max(patch_size // stride, 1) for stride in STRIDES)
         windows = self._check_windows(windows)
-        out_type = _choice('out_type', out_type, self.OUT_TYPES)
-        pos_embed = _choice('pos_embed', pos_embed, ('sincos', 'learned'))
-        reduce = _choice('reduce', reduce, ('sum', 'mean'))
+        choice('DyViT: pos_embed', pos_embed, ('sincos', 'learned'))
         if not -1 <= frozen_stages <= 3:
             raise UserError(f'DyViT: frozen_stages={frozen_stages}: expected -1 (nothing) to 3 (all stages)')
         if isinstance(out_indices, int):
@@ -145,7 +142,9 @@ class DyViT(BaseBackbone):
         if not all(-4 <= i <= 3 for i in out_indices):
             raise UserError(f'DyViT: out_indices={tuple(out_indices)}: expected stages 0 to 3 (or -4 to -1)')
         self.out_indices = tuple(sorted(i % 4 for i in out_indices))
-        self.out_type = out_type
+        self.out_channels = self.output_channels(arch, out_indices)
+        self.out_sides = tuple(self.sides[i] for i in self.out_indices)
+        self.out_type = choice('DyViT: out_type', out_type, self.OUT_TYPES)
         self.mask_before_stem = mask_before_stem
         self.frozen_stages = frozen_stages
         if isinstance(with_cp, bool):
@@ -176,10 +175,17 @@ class DyViT(BaseBackbone):
             self.add_module(f'norm{i}', nn.LayerNorm(self.dims[i], eps=1e-6))
         self._freeze()
 
+    @classmethod
+    def output_channels(cls, arch: str | dict = 'base', out_indices: Sequence[int] | int = (3, ), **_) -> tuple[int, ...]:
+        """Channels of the outputs of a backbone with these settings, for what follows it in a config."""
+        dims = _check_arch(arch)['dims']
+        stages = sorted(i % 4 for i in ((out_indices, ) if isinstance(out_indices, int) else out_indices))
+        return tuple(dims[i] for i in stages)
+
     def _check_windows(self, windows) -> tuple[tuple[int, ...], ...]:
         every = [tuple(side >> i for i in range(side.bit_length())) for side in self.sides]  # 8: 8, 4, 2, 1
         if isinstance(windows, str):
-            counts = WINDOWS[_choice('windows', windows, WINDOWS)]
+            counts = WINDOWS[choice('DyViT: windows', windows, WINDOWS)]
             return tuple(sides[:count] for sides, count in zip(every, counts, strict=True))
         if len(windows) != 4 or any(isinstance(stage, (int, str)) for stage in windows):
             raise UserError(f'DyViT: windows={windows}: expected four sets of window sides, one per stage')
@@ -202,15 +208,15 @@ class DyViT(BaseBackbone):
         Args:
             x (Tensor): Images, (B, in_channels, H, W), of any size.
             ids_keep (Tensor, optional): int64 indices of the patches to keep, (B, K), in raster order of the padded
-                image's ceil(H/patch_size)·ceil(W/patch_size) patches; needs ``out_type='raw'``.
+                image's ceil(H/patch_size)·ceil(W/patch_size) patches; needs `out_type='raw'`.
                 Defaults to None: all patches.
 
         Returns:
-            tuple[Tensor]: One output per stage in ``out_indices``, see ``out_type``; with ``ids_keep`` of shape
+            tuple[Tensor]: One output per stage in `out_indices`, see `out_type`; with `ids_keep` of shape
             (B, K·side², C).
 
         Raises:
-            ValueError: ``ids_keep`` with another ``out_type`` than 'raw'.
+            ValueError: `ids_keep` with another `out_type` than 'raw'.
         """
         if ids_keep is not None and self.out_type != 'raw':
             raise ValueError(f"masked input gives no feature map: use out_type='raw', not {self.out_type!r}")
@@ -273,12 +279,12 @@ class DyViT(BaseBackbone):
         return x if self.out_type == 'featmap' else x.mean((2, 3))
 
     def init_weights(self) -> None:
-        """Initialise by ``init_cfg``; pre-trained weights must match (see the class)."""
+        """Initialise by `init_cfg`; pre-trained weights must match (see the class)."""
         if not load_pretrained(self):
             super().init_weights()
 
     def _load_from_state_dict(self, state_dict, prefix, *args):
-        """Resize a learned position embedding to the grid of ``img_size``, as the forward pass does with any other."""
+        """Resize a learned position embedding to the grid of `img_size`, as the forward pass does with any other."""
         key = prefix + 'pos_embed'
         if self.pos_embed is not None and key in state_dict and state_dict[key].ndim == 4:
             state_dict[key] = _resize(state_dict[key], tuple(self.pos_embed.shape[-2:]))
@@ -330,18 +336,9 @@ def _resize(pos_embed: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return F.interpolate(pos_embed, size, mode='bicubic', align_corners=False)
 
 
-def _choice(name: str, value: str, choices) -> str:
-    """Check a named choice; raises UserError with the nearest name."""
-    if value in choices:
-        return value
-    near = get_close_matches(str(value), choices, 1)
-    hint = f"; did you mean '{near[0]}'?" if near else ''
-    raise UserError(f'DyViT: unknown {name} {value!r}: expected one of {", ".join(choices)}{hint}')
-
-
 def _check_arch(arch: str | dict) -> dict:
     if isinstance(arch, str):
-        return ARCHS[_choice('arch', arch, ARCHS)]
+        return ARCHS[choice('DyViT: arch', arch, ARCHS)]
     if set(arch) != {'dims', 'depths', 'num_heads'} or any(len(v) != 4 for v in arch.values()):
         raise UserError(f"DyViT: arch={arch}: expected keys 'dims', 'depths', 'num_heads', each with four numbers")
     for dims, heads in zip(arch['dims'], arch['num_heads'], strict=True):

@@ -44,7 +44,7 @@ class PixelHead(BaseModule):
         return x.permute(0, 2, 4, 3, 5, 1).reshape(B, rows * columns, P * P * C)
 
     def unpatchify(self, patches: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-        """The inverse of :meth:`patchify` for a grid of (rows, columns)."""
+        """The inverse of `patchify` for a grid of (rows, columns)."""
         B, P = patches.shape[0], self.patch_size
         x = patches.reshape(B, *grid, P, P, -1)
         return x.permute(0, 5, 1, 3, 2, 4).reshape(B, -1, grid[0] * P, grid[1] * P)
@@ -54,7 +54,7 @@ class PixelHead(BaseModule):
         return mean, (var + self.eps).sqrt()
 
     def target(self, images: torch.Tensor, ids: torch.Tensor | None = None) -> torch.Tensor:
-        """What the decoder should predict: (B, n, P²·C); of the patches ``ids`` (B, M) alone, where given."""
+        """What the decoder should predict: (B, n, P²·C); of the patches `ids` (B, M) alone, where given."""
         patches = self.patchify(images)
         if ids is not None:
             patches = gather_patches(patches, ids)
@@ -78,10 +78,10 @@ class PixelHead(BaseModule):
         return (pred.to(dtype) - self.target(images.to(dtype), ids)).square().mean(-1)
 
     def to_pixels(self, pred: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        """The prediction as images (B, C, H, W), in the scale of ``images``.
+        """The prediction as images (B, C, H, W), in the scale of `images`.
 
-        With ``norm_pix`` the prediction holds no brightness or contrast: each patch's own mean and variance are taken
-        from ``images``, masked patches included. That is for looking only.
+        With `norm_pix` the prediction holds no brightness or contrast: each patch's own mean and variance are taken
+        from `images`, masked patches included. That is for looking only.
         """
         if self.norm_pix:
             mean, std = self._moments(self.patchify(images))

@@ -1,5 +1,6 @@
 """Masked autoencoding (MAE) and CoMA: Section "Complementary Masked Autoencoders" of the paper."""
 import copy
+import inspect
 
 import torch
 from mmengine.model import BaseDataPreprocessor
@@ -8,7 +9,7 @@ from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import nn
 
-from coma_mm.errors import UserError
+from coma_mm.errors import UserError, choice
 
 
 @MODELS.register_module()
@@ -28,7 +29,7 @@ class MaskedImagePreprocessor(BaseDataPreprocessor):
         self.register_buffer('std', torch.tensor(std).view(-1, 1, 1), False)
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """``data['inputs']``: uint8 (B, 3, H, W) -> float32, RGB, normalised."""
+        """`data['inputs']`: uint8 (B, 3, H, W) -> float32, RGB, normalised."""
         data = self.cast_data(data)
         images = data['inputs'].flip(1) if self.to_rgb else data['inputs']
         return {**data, 'inputs': (images.float() - self.mean) / self.std}
@@ -45,25 +46,31 @@ class MaskedAutoencoder(BaseSelfSupervisor):
     Args:
         backbone (dict): A masked encoder: called with images and the indices of the patches to keep, it returns
             tokens of those patches.
-        neck (dict): Fuses the encoder's outputs to one token per patch, (B, K, C).
-        decoder (dict): Predicts all patches from the tokens, their indices and the grid.
-        head (dict): Target and error.
-        data_preprocessor (dict, optional): Defaults to :class:`MaskedImagePreprocessor` with ImageNet's moments.
+        neck (dict): Fuses the encoder's outputs to one token per patch, (B, K, C). Its `in_channels` and `sides`
+            default to the backbone's `out_channels` and `out_sides`.
+        decoder (dict): Predicts all patches from the tokens, their indices and the grid. Its `in_channels` default to
+            the last of the backbone's `out_channels`, its `patch_size` to the backbone's.
+        head (dict): Target and error. Its `patch_size` defaults to the backbone's.
+        data_preprocessor (dict, optional): Defaults to `MaskedImagePreprocessor` with ImageNet's moments.
         init_cfg (dict, optional): Defaults to None.
 
     Raises:
-        UserError: Backbone, decoder and head have not the same ``patch_size``.
+        UserError: Backbone, decoder and head have not the same `patch_size`.
     """
 
     def __init__(self, backbone: dict, neck: dict, decoder: dict, head: dict, data_preprocessor=None, init_cfg=None):
         if not isinstance(data_preprocessor, nn.Module):
             data_preprocessor = dict(type='MaskedImagePreprocessor') | (data_preprocessor or {})
+        if not isinstance(backbone, nn.Module):
+            backbone = MODELS.build(backbone)
+        channels, patch_size = getattr(backbone, 'out_channels', None), backbone.patch_size
         super().__init__(
             backbone=backbone,
-            neck=neck,
-            head=head,
+            neck=_with_defaults(neck, in_channels=channels, sides=getattr(backbone, 'out_sides', None)),
+            head=_with_defaults(head, patch_size=patch_size),
             data_preprocessor=data_preprocessor,
             init_cfg=init_cfg)
+        decoder = _with_defaults(decoder, in_channels=channels and channels[-1], patch_size=patch_size)
         self.decoder = decoder if isinstance(decoder, nn.Module) else MODELS.build(decoder)
         sizes = {name: getattr(self, name).patch_size for name in ('backbone', 'decoder', 'head')}
         if len(set(sizes.values())) > 1:
@@ -75,7 +82,8 @@ class MaskedAutoencoder(BaseSelfSupervisor):
                 ids_keep: torch.Tensor | None = None,
                 ids_rest: torch.Tensor | None = None,
                 data_samples: list[DataSample] | None = None,
-                mode: str = 'tensor'):
+                mode: str = 'tensor',
+                **options):
         """Entry for training, validation and feature extraction.
 
         Args:
@@ -83,17 +91,18 @@ class MaskedAutoencoder(BaseSelfSupervisor):
             ids_keep (Tensor, optional): int64 indices of the patches that the adaptive model sees, (B, K).
             ids_rest (Tensor, optional): The other patches, (B, n - K).
             data_samples (list[DataSample], optional): Names of the images. Only passed on.
-            mode (str): 'loss': a dict with the loss; 'predict': a list of samples with a ``reconstruction_error``
-                dict each; 'tensor': the backbone's outputs, on the patches in ``ids_keep`` (None: on all).
+            mode (str): 'loss': a dict with the loss; 'predict': a list of samples with a `reconstruction_error`
+                dict each; 'tensor': the backbone's outputs, on the patches in `ids_keep` (None: on all).
+            **options: Further arguments of `loss`.
 
         Returns:
-            dict | list[DataSample] | tuple[Tensor]: By ``mode``.
+            dict | list[DataSample] | tuple[Tensor]: By `mode`.
         """
         if mode == 'tensor':
             return self.backbone(inputs, ids_keep)
         self._check_masks(inputs, ids_keep, ids_rest)
         if mode == 'loss':
-            return self.loss(inputs, ids_keep, ids_rest)
+            return self.loss(inputs, ids_keep, ids_rest, **options)
         if mode == 'predict':
             return self.predict(inputs, ids_keep, ids_rest, data_samples)
         raise ValueError(f'mode {mode!r}: expected loss, predict or tensor')
@@ -114,7 +123,7 @@ class MaskedAutoencoder(BaseSelfSupervisor):
         Args:
             images (Tensor): (B, 3, H, W).
             ids_keep (Tensor): int64, (B, K).
-            branch (optional): What has ``backbone``, ``neck`` and ``decoder``. Defaults to this model.
+            branch (optional): What has `backbone`, `neck` and `decoder`. Defaults to this model.
             ids (Tensor, optional): The patches to predict, int64, (B, M). Defaults to all.
 
         Returns:
@@ -133,7 +142,7 @@ class MaskedAutoencoder(BaseSelfSupervisor):
                          ids_rest: torch.Tensor, unseen_only: bool = False) -> dict[str, torch.Tensor]:
         """What each branch predicts, (B, n, patch_size²·3) each: 'adaptive', and 'evaluation' where there is one.
 
-        With ``unseen_only`` each predicts the patches alone that it does not see: ``ids_rest`` and ``ids_keep``.
+        With `unseen_only` each predicts the patches alone that it does not see: `ids_rest` and `ids_keep`.
         """
         return dict(adaptive=self.reconstruct(images, ids_keep, ids=ids_rest if unseen_only else None))
 
@@ -141,7 +150,7 @@ class MaskedAutoencoder(BaseSelfSupervisor):
         """Reconstruction errors of each image.
 
         Returns:
-            list[DataSample]: With ``reconstruction_error``: 'masked', the adaptive model's mean squared error over
+            list[DataSample]: With `reconstruction_error`: 'masked', the adaptive model's mean squared error over
             the patches that it did not see; with an evaluation branch also 'complement', that branch's over the
             patches that *it* did not see, and 'assembled', over the assembled image (Eq. 2 and 3).
         """
@@ -162,46 +171,42 @@ class MaskedAutoencoder(BaseSelfSupervisor):
 class CoMA(MaskedAutoencoder):
     """Masked autoencoding with complementary masks.
 
-    The adaptive model sees the patches ``ids_keep`` and is supervised on ``ids_rest``; the complementary branch sees
-    ``ids_rest`` and is supervised on ``ids_keep``; the loss is the mean over all patches of the image assembled from
-    both (Eq. 2 and 3). The evaluation model lags the adaptive model by exactly one update (Eq. 4): :meth:`follow`,
-    which :class:`~coma_mm.engine.EvaluationModelHook` calls, sets it just before each update that is really made.
+    The adaptive model sees the patches `ids_keep` and is supervised on `ids_rest`; the complementary branch sees
+    `ids_rest` and is supervised on `ids_keep`; the loss is the mean over all patches of the image assembled from
+    both (Eq. 2 and 3). The evaluation model lags the adaptive model by exactly one update (Eq. 4): `follow`,
+    which `EvaluationModelHook` calls, sets it just before each update that is really made.
 
-    The hook can also have the complementary branch computed in some iterations only; in the others the loss is the
-    adaptive model's part of the same mean alone.
+    That hook can also have the complementary branch computed in some iterations only, by an argument of `loss`; in
+    the others the loss is the adaptive model's part of the same mean alone.
 
     Args:
         complement (str): The complementary branch.
 
             - 'frozen': the evaluation model, encoder to decoder, without gradient. The paper's reading. Its half of
-              the loss teaches nothing: the gradient is :class:`MaskedAutoencoder`'s times the share of masked
+              the loss teaches nothing: the gradient is `MaskedAutoencoder`'s times the share of masked
               patches.
             - 'decoder': the evaluation *encoder*, without gradient, then the trained neck and decoder, which so are
               supervised on every patch at every step.
             - 'full': the adaptive model itself, trained on both masks, at twice the cost.
-            - 'none': no branch: :class:`MaskedAutoencoder`.
+            - 'none': no branch: `MaskedAutoencoder`.
 
             Defaults to 'frozen'.
         momentum (float): Share of its old weights that the evaluation model keeps at each update. 0 copies (Eq. 4),
             more makes it an exponential moving average. Defaults to 0.
-        **kwargs: Arguments of :class:`MaskedAutoencoder`.
+        **kwargs: Arguments of `MaskedAutoencoder`.
     """
     COPIES = dict(frozen=('backbone', 'neck', 'decoder'), decoder=('backbone', ), full=(), none=())
 
     def __init__(self, *args, complement: str = 'frozen', momentum: float = 0., **kwargs):
         super().__init__(*args, **kwargs)
-        if complement not in self.COPIES:
-            raise UserError(f'CoMA: unknown complement {complement!r}: expected one of {", ".join(self.COPIES)}')
         if not 0 <= momentum < 1:
             raise UserError(f'CoMA: momentum {momentum} is outside [0, 1)')
-        self.complement = complement
+        self.complement = choice('CoMA: complement', complement, self.COPIES)
         self.momentum = momentum
-        self.evaluation_due = True  # in training, whether the next loss has the complementary branch; the hook sets it
         self.evaluation = nn.ModuleDict({
             name: _freeze(copy.deepcopy(getattr(self, name))) for name in self.COPIES[complement]
         }).eval()
-        self._followed = False  # whether an optimiser updates the evaluation model
-        self._handle = None  # of the hook that does; torch.compile cannot read it
+        self._handle = None  # of the hook in an optimiser's step that updates the evaluation model
 
     def init_weights(self):
         """Initialise; the evaluation model starts equal."""
@@ -243,12 +248,12 @@ class CoMA(MaskedAutoencoder):
             torch._foreach_copy_(lagged, current)
 
     def follow(self, optimizer: torch.optim.Optimizer) -> None:
-        """Let the evaluation model lag by one update of ``optimizer``.
+        """Let the evaluation model lag by one update of `optimizer`.
 
         Another call follows another optimiser instead.
 
         Tied to the optimiser's own step, so that gradient accumulation counts as one update, and a step that is left
-        out as none: one that a gradient scaler skips (fused optimisers are called even then, with ``found_inf``), or
+        out as none: one that a gradient scaler skips (fused optimisers are called even then, with `found_inf`), or
         one without gradients.
         """
 
@@ -259,10 +264,9 @@ class CoMA(MaskedAutoencoder):
         if self._handle:
             self._handle.remove()
         self._handle = optimizer.register_step_pre_hook(before_step)
-        self._followed = True
 
     def reconstruct_both(self, images, ids_keep, ids_rest, unseen_only=False):
-        """See the base class; the complementary branch sees ``ids_rest``."""
+        """See the base class; the complementary branch sees `ids_rest`."""
         preds = super().reconstruct_both(images, ids_keep, ids_rest, unseen_only)
         ids = ids_keep if unseen_only else None
         if self.complement == 'frozen':
@@ -276,25 +280,23 @@ class CoMA(MaskedAutoencoder):
             preds['evaluation'] = self.reconstruct(images, ids_rest, ids=ids)
         return preds
 
-    def loss(self, inputs, ids_keep, ids_rest):
+    def loss(self, inputs, ids_keep, ids_rest, both_branches: bool = True):
         """Mean squared error over the assembled image (Eq. 3), and for the log each branch's own error.
 
-        In iterations in which the complementary branch is not due, its errors count as 0: the gradient is that of
-        'frozen', in which they have none.
+        Args:
+            inputs (Tensor): Normalised images, (B, 3, H, W).
+            ids_keep (Tensor): The patches that the adaptive model sees, (B, K).
+            ids_rest (Tensor): The patches that the complementary branch sees, (B, n - K).
+            both_branches (bool): Whether the complementary branch is computed. Else its errors count as 0: the gradient
+                is that of 'frozen', in which they have none. Defaults to True.
 
         Returns:
-            dict[str, Tensor]: 'loss', and with a complementary branch 'mse_adaptive' (over ``ids_rest``) and, where
-            that is computed, 'mse_evaluation' (over ``ids_keep``).
-
-        Raises:
-            RuntimeError: In training when nothing updates the evaluation model.
+            dict[str, Tensor]: 'loss', and with a complementary branch 'mse_adaptive' (over `ids_rest`) and, where
+            that is computed, 'mse_evaluation' (over `ids_keep`).
         """
         if self.complement == 'none':
             return super().loss(inputs, ids_keep, ids_rest)
-        if self.training and self.evaluation and not self._followed:
-            raise RuntimeError("nothing updates CoMA's evaluation model: add dict(type='EvaluationModelHook') to "
-                               'custom_hooks, or call follow(optimizer)')
-        if self.training and not self.evaluation_due:
+        if not both_branches:
             adaptive = super().loss(inputs, ids_keep, ids_rest)['loss']
             masked, kept = ids_rest.shape[1], ids_keep.shape[1]
             return dict(loss=adaptive * (masked / (masked + kept)), mse_adaptive=adaptive.detach())
@@ -305,6 +307,16 @@ class CoMA(MaskedAutoencoder):
             loss=torch.cat([adaptive, evaluation], 1).mean(),
             mse_adaptive=adaptive.detach().mean(),
             mse_evaluation=evaluation.detach().mean())
+
+
+def _with_defaults(part, **defaults):
+    """dict | nn.Module: The config of a part of the model with what it takes and does not say; a built one as it is."""
+    kind = part.get('type') if isinstance(part, dict) else None
+    kind = MODELS.get(kind) if isinstance(kind, str) else kind
+    if kind is None:
+        return part
+    taken = inspect.signature(kind).parameters
+    return {**{key: value for key, value in defaults.items() if value is not None and key in taken}, **part}
 
 
 def _freeze(module: nn.Module) -> nn.Module:

@@ -14,10 +14,10 @@ from .token_layout import gather_patches, sincos_position
 class MaskedVisionTransformer(VisionTransformer):
     """mmpretrain's VisionTransformer that can be given only some patches of each image.
 
-    Without ``ids_keep`` it is its parent. With them, the other patches are dropped after the position embedding, as in
+    Without `ids_keep` it is its parent. With them, the other patches are dropped after the position embedding, as in
     MAE, so only the kept ones are computed.
 
-    The position embedding is the fixed 2-D sine-cosine one (not trained, also in fine-tuning), made for ``img_size``
+    The position embedding is the fixed 2-D sine-cosine one (not trained, also in fine-tuning), made for `img_size`
     and resized bicubically to other grids. To train it take mmpretrain's VisionTransformer, whose tensors have the
     same names.
 
@@ -27,10 +27,10 @@ class MaskedVisionTransformer(VisionTransformer):
             Defaults to 224.
         patch_size (int): Side of a patch in px, the unit of masking. Defaults to 16.
         init_cfg (dict | list[dict], optional): Defaults to Xavier-uniform linear layers as in MAE. With
-            ``dict(type='Pretrained', checkpoint=…, prefix='backbone.')`` every tensor must be found in the checkpoint,
-            but for the norm of averaged features (``ln2``), which pre-training lacks; see
-            :func:`~coma_mm.engine.load_backbone`.
-        **kwargs: Further arguments of the parent. ``out_type='raw'`` is the only one for masked input.
+            `dict(type='Pretrained', checkpoint=…, prefix='backbone.')` every tensor must be found in the checkpoint,
+            but for the norm of averaged features (`ln2`), which pre-training lacks; see
+            `load_backbone`.
+        **kwargs: Further arguments of the parent. `out_type='raw'` is the only one for masked input.
     """
     allowed_missing = ('ln2.weight', 'ln2.bias')
 
@@ -44,10 +44,18 @@ class MaskedVisionTransformer(VisionTransformer):
         super().__init__(arch, img_size, patch_size, init_cfg=init_cfg, **kwargs)
         self.arch = arch if isinstance(arch, str) else 'custom'
         self.patch_size = patch_size
+        self.out_channels = (self.embed_dims, ) * len(self.out_indices)
+        self.out_sides = (1, ) * len(self.out_indices)
         self.pos_embed.requires_grad = False
         for module in self.modules():
             if isinstance(module, DropPath):  # NumPy's numbers are tensors to torch.compile, which stops at branches
                 module.drop_prob = float(module.drop_prob)
+
+    @classmethod
+    def output_channels(cls, arch: str | dict = 'base', out_indices=-1, **_) -> tuple[int, ...]:
+        """Channels of the outputs of a backbone with these settings, for what follows it in a config."""
+        settings = cls.arch_zoo[arch.lower()] if isinstance(arch, str) else arch
+        return (settings['embed_dims'], ) * (1 if isinstance(out_indices, int) else len(out_indices))
 
     def init_weights(self) -> None:
         """Initialise as MAE does; pre-trained weights must match (see the class)."""
@@ -70,15 +78,15 @@ class MaskedVisionTransformer(VisionTransformer):
         Args:
             x (Tensor): Images, (B, in_channels, H, W).
             ids_keep (Tensor, optional): int64 indices of the patches to keep, (B, K), in raster order; needs
-                ``out_type='raw'``. Defaults to None: all patches.
+                `out_type='raw'`. Defaults to None: all patches.
 
         Returns:
-            tuple[Tensor]: The parent's outputs. With ``ids_keep`` one (B, K, C) per layer in ``out_indices`` (by
+            tuple[Tensor]: The parent's outputs. With `ids_keep` one (B, K, C) per layer in `out_indices` (by
             default the last): the patches' tokens. The class token takes part in attention, so that fine-tuning finds
             it trained, but is not among them.
 
         Raises:
-            ValueError: ``ids_keep`` with another ``out_type`` than 'raw'.
+            ValueError: `ids_keep` with another `out_type` than 'raw'.
         """
         if ids_keep is None:
             return super().forward(x)

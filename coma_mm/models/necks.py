@@ -7,7 +7,7 @@ from mmengine.model import BaseModule
 from mmpretrain.registry import MODELS
 from torch import nn
 
-from coma_mm.errors import UserError
+from coma_mm.errors import UserError, choice
 
 
 @MODELS.register_module()
@@ -32,9 +32,7 @@ class MultiScaleFusion(BaseModule):
                  sides: Sequence[int] | None = None,
                  init_cfg=(dict(type='Xavier', layer='Linear', distribution='uniform'), )):
         super().__init__(list(init_cfg) if init_cfg else init_cfg)
-        if mode not in ('cascade', 'parallel'):
-            raise UserError(f"MultiScaleFusion: mode={mode!r}: expected 'cascade' or 'parallel'")
-        self.mode = mode
+        self.mode = choice('MultiScaleFusion: mode', mode, ('cascade', 'parallel'))
         in_channels = tuple(in_channels)
         sides = tuple(sides or (2**i for i in reversed(range(len(in_channels)))))
         if len(sides) != len(in_channels) or sides[-1] != 1 or any(a % b for a, b in pairwise(sides)):

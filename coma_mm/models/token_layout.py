@@ -39,7 +39,7 @@ def grid_to_tokens(x: torch.Tensor, side: int) -> torch.Tensor:
 
 
 def tokens_to_grid(tokens: torch.Tensor, grid: tuple[int, int], side: int) -> torch.Tensor:
-    """Put tokens back on the grid: the inverse of :func:`grid_to_tokens`.
+    """Put tokens back on the grid: the inverse of `grid_to_tokens`.
 
     Args:
         tokens (Tensor): (B, rows·columns·side², C), or with the patch axis apart.

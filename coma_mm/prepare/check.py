@@ -9,22 +9,17 @@ import shlex
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
-from rich.console import Console
-from rich.progress import track
 
 from coma_mm.datasets.image_folder import IMAGE_SUFFIXES, is_folder, walk_files
 from coma_mm.datasets.loading import read_image
 from coma_mm.errors import UserError
-from coma_mm.processes import start_pool_worker
+from coma_mm.processes import pool_map
 
 SAMPLE = 100
 """Images that are read where not all are."""
@@ -119,7 +114,8 @@ def check(kind, root, full=False, workers=1):
     if not full:
         samples = random.Random(0).sample(sorted(samples), min(SAMPLE, len(samples)))
     bad = []
-    for path, side, problem in _read(kind.look, samples, workers if full else 1):
+    for path, side, problem in pool_map(kind.look, samples, workers if full else 1, 'reading', 32, unit='images',
+                                        disable=len(samples) <= SAMPLE):
         findings.read += 1
         if problem:
             bad.append(problem)
@@ -147,22 +143,6 @@ def settings(kind, root):
     elif path.endswith(f'/{place}'):
         found.append(f'DATA_ROOT={shlex.quote(path.removesuffix(place).rstrip("/") or "/")}')
     return [*found, f'--data-root {shlex.quote(path)}']
-
-
-def _read(look, samples, workers):
-    """Iterator: Results of `look`, in order, with a bar on the terminal where there are many."""
-    with ExitStack() as stack:
-        if workers == 1:
-            results = map(look, samples)
-        else:
-            pool = ProcessPoolExecutor(workers, initializer=start_pool_worker)
-            stack.callback(pool.shutdown, cancel_futures=True)
-            results = pool.map(look, samples, chunksize=32)
-        try:
-            yield from track(results, 'reading', total=len(samples), disable=len(samples) <= SAMPLE,
-                             console=Console(stderr=True))
-        except BrokenProcessPool:
-            raise UserError('a process that reads images was killed (out of memory?); take fewer --workers') from None
 
 
 def _names(names, shown=5):

@@ -6,15 +6,10 @@ import json
 import os
 import tarfile
 import zlib
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 from PIL import Image
-from rich.console import Console
-from rich.progress import track
 
 from coma_mm.datasets.image_folder import ImageFolder
 from coma_mm.datasets.loading import read_encoded, read_image
@@ -22,7 +17,7 @@ from coma_mm.datasets.packed_images import INDEX, VERSION, read_index, shard_nam
 from coma_mm.datasets.random_resized_crop import read_jpeg_header
 from coma_mm.errors import BadImageError, UserError
 from coma_mm.files import write_whole
-from coma_mm.processes import start_pool_worker
+from coma_mm.processes import pool_map
 
 SKIPPED = 'skipped.txt'
 
@@ -68,7 +63,8 @@ def pack(source, out, short_side, quality=95, shard_size=4096, workers=1, skip_b
         todo = [(number, shard) for number, shard in enumerate(shards)
                 if not (partial_folder / shard_name(number, 'json')).exists()]
         work = partial(_write_shard, str(partial_folder), source, short_side, quality, skip_broken)
-        _each(work, todo, workers, 'packing', len(shards))
+        for _ in pool_map(work, todo, workers, 'packing', completed=len(shards) - len(todo), unit='files'):
+            pass
         index = _finish(partial_folder, plan, names, len(shards))
         os.replace(partial_folder, out)
     except OSError as error:
@@ -97,8 +93,8 @@ def verify(folder, workers=1):
     shards = [[] for _ in index['shards']]
     for image in images:
         shards[image['shard']].append(image)
-    bad = [name for names in _each(partial(_differing, folder), list(enumerate(shards)), workers, 'verifying')
-           for name in names]
+    found = pool_map(partial(_differing, folder), list(enumerate(shards)), workers, 'verifying', unit='files')
+    bad = [name for names in found for name in names]
     if bad:
         raise UserError(f'{len(bad)} of {len(images)} images in the pack {folder} are not what was packed: '
                         f'{", ".join(bad[:5])}{", …" if len(bad) > 5 else ""}; copy or pack it anew')
@@ -127,23 +123,6 @@ def _begin(folder, plan):
         write_whole(path, json.dumps(plan))
     elif path.read_text() != json.dumps(plan):
         raise UserError(f'{folder} is an unfinished pack of other images or settings; remove it, or finish it with those')
-
-
-def _each(work, tasks, workers, what, total=None):
-    """list: Results of `work` for each task, with a bar and the time left on the terminal."""
-    total = total or len(tasks)
-    with ExitStack() as stack:
-        if workers == 1 or len(tasks) < 2:
-            results = map(work, tasks)
-        else:
-            pool = ProcessPoolExecutor(workers, initializer=start_pool_worker)
-            stack.callback(pool.shutdown, cancel_futures=True)
-            results = pool.map(work, tasks)
-        try:
-            return list(track(results, what, total=total, completed=total - len(tasks), console=Console(stderr=True)))
-        except BrokenProcessPool:
-            raise UserError('a process was killed (out of memory?); run the same command again with fewer '
-                            '--workers') from None
 
 
 def _write_shard(folder, source, short_side, quality, skip_broken, task):

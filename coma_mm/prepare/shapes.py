@@ -7,9 +7,6 @@ many there are. See docs/shapes.md for the layout.
 import json
 import os
 import shutil
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -17,11 +14,10 @@ import cv2
 import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
-from rich.progress import track
 
 from coma_mm.errors import UserError
 from coma_mm.files import write_whole
-from coma_mm.processes import start_pool_worker
+from coma_mm.processes import pool_map
 
 from .shape_scenes import CLASSES, PALETTE, SPLITS, Scene, render_scene
 
@@ -97,9 +93,6 @@ def write_shapes(out, counts: dict, size: int = 128, seed: int = 0, workers: int
         _remove_written(out)
         _write_all(out, counts, size, seed, workers, progress)
         _write_marker(out, parameters, complete=True)
-    except BrokenProcessPool:
-        raise UserError(f'a process that draws was killed (out of memory?); {out} is incomplete, run the same command '
-                        'again with fewer --workers') from None
     except OSError as error:
         raise UserError(f'cannot write {error.filename or out}: {error.strerror or error}; free some space or choose '
                         'another folder') from error
@@ -198,17 +191,10 @@ def _write_all(out: Path, counts: dict, size: int, seed: int, workers: int, prog
     tasks = [(split, index) for split in SPLITS for index in range(counts[split])]
     write = partial(_write_scene, out, seed, size)
     records = {split: [] for split in LABELLED}
-    with ExitStack() as stack:
-        if workers == 1:
-            results = map(write, tasks)
-        else:
-            pool = ProcessPoolExecutor(workers, initializer=start_pool_worker)
-            stack.callback(pool.shutdown, cancel_futures=True)  # or Ctrl-C would wait for all that is queued
-            results = pool.map(write, tasks, chunksize=16)
-        results = track(results, 'CoMA-Shapes', total=len(tasks), disable=not progress)
-        for (split, _), record in zip(tasks, results, strict=True):
-            if split in LABELLED:
-                records[split].append(record)
+    results = pool_map(write, tasks, workers, 'CoMA-Shapes', 16, unit='pictures', disable=not progress)
+    for (split, _), record in zip(tasks, results, strict=True):
+        if split in LABELLED:
+            records[split].append(record)
     for split in LABELLED:
         path = out / 'coco' / 'annotations' / f'instances_{split}.json'
         path.write_text(json.dumps(_coco(records[split], size), separators=(',', ':')))

@@ -90,12 +90,12 @@ def split_heads(attention: nn.Module, x: torch.Tensor) -> list[tuple[int | None,
     """Queries, keys and values of an attention, per window.
 
     Args:
-        attention (nn.Module): ``MultiWindowAttention``, or plain attention with ``qkv`` and ``num_heads``.
+        attention (nn.Module): `MultiWindowAttention`, or plain attention with `qkv` and `num_heads`.
         x (Tensor): What went into it, (B, N, C).
 
     Returns:
         list[tuple]: Window side in tokens (None: every token is a key), queries (B, heads, N, C/heads), keys and values
-        (B, heads, M, C/heads). Their attention, summed over the windows, times ``attention.scale`` where there is
+        (B, heads, M, C/heads). Their attention, summed over the windows, times `attention.scale` where there is
         one, is what its output projection gets.
     """
 
@@ -138,10 +138,13 @@ def attention_maps(backbone: nn.Module, image: torch.Tensor, points: list[tuple[
     """Attention of the tokens at some points of an image, in the last block of each stage.
 
     Args:
-        backbone (nn.Module): See :func:`stages`, in evaluation mode.
+        backbone (nn.Module): See `stages`, in evaluation mode.
         image (Tensor): Normalised, (1, 3, H, W), both sides multiples of the patch.
         points (list[tuple[float, float]]): Of queries: x and y as fractions of the width and the height.
         windows (bool): The stages with DM-MSA windows, one map for each window; or else the stages without.
+
+    Returns:
+        list[AttentionMap]: For each stage, and each of its windows, the maps of all heads at all points.
 
     Raises:
         UserError: There is no such stage.
@@ -179,12 +182,12 @@ def attention_figure(picture: np.ndarray, maps: list[AttentionMap], per_head: bo
 
     Args:
         picture (ndarray): The image, RGB uint8 (H, W, 3).
-        maps (list[AttentionMap]): From :func:`attention_maps`.
+        maps (list[AttentionMap]): From `attention_maps`.
         per_head (bool): A figure per query with a row per head, instead of one with a row per query and the mean of
             the heads. Defaults to False.
 
     Returns:
-        list[Figure]: For ``savefig``.
+        list[Figure]: For `savefig`.
     """
     highest = max(x.weights.max() for x in maps) if per_head else max(x.weights.mean(1).max() for x in maps)
     norm = LogNorm(.25, max(4, 2**np.ceil(np.log2(highest))))
@@ -247,7 +250,15 @@ def _mark(ax, box, width, height) -> None:
 
 @torch.no_grad()
 def feature_maps(backbone: nn.Module, image: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
-    """Each stage's name and its tokens on the grid, (C, rows, columns); arguments as of :func:`attention_maps`."""
+    """What each stage of a backbone makes of an image.
+
+    Args:
+        backbone (nn.Module): See `stages`, in evaluation mode.
+        image (Tensor): Normalised, (1, 3, H, W), both sides multiples of the patch.
+
+    Returns:
+        list[tuple[str, Tensor]]: Each stage's name and its tokens on the grid, (C, rows, columns).
+    """
     found = stages(backbone)
     with recorded([stage.block for stage in found]) as tokens:
         backbone(image)
@@ -284,7 +295,10 @@ def features_figure(picture: np.ndarray, features: list[tuple[str, torch.Tensor]
 
     Args:
         picture (ndarray): RGB uint8 (H, W, 3).
-        features (list[tuple[str, Tensor]]): From :func:`feature_maps`.
+        features (list[tuple[str, Tensor]]): From `feature_maps`.
+
+    Returns:
+        Figure: For `savefig`.
     """
     panels = [('Image', picture)]
     for name, values in features:
@@ -304,7 +318,15 @@ def features_figure(picture: np.ndarray, features: list[tuple[str, torch.Tensor]
 
 
 def attention_caption(windows: bool, per_head: bool) -> str:
-    """What a reader must know to read :func:`attention_figure` rightly; arguments as in the functions that draw."""
+    """What a reader must know to read `attention_figure` rightly.
+
+    Args:
+        windows (bool): As the maps were made, see `attention_maps`.
+        per_head (bool): As the figure was drawn, see `attention_figure`.
+
+    Returns:
+        str: The caption.
+    """
     heads = 'one row per head' if per_head else 'mean of the heads'
     keys = ('every square is one key, which stands for a window of that many tokens; each window size has a softmax of its '
             'own, and the outputs are added' if windows else

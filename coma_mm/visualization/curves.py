@@ -20,7 +20,7 @@ def curve_figure(runs: dict[str, str | Path], title: str = '') -> Figure:
         title (str): Defaults to ''.
 
     Returns:
-        Figure: For ``savefig``.
+        Figure: For `savefig`.
 
     Raises:
         UserError: A run has no log, or none has logged a loss.

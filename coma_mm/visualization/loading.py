@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from coma_mm.config_tree import find_types
 from coma_mm.datasets.annotations import check_annotations
 from coma_mm.datasets.image_folder import IMAGE_SUFFIXES, walk_files
-from coma_mm.datasets.loading import read_image
+from coma_mm.datasets.loading import read_image, use_load_image
 from coma_mm.datasets.seeding import SeededDataset
 from coma_mm.engine.models import build_model
 from coma_mm.errors import UserError
@@ -49,8 +49,8 @@ def load_for_viewing(config: str | Path | Config, checkpoint: str | Path,
     """Build the model of a run with its trained weights, and one of its data sets.
 
     Args:
-        config (str | Path | Config): See :func:`load_model`; or its file.
-        checkpoint (str | Path): See :func:`load_model`.
+        config (str | Path | Config): See `load_model`; or its file.
+        checkpoint (str | Path): See `load_model`.
         split (str): 'train', 'val' or 'test': whose data loader's data set. Defaults to 'val'.
 
     Returns:
@@ -66,7 +66,7 @@ def load_for_viewing(config: str | Path | Config, checkpoint: str | Path,
     model = load_model(cfg, checkpoint)
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
         # As our runner does: the masks of a sample are the same in every picture.
-        dataset = SeededDataset(loader['dataset'])
+        dataset = SeededDataset(use_load_image(loader['dataset']))
         check_annotations(dataset)
     return model, dataset
 
@@ -92,7 +92,7 @@ def find_images(paths: list[str]) -> list[str]:
 
 
 def read_fitted(path: str, size: int, multiple: int) -> np.ndarray:
-    """Read an image, scale its short side to ``size`` px, and crop the middle to whole patches.
+    """Read an image, scale its short side to `size` px, and crop the middle to whole patches.
 
     Args:
         path (str): The file.
@@ -118,7 +118,15 @@ def read_fitted(path: str, size: int, multiple: int) -> np.ndarray:
 
 
 def prepare(model: nn.Module, image: np.ndarray) -> torch.Tensor:
-    """An image, uint8 BGR (H, W, 3), as the model's own preprocessor of any library makes it: (1, 3, H, W)."""
+    """Have the model's own preprocessor, of any library, normalise an image.
+
+    Args:
+        model (nn.Module): With a `data_preprocessor`.
+        image (ndarray): BGR uint8 (H, W, 3), see `read_fitted`.
+
+    Returns:
+        Tensor: What the backbone takes, (1, 3, H, W).
+    """
     inputs = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
     inputs = inputs[None] if isinstance(model.data_preprocessor, MaskedImagePreprocessor) else [inputs]
     inputs = model.data_preprocessor(dict(inputs=inputs))['inputs']
@@ -126,7 +134,14 @@ def prepare(model: nn.Module, image: np.ndarray) -> torch.Tensor:
 
 
 def image_size(cfg: Config) -> int:
-    """The short side in px that images have in a config's validation; 224 where it does not say."""
+    """Find the size of a config's images.
+
+    Args:
+        cfg (Config): Any.
+
+    Returns:
+        int: The short side in px that images have in its validation; 224 where it does not say.
+    """
     for name in ('CenterCrop', 'Resize', 'ResizeEdge'):
         for step in find_types(cfg.get('val_dataloader'), name):
             size = step.get('crop_size', step.get('scale'))
@@ -136,7 +151,7 @@ def image_size(cfg: Config) -> int:
 
 
 def spread_indices(dataset: Dataset, number: int) -> list[int]:
-    """``number`` indices (fewer if the data set is smaller), evenly spread over a data set."""
+    """`number` indices (fewer if the data set is smaller), evenly spread over a data set."""
     number = min(number, len(dataset))
     return [i * len(dataset) // number for i in range(number)]
 

@@ -16,7 +16,7 @@ def read_scalars(run: str | Path) -> tuple[list[dict], list[dict]]:
     """What a run logged.
 
     Args:
-        run (str | Path): A work_dir, whose ``*/vis_data/scalars.json`` are read in the order of their names, which are
+        run (str | Path): A work_dir, whose `*/vis_data/scalars.json` are read in the order of their names, which are
             times; or one such file. Where a run was resumed, what it did twice is taken from the later file.
 
     Returns:

@@ -43,7 +43,7 @@ def segmentation_figure(model, dataset, number: int = 4) -> Figure:
         number (int): Images, evenly spread over the data set. Defaults to 4.
 
     Returns:
-        Figure: For ``savefig``.
+        Figure: For `savefig`.
 
     Raises:
         UserError: Image, truth and prediction differ in size.
@@ -91,7 +91,7 @@ def detection_figure(model, dataset, number: int = 4, score_threshold: float = .
         max_detections (int): At most so many per image, the most certain. Defaults to 10.
 
     Returns:
-        Figure: For ``savefig``.
+        Figure: For `savefig`.
     """
     classes = dataset.metainfo['classes']
     colors = class_colors(classes, dataset.metainfo.get('palette'))
@@ -118,7 +118,7 @@ def detection_figure(model, dataset, number: int = 4, score_threshold: float = .
 
 
 def _tint(image: np.ndarray, labels: np.ndarray, colors: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Lay the colours of a label map (H, W) over an image's grey values, ``alpha`` (H, W) opaque."""
+    """Lay the colours of a label map (H, W) over an image's grey values, `alpha` (H, W) opaque."""
     grey = image.mean(-1, keepdims=True).repeat(3, -1)
     tint = 255 * colors[np.where(labels < len(colors), labels, 0)]
     return (grey + alpha[..., None] * (tint - grey)).astype(np.uint8)

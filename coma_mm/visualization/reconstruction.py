@@ -32,7 +32,7 @@ def reconstruction_panels(model, inputs: torch.Tensor, ids_keep: torch.Tensor, i
         inputs (Tensor): Images as the data set gives them, uint8 (B, 3, H, W).
         ids_keep (Tensor): int64 indices of the patches that the adaptive model sees, (B, K).
         ids_rest (Tensor): The others, (B, n - K).
-        own_statistics (bool): With ``norm_pix``, give every predicted patch the mean and variance of the true one, which
+        own_statistics (bool): With `norm_pix`, give every predicted patch the mean and variance of the true one, which
             the model does not know; False: the mean of those of the patches that the branch saw. Defaults to True.
 
     Returns:
@@ -81,14 +81,14 @@ def ratios_figure(model, inputs: torch.Tensor, masks: dict[float, tuple], own_st
     """One image at several masking ratios, a row each: what each branch saw and reconstructed, and the error.
 
     Args:
-        model (MaskedAutoencoder): See :func:`reconstruction_panels`.
+        model (MaskedAutoencoder): See `reconstruction_panels`.
         inputs (Tensor): The image, uint8 (3, H, W).
         masks (dict[float, tuple[Tensor, Tensor]]): By ratio the indices of the patches that the adaptive model sees,
             and of the others.
-        own_statistics (bool): See :func:`reconstruction_panels`. Defaults to True.
+        own_statistics (bool): See `reconstruction_panels`. Defaults to True.
 
     Returns:
-        Figure: For ``savefig``. Errors are absolute differences in grey levels, mean of the three channels, of predicted
+        Figure: For `savefig`. Errors are absolute differences in grey levels, mean of the three channels, of predicted
         patches only, on one colour scale.
     """
     P = model.head.patch_size
@@ -136,12 +136,12 @@ def reconstruction_figure(model, dataset, number: int = 4) -> Figure:
 
     Args:
         model (MaskedAutoencoder): Or CoMA; without a complementary branch the figure has the first three columns.
-        dataset (Sequence[dict]): A data set whose pipeline ends in ``PatchMask`` and ``PackMaskedImage``, or a list of
+        dataset (Sequence[dict]): A data set whose pipeline ends in `PatchMask` and `PackMaskedImage`, or a list of
             such samples.
         number (int): Images, evenly spread over the data set. Defaults to 4.
 
     Returns:
-        Figure: For ``savefig``.
+        Figure: For `savefig`.
     """
     batch = default_collate([dataset[i] for i in spread_indices(dataset, number)])
     panels = reconstruction_panels(model, batch['inputs'], batch['ids_keep'], batch['ids_rest'])
@@ -174,11 +174,14 @@ def _title(model, name: str) -> str:
 
 
 def reconstruction_caption(model, own_statistics: bool = True) -> str:
-    """What a reader must know to read :func:`reconstruction_figure` or :func:`ratios_figure` rightly.
+    """What a reader must know to read `reconstruction_figure` or `ratios_figure` rightly.
 
     Args:
         model (MaskedAutoencoder): The one that was drawn.
         own_statistics (bool): As the figure was drawn. Defaults to True.
+
+    Returns:
+        str: The caption.
     """
     caption = 'Grey patches are hidden. In a reconstruction, hidden patches are predicted, the others are the input.'
     complement = getattr(model, 'complement', 'none')

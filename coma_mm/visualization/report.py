@@ -73,9 +73,15 @@ class Table:
 
 @dataclass
 class Section:
-    """A heading, then what there is of sentences, tables, facts (by name), pictures, and notes under them.
+    """A part of a report: a heading, then what there is of the rest, in this order.
 
-    With ``small_pictures`` the pictures stand side by side.
+    Args:
+        title (str): The heading.
+        text (str): Sentences. Defaults to none.
+        tables (list[Table]): Defaults to none.
+        facts (dict[str, str]): By their names. Defaults to none.
+        pictures (list[Picture]): Defaults to none.
+        notes (list[str]): Under the pictures. Defaults to none.
     """
     title: str
     text: str = ''
@@ -138,14 +144,6 @@ def _data_uri(image: Figure | str | Path) -> str:
         return f'data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}'
     picture.save(jpeg, 'JPEG', quality=85, optimize=True)
     return f'data:image/jpeg;base64,{base64.b64encode(jpeg.getvalue()).decode()}'
-
-
-def duration(seconds: float) -> str:
-    """'58 s', '2 min 05 s', '28 h 30 min'."""
-    minutes, seconds = divmod(round(seconds), 60)
-    if minutes >= 60:
-        return f'{minutes // 60} h {minutes % 60:02d} min'
-    return f'{minutes} min {seconds:02d} s' if minutes else f'{seconds} s'
 
 
 def _paragraphs(text: str) -> list[str]:

@@ -3,13 +3,13 @@ from mmengine.model import BaseModule
 
 
 def load_pretrained(module: BaseModule) -> bool:
-    """Load the weights that ``init_cfg=dict(type='Pretrained', checkpoint=…, prefix='backbone.')`` asks for.
+    """Load the weights that `init_cfg=dict(type='Pretrained', checkpoint=…, prefix='backbone.')` asks for.
 
     mmengine's own loading passes over missing tensors and other shapes with a warning; here every tensor must fit, see
-    :func:`~coma_mm.engine.load_backbone`, whose report is logged and kept as ``module.provenance``.
+    `load_backbone`, whose report is logged and kept as `module.provenance`.
 
     Args:
-        module (BaseModule): A backbone; its ``init_cfg`` may be one dict or a list.
+        module (BaseModule): A backbone; its `init_cfg` may be one dict or a list.
 
     Returns:
         bool: Whether it asks for any; if not, initialise it otherwise.

@@ -1,4 +1,3 @@
 """CoMA with DyViT-B and a ConvNeXt decoder (Fig. 5); its depth by --cfg-options model.decoder.depth=N."""
 _base_ = '../coma/coma_dyvit-base_8xb512-amp-coslr-300e_in1k.py'
-model = dict(
-    decoder=dict(_delete_=True, type='ConvNeXtDecoder', in_channels=896, patch_size=32, embed_dims=512, depth=8))
+model = dict(decoder=dict(_delete_=True, type='ConvNeXtDecoder', embed_dims=512, depth=8))

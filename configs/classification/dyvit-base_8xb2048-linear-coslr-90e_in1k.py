@@ -13,10 +13,8 @@ model = dict(
     neck=dict(input_features=896),
     head=dict(in_channels=896))
 
-train_pipeline = [dict(type='LoadImage'), *_base_.train_pipeline[1:]]
-test_pipeline = [dict(type='LoadImage'), *_base_.test_pipeline[1:]]
-train_dataloader = dict(dataset=dict(data_root=data_root, pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(data_root=data_root, pipeline=test_pipeline))
+train_dataloader = dict(dataset=dict(data_root=data_root))
+val_dataloader = dict(dataset=dict(data_root=data_root))
 test_dataloader = val_dataloader
 
 optim_wrapper = dict(type='AutocastOptimWrapper', accumulative_counts='auto')

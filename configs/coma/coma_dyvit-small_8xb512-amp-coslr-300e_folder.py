@@ -1,4 +1,3 @@
 """CoMA pre-training of DyViT-S at 224 px on any folder of images (IMAGE_ROOT)."""
 _base_ = './coma_dyvit-base_8xb512-amp-coslr-300e_folder.py'
-model = dict(
-    backbone=dict(arch='small'), neck=dict(in_channels=(96, 192, 384, 768)), decoder=dict(in_channels=768))
+model = dict(backbone=dict(arch='small'))

@@ -1,4 +1,3 @@
 """CoMA pre-training of DyViT-S on ImageNet-1K at 224 px, 800 epochs (Table 2)."""
 _base_ = './coma_dyvit-base_8xb512-amp-coslr-800e_in1k.py'
-model = dict(
-    backbone=dict(arch='small'), neck=dict(in_channels=(96, 192, 384, 768)), decoder=dict(in_channels=768))
+model = dict(backbone=dict(arch='small'))

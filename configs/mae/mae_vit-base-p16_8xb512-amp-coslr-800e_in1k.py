@@ -4,7 +4,8 @@ data_root = '{{$DATA_ROOT:data}}/imagenet'
 # Its crops, decoded faster.
 train_pipeline = [
     dict(type='LoadRandomResizedCrop', scale=224, crop_ratio_range=(0.2, 1.0), interpolation='bicubic'),
-    *_base_.train_pipeline[2:]
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackInputs'),
 ]
 train_dataloader = dict(
     collate_fn=dict(_delete_=True, type='default_collate'),

@@ -19,11 +19,8 @@ model = dict(
     auxiliary_head=dict(in_channels=448, num_classes=150),
     test_cfg=dict(mode='slide', crop_size=crop_size, stride=(341, 341)))
 
-train_pipeline = [dict(type='LoadImage'), *_base_.train_pipeline[1:]]
-test_pipeline = [dict(type='LoadImage'), *_base_.test_pipeline[1:]]
-tta_pipeline = [dict(type='LoadImage'), *_base_.tta_pipeline[1:]]
-train_dataloader = dict(batch_size=2, dataset=dict(data_root=data_root, pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(data_root=data_root, pipeline=test_pipeline))
+train_dataloader = dict(batch_size=2, dataset=dict(data_root=data_root))
+val_dataloader = dict(dataset=dict(data_root=data_root))
 test_dataloader = val_dataloader
 
 optim_wrapper = dict(

@@ -3,22 +3,19 @@ _base_ = [
     '../_base_/datasets/image_folder.py', '../_base_/datasets/shapes.py', '../_base_/schedules/shapes.py',
     '../_base_/runtime.py'
 ]
-model = dict(
-    backbone=dict(arch='tiny'),
-    neck=dict(in_channels=(32, 64, 128, 256)),
-    decoder=dict(in_channels=256, embed_dims=128, depth=2, num_heads=4))
+model = dict(backbone=dict(arch='tiny'), decoder=dict(embed_dims=128, depth=2, num_heads=4))
+size = 128
 
 train_pipeline = [
-    dict(type='LoadImage'),
-    dict(type='RandomResizedCrop', scale=128, crop_ratio_range=(0.4, 1.0), backend='pillow', interpolation='bicubic'),
+    dict(type='LoadImageFromFile'),
+    dict(type='RandomResizedCrop', scale=size, crop_ratio_range=(0.4, 1.0), backend='pillow', interpolation='bicubic'),
     dict(type='RandomFlip', prob=0.5),
-    dict(type='PatchMask', sampler={{_base_.mask_sampler}}),
-    dict(type='PackMaskedImage'),
+    *_base_.masking,
 ]
 val_pipeline = [
-    dict(type='LoadImage'),
-    dict(type='Resize', scale=(128, 128), backend='pillow', interpolation='bicubic'),
-    *train_pipeline[-2:],
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(size, size), backend='pillow', interpolation='bicubic'),
+    *_base_.masking,
 ]
 data_root = {{_base_.unlabelled_root}}
 train_dataloader = dict(

@@ -11,13 +11,13 @@ model = dict(
         type='LinearClsHead', num_classes=10, in_channels=256, loss=dict(type='CrossEntropyLoss', loss_weight=1.0)))
 
 train_pipeline = [
-    dict(type='LoadImage'),
+    dict(type='LoadImageFromFile'),
     dict(type='RandomResizedCrop', scale=128, crop_ratio_range=(0.6, 1.0), backend='pillow', interpolation='bicubic'),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadImage'),
+    dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(128, 128), backend='pillow', interpolation='bicubic'),
     dict(type='PackInputs'),
 ]

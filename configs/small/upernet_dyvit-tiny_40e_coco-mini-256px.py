@@ -11,7 +11,7 @@ model = dict(
 metainfo = {{_base_.coco_mini_seg_metainfo}}
 data_root = {{_base_.coco_mini_seg_root}}
 train_pipeline = [
-    dict(type='LoadImage'),
+    dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
     dict(type='Resize', scale=(256, 256), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size),
@@ -19,7 +19,7 @@ train_pipeline = [
     dict(type='PackSegInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadImage'),
+    dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(256, 256), keep_ratio=True),
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),

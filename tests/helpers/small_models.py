@@ -1,10 +1,9 @@
 """Small models and random input for the tests of the models."""
-import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from coma_mm.datasets.mask_samplers import UniformMaskSampler
+from coma_mm.datasets import masking
 from coma_mm.models import CoMA, DyViT, MaskedAutoencoder
 
 ARCH = dict(dims=(8, 16, 32, 64), depths=(1, 1, 1, 1), num_heads=(2, 2, 4, 4))
@@ -42,10 +41,8 @@ def giga_macs(model, x, ids_keep=None):
 
 def draw_masks(batch, grid, ratio=0.6, seed=0):
     """ids_keep and ids_rest of a batch."""
-    rng = np.random.default_rng(seed)
-    sampler = UniformMaskSampler(ratio)
-    keep, rest = zip(*(sampler(grid, rng) for _ in range(batch)), strict=True)
-    return torch.tensor(np.stack(keep)), torch.tensor(np.stack(rest))
+    samples = [(seed, 0, index) for index in range(batch)]
+    return masking.draw_masks(grid, samples, dict(type='UniformMaskSampler', ratio=ratio), patch_size=1)
 
 
 def model_settings(**backbone):

@@ -69,7 +69,7 @@ def test_options_win_over_data_root():
     Path('my.py').write_text("_base_ = 'mmdet::_base_/datasets/coco_instance.py'\nmodel = dict(type='MaskRCNN')\n"
                              "default_scope = 'mmdet'")
     options = {'val_dataloader.dataset.data_root': 'third/'}
-    cfg = read_config('my.py', options, change=lambda cfg: use_data_root(cfg, '/new'))
+    cfg = read_config('my.py', options, data_root='/new')
     assert [cfg[f'{split}_dataloader'].dataset.data_root for split in SPLITS] == ['/new/', 'third/', '/new/']
     assert cfg.val_evaluator.ann_file == '/new/annotations/instances_val2017.json'
 

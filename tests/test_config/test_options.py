@@ -5,9 +5,9 @@ import pytest
 import torch
 from mmengine.registry import HOOKS, MODELS, TRANSFORMS, DefaultScope
 
+from coma_mm.commands.arguments import add_run_arguments
 from coma_mm.config import read as config_module
-from coma_mm.config.read import read_config
-from coma_mm.engine.cli import add_common_arguments
+from coma_mm.config.read import parse_options, read_config
 
 from ..test_configs import ROOT
 
@@ -18,8 +18,8 @@ CONVNEXT = 'ablations/coma_dyvit-base_convnext-decoder_8xb512-amp-coslr-300e_in1
 def parse(line):
     """dict: What the tools make of options, as a shell hands them on."""
     parser = argparse.ArgumentParser()
-    add_common_arguments(parser)
-    return parser.parse_args(['--cfg-options', *line.split()]).cfg_options
+    add_run_arguments(parser)
+    return parse_options(parser.parse_args(['--cfg-options', *line.split()]).cfg_options)
 
 
 @pytest.fixture

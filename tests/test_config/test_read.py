@@ -11,7 +11,7 @@ from mmengine.config import Config
 
 from coma_mm.config import read as config_module
 from coma_mm.config.check_keys import KNOWN_KEYS, check_keys
-from coma_mm.config.read import draw_predictions, read_config, use_amp, use_auto_scale_lr, use_tta
+from coma_mm.config.read import draw_predictions, read_config, use_tta
 from coma_mm.errors import UserError
 
 # Keys in the libraries' own configs that nothing reads: left over from the old format, or never used.
@@ -32,6 +32,13 @@ def said(monkeypatch):
     lines = []
     monkeypatch.setattr(config_module, 'say', lines.append)
     return lines
+
+
+def test_our_configs_are_read_by_the_packages_name():
+    cfg = read_config('coma_mm::shapes/dyvit-tiny_scratch_shapes.py')
+    assert cfg.model.backbone.arch == 'tiny' and cfg.work_dir == 'work_dirs/dyvit-tiny_scratch_shapes'
+    with pytest.raises(UserError, match='did you mean coma_mm::shapes/dyvit-tiny_scratch_shapes.py'):
+        read_config('coma_mm::shapes/dyvit-tiny_scratch_shape.py')
 
 
 @pytest.mark.parametrize('library', [mmpretrain, mmseg, mmdet])
@@ -82,14 +89,10 @@ def test_options_are_merged_last_and_defaults_filled_in(tmp_path, said, monkeypa
                  "optim_wrapper = dict(type='AmpOptimWrapper', loss_scale=2., dtype='float16', "
                  "optimizer=dict(lr=1.))\n")
 
-    def change(cfg):
-        cfg.optim_wrapper.optimizer.lr = 2.
-        cfg.optim_wrapper.accumulative_counts = 4
-
-    options = {'work_dir': 'last', 'optim_wrapper.optimizer.lr': 3.}
-    cfg = read_config(path, options, work_dir='first', launcher='pytorch', change=change)
-    assert cfg.work_dir == 'last' and cfg.launcher == 'pytorch' and cfg.resume is True
-    assert cfg.optim_wrapper == dict(type='AutocastOptimWrapper', optimizer=dict(lr=3.), accumulative_counts=4)
+    options = {'work_dir': 'last', 'load_from': 'last.pth', 'optim_wrapper.optimizer.lr': 3.}
+    cfg = read_config(path, options, work_dir='first', launcher='pytorch', resume='first.pth')
+    assert cfg.work_dir == 'last' and cfg.launcher == 'pytorch' and cfg.resume is True and cfg.load_from == 'last.pth'
+    assert cfg.optim_wrapper == dict(type='AutocastOptimWrapper', optimizer=dict(lr=3.))
     assert said == ['No GPU here: AutocastOptimWrapper (bf16 on the CPU) takes the place of AmpOptimWrapper']
     assert cfg.train_dataloader == dict(batch_size=2, num_workers=2, persistent_workers=True,
                                         collate_fn=dict(type='default_collate'))
@@ -143,7 +146,7 @@ def test_amp(tmp_path, said, monkeypatch):
     def after_amp(wrapper, gpu):
         monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu)
         path = write(tmp_path, MINIMAL + f'optim_wrapper = {wrapper}\n')
-        return read_config(path, change=use_amp).optim_wrapper
+        return read_config(path, amp=True).optim_wrapper
 
     for gpu in (False, True):
         assert after_amp(dict(optimizer=dict(lr=1)), gpu)['type'] == 'AutocastOptimWrapper'
@@ -176,7 +179,7 @@ def test_bad_configs_give_one_line(tmp_path, said):
     with pytest.raises(UserError, match='cfg-options'):
         read_config(write(tmp_path, MINIMAL + 'hooks = [1]\nuse = dict(a=hooks)'), {'hooks.7.a': 1})
     with pytest.raises(UserError, match='base_batch_size'):
-        read_config(write(tmp_path, MINIMAL), change=use_auto_scale_lr)
+        read_config(write(tmp_path, MINIMAL), auto_scale_lr=True)
 
 
 @pytest.mark.parametrize('text, expected', [
@@ -206,12 +209,10 @@ def test_values_of_a_wrong_type_in_options_are_named(tmp_path, said):
     'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'
 ])
 def test_tta_and_drawing_apply_to_each_library(tmp_path, name, said):
-    def change(cfg):
-        use_tta(cfg)
-        cfg.default_hooks.pop('visualization', None)
-        draw_predictions(cfg, 'drawn')
-
-    cfg = read_config(write(tmp_path, f"_base_ = '{name}'"), change=change)
+    cfg = read_config(write(tmp_path, f"_base_ = '{name}'"))
+    use_tta(cfg)
+    cfg.default_hooks.pop('visualization', None)
+    draw_predictions(cfg, 'drawn')
     assert cfg.model.module.type in ('ImageClassifier', 'EncoderDecoder', 'MaskRCNN')
     assert cfg.test_dataloader.dataset.pipeline[-1].type == 'TestTimeAug'
     assert 'drawn' in cfg.default_hooks.visualization.get('out_dir', '') + cfg.default_hooks.visualization.get(

@@ -8,7 +8,8 @@ from mmcv.transforms import RandomFlip
 from mmengine.dataset import default_collate
 from mmengine.registry import TRANSFORMS
 
-from coma_mm.datasets import PackMaskedImage, PatchMask, RandomHorizontalFlip
+from coma_mm.datasets import PackMaskedImage, PatchMask, RandomHorizontalFlip, draw_masks
+from coma_mm.datasets.seeding import seeded_generators
 from coma_mm.errors import UserError
 
 
@@ -47,6 +48,21 @@ def test_consecutive_samples_differ():
     step = PatchMask()
     draws = [tuple(step(dict(img=np.zeros((224, 224, 3), np.uint8)))['ids_keep']) for _ in range(20)]
     assert len(set(draws)) == 20
+
+
+def test_masks_of_given_images_are_those_of_training_and_disturb_no_generator():
+    sampler, samples = dict(type='BlockMaskSampler', ratio=.5), [(3, 0, 7), (3, 1, 7), (3, 0, 7)]
+    np.random.seed(0)
+    expected = np.random.rand()
+    np.random.seed(0)
+    keep, rest = draw_masks((64, 160), samples, sampler, 16, 32)
+    assert np.random.rand() == expected
+    assert keep.shape == rest.shape == (3, 20) and keep.dtype == rest.dtype == torch.int64
+    for sample, own_keep, own_rest in zip(samples, keep, rest, strict=True):
+        with seeded_generators(*sample):
+            drawn = PatchMask(sampler, 16, 32)(dict(img=np.zeros((64, 160, 3), np.uint8)))
+        assert np.array_equal(own_keep, drawn['ids_keep']) and np.array_equal(own_rest, drawn['ids_rest'])
+    assert torch.equal(keep[0], keep[2]) and not torch.equal(keep[0], keep[1])
 
 
 @pytest.mark.parametrize('height, width', [(224, 224), (64, 160)])

@@ -18,8 +18,7 @@ def train(model, inner, part=slice(None), steps=2):
     for step in range(steps):
         batch = {name: value[part] for name, value in small_batch(4, seed=step).items()}
         optimizer.zero_grad()
-        inner.evaluation_due = step % INTERVAL == 0
-        model(**batch, mode='loss')['loss'].backward()
+        model(**batch, mode='loss', both_branches=step % INTERVAL == 0)['loss'].backward()
         optimizer.step()
     return inner.state_dict()
 

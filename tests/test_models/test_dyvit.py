@@ -401,7 +401,7 @@ def test_every_library_builds_it(library):
 
 
 @pytest.mark.parametrize('kwargs, words', [
-    (dict(arch='smal'), "unknown arch 'smal'.*did you mean 'small'"),
+    (dict(arch='smal'), "arch='smal'.*did you mean 'small'"),
     (dict(arch='vit'), 'expected one of tiny, small, base'),
     (dict(arch=dict(dims=(8, 16, 32, 64))), "expected keys 'dims', 'depths', 'num_heads'"),
     (dict(arch={**ARCH, 'depths': (1, 1)}), 'each with four numbers'),
@@ -415,9 +415,9 @@ def test_every_library_builds_it(library):
     (dict(windows=((0, ), (), (), ())), 'window 0 of stage 0'),
     (dict(windows=((8, 4), (4, ))), 'four sets of window sides'),
     (dict(windows=(8, 4, 2, 1)), 'four sets of window sides'),
-    (dict(out_type='cls_token'), 'unknown out_type'),
+    (dict(out_type='cls_token'), 'DyViT: out_type='),
     (dict(out_indices=(0, 4)), 'expected stages 0 to 3'),
-    (dict(pos_embed='rope'), 'unknown pos_embed'),
+    (dict(pos_embed='rope'), 'DyViT: pos_embed='),
     (dict(reduce='max'), "reduce"),
     (dict(frozen_stages=4), 'frozen_stages=4'),
     (dict(with_cp=[0, 4]), r'with_cp=\[0, 4\]: expected True, False, or stages 0 to 3'),

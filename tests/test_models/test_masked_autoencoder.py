@@ -25,8 +25,6 @@ ADAPTIVE = ('backbone.', 'neck.', 'decoder.')
 def gradients(model, batch):
     """Gradient of the loss by each trained parameter."""
     model.zero_grad()
-    if isinstance(model, CoMA):
-        model._followed = True
     model(**batch, mode='loss')['loss'].backward()
     return {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
 
@@ -141,7 +139,6 @@ def test_loss_is_equations_2_and_3(norm_pix):
     """Assembled on pixels: X_rec = X_rec^M ∘ (1 - Mask) + X_rec^C ∘ Mask, mean squared difference to X."""
     model, batch = disturb(small_coma()), small_batch(grid=(2, 3), ratio=0.6)
     model.head.norm_pix = norm_pix
-    model._followed = True
     images, ids_keep, ids_rest = batch.values()
     adaptive = model.reconstruct(images, ids_keep)
     evaluation = model.evaluation['decoder'](
@@ -199,7 +196,6 @@ def test_loss_and_gradients_are_the_references(complement, windows, before_stem,
     parameters = dict(model.named_parameters())
     expected = dict(zip(parameters, torch.autograd.grad(loss, parameters.values()), strict=True))
 
-    model._followed = True
     assert model(**batch, mode='loss')['loss'].item() == pytest.approx(loss.item(), rel=1e-10)
     ours = gradients(model, batch)
     norm = torch.stack([g.norm() for g in expected.values()]).norm()
@@ -270,14 +266,15 @@ def test_without_the_branch_the_gradient_is_that_of_the_literal_reading(compleme
     batch = small_batch(grid=(2, 3), ratio=0.7)
     expected, losses = gradients(disturb(small_coma('frozen')), batch), small_coma().eval()(**batch, mode='loss')
     coma = disturb(small_coma(complement))
-    coma.evaluation_due = False
+    batch['both_branches'] = False
     assert_gradients_equal(gradients(coma, batch), expected)
     alone = coma(**batch, mode='loss')
     assert list(alone) == ['loss', 'mse_adaptive']
     torch.testing.assert_close(alone['mse_adaptive'], losses['mse_adaptive'], rtol=1e-12, atol=0)
     assert alone['loss'].item() == pytest.approx(4 / 6 * losses['mse_adaptive'].item(), rel=1e-12)
     assert alone['loss'].requires_grad and not alone['mse_adaptive'].requires_grad
-    assert 'mse_evaluation' in coma.eval()(**batch, mode='loss')
+    assert coma.eval()(**batch, mode='loss').keys() == alone.keys()  # it depends on nothing but its inputs
+    assert 'mse_evaluation' in coma(**dict(batch, both_branches=True), mode='loss')
 
 
 @pytest.mark.parametrize('complement, part, calls', [('frozen', 'evaluation.backbone', (1, 0)),
@@ -286,12 +283,10 @@ def test_without_the_branch_the_gradient_is_that_of_the_literal_reading(compleme
                                                      ('decoder', 'decoder', (2, 1)), ('full', 'backbone', (2, 1))])
 def test_the_branch_is_computed_only_when_due(complement, part, calls):
     model, seen = small_coma(complement), []
-    model._followed = True
     model.get_submodule(part).register_forward_hook(lambda *_: seen.append(part))
     for due, expected in zip((True, False), calls, strict=True):
         seen.clear()
-        model.evaluation_due = due
-        model(**small_batch(), mode='loss')
+        model(**small_batch(), mode='loss', both_branches=due)
         assert len(seen) == expected
 
 
@@ -310,7 +305,6 @@ def test_the_evaluation_model_has_no_gradient(complement):
 
 def test_the_evaluation_model_drops_no_path():
     model, batch = small_coma(drop_path_rate=0.9), small_batch()
-    model._followed = True
     errors = {model(**batch, mode='loss')['mse_evaluation'].item() for _ in range(3)}
     assert len(errors) == 1
     model.eval()
@@ -416,18 +410,18 @@ def test_momentum_makes_it_a_moving_average():
         torch.testing.assert_close(v, expected[k], rtol=1e-12, atol=1e-14)
 
 
-def test_a_model_that_nothing_updates_says_so():
-    for complement in ('frozen', 'decoder'):
-        model = small_coma(complement)
-        with pytest.raises(RuntimeError, match='EvaluationModelHook'):
-            model(**small_batch(), mode='loss')
-        model.eval()(**small_batch(), mode='loss')  # looking is free
-    for complement in ('full', 'none'):
-        small_coma(complement)(**small_batch(), mode='loss')
+@pytest.mark.parametrize('complement', COMPLEMENTS)
+def test_the_loss_depends_on_its_inputs_alone(complement):
+    model, batch = disturb(small_coma(complement)), small_batch()
+    expected = model(**batch, mode='loss')
+    model.follow(torch.optim.SGD(model.parameters(), lr=1e-2))
+    for mode in (True, False):
+        for name, value in model.train(mode)(**batch, mode='loss').items():
+            assert torch.equal(value, expected[name])
 
 
 @pytest.mark.parametrize('kwargs, words', [
-    (dict(complement='frozn'), "unknown complement 'frozn': expected one of frozen, decoder, full, none"),
+    (dict(complement='frozn'), "complement='frozn': expected one of frozen, decoder, full, none; did you mean 'frozen'"),
     (dict(momentum=1.), r'momentum 1.0 is outside \[0, 1\)'),
     (dict(momentum=-0.1), 'outside'),
 ])
@@ -479,7 +473,6 @@ def test_bf16_autocast(complement):
     batch['inputs'] = batch['inputs'].float()
     randomise(model, std=0.1)
     model.sync_evaluation()
-    model._followed = True
     expected = model(**batch, mode='loss')['loss']
     with torch.autocast('cpu', torch.bfloat16):
         loss = model(**batch, mode='loss')['loss']
@@ -496,7 +489,6 @@ def test_compiles_as_one_graph(complement, backend):
     """For another batch size, as at the end of an epoch, it is compiled once more, with the size left open."""
     torch._dynamo.reset()
     model = small_coma(complement)
-    model._followed = True
     counter = CompileCounterWithBackend(backend)
     compiled = torch.compile(model.forward, fullgraph=True, backend=counter)
     for batch_size in (4, 3, 2):
@@ -512,12 +504,11 @@ def test_compiles_as_one_graph(complement, backend):
 def test_compiles_once_with_and_once_without_the_branch():
     torch._dynamo.reset()
     model, batch = small_coma(), small_batch()
-    model._followed = True
     counter = CompileCounterWithBackend('eager')
     compiled = torch.compile(model.forward, fullgraph=True, backend=counter)
     for due in (True, False, False, True):
-        model.evaluation_due = due
-        expected, losses = model(**batch, mode='loss'), compiled(**batch, mode='loss')
+        inputs = dict(batch, mode='loss', both_branches=due)
+        expected, losses = model(**inputs), compiled(**inputs)
         assert losses.keys() == expected.keys()
         torch.testing.assert_close(losses['loss'], expected['loss'], rtol=1e-12, atol=0)
     assert counter.frame_count == 2

@@ -207,7 +207,7 @@ def test_coma_trains_every_parameter(complement, unit):
         assert not torch.equal(model.state_dict()[name], value) or name == 'backbone.pos_embed'
 
 
-CONVNEXT = dict(type='ConvNeXtDecoder', in_channels=16, patch_size=8, embed_dims=16, depth=1)
+CONVNEXT = dict(type='ConvNeXtDecoder', embed_dims=16, depth=1)
 
 
 @pytest.mark.parametrize('changes', [dict(), dict(decoder=CONVNEXT)])
@@ -215,7 +215,6 @@ def test_compiles_as_one_graph_and_runs_in_bf16(changes):
     torch._dynamo.reset()
     model, batch = small_coma(**changes).float(), masked_batch()
     batch['inputs'] = batch['inputs'].float()
-    model._followed = True
     expected = model(**batch, mode='loss')['loss']
     compiled = torch.compile(model.forward, fullgraph=True, backend='eager')
     torch.testing.assert_close(compiled(**batch, mode='loss')['loss'], expected)
@@ -234,8 +233,8 @@ def test_units_of_several_patches_are_kept_whole():
 
 @pytest.mark.parametrize('part', ['decoder', 'head'])
 def test_patch_sizes_that_differ_are_refused(part):
-    wrong = dict(decoder=dict(type='ViTDecoder', in_channels=16, embed_dims=16, depth=1, num_heads=2),
-                 head=dict(type='PixelHead'))
+    wrong = dict(decoder=dict(type='ViTDecoder', patch_size=32, embed_dims=16, depth=1, num_heads=2),
+                 head=dict(type='PixelHead', patch_size=32))
     with pytest.raises(UserError, match=f"patch_size differs: .*'backbone': 8.*'{part}': 32"):
         small_coma(**{part: wrong[part]})
 

@@ -175,7 +175,7 @@ def test_coco_annotations(run, data):
 def test_settings_of_the_model_and_the_mask(run):
     ratio = 'train_dataloader.dataset.pipeline.3.sampler.ratio='
     for options, expected in (
-        (['model.backbone.arch=bsae'], "unknown arch 'bsae': expected one of tiny, small, base; did you mean 'base'"),
+        (['model.backbone.arch=bsae'], "arch='bsae': expected one of tiny, small, base; did you mean 'base'"),
         (['model.backbone.windows=[[3],[4],[2],[1]]'], 'window 3 of stage 0 does not divide its patch of 8×8'),
         ([ratio + '0'], 'mask ratio 0 is outside (0, 1)'),
         ([ratio + '1.5'], 'mask ratio 1.5 is outside (0, 1)'),

@@ -297,5 +297,5 @@ def test_a_sample_or_all(run, data, tmp_path):
 def test_a_killed_process_is_said(data, monkeypatch):
     killed = KINDS['imagenet']._replace(find=lambda root, findings: [1, 1], look=os._exit)
     monkeypatch.setitem(KINDS, 'imagenet', killed)
-    with pytest.raises(UserError, match='a process that reads images was killed'):
+    with pytest.raises(UserError, match='reading: a process was killed .* fewer --workers'):
         check('imagenet', str(data / 'imagenet'), full=True, workers=2)

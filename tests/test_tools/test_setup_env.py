@@ -1,5 +1,6 @@
-"""`tools/setup_env.sh` says in one line what is missing, before it makes anything."""
+"""`tools/setup_env.sh` says in one line what is missing, before it makes anything; of two at once the second waits."""
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,52 @@ def test_what_is_missing(tmp_path, change, message):
     assert done.returncode == 2
     assert done.stderr.count('\n') == 1 and done.stderr.startswith('coma_mm: ') and message in done.stderr
     assert not (tmp_path / 'venv').exists()
+
+
+PYTHON = f'''case "$1 $2" in
+"-m venv") mkdir -p "$4/bin" && cp "$0.of_venv" "$4/bin/python" ;;
+*) exec {sys.executable} "$@" ;;
+esac
+'''
+PYTHON_OF_VENV = '''case "$*" in
+*opencv*) echo second part >> pip.txt ;;
+*install*) echo first part >> pip.txt; while [ ! -e go ]; do sleep .1; done; [ "$(cat go)" = on ] ;;
+esac
+'''
+
+
+@pytest.mark.parametrize('word, codes, parts', [
+    ('on', (0, 0), ['first part', 'second part']),
+    ('fail', (2, 2), ['first part', 'first part']),  # so the second one tries it itself
+])
+def test_of_two_at_once_the_second_waits_says_so_and_does_not_install_again(tmp_path, word, codes, parts):
+    checkout = tmp_path / 'checkout'
+    (checkout / 'tools').mkdir(parents=True)
+    shutil.copy(SCRIPT, checkout / 'tools')
+    for name in ('setup.py', 'constraints.txt'):
+        (checkout / name).touch()
+    shutil.copy(SCRIPT.parents[1] / 'Makefile', checkout)
+    executable(tmp_path / 'df', f'echo head; echo disk 0 0 {9 * 2**20} 0 /\n')
+    executable(tmp_path / 'python.of_venv', PYTHON_OF_VENV)
+    python = executable(tmp_path / 'python', PYTHON)
+    env = dict(os.environ, PATH=f'{tmp_path}:{os.environ["PATH"]}')
+
+    def start():
+        return subprocess.Popen(['make', 'install', f'PYTHON={python}'], cwd=checkout, env=env, text=True,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    first = start()
+    assert first.stdout.readline().startswith('coma_mm: creating .venv')
+    second = start()
+    assert second.stdout.readline() == 'coma_mm: another installation is running in this folder; waiting for it\n'
+    with pytest.raises(subprocess.TimeoutExpired):
+        second.wait(.5)
+    assert (checkout / 'pip.txt').read_text().splitlines() == parts[:1]
+    (checkout / 'go').write_text(word)
+    first.communicate(), second.communicate()
+    assert (first.returncode, second.returncode) == codes
+    assert (checkout / 'pip.txt').read_text().splitlines() == parts
+    assert (checkout / '.venv' / '.installed').exists() == (word == 'on')
 
 
 def test_no_python(tmp_path):

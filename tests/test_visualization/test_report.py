@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from coma_mm.visualization import Cell, Picture, Section, Table, duration, write_report
+from coma_mm.visualization import Cell, Picture, Section, Table, write_report
 
 from ..helpers.chromium import Page, find_chromium
 
@@ -89,10 +89,6 @@ def test_the_tables_have_the_values_and_empty_cells(html):
     assert [row[0] for row in rows[1:6]] == ['SdAE', 'a2mim', 'MAE', 'BEiT', 'Hiera']
     assert [row[-1] for row in rows[1:6]] == ['−84.0', '', '9.5 ± 0.1 (n = 3)', '12 diverged', '84.25log']
     assert rows[-2:] == [['Pre-training', '2 min 05 s'], ['Test', '64 s']]
-
-
-def test_durations():
-    assert [duration(seconds) for seconds in (7.6, 125.4, 102600)] == ['8 s', '2 min 05 s', '28 h 30 min']
 
 
 def test_it_says_what_it_was_given_and_escapes_it(html):

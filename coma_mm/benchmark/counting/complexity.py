@@ -1,46 +1,28 @@
-"""Parameters, operations and memory of models, and on request their speed, in one table.
-
-A model is a config of any of the three libraries, which gives two rows, its backbone alone on whole images and the whole
-model in a training step, or one of the backbones that have names. Shapes alone pass through the models: a batch of 512
-takes no longer than one of 1, and no more memory; --latency alone computes.
-"""
+"""Parameters, operations and memory of models, and on request their speed, in one table."""
 from pathlib import Path
 from statistics import median
 
 import pandas
 import torch
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import MODELS, TRANSFORMS, DefaultScope
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 from rich import box
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from coma_mm.benchmark.paper.numbers import paper
 from coma_mm.benchmark.speed.timing import interleave
-from coma_mm.config import read as config
-from coma_mm.config_tree import type_name
-from coma_mm.engine import cli
-from coma_mm.engine.hooks.provenance import masking_facts
-from coma_mm.errors import UserError, nearest
+from coma_mm.config.read import parse_options, read_config
+from coma_mm.config_tree import find_types, type_name
+from coma_mm.engine.models import build_model
+from coma_mm.errors import UserError, choice
 from coma_mm.markdown import markdown_table
+from coma_mm.progress import track
 from coma_mm.visualization.logs import environment
 
 from .counting import RULES, measure, training_forward
+from .peers import OF_TABLE_2, PEERS
 
-PEERS = {
-    'DyViT-S': dict(type='mmpretrain.DyViT', arch='small'),
-    'DyViT-B': dict(type='mmpretrain.DyViT', arch='base'),
-    'ViT-S': dict(type='mmpretrain.VisionTransformer', arch='deit-small', patch_size=16),
-    'ViT-B': dict(type='mmpretrain.VisionTransformer', arch='base', patch_size=16),
-    'Swin-S': dict(type='mmpretrain.SwinTransformer', arch='small'),
-    'Swin-B': dict(type='mmpretrain.SwinTransformer', arch='base'),
-    'HiViT-B': dict(type='mmpretrain.HiViT', arch='base'),
-    'MViTv2-B': dict(type='mmpretrain.MViT', arch='base'),
-    'ConvNeXt-B': dict(type='mmpretrain.ConvNeXt', arch='base'),
-}
-"""Backbones by the names that papers give them, as mmpretrain has them; it has no Hiera."""
-OF_TABLE_2 = ('DyViT-S', 'DyViT-B', 'ViT-S', 'ViT-B', 'Swin-S', 'Swin-B')
 ROUNDS = 10  # timed passes of each model, after one that is not
 
 
@@ -89,18 +71,6 @@ OF_WHOLE_MODELS = (
 OF_PAPER = 'Paper: Table 2 of the CoMA paper, whose 87 M of ViT-B include a classifier.'
 
 
-def add_arguments(parser):
-    """Add the subcommand's options."""
-    parser.add_argument('models', nargs='*', metavar='CONFIG|NAME',
-                        help=f'names: {" ".join(PEERS)} (default: {" ".join(OF_TABLE_2)})')
-    parser.add_argument('--size', type=int, default=224, help='side of the images in px (default: %(default)s)')
-    parser.add_argument('--batch-size', type=int, help="images (default: those of a process in the config; 1 for a name)")
-    parser.add_argument('--latency', action='store_true', help='also time forward passes, which computes them')
-    parser.add_argument('--out', metavar='FILE', help='write the table: .md, or .csv with raw numbers')
-    parser.add_argument('--cfg-options', nargs='+', action=cli.ParseOptions, metavar='KEY=VALUE',
-                        help='settings that replace those of the configs')
-
-
 def run(args):
     """Print the table."""
     if args.out and Path(args.out).suffix not in WRITERS:
@@ -110,22 +80,19 @@ def run(args):
             raise UserError(f'--{option.replace("_", "-")} {getattr(args, option)}: expected 1 or more')
     models = args.models or OF_TABLE_2
     for name in models:
-        if name not in PEERS and not name.endswith('.py'):
-            close = nearest(name, PEERS)
-            raise UserError(f'{name}: neither a config (.py) nor a backbone with a name; ' + (
-                f'did you mean {close}?' if close else f'expected one of {", ".join(PEERS)}'))
+        if not name.endswith('.py'):
+            choice('a backbone (no config, NAME.py)', name, PEERS)
     rows, passes = [], {}
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    for name in track(models, 'Counting', console=Console(stderr=True), transient=True):
-        for row, model, forward, ratio in count(name, args.size, args.batch_size, args.cfg_options):
+    for name in track(models, 'Counting', transient=True):
+        for row, model, forward, ratio in count(name, args.size, args.batch_size, parse_options(args.cfg_options)):
             rows.append(row)
             if args.latency:
                 passes[len(rows) - 1] = forward_pass(model, forward, row['batch'], args.size, ratio,
                                                      row['precision'] == 'bf16', device)
     if passes:
         synchronise = torch.cuda.synchronize if device.type == 'cuda' else lambda: None
-        rounds = list(track(interleave(passes, ROUNDS, synchronise=synchronise), 'Timing', ROUNDS,
-                            console=Console(stderr=True), transient=True))
+        rounds = list(track(interleave(passes, ROUNDS, synchronise=synchronise), 'Timing', ROUNDS, transient=True))
         for index, row in enumerate(rows):
             seconds = median(one[index] for one in rounds)
             row.update(latency=seconds, images_per_second=row['batch'] / seconds)
@@ -165,15 +132,15 @@ def parts(name, size, batch, cfg_options=None):
             row.update(paper_parameters=of_paper.get('params'), paper_flops=of_paper.get('flops'))
         with DefaultScope.overwrite_default_scope('mmpretrain'):
             return [(row, MODELS.build(cfg), _backbone_forward, None)]
-    cfg = config.read_config(name, cfg_options)
-    cfg.model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
+    cfg = read_config(name, cfg_options)
     bf16 = type_name(cfg.optim_wrapper) in ('AutocastOptimWrapper', 'AmpOptimWrapper')
     row = dict(model=Path(name).stem, size=size, batch=batch or cfg.train_dataloader.batch_size,
                precision='bf16' if bf16 else 'float32')
+    model = build_model(cfg)
+    mask = next(find_types(cfg.train_dataloader, 'PatchMask'), dict(type='PatchMask'))
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
-        model = MODELS.build(cfg.model)
+        ratio = TRANSFORMS.build(mask).sampler.ratio
     masked = isinstance(model, BaseSelfSupervisor)
-    ratio = masking_facts(cfg)['mask_ratio'] or 0.6
     return [(row | dict(part='backbone'), model.backbone, _unmasked_forward if masked else _backbone_forward, ratio),
             (row | dict(part='whole model'), model, training_forward, ratio)]
 

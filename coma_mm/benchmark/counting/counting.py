@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, bmm_flop
 
+from coma_mm.datasets.mask_samplers import UniformMaskSampler
 from coma_mm.models import MaskedAutoencoder
 
 RULES = dict(
@@ -117,9 +118,9 @@ def training_forward(model, images, ratio):
     """
     batch = len(images)
     if isinstance(model, MaskedAutoencoder):
-        patches = (images.shape[-1] // model.head.patch_size)**2
-        ids = torch.arange(patches).expand(batch, -1)
-        kept = patches - round(ratio * patches)
+        grid = model.head.grid(images)
+        ids = torch.arange(grid[0] * grid[1]).expand(batch, -1)  # which patches they are makes no difference
+        kept = UniformMaskSampler(ratio).num_keep(grid)
         return model.loss(images, ids[:, :kept], ids[:, kept:])
     if hasattr(model, 'target_generator'):  # mmpretrain's own pre-training, which draws its masks itself
         return model.loss(images, None)
@@ -164,8 +165,6 @@ def measure(model, batch, size, ratio=0.6, bf16=False, forward=training_forward)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with FakeCopyMode(mode):
         model = copy.deepcopy(model)
-    if hasattr(model, '_followed'):
-        model._followed = True
     weights = [*model.parameters(), *model.buffers()]
     with mode, torch.autocast('cpu', torch.bfloat16, bf16):
         images = torch.zeros(batch, 3, size, size)

@@ -1,8 +1,4 @@
-"""Fig. 5 from collected runs: masking ratio, reconstruction loss by decoder, decoder depth.
-
-Writes ablation.png, and ablation.md with the same numbers. A panel without runs says how to get some; the paper-scale ones
-are in docs/recipes.md, a small counterpart on CoMA-Shapes in docs/benchmark.md.
-"""
+"""Fig. 5 from collected runs: masking ratio, reconstruction loss by decoder, decoder depth."""
 from pathlib import Path
 
 import matplotlib
@@ -13,7 +9,7 @@ from coma_mm.visualization import Picture, read_scalars
 from coma_mm.visualization.curves import DASHES
 from coma_mm.visualization.style import LINE_COLORS, RC
 
-from .collect import add_run_arguments, collect
+from .collect import collect
 from .series import fine_tunings, series
 
 MARKERS = 'os^D'
@@ -23,12 +19,6 @@ HOW = dict(
     loss='tools/train.py configs/coma/…\ntools/train.py configs/ablations/…convnext-decoder…',
     decoder_depth='tools/train.py configs/coma/…\n--cfg-options model.decoder.depth=4,\nthen fine-tune')
 DECODERS = dict(ViTDecoder='ViT', ConvNeXtDecoder='ConvNeXt')
-
-
-def add_arguments(parser):
-    """Add the subcommand's options."""
-    add_run_arguments(parser)
-    parser.add_argument('--dataset', help='of the accuracy (default: ImageNet-1K, or else the one with most runs)')
 
 
 def run(args):

@@ -1,20 +1,15 @@
-"""Find the runs under work_dirs and write their results to one file, a row for each run and metric.
-
-What a run is and which cell of the paper's tables it belongs to is read from the config that it dumped and from its
-provenance.json, never from the names of folders; its numbers are those of mmengine's vis_data/scalars.json.
-"""
+"""Find the runs under work_dirs and write their results to one file, a row for each run and metric."""
 import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas
-from rich.progress import track
 
-from coma_mm.config_tree import find_key, type_name
-from coma_mm.engine.hooks.provenance import masking_facts
+from coma_mm.config_tree import find_key, find_types, type_name
 from coma_mm.errors import UserError
 from coma_mm.files import write_whole
+from coma_mm.progress import track
 
 from . import runs as reading
 from .numbers import cells_of
@@ -213,9 +208,23 @@ def _own_origin(run: LoggedRun) -> dict:
     """What a pre-training will be to a backbone from it, also if it is a library's own, which notes nothing."""
     model = run.config['model']
     complement = (model.get('complement') or 'frozen') if type_name(model) == 'CoMA' else None
-    facts = dict(masking_facts(run.config), algorithm=type_name(model), complement=complement)
+    facts = dict(_masking(run.config), algorithm=type_name(model), complement=complement)
     facts |= {key: value for key, value in run.provenance.items() if value is not None}
     return dict(facts, epochs=run.epochs)
+
+
+def _masking(config: dict) -> dict:
+    """What a config says of masking and decoding; what it leaves to a class is not known, as nothing of it is built here."""
+    model = config['model']
+    transform = next(find_types((config.get('train_dataloader') or {}).get('dataset'), 'PatchMask'), None)
+    sampler = (transform or {}).get('sampler') or {}
+    parts = [part for part in (model.get('decoder'), model.get('neck')) if isinstance(part, dict)]
+    decoder = next((part for part in parts if 'Decoder' in type_name(part)), {})
+    return dict(
+        mask_ratio=find_key(model, 'mask_ratio') if transform is None else sampler.get('ratio'),
+        mask_sampler=type_name(sampler) or None,
+        decoder=type_name(decoder) or None,
+        decoder_depth=decoder.get('depth', decoder.get('decoder_depth')))
 
 
 def _origin(run: LoggedRun, found: dict[Path, LoggedRun]) -> tuple[dict, LoggedRun | None]:
@@ -350,19 +359,6 @@ def read(path: str | Path) -> pandas.DataFrame:
     if missing := [column for column in COLUMNS if column not in frame]:
         raise UserError(f'{path} has no column {missing[0]}; expected what tools/benchmark.py collect writes')
     return _typed(frame)
-
-
-def add_run_arguments(parser, name=''):
-    """Add what the subcommands share that read runs, and write one file of a name, or several into a folder."""
-    parser.add_argument('work_dirs', nargs='?', default='work_dirs', metavar='WORK_DIRS',
-                        help='folder with runs, at any depth (default: %(default)s)')
-    parser.add_argument('--out', metavar=f'FILE{Path(name).suffix}' if name else 'FOLDER',
-                        help=f'default: {Path("WORK_DIRS/benchmark", name)}')
-
-
-def add_arguments(parser):
-    """Add the options."""
-    add_run_arguments(parser, RUNS)
 
 
 def run(args):

@@ -1,8 +1,4 @@
-"""Fig. 2: how often each patch is reconstructed, and how often it teaches, by mask sampler and `complement` mode.
-
-Masks are drawn as in training: one image in every epoch, each epoch's mask a function of (seed, epoch, sample index).
-What a mode makes of a mask is not assumed but read off the loss of a small model, see `patches_that_teach`.
-"""
+"""Fig. 2: how often each patch is reconstructed, and how often it teaches, by mask sampler and `complement` mode."""
 from pathlib import Path
 
 import matplotlib
@@ -11,14 +7,14 @@ import pandas
 import torch
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from rich.progress import track
 
+from coma_mm.datasets import masking
 from coma_mm.datasets.mask_samplers import ColorNoiseMaskSampler
-from coma_mm.datasets.masking import PatchMask
 from coma_mm.datasets.seeding import seeded_generators
 from coma_mm.errors import UserError
 from coma_mm.markdown import markdown_table
 from coma_mm.models import CoMA
+from coma_mm.progress import track
 from coma_mm.visualization.style import RC
 
 SAMPLERS = {
@@ -28,17 +24,6 @@ SAMPLERS = {
 }
 EFFECTS = ('reconstructed', 'teaches the decoder', 'teaches the encoder')
 TIMES = (1, 5, 10, 50, 100)
-
-
-def add_arguments(parser):
-    """Add the options of this subcommand."""
-    parser.add_argument('--iterations', type=int, default=1600, metavar='N', help='default: %(default)s, as Fig. 2')
-    parser.add_argument('--ratio', type=float, default=0.6, help='share of masked patches (default: %(default)s)')
-    parser.add_argument('--size', type=int, default=224, metavar='PX', help='side of the image (default: %(default)s)')
-    parser.add_argument('--patch-size', type=int, default=32, metavar='PX', help='default: %(default)s')
-    parser.add_argument('--seed', type=int, default=0, help='default: %(default)s')
-    parser.add_argument('--out', default='work_dirs/benchmark', metavar='DIR',
-                        help='folder for coverage.png, coverage.csv and coverage.md (default: %(default)s)')
 
 
 def run(args):
@@ -83,7 +68,7 @@ def patches_that_teach(complement):
     is reconstructed if that loss is not zero; it teaches a module if that loss gives the module a gradient.
 
     Args:
-        complement (str): Of :class:`~coma_mm.models.CoMA`.
+        complement (str): Of `CoMA`.
 
     Returns:
         dict[str, tuple[bool, bool]]: For each of `EFFECTS` whether kept patches have it, and whether masked ones do.
@@ -91,16 +76,15 @@ def patches_that_teach(complement):
     Raises:
         RuntimeError: Patches of the same kind differ.
     """
-    dims = (8, 16, 16, 16)
     with seeded_generators(0):
         images = torch.randn(1, 3, 64, 64)
         model = CoMA(
-            backbone=dict(type='DyViT', arch=dict(dims=dims, depths=(1, ) * 4, num_heads=(1, ) * 4),
+            backbone=dict(type='DyViT', arch=dict(dims=(8, 16, 16, 16), depths=(1, ) * 4, num_heads=(1, ) * 4),
                           out_indices=(0, 1, 2, 3), out_type='raw'),
-            neck=dict(type='MultiScaleFusion', in_channels=dims),
-            decoder=dict(type='ViTDecoder', in_channels=16, embed_dims=16, depth=1, num_heads=1),
+            neck=dict(type='MultiScaleFusion'),
+            decoder=dict(type='ViTDecoder', embed_dims=16, depth=1, num_heads=1),
             head=dict(type='PixelHead'), complement=complement)
-    model.eval()  # nothing follows an optimiser here, which training mode would ask for
+    model.eval()
     kept, masked = torch.tensor([[0]]), torch.tensor([[1, 2, 3]])
     patch_errors = model.head.patch_errors
     found = {}
@@ -133,15 +117,10 @@ def draw_masks(sampler, iterations, size=224, patch_size=32, seed=0, name=None):
     Returns:
         ndarray: bool (N, rows, columns), True where the adaptive model does not see the patch.
     """
-    draw = PatchMask(sampler, patch_size)
-    image = np.empty((size, size, 3), np.uint8)
+    epochs = track(range(iterations), f'Masks, {name}', disable=not name)
+    _, rest = masking.draw_masks((size, size), ((seed, epoch, 0) for epoch in epochs), sampler, patch_size)
     side = size // patch_size
-    masks = np.zeros((iterations, side * side), bool)
-    epochs = range(iterations)
-    for epoch in track(epochs, f'Masks, {name}') if name else epochs:
-        with seeded_generators(seed, epoch, 0):  # as SeededDataset does for sample 0
-            masks[epoch, draw.transform(dict(img=image))['ids_rest']] = True
-    return masks.reshape(iterations, side, side)
+    return torch.zeros(iterations, side**2, dtype=torch.bool).scatter_(1, rest, True).view(-1, side, side).numpy()
 
 
 def select(masks, kinds):
@@ -219,7 +198,7 @@ def coverage_figure(masks, teaching):
         teaching (dict[str, dict]): By mode, from `patches_that_teach`.
 
     Returns:
-        Figure: For ``savefig``.
+        Figure: For `savefig`.
     """
     parts = columns(teaching)
     iterations = len(next(iter(masks.values())))

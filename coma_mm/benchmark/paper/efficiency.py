@@ -1,28 +1,22 @@
-"""Fig. 1 from collected runs and the paper's points; what the evaluation model costs in memory.
-
-Writes efficiency.png, accuracy against epochs of pre-training with the time as the marker's size, and efficiency.md; with
---memory also memory.md: memory at the paper's scale, counted from shapes, and beside it the memory and time of training
-steps that tools/benchmark.py speed measured last under WORK_DIRS/benchmark, if it did.
-"""
+"""Fig. 1 from collected runs and the paper's points; what the evaluation model costs in memory."""
 import json
 from pathlib import Path
 
 import matplotlib
 import pandas
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.progress import track
 
 from coma_mm.benchmark.counting.complexity import parts
 from coma_mm.benchmark.counting.counting import measure
-from coma_mm.benchmark.study.experiments import ROOT
 from coma_mm.errors import UserError
+from coma_mm.files import CONFIGS as FOLDER
 from coma_mm.markdown import markdown_table
+from coma_mm.progress import track
 from coma_mm.visualization import Picture
 from coma_mm.visualization.style import LINE_COLORS, RC
 
 from .ablation import MARKERS, write
-from .collect import add_run_arguments, collect
+from .collect import collect
 from .numbers import paper, row_of
 from .series import fine_tunings, series
 
@@ -37,13 +31,6 @@ CONFIGS = (
 )
 """Name, config and options of the pre-trainings whose memory is compared."""
 MEASURED = 'pretrain/mae-vit'  # the peer in speed.json: MAE with ViT at CoMA's masking ratio
-
-
-def add_arguments(parser):
-    """Add the subcommand's options."""
-    add_run_arguments(parser)
-    parser.add_argument('--dataset', help='of the accuracy (default: ImageNet-1K, or else the one with most runs)')
-    parser.add_argument('--memory', action='store_true', help='also count the memory of pre-training; a minute')
 
 
 def run(args):
@@ -133,8 +120,8 @@ def _hours(time):
 def count_memory(configs=CONFIGS) -> list[dict]:
     """Memory of pre-trainings, see `CONFIGS`, at the paper's scale: their name and what `measure` gives."""
     rows = []
-    for name, config, options in track(configs, 'Counting', console=Console(stderr=True), transient=True):
-        cfg, model, forward, ratio = parts(str(ROOT / 'configs' / f'{config}.py'), 224, BATCH, options)[1]
+    for name, config, options in track(configs, 'Counting', transient=True):
+        cfg, model, forward, ratio = parts(str(FOLDER / f'{config}.py'), 224, BATCH, options)[1]
         evaluation = getattr(model, 'evaluation', None)
         copy = sum(value.nbytes for value in evaluation.buffers()) if evaluation is not None else 0
         rows.append(dict(name=name, evaluation_bytes=copy,

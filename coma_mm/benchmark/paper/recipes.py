@@ -7,8 +7,8 @@ import yaml
 from mmengine.config import Config
 from mmengine.registry import TRANSFORMS, DefaultScope
 
-from coma_mm.benchmark.study.experiments import ROOT
 from coma_mm.engine.models import build_model
+from coma_mm.files import CHECKOUT as ROOT
 from coma_mm.markdown import fill, markdown_table
 
 PAGE = ROOT / 'docs/recipes.md'

@@ -1,7 +1,4 @@
-"""One HTML file with all of it: tables beside the paper's, figures, reconstructions, models, runs.
-
-It needs no network and no other file; its links to configs, logs and checkpoints work where it lies beside the runs.
-"""
+"""One HTML file with all of it: tables beside the paper's, figures, reconstructions, models, runs."""
 import dataclasses
 import os
 from pathlib import Path
@@ -9,19 +6,19 @@ from pathlib import Path
 import pandas
 from mmengine.config import Config
 from mmpretrain.registry import MODELS
-from rich.console import Console
-from rich.progress import track
 
 from coma_mm import visualization
 from coma_mm.benchmark.counting import complexity
 from coma_mm.config_tree import type_name
-from coma_mm.engine import cli
+from coma_mm.engine.explain import explain
 from coma_mm.models.masked_autoencoder import MaskedAutoencoder
+from coma_mm.progress import track
 from coma_mm.visualization import Picture, Section, Table
+from coma_mm.visualization.logs import environment
 
 from . import coverage
 from .ablation import ablation
-from .collect import HOW_TO_FILL, Skipped, add_run_arguments, collect
+from .collect import HOW_TO_FILL, Skipped, collect
 from .efficiency import efficiency
 from .runs import read_run
 from .tables import EXPLANATION, build, linked, runs_section
@@ -30,11 +27,6 @@ TITLE = 'CoMA and DyViT: the paper’s results and ours'
 LINES = 8  # in one figure of losses
 RECONSTRUCTIONS = 3  # pre-trainings of which there are pictures
 TASKS = dict(pretraining='Pre-training', classification='Classification', segmentation='Segmentation', detection='Detection')
-
-
-def add_arguments(parser):
-    """Add the subcommand's options."""
-    add_run_arguments(parser, 'report.html')
 
 
 def run(args):
@@ -96,7 +88,7 @@ def sections(frame: pandas.DataFrame, skipped: list[Skipped], work_dirs: Path, f
         lambda: _skipped(skipped),
         lambda: _environment(frame),
     )
-    parts += [step() for step in track(steps, 'Drawing and counting', console=Console(stderr=True), transient=True)]
+    parts += [step() for step in track(steps, 'Drawing and counting', transient=True)]
     return [part for part in parts if part]
 
 
@@ -133,7 +125,7 @@ def _reconstructions(frame, work_dirs):
             model, dataset = visualization.load_for_viewing(config, work_dirs / row.checkpoint)
             figure = visualization.reconstruction_figure(model, dataset)
         except Exception as error:
-            if not (reason := cli.explain(error)):
+            if not (reason := explain(error)):
                 raise
             notes.append(f'{row.run}: no picture: {reason}')
             continue
@@ -188,5 +180,5 @@ def _environment(frame):
     for name, key in (('Runs: device', 'device'), ('Runs: versions', 'versions')):
         if values := [value for value in frame[key].dropna().unique() if value]:
             facts[name] = '; '.join(values)
-    facts |= {f'This report: {name}': value for name, value in visualization.environment().items()}
+    facts |= {f'This report: {name}': value for name, value in environment().items()}
     return Section('Environment', facts=facts)

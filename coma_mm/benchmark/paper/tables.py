@@ -15,18 +15,21 @@ from urllib.parse import quote
 import pandas
 
 from coma_mm.benchmark.statistics import half_width
-from coma_mm.benchmark.study.experiments import METRICS, ROOT
+from coma_mm.benchmark.study.experiments import METRICS
+from coma_mm.files import CHECKOUT, CONFIGS
 from coma_mm.markdown import fill, markdown_table
 from coma_mm.models.dyvit import ARCHS
-from coma_mm.visualization import Cell, Section, Table, duration, write_report
+from coma_mm.progress import duration
+from coma_mm.visualization import Cell, Section, Table, write_report
 
-from .collect import COPY, HOW_TO_FILL, RUNS, add_run_arguments, collect, read, write
+from .collect import COPY, HOW_TO_FILL, RUNS, collect, read, write
 from .numbers import contradicted, from_tables, paper
 
-COMMITTED_RUNS = ROOT / 'docs/results/runs.csv'
-PAGES = (ROOT / 'README.md', ROOT / 'docs/benchmark.md')
+COMMITTED_RUNS = CHECKOUT / 'docs/results/runs.csv'
+PAGES = (CHECKOUT / 'README.md', CHECKOUT / 'docs/benchmark.md')
 COLUMNS = ('table', 'row', 'metric', 'paper', 'variant', 'mean', 'half_width', 'n', 'difference', 'split', 'others', 'runs')
 NO_RUN = dict(mean=None, half_width=None, n=0, split='', others='', runs=(), variant='')
+
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Cells
@@ -359,8 +362,8 @@ def list_runs_latex(runs: list[dict]) -> str:
 
 
 def _config_link(config: str) -> str:
-    found = list((ROOT / 'configs').rglob(Path(config).name)) if config else []
-    return f'[{found[0].stem}](../{found[0].relative_to(ROOT)})' if len(found) == 1 else config
+    found = list(CONFIGS.resolve().rglob(Path(config).name)) if config else []
+    return f'[{found[0].stem}](../configs/{found[0].relative_to(CONFIGS.resolve())})' if len(found) == 1 else config
 
 
 def parts() -> dict[str, str]:
@@ -376,13 +379,6 @@ def parts() -> dict[str, str]:
 def filled(page: str) -> str:
     """A page with what stands between `<!-- benchmark:NAME -->` and `<!-- /benchmark -->` renewed."""
     return fill(page, 'benchmark', parts())
-
-
-def add_arguments(parser):
-    """Add the options."""
-    add_run_arguments(parser)
-    parser.add_argument('--write', action='store_true',
-                        help='renew the results in README.md and docs/benchmark.md from docs/results/runs.csv instead')
 
 
 def run(args):

@@ -13,14 +13,12 @@ from mmengine.optim import build_optim_wrapper
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 
-from coma_mm.benchmark.study.experiments import ROOT
-from coma_mm.datasets.mask_samplers import UniformMaskSampler
-from coma_mm.engine.models import compile_training
+from coma_mm.datasets.masking import draw_masks
+from coma_mm.engine.models import build_model, compile_training
 from coma_mm.errors import UserError
-from coma_mm.models.dyvit import ARCHS
+from coma_mm.files import CONFIGS
 from coma_mm.models.masked_autoencoder import CoMA
 
-CONFIGS = ROOT / 'configs'
 RATIO = 0.6  # of masked patches, the paper's
 
 # Of a vision transformer, in mmpretrain's names, that stands beside each DyViT.
@@ -207,23 +205,19 @@ def _training_step(model, setting, data, optim_wrapper=None):
 
 
 def _masked_data(setting, patch_size):
-    side = setting.size // patch_size
-    rng = np.random.default_rng(setting.seed)
-    sampler = UniformMaskSampler(RATIO)
-    keep, rest = zip(*(sampler((side, side), rng) for _ in range(setting.batch)), strict=True)
-    ids = {name: torch.tensor(np.stack(sets)).to(setting.device) for name, sets in (('keep', keep), ('rest', rest))}
-    return dict(inputs=_fake_images(setting), ids_keep=ids['keep'], ids_rest=ids['rest'])
+    samples = [(setting.seed, 0, index) for index in range(setting.batch)]
+    sampler = dict(type='UniformMaskSampler', ratio=RATIO)
+    keep, rest = draw_masks((setting.size, setting.size), samples, sampler, patch_size)
+    return dict(inputs=_fake_images(setting), ids_keep=keep.to(setting.device), ids_rest=rest.to(setting.device))
 
 
 def _autoencoder(setting, path, **changes):
     """TrainingStep: Of a config of ours with DyViT, in the setting's size."""
-    cfg = _read(CONFIGS / path).model
-    dims = ARCHS[setting.arch]['dims']
-    cfg.backbone.arch = setting.arch
-    cfg.neck.in_channels = dims
-    cfg.decoder.update(in_channels=dims[-1], **DECODERS[setting.arch])
-    cfg.update(changes)
-    return _training_step(MODELS.build(cfg), setting, _masked_data(setting, 32))
+    cfg = _read(CONFIGS / path)
+    cfg.model.backbone.arch = setting.arch
+    cfg.model.decoder.update(DECODERS[setting.arch])
+    cfg.model.update(changes)
+    return _training_step(build_model(cfg), setting, _masked_data(setting, 32))
 
 
 def _coma(mode, setting):
@@ -236,14 +230,13 @@ def _mae_dyvit(setting):
 
 def _mae_vit(setting):
     """Our `MaskedAutoencoder` of a plain ViT, with the parts of CoMA's config of ViT-B/16."""
-    cfg = _read(CONFIGS / 'coma/coma_vit-base-p16_8xb512-amp-coslr-800e_in1k.py').model
-    cfg.pop('complement')
-    cfg.type = 'MaskedAutoencoder'
-    cfg.backbone.update(arch=VITS[setting.arch], img_size=setting.size)
-    width = MODELS.build(cfg.backbone).embed_dims
-    cfg.neck.in_channels = (width, )
-    cfg.decoder.update(in_channels=width, **DECODERS[setting.arch])
-    return _training_step(MODELS.build(cfg), setting, _masked_data(setting, 16))
+    cfg = _read(CONFIGS / 'coma/coma_vit-base-p16_8xb512-amp-coslr-800e_in1k.py')
+    model = cfg.model
+    model.pop('complement')
+    model.type = 'MaskedAutoencoder'
+    model.backbone.update(arch=VITS[setting.arch], img_size=setting.size)
+    model.decoder.update(DECODERS[setting.arch])
+    return _training_step(build_model(cfg), setting, _masked_data(setting, 16))
 
 
 def _mae_mmpretrain(setting, as_shipped=False):
@@ -255,12 +248,11 @@ def _mae_mmpretrain(setting, as_shipped=False):
     """
     cfg = _read('mmpretrain::mae/mae_vit-base-p16_8xb512-amp-coslr-300e_in1k')
     model, decoder = cfg.model, DECODERS[setting.arch]
-    model.data_preprocessor = cfg.data_preprocessor
     model.backbone.update(arch=VITS[setting.arch], mask_ratio=RATIO, img_size=setting.size)
     model.neck.update(
         num_patches=(setting.size // 16)**2, embed_dim=MODELS.build(model.backbone).embed_dims,
         decoder_embed_dim=decoder['embed_dims'], decoder_depth=decoder['depth'], decoder_num_heads=decoder['num_heads'])
-    model = MODELS.build(model)
+    model = build_model(cfg)
     data = dict(inputs=_fake_images(setting), data_samples=[DataSample() for _ in range(setting.batch)])
     if not as_shipped:
         for module in model.modules():  # NumPy's numbers, at which torch.compile would break the graph
@@ -314,19 +306,17 @@ def _dense(path, setting):
         model.pretrained = None
     model.backbone.init_cfg = None
     if cfg.default_scope == 'mmseg':
-        from mmseg.registry import MODELS as registry
         from mmseg.utils import register_all_modules
         register_all_modules(init_default_scope=False)
         model.data_preprocessor.size = (setting.size, setting.size)
         data_samples = _segmentations(setting, model.decode_head.num_classes)
     else:
-        from mmdet.registry import MODELS as registry
         from mmdet.utils import register_all_modules
         register_all_modules(init_default_scope=False)
         model.data_preprocessor.batch_augments = None
         data_samples = _detections(setting, model.roi_head.bbox_head.num_classes)
     data = dict(inputs=list(_fake_images(setting)), data_samples=data_samples)
-    return _training_step(revert_sync_batchnorm(registry.build(model)), setting, data)
+    return _training_step(revert_sync_batchnorm(build_model(cfg)), setting, data)
 
 
 def _segmentations(setting, classes):

@@ -1,12 +1,4 @@
-"""Images per second of a config's training data, against mmpretrain's default pipeline on the same files.
-
-For each number of worker processes the two load in turn, several times; shown are medians, and the median of the ratios of
-neighbours. The first batches, which workers prepare before time is taken, do not count. Workers compute with one thread
-each. With 0 workers the main process loads, and its processor time is taken too, which a busy machine disturbs less. With
---step, a step of that many milliseconds follows each batch in a second pass, and what it waits for its data is measured.
-
-A peer needs image files: where the config reads a pack, give their folder by --files.
-"""
+"""Images per second of a config's training data, against mmpretrain's default pipeline on the same files."""
 import itertools
 import os
 import platform
@@ -16,33 +8,19 @@ from copy import deepcopy
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
+from mmengine.registry import DATASETS, init_default_scope
 from mmengine.runner import Runner
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
-from coma_mm.config.data_roots import check_data_roots, use_data_root
-from coma_mm.config.read import read_config
+from coma_mm.config.data_roots import check_data_roots
+from coma_mm.config.read import parse_options, read_config
 from coma_mm.datasets.seeding import seed_dataloader
-from coma_mm.engine import cli
 from coma_mm.errors import UserError
+from coma_mm.files import write_metrics
+from coma_mm.progress import Progress
 
 PEER = 'mmpretrain::_base_/datasets/imagenet_bs512_mae.py'
-
-
-def add_arguments(parser):
-    """Add the options of the subcommand."""
-    parser.add_argument('config', metavar='CONFIG')
-    cli.add_config_arguments(parser)
-    parser.add_argument('--files', metavar='PATH', help="folder of image files for mmpretrain's pipeline (default: those "
-                        'of the config)')
-    parser.add_argument('--workers', type=int, nargs='+', default=[0, 1, 2], metavar='N',
-                        help='numbers of worker processes (default: 0 1 2)')
-    parser.add_argument('--batches', type=int, default=10, metavar='N', help='batches that are timed (default: 10)')
-    parser.add_argument('--repeats', type=int, default=5, metavar='N', help='of each measurement (default: 5)')
-    parser.add_argument('--step', type=float, metavar='MS', help='length of a training step that waits for batches')
-    parser.add_argument('--out', metavar='FILE.json', help='write the measurements to a file')
 
 
 def run(args):
@@ -52,16 +30,18 @@ def run(args):
             raise UserError(f'--{name} is {getattr(args, name)}; expected 1 or more')
     if min(args.workers) < 0:
         raise UserError(f'--workers has {min(args.workers)}; expected numbers from 0')
-    cfg = read_config(args.config, args.cfg_options, change=lambda cfg: use_data_root(cfg, args.data_root))
+    cfg = read_config(args.config, parse_options(args.cfg_options), data_root=args.data_root)
     check_data_roots(cfg, ['train'])
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     torch.set_num_threads(1)
     loaders = dict(ours=deepcopy(cfg.train_dataloader), peer=peer_dataloader(cfg.train_dataloader, args.files))
+    # Built before it is seeded, so that it reads images as mmpretrain does.
+    loaders['peer']['dataset'] = DATASETS.build(loaders['peer']['dataset'])
     found = dict(
         config=args.config, batch_size=cfg.train_dataloader.batch_size, batches=args.batches, repeats=args.repeats,
         step_ms=args.step, cores=len(os.sched_getaffinity(0)), machine=platform.processor() or platform.machine(),
         torch=torch.__version__, results=[])
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with Progress(transient=True) as progress:
         bar = progress.add_task('loading', total=len(args.workers) * args.repeats * 2)
         for workers in args.workers:
             times = {name: [] for name in loaders}
@@ -73,7 +53,7 @@ def run(args):
             found['results'].append(summarise(workers, times))
     Console(width=max(Console().width, 100)).print(table(found))  # no title cut short in a file
     if args.out:
-        cli.write_metrics(found, args.out)
+        write_metrics(found, args.out)
 
 
 def peer_dataloader(dataloader, files=None):

@@ -17,7 +17,7 @@ def speed_figure(comparisons: list[list[dict]]) -> Figure:
             are left out, and lists without a peer.
 
     Returns:
-        Figure: A panel per comparison, one below the other, on one axis; for ``savefig``.
+        Figure: A panel per comparison, one below the other, on one axis; for `savefig`.
     """
     panels = []
     for rows in comparisons:

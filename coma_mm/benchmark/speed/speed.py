@@ -1,30 +1,4 @@
-"""Speed and memory of training steps and of inference, against the libraries' own models.
-
-What shares size, precision and compilation is measured together: in each repeat every contestant runs once, one after
-another, in an order shuffled anew, after two steps of warm-up. Speed is batch / median seconds; a ratio is the median over
-the repeats of the ratio to the peer within the same repeat (above 1: faster than the peer), so a machine that slows down
-meanwhile does not change it. On a CPU with one thread (OMP_NUM_THREADS=1) seconds are the processor's, which other work
-on the machine disturbs less. Images are noise, on the device already; training steps are mmengine's `train_step`, from the
-batch to updated weights, CoMA's copy of its weights included, with one optimiser for all (but for "as shipped").
-DyViT sees 20 of 49 patches of 32 px, ViT 78 of 196 of 16 px. A contestant's peers are always measured along with it.
-
-Memory: "weights" are parameters and buffers, CoMA's evaluation model included; "moments" the optimiser's; "step" is the peak
-above these during one step: gradients, activations, temporary tensors. Contestants of one comparison are in memory together:
-12 GB for all of 'pretrain/*' at batch 8; --only takes fewer.
-
-Examples:
-  python tools/benchmark.py speed --device cpu --arch tiny --sizes 64 --batch-size 2 --repeats 2 --only 'pretrain/*'
-  python tools/benchmark.py speed --device cpu --only 'pretrain/*' --repeats 5
-  python tools/benchmark.py speed --precision bf16 --compile --batch-size 512 --only 'pretrain/*'
-  python tools/benchmark.py speed --only 'inference/*' --sizes 224 512 768 1024 --windows default fine
-  python tools/benchmark.py speed --profile coma-frozen --trace trace.json
-
-On one H200, three calls of at most ten minutes (estimated, not run; compiling takes most of the second):
-  B="python tools/benchmark.py speed --precision bf16"
-  $B --batch-size 512 --only 'pretrain/*' --steps 5; $B --batch-size 256 --profile
-  $B --batch-size 256 --compile --only pretrain/coma-frozen pretrain/coma-none
-  $B --only 'inference/*' --sizes 224 512 768 1024 --windows default fine eq8; $B --only 'upernet/*' 'mask-rcnn/*'
-"""
+"""Speed and memory of training steps and of inference, against the libraries' own models."""
 import gc
 import subprocess
 import sys
@@ -37,60 +11,30 @@ import torch
 from mmengine.logging import MMLogger
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table as TerminalTable
 
-from coma_mm.benchmark.study.experiments import ROOT
-from coma_mm.errors import UserError
-from coma_mm.files import write_metrics, write_whole
+from coma_mm.errors import UserError, choice
+from coma_mm.files import CHECKOUT, write_metrics, write_whole
 from coma_mm.markdown import markdown_table
 from coma_mm.models.dyvit import ARCHS, WINDOWS
-from coma_mm.visualization import Table, environment
+from coma_mm.progress import Progress
+from coma_mm.visualization import Table
+from coma_mm.visualization.logs import environment
 
 from .contestants import Setting, check_size, contestants
 from .figure import speed_figure
 from .profiling import profile_step
+from .sizes import BATCHES, SIZES
 from .timing import interleave, peak_bytes, quartiles, speed_ratio, storage_bytes
 
 WARM_UP = 2
-SIZES = {'pretrain': [224], 'inference': [224, 512, 768], 'upernet': [512], 'mask-rcnn': [768]}  # px, by group
-# Images, by device and group. For inference at 224 px: as many pixels at other sizes.
-BATCHES = dict(
-    cpu={'pretrain': 8, 'inference': 8, 'upernet': 2, 'mask-rcnn': 2},
-    cuda={'pretrain': 256, 'inference': 128, 'upernet': 8, 'mask-rcnn': 8})
-
-
-def add_arguments(parser):
-    """Add the options of this subcommand."""
-    parser.add_argument('--device', choices=['cpu', 'cuda'], help='default: cuda; the CPU is used only if asked for')
-    parser.add_argument('--precision', nargs='+', choices=['fp32', 'bf16'], default=['fp32'], help='default: fp32')
-    parser.add_argument('--compile', action='store_true', help='measure compiled too, not only eager')
-    parser.add_argument('--arch', choices=sorted(ARCHS), default='base',
-                        help='of all models (default: base; tiny is for trying, its peers are not as small)')
-    parser.add_argument('--sizes', nargs='+', type=int, metavar='PX',
-                        help='sides of the images, for all groups (default: pretrain 224, inference 224 512 768, '
-                        'upernet 512, mask-rcnn 768)')
-    parser.add_argument('--batch-size', type=int, metavar='N',
-                        help=f'images (default by group: {_spell(BATCHES["cpu"])} on a CPU, {_spell(BATCHES["cuda"])} on a '
-                        'GPU; inference: at 224 px, as many pixels at other sizes)')
-    parser.add_argument('--repeats', type=int, default=5, metavar='N', help='default: 5')
-    parser.add_argument('--steps', type=int, metavar='N',
-                        help='steps in a row that make one timing (default: 1 on a CPU, 10 on a GPU)')
-    parser.add_argument('--only', nargs='+', default=['*'], metavar='GROUP/NAME',
-                        help="patterns of contestants, e.g. 'pretrain/coma-*' (default: all)")
-    parser.add_argument('--windows', nargs='+', choices=sorted(WINDOWS), default=['default'],
-                        help="DyViT's windows in the group inference (default: default)")
-    parser.add_argument('--seed', type=int, default=0, help='of weights, images, masks and order (default: 0)')
-    parser.add_argument('--out', metavar='FOLDER', type=Path, help='for speed.json, .md and .png, or profile.json and '
-                        'profile.md (default: work_dirs/benchmark/speed_TIME)')
-    parser.add_argument('--profile', nargs='?', const='coma-frozen', metavar='NAME',
-                        help='instead: where the time of a training step goes, not compiled, of a contestant of the group '
-                        'pretrain (default: coma-frozen)')
-    parser.add_argument('--trace', metavar='FILE', help='with --profile: write the trace, for chrome://tracing')
 
 
 def run(args):
     """Measure, print a table, and write it with all timings and a figure; also when interrupted."""
+    choice('--arch', args.arch, ARCHS)
+    for windows in args.windows:
+        choice('--windows', windows, WINDOWS)
     device = choose_device(args.device)
     for name, value in (('--repeats', args.repeats), ('--batch-size', args.batch_size), ('--steps', args.steps)):
         if value is not None and value < 1:
@@ -109,11 +53,9 @@ def run(args):
     _check_writable(out / 'speed.json')
     steps = args.steps or (10 if device.type == 'cuda' else 1)
     rows, finished = [], []
-    columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-               TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with Progress() as progress:
         turns = sum(len(group) * (args.repeats + WARM_UP + 1) for _, group in comparisons)
-        bar = progress.add_task('', total=turns)
+        bar = progress.add_task('', total=turns, unit='turns')
         try:
             for setting, group in comparisons:
                 for finished in measure(setting, group, args.repeats, steps, args.seed, progress, bar):
@@ -123,10 +65,6 @@ def run(args):
             progress.stop()
             if rows + finished:
                 report(rows + finished, facts, out / 'speed')
-
-
-def _spell(numbers):
-    return ', '.join(f'{name} {number}' for name, number in numbers.items())
 
 
 def choose_device(name):
@@ -301,9 +239,7 @@ def _write(tables, facts, path):
 
 def _profile(args, device, facts, out):
     found = {one.name.removeprefix('pretrain/'): one for one in pick(contestants(), ['pretrain/*'], device)}
-    if args.profile not in found:
-        raise UserError(f'--profile {args.profile}: expected one of {", ".join(found)}')
-    one = found[args.profile]
+    one = found[choice('--profile', args.profile, found)]
     batch = args.batch_size or BATCHES[device.type]['pretrain']
     setting = Setting(args.arch, device, (args.sizes or SIZES['pretrain'])[0], batch, args.precision[0], seed=args.seed)
     check_size(one, setting.size)
@@ -345,5 +281,5 @@ def _check_writable(path):
 
 def _commit():
     """str: Of the checkout, '-dirty' if it was changed; '' outside of one."""
-    command = ['git', '-C', ROOT, 'describe', '--always', '--dirty', '--abbrev=12', '--exclude=*']
+    command = ['git', '-C', CHECKOUT, 'describe', '--always', '--dirty', '--abbrev=12', '--exclude=*']
     return subprocess.run(command, capture_output=True, text=True).stdout.strip()

@@ -1,4 +1,5 @@
 """Sequences of training runs that go on where they were: what `make demo` and `make study` are made of."""
+import fcntl
 import hashlib
 import json
 import os
@@ -8,16 +9,19 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.console import Console
 
 from coma_mm.errors import UserError
-from coma_mm.files import write_whole
+from coma_mm.files import PACKAGE, write_whole
 from coma_mm.processes import end_with_parent
+from coma_mm.progress import Progress
 
-ROOT = Path(__file__).resolve().parents[3]
+PROGRAM = (sys.executable, '-m', 'coma_mm')
 _PROGRESS = re.compile(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\]')
 
 
@@ -28,10 +32,10 @@ class Run:
     Args:
         name (str): Its folder's name.
         title (str): What a person reads.
-        config (str): Name of the config under configs/shapes, without its suffix.
+        config (str): Name of the config in configs/shapes, without its suffix.
         epochs (int): Length; the schedule follows.
         seed (int): Defaults to 0.
-        options (dict): More ``--cfg-options``. Defaults to none.
+        options (dict): More `--cfg-options`. Defaults to none.
         pretrained (bool): Whether it starts from the checkpoint in the variable PRETRAINED. Defaults to False.
     """
     name: str
@@ -43,16 +47,15 @@ class Run:
     pretrained: bool = False
 
     def command(self, folder: Path) -> list[str]:
-        """Arguments of the interpreter."""
+        """Arguments of `coma-mm`."""
         options = {
-            'train_cfg.max_epochs': self.epochs,
+            'epochs': self.epochs,
             'train_cfg.val_interval': max(1, self.epochs // 4),
-            'param_scheduler.1.end': self.epochs,
             'randomness.seed': self.seed,
             **self.options,
         }
         return [
-            'tools/train.py', f'configs/shapes/{self.config}.py', '--work-dir', str(folder / self.name), '--resume', 'auto',
+            'train', f'coma_mm::shapes/{self.config}.py', '--work-dir', str(folder / self.name), '--resume', 'auto',
             '--cfg-options', *(f'{key}={value}' for key, value in options.items())
         ]
 
@@ -62,10 +65,27 @@ class Run:
 
 
 def progress_bars() -> Progress:
-    """Bars of runs, with the epochs done and the time left; to be entered as a context."""
-    return Progress(
-        TextColumn('{task.description}'), BarColumn(), TextColumn('{task.completed:.1f}/{task.total} epochs'),
-        TimeElapsedColumn(), TextColumn('left'), TimeRemainingColumn())
+    """Progress of runs on standard output, among the lines about them; to be entered as a context."""
+    return Progress(Console())
+
+
+@contextmanager
+def alone(folder: str | Path, what: str) -> Iterator[None]:
+    """Keep others who would work in a folder waiting, and wait for one who does already.
+
+    Args:
+        folder (str | Path): The folder, which is made. The lock in it is open again when this process ends, however it ends.
+        what (str): What works there, for the one line of those who wait.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with open(Path(folder, '.lock'), 'w') as file:
+        with suppress(OSError):  # of file systems without locks
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f'another {what} is running in {folder}; waiting for it', flush=True)
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 class Experiment:
@@ -83,13 +103,13 @@ class Experiment:
         self.folder = Path(folder)
         self.env = env
         threads = threads or os.environ.get('OMP_NUM_THREADS') or len(os.sched_getaffinity(0))
-        self._environ = {**os.environ, **env, 'OMP_NUM_THREADS': str(threads), 'PYTHONUNBUFFERED': '1'}
+        self._environ = {**_environ(), **env, 'OMP_NUM_THREADS': str(threads)}
         self.progress = progress or progress_bars()
 
     def written_command(self, run: Run) -> str:
-        """The command as a person would type it in the project's folder."""
+        """The command as a person would type it."""
         env = ' '.join(f'{key}={shlex.quote(value)}' for key, value in self.env.items())
-        return f'{env} python {shlex.join(run.command(self.folder))}'
+        return f'{env} coma-mm {shlex.join(run.command(self.folder))}'
 
     def train(self, run: Run) -> float:
         """Do a run, go on with it, or find it done.
@@ -121,7 +141,7 @@ class Experiment:
 
         save(seconds=seconds)
         start = time.monotonic()
-        task = self.progress.add_task(run.title, total=run.epochs)
+        task = self.progress.add_task(run.title, total=run.epochs, unit='epochs')
         with open(work_dir / 'log.txt', 'a', encoding='utf-8', buffering=1) as log:
             for line in self._lines(run.command(self.folder)):
                 log.write(line)
@@ -152,16 +172,18 @@ class Experiment:
         """Metrics of a run's last checkpoint on the test split, measured once."""
         out = self.folder / run.name / 'test.json'
         if not out.exists():
-            command = ['tools/test.py', f'configs/shapes/{run.config}.py', str(run.checkpoint(self.folder)),
+            command = ['test', f'coma_mm::shapes/{run.config}.py', str(run.checkpoint(self.folder)),
                        '--work-dir', str(self.folder / run.name / 'test'), '--out', str(out)]
+            task = self.progress.add_task(f'{run.title}, test', total=None)
             for _ in self._lines(command):
                 pass
+            self.progress.remove_task(task)
         return json.loads(out.read_text())
 
     def _lines(self, command: list[str]):
-        """Output of one of the tools, line by line; the process ends with this one."""
-        process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=self._environ, stdout=subprocess.PIPE,
-                                   stderr=subprocess.STDOUT, text=True, errors='replace', preexec_fn=end_with_parent)
+        """Output of a subcommand, line by line; the process ends with this one."""
+        process = subprocess.Popen([*PROGRAM, *command], env=self._environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                   text=True, errors='replace', preexec_fn=end_with_parent)
         tail = []
         try:
             for line in process.stdout:
@@ -169,27 +191,34 @@ class Experiment:
                 yield line
             if process.wait():
                 errors = [line for line in tail if line.startswith('error:')] or tail[-15:]
-                raise UserError(f'{shlex.join(command)} failed with exit code {process.returncode}:\n{"".join(errors)}')
+                raise UserError(f'coma-mm {shlex.join(command)} failed with exit code {process.returncode}:\n'
+                                f'{"".join(errors)}')
         finally:
             if process.poll() is None:
                 process.terminate()
                 process.wait()
 
 
+def _environ() -> dict[str, str]:
+    """The environment, in which `PROGRAM` is this package's, installed or not, and its output comes at once."""
+    path = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get('PYTHONPATH')]))
+    return {**os.environ, 'PYTHONPATH': path, 'PYTHONUNBUFFERED': '1'}
+
+
 def make_shapes(out: str | Path, size: int, **counts: int) -> None:
-    """Make CoMA-Shapes by its tool, unless it is there.
+    """Make CoMA-Shapes, in a process of its own, unless it is there.
 
     Raises:
-        UserError: The tool failed, and has said why.
+        UserError: It failed, and has said why.
     """
     arguments = [f'--{split}={count}' for split, count in counts.items()]
-    command = [sys.executable, 'tools/make_shapes.py', str(out), f'--size={size}', '--overwrite', *arguments]
-    environ = {**os.environ, 'OMP_NUM_THREADS': '1'}
-    code = subprocess.run(command, cwd=ROOT, env=environ, preexec_fn=end_with_parent).returncode
+    command = ['make_shapes', str(out), f'--size={size}', '--overwrite', *arguments]
+    environ = {**_environ(), 'OMP_NUM_THREADS': '1'}
+    code = subprocess.run([*PROGRAM, *command], env=environ, preexec_fn=end_with_parent).returncode
     if code == 130:
         raise KeyboardInterrupt
     if code:
-        raise UserError(f'{shlex.join(command[1:])} failed, see above')
+        raise UserError(f'coma-mm {shlex.join(command)} failed, see above')
 
 
 # Task, its config's prefix: what is fine-tuned from CoMA and from scratch.
@@ -214,7 +243,7 @@ def fine_tunings(epochs: dict[str, int], seed: int = 0, options: dict | None = N
     Args:
         epochs (dict[str, int]): By task.
         seed (int): Defaults to 0.
-        options (dict, optional): More ``--cfg-options`` by task.
+        options (dict, optional): More `--cfg-options` by task.
     """
     return {
         (task, arm): Run(f'{prefix}_{arm}_seed{seed}', f'{task} {how}, seed {seed}', f'{prefix}_{arm}_shapes',

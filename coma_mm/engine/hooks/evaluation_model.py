@@ -1,23 +1,25 @@
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from mmengine.runner import Runner
 
 from coma_mm.engine.models import unwrap
+from coma_mm.engine.optim.accumulation import batches_of
 from coma_mm.errors import UserError
 
 
 @HOOKS.register_module()
 class EvaluationModelHook(Hook):
-    """Ties CoMA's evaluation model to the optimiser, one update behind (Eq. 4); see ``CoMA.follow``.
+    """Ties CoMA's evaluation model to the optimiser, one update behind (Eq. 4); see `CoMA.follow`.
 
     Args:
         interval (int): The complementary branch is computed in iterations 0, interval, 2·interval, … of the run, and
-            left out of the loss in the others. With ``accumulative_counts='auto'`` iterations are updates; with a
+            left out of the loss in the others. With `accumulative_counts='auto'` iterations are updates; with a
             number they are batches, of which several make an update. The logged loss is a mean over iterations of both
             kinds, so compare runs by 'mse_adaptive'; 'mse_evaluation' is logged from the iterations that have it.
             Defaults to 1: in all of them (the paper).
 
     Raises:
-        UserError: ``interval`` is no positive integer, or the model is not CoMA.
+        UserError: `interval` is no positive integer, or the model is not CoMA.
     """
 
     def __init__(self, interval: int = 1):
@@ -25,7 +27,7 @@ class EvaluationModelHook(Hook):
             raise UserError(f'EvaluationModelHook: interval={interval!r}: expected a number of iterations, 1 or more')
         self.interval = interval
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Start equal in a new run (also one that loaded other weights), and follow."""
         model = unwrap(runner.model)
         if not hasattr(model, 'follow'):
@@ -35,6 +37,8 @@ class EvaluationModelHook(Hook):
             model.sync_evaluation()
         model.follow(runner.optim_wrapper.optimizer)
 
-    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
-        """Say whether the complementary branch is due, by the iteration's number alone: the same after a resume."""
-        unwrap(runner.model).evaluation_due = runner.iter % self.interval == 0
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | list | None = None) -> None:
+        """Leave the complementary branch out of the iteration's loss, by its number alone: the same after a resume."""
+        if self.interval > 1:
+            for batch in batches_of(data_batch):
+                batch['both_branches'] = runner.iter % self.interval == 0

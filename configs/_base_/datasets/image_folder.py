@@ -1,23 +1,24 @@
 """Masked pre-training on any folder of images, flat or nested: no labels, no class folders, no annotation file.
 
-Every 20th image is held out for validation. Set the folder by the environment variable IMAGE_ROOT or by --data-root,
-another mask by mask_sampler.ratio or mask_sampler.type in --cfg-options, which goes into every pipeline.
+Every 20th image is held out for validation. Set the folder by the environment variable IMAGE_ROOT or by --data-root.
+What goes into every pipeline, from a config or from --cfg-options: the images' size in px (size), another mask
+(mask_sampler.ratio, mask_sampler.type), its unit in px (mask_unit), and the patch of the model's backbone.
 """
 data_root = '{{$IMAGE_ROOT:data/images}}'
 size = 224
 mask_sampler = dict(type='UniformMaskSampler', ratio=0.6)
+masking = [dict(type='PatchMask', sampler=mask_sampler), dict(type='PackMaskedImage')]
 
 train_pipeline = [
     dict(type='LoadRandomResizedCrop', scale=size, crop_ratio_range=(0.2, 1.0), interpolation='bicubic'),
     dict(type='RandomHorizontalFlip', prob=0.5),
-    dict(type='PatchMask', sampler=mask_sampler),
-    dict(type='PackMaskedImage'),
+    *masking,
 ]
 val_pipeline = [
-    dict(type='LoadImage'),
+    dict(type='LoadImageFromFile'),
     dict(type='ResizeEdge', scale=size, edge='short', backend='pillow', interpolation='bicubic'),
     dict(type='CenterCrop', crop_size=size),
-    *train_pipeline[-2:],
+    *masking,
 ]
 
 train_dataloader = dict(

@@ -5,10 +5,9 @@ optim_wrapper = dict(
     accumulative_counts='auto',
     optimizer=dict(type='AdamW', lr=1.5e-4 * 4096 / 256, betas=(0.9, 0.95), weight_decay=0.05, fused=True),
     constructor='LayerDecayOptimWrapperConstructor')
-param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-4, by_epoch=True, begin=0, end=40, convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', by_epoch=True, begin=40, end=300, convert_to_iter_based=True),
-]
+warmup = dict(type='LinearLR', start_factor=1e-4, by_epoch=True, begin=0, end=40, convert_to_iter_based=True)
+decay = dict(type='CosineAnnealingLR', by_epoch=True, begin=40, end=300, convert_to_iter_based=True)
+param_scheduler = [warmup, decay]
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=300, val_interval=10)
 val_cfg = dict()
 test_cfg = dict()

@@ -29,12 +29,12 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 import torch  # noqa: E402
 
 import coma_mm  # noqa: E402, F401
+from coma_mm.commands import exit_with  # noqa: E402
 from coma_mm.config.read import read_config  # noqa: E402
-from coma_mm.engine import cli  # noqa: E402
 from coma_mm.engine.hooks.stop import EXIT_STOPPED  # noqa: E402
 from coma_mm.engine.train import train  # noqa: E402
 from coma_mm.prepare.shapes import write_shapes  # noqa: E402
-from coma_mm.visualization import environment  # noqa: E402
+from coma_mm.visualization.logs import environment  # noqa: E402
 from coma_mm.weights import load_weights_only  # noqa: E402
 from coma_mm.weights.load import latest_checkpoint  # noqa: E402
 
@@ -70,16 +70,13 @@ def start(task, folder, clock=0.):
     os.dup2(log, 1)
     os.dup2(log, 2)
 
-    def change(cfg):
-        cfg.resume = True
-        cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='StopHook')]
-
     def tool():
-        train(read_config(str(ROOT / f'configs/shapes/{config}.py'), {**COMMON, **options}, str(folder), change=change))
+        cfg = read_config(str(ROOT / f'configs/shapes/{config}.py'), {**COMMON, **options}, str(folder), resume='auto')
+        train(cfg, [dict(type='StopHook')])
 
     code = 1
     try:
-        cli.main(tool)
+        exit_with(tool)
         code = 0
     except SystemExit as error:
         code = error.code
@@ -237,7 +234,7 @@ def campaign(task, stops, seed, folder):
 def two_processes(stops, seed, folder):
     """Stop pre-training in two processes: one of them killed, all killed, or SIGTERM, SIGUSR1 or SIGINT to torchrun.
 
-    torchrun starts the processes again by itself when one dies; what else ends is started again with ``--resume``.
+    torchrun starts the processes again by itself when one dies; what else ends is started again with `--resume`.
 
     Returns:
         dict: As `campaign`.

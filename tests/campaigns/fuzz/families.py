@@ -1,5 +1,4 @@
 """What is damaged, and what must hold of what is read all the same."""
-import argparse
 import copy
 import io
 import logging
@@ -23,11 +22,11 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from coma_mm.config.check_keys import KNOWN_KEYS
-from coma_mm.config.read import read_config
+from coma_mm.config.read import parse_options, read_config
 from coma_mm.datasets import SeededDataset
 from coma_mm.datasets.annotations import check_annotations
-from coma_mm.engine import cli
 from coma_mm.engine.train import train
+from coma_mm.errors import UserError
 from coma_mm.prepare.shapes import write_shapes
 from coma_mm.weights.load import latest_checkpoint, load_backbone, weights_sha256
 
@@ -243,28 +242,21 @@ def _forget():
 
 
 def _options(texts):
-    """dict: What the tools make of `--cfg-options`; a bad text ends the tool with one line, by argparse."""
-    parser = argparse.ArgumentParser(exit_on_error=False)
-    parser.add_argument('--cfg-options', nargs='+', action=cli.ParseOptions)
+    """dict: What the tools make of `--cfg-options`; a bad text ends the tool with one line."""
     try:
-        return parser.parse_args(['--cfg-options', *texts]).cfg_options
-    except (argparse.ArgumentError, SystemExit):
+        return parse_options(texts)
+    except UserError:
         return None
 
 
 def _start(path, options=None):
     """Train for two iterations as `tools/train.py` does."""
-
-    def change(cfg):
-        cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='StopHook')]
-
     try:
-        cfg = read_config(path, {**SHORT, **(options or {})}, work_dir='run', change=change)
+        cfg = read_config(path, {**SHORT, **(options or {})}, work_dir='run')
         workers = cfg.train_dataloader.get('num_workers', 0)
         if isinstance(workers, int) and workers > 2:
             cfg.train_dataloader.num_workers = 2  # so many processes are no matter of reading settings
-        cfg.custom_hooks.append(dict(type='EndOfCaseHook'))
-        train(cfg)
+        train(cfg, [dict(type='StopHook'), dict(type='EndOfCaseHook')])
     except EndOfCase:
         pass
     finally:

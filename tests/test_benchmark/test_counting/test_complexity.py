@@ -67,7 +67,7 @@ def test_the_docs_page_has_what_is_counted():
 
 
 @pytest.mark.parametrize('arguments, message', [
-    (['VitB'], 'did you mean ViT-B?'),
+    (['VitB'], "did you mean 'ViT-B'?"),
     (['ResNet-9000'], 'expected one of DyViT-S'),
     (['no/such.py'], 'no config file no/such.py'),
     (['ViT-B', '--out', 'table.xlsx'], 'expected a name that ends with .md, .csv'),

@@ -128,7 +128,6 @@ def test_depthwise_convolutions_of_a_decoder():
 @pytest.mark.parametrize('make', [small_mae, small_coma])
 def test_memory_of_shapes_is_that_of_a_real_step(make):
     model = make().float()
-    model._followed = True
     found = measure(model, 2, 64, 0.5)
     assert all(p.grad is None for p in model.parameters())
     images, ids = torch.randn(2, 3, 64, 64), torch.arange(4).expand(2, -1)

@@ -31,7 +31,6 @@ def test_what_the_loss_makes_of_each_patch(complement):
     assert coverage.patches_that_teach(complement) == TEACHING[complement]
 
     model, batch = small_coma(complement), small_batch(grid=(2, 3))
-    model._followed = True
     predictions, patch_errors = [], model.head.patch_errors
 
     def keep_gradients(pred, images, ids):

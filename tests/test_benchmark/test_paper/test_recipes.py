@@ -1,10 +1,10 @@
 """docs/recipes.md shows what the configs give, its commands do what they say, and every hyper-parameter has a source."""
+import argparse
 import copy
 import functools
 import re
-import runpy
 import shlex
-import sys
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,8 +15,9 @@ from mmengine.config import Config
 from mmengine.registry import HOOKS, MODELS, TRANSFORMS, DefaultScope
 
 from coma_mm.benchmark.paper import recipes
+from coma_mm.commands import fill_parser
 from coma_mm.config import read as config_module
-from coma_mm.config.read import read_config
+from coma_mm.config.read import parse_options, read_config
 from coma_mm.config_tree import find_types
 
 ROOT = Path(__file__).parents[3]
@@ -45,13 +46,6 @@ def test_page_is_up_to_date(monkeypatch):
 # ---------------------------------------------------------------------------------------------------------------------
 # Commands
 # ---------------------------------------------------------------------------------------------------------------------
-@functools.cache
-def parsers():
-    """dict: The functions that read the command lines of the tools."""
-    tools = 'train', 'test', 'knn', 'linear_probe'
-    return {tool: runpy.run_path(str(ROOT / f'tools/{tool}.py'))['parse_args'] for tool in tools}
-
-
 def parse(line):
     """SimpleNamespace: A command's tool, its arguments as that tool sees them, and the variable PRETRAINED."""
     words = shlex.split(line)
@@ -62,12 +56,13 @@ def parse(line):
     else:
         tool = re.fullmatch(r'tools/dist_(train|test)\.sh', words[0])[1]
         assert int(words.pop(2 if tool == 'train' else 3)) == 8, line
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, 'argv', words)
-        try:
-            args = parsers()[tool]()
-        except SystemExit as end:
-            raise ValueError(f'the tool does not understand {line}') from end
+    parser = argparse.ArgumentParser()
+    fill_parser(parser, import_module(f'coma_mm.commands.{tool}'))
+    try:
+        args = parser.parse_args(words[1:])
+    except SystemExit as end:
+        raise ValueError(f'the tool does not understand {line}') from end
+    args.cfg_options = parse_options(args.cfg_options)
     return SimpleNamespace(line=line, tool=tool, script=words[0], args=args, pretrained=pretrained)
 
 

@@ -201,5 +201,5 @@ def test_pages_are_filled_between_the_markers():
     text = filled(page)
     assert text.startswith('before\n<!-- benchmark:table1 -->\n| Model |') and 'old' not in text and '\nbetween\n' in text
     assert filled(text) == text
-    with pytest.raises(UserError, match="no part 'table9'"):
+    with pytest.raises(UserError, match="PART -->='table9': expected one of"):
         filled(page.replace('table1', 'table9'))

@@ -8,14 +8,17 @@ import subprocess
 import sys
 import time
 from html.parser import HTMLParser
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from coma_mm.benchmark.paper.collect import collect
 from coma_mm.benchmark.study import experiments
 from coma_mm.benchmark.study.experiments import ARMS, TASKS, Experiment, Run, fine_tunings
 from coma_mm.errors import UserError
+from coma_mm.progress import Progress
 
 ROOT = Path(__file__).parents[3]
 
@@ -26,8 +29,8 @@ ROOT = Path(__file__).parents[3]
 def test_a_run_is_a_command_that_resumes():
     run = Run('name', 'Title', 'some_config', epochs=8, seed=3, options={'a.b': 1, 'train_cfg.val_interval': 7})
     assert run.command(Path('/out')) == [
-        'tools/train.py', 'configs/shapes/some_config.py', '--work-dir', '/out/name', '--resume', 'auto', '--cfg-options',
-        'train_cfg.max_epochs=8', 'train_cfg.val_interval=7', 'param_scheduler.1.end=8', 'randomness.seed=3', 'a.b=1'
+        'train', 'coma_mm::shapes/some_config.py', '--work-dir', '/out/name', '--resume', 'auto', '--cfg-options',
+        'epochs=8', 'train_cfg.val_interval=7', 'randomness.seed=3', 'a.b=1'
     ]
     assert run.checkpoint(Path('/out')) == Path('/out/name/epoch_8.pth')
 
@@ -53,6 +56,8 @@ print('Epoch(train)  [1][ 5/10]  eta: 0:00:01')
 if 'fail=True' in sys.argv:
     print('error: what is wrong', file=sys.stderr)
     sys.exit(2)
+if 'pause=True' in sys.argv:
+    time.sleep(1)
 if 'wait=True' in sys.argv:
     time.sleep(60)
 (work_dir / 'epoch_2.pth').write_text('weights')
@@ -61,10 +66,9 @@ if 'wait=True' in sys.argv:
 
 @pytest.fixture
 def experiment(tmp_path, monkeypatch):
-    """An experiment with a tool that counts its starts in place of train.py."""
-    (tmp_path / 'tools').mkdir()
-    (tmp_path / 'tools' / 'train.py').write_text(TOOL)
-    monkeypatch.setattr(experiments, 'ROOT', tmp_path)
+    """An experiment with a tool that counts its starts in place of `coma-mm`."""
+    (tmp_path / 'tool.py').write_text(TOOL)
+    monkeypatch.setattr(experiments, 'PROGRAM', (sys.executable, str(tmp_path / 'tool.py')))
     data = tmp_path / 'data'
     data.mkdir()
     (data / 'coma_shapes.json').write_text(json.dumps(dict(version=1, parameters=dict(seed=0, counts=dict(train=32)))))
@@ -119,6 +123,45 @@ def test_a_failed_run_is_named_with_its_error_and_done_again(experiment):
     assert 'error: what is wrong' in (experiment.folder / 'run' / 'log.txt').read_text()
 
 
+def test_a_silent_run_does_not_silence_the_experiment(experiment):
+    out = StringIO()
+    experiment.progress = Progress(Console(file=out), interval=.2)
+    with experiment.progress:
+        experiment.train(Run('run', 'Some run', 'config', epochs=2, options={'pause': True}))
+    *during, last = out.getvalue().splitlines()
+    assert len(during) >= 3 and re.fullmatch(r'Some run: 0.5 of 2 epochs, \d+ s so far', during[-1])
+    assert re.fullmatch(r'Some run: \d+ s', last)
+
+
+LONE = '''
+import os, sys, time
+from coma_mm.benchmark.study.experiments import alone
+with alone(sys.argv[1], 'demo'):
+    print('begins', flush=True)
+    sys.stdin.readline()
+'''
+
+
+@pytest.mark.parametrize('end', [lambda process: process.communicate('\n'), lambda process: process.kill()])
+def test_of_two_in_one_folder_the_second_waits_for_the_first_and_says_so(tmp_path, end):
+    folder = tmp_path / 'demo'
+
+    def start():
+        return subprocess.Popen([sys.executable, '-c', LONE, str(folder)], cwd=ROOT, stdin=subprocess.PIPE,
+                                stdout=subprocess.PIPE, text=True)
+
+    first = start()
+    assert first.stdout.readline() == 'begins\n'
+    second = start()
+    assert second.stdout.readline() == f'another demo is running in {folder}; waiting for it\n'
+    with pytest.raises(subprocess.TimeoutExpired):
+        second.wait(1)
+    end(first)
+    assert second.stdout.readline() == 'begins\n'
+    end(second)
+    first.wait(), second.wait()
+
+
 def processes(text):
     """list[int]: Processes with a text in their command."""
     found = []
@@ -140,7 +183,8 @@ def wait_until(condition, seconds=300):
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
 def test_no_process_stays_behind(experiment, tmp_path, number):
-    code = (f'from pathlib import Path\nfrom coma_mm import experiments\nexperiments.ROOT = Path({str(tmp_path)!r})\n'
+    code = (f'from coma_mm.benchmark.study import experiments\n'
+            f'experiments.PROGRAM = {experiments.PROGRAM}\n'
             f'run = experiments.Run("run", "Run", "config", 2, options=dict(wait=True))\n'
             f'experiments.Experiment({str(tmp_path / "out")!r}, {{}}).train(run)')
     # A job in a shell's background, which these tests may be, inherits SIGINT ignored.

@@ -137,6 +137,20 @@ def test_the_interval_does_not_change_what_the_literal_reading_learns(tmp_path, 
         torch.testing.assert_close(value, ends[1]['state_dict'][name], rtol=1e-4, atol=1e-6, msg=name)
 
 
+@pytest.mark.parametrize(('complement', 'refused'), [('frozen', True), ('decoder', True), ('full', False), ('none', False)])
+def test_a_run_that_would_not_update_the_evaluation_model_is_refused(tmp_path, quiet, complement, refused):
+    def start():
+        model = dict(type='CoMA', complement=complement, **model_settings())
+        return run(tmp_path, 1, complement, custom_hooks=[], model=model)
+
+    if not refused:
+        assert len(start().parts) == 8
+        return
+    with pytest.raises(UserError, match="evaluation model of CoMA: add dict.type='EvaluationModelHook'. to custom_hooks"):
+        start()
+    assert not list(tmp_path.rglob('*.pth')) and not read_scalars(tmp_path / complement)[0]
+
+
 @pytest.mark.parametrize('interval', [0, -1, 1.5, '2'])
 def test_no_interval(interval):
     with pytest.raises(UserError, match='expected a number of iterations, 1 or more'):

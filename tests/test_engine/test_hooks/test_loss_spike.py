@@ -146,7 +146,7 @@ def test_without_a_good_checkpoint_the_run_stops(tmp_path):
 
 
 @pytest.mark.parametrize('make, words', [
-    (lambda: LossSpikeHook(action='stop'), "action='stop': expected 'warn' or 'rollback'"),
+    (lambda: LossSpikeHook(action='stop'), "action='stop': expected one of warn, rollback"),
     (lambda: LossSpikeHook(factor=1), 'factor=1, window=500, interval=10: expected a factor above 1'),
     (lambda: LossSpikeHook(window=0), 'window=0'),
 ])

@@ -244,7 +244,7 @@ def test_a_table_is_logged(tmp_path):
 
 
 @pytest.mark.parametrize('options, expected', [
-    (dict(paramwise_cfg=dict(decay_rate=0.7)), "unknown key 'decay_rate'; expected layer_decay_rate, norm"),
+    (dict(paramwise_cfg=dict(decay_rate=0.7)), "paramwise_cfg='decay_rate': expected one of layer_decay_rate, norm"),
     (dict(optimizer=dict(type='AdamW')), 'the optimiser needs lr'),
 ])
 def test_errors(options, expected):

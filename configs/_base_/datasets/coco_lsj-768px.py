@@ -1,23 +1,13 @@
-"""Mask R-CNN with FPN on DyViT-B's four stages, from PRETRAINED, and COCO with large-scale jitter at 768 px."""
-_base_ = ['mmdet::_base_/models/mask-rcnn_r50_fpn.py', 'mmdet::_base_/datasets/coco_instance.py']
+"""COCO with large-scale jitter at 768 px; models of it pad their batches by `batch_augments`."""
+_base_ = 'mmdet::_base_/datasets/coco_instance.py'
 data_root = '{{$DATA_ROOT:data}}/coco/'
 val_file = data_root + 'annotations/instances_val2017.json'
-pretrained = '{{$PRETRAINED:work_dirs/coma_dyvit-base_8xb512-amp-coslr-800e_in1k/epoch_800.pth}}'
 image_size = (768, 768)
-model = dict(
-    # All images of a batch are of one size: the windows of the jitter.
-    data_preprocessor=dict(batch_augments=[dict(type='BatchFixedSizePad', size=image_size, pad_mask=True)]),
-    backbone=dict(
-        _delete_=True,
-        type='mmpretrain.DyViT',
-        arch='base',
-        out_indices=(0, 1, 2, 3),
-        drop_path_rate=0.1,
-        init_cfg=dict(type='Pretrained', checkpoint=pretrained, prefix='backbone.')),
-    neck=dict(in_channels=[112, 224, 448, 896]))
+# All images of a batch are of one size: the windows of the jitter.
+batch_augments = [dict(type='BatchFixedSizePad', size=image_size, pad_mask=True)]
 
 train_pipeline = [
-    dict(type='LoadImage'),
+    dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(type='RandomResize', scale=image_size, ratio_range=(0.1, 2.0), keep_ratio=True),
     dict(type='RandomCrop', crop_type='absolute_range', crop_size=image_size, recompute_bbox=True,
@@ -27,9 +17,10 @@ train_pipeline = [
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadImage'),
+    dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=image_size, keep_ratio=True),
-    *_base_.test_pipeline[2:],
+    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
 ]
 train_dataloader = dict(
     batch_size=8,

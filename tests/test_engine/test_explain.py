@@ -7,7 +7,7 @@ import torch
 from mmseg.models import SegDataPreProcessor
 from torch.distributed import DistNetworkError
 
-from coma_mm.engine.cli import main
+from coma_mm.commands import exit_with
 from coma_mm.engine.explain import explain
 from coma_mm.engine.train import _variable_hint
 from coma_mm.errors import UserError
@@ -38,14 +38,14 @@ def test_the_variable_that_an_error_is_about_is_named(monkeypatch):
 def test_a_wrong_option_is_noted_for_torchrun(tmp_path, monkeypatch):
     monkeypatch.setenv('COMA_MM_EXIT_CODE', str(tmp_path / 'note'))
     with pytest.raises(SystemExit) as caught:
-        main(lambda: argparse.ArgumentParser().parse_args(['--bogus']))
+        exit_with(lambda: argparse.ArgumentParser().parse_args(['--bogus']))
     assert caught.value.code == 2 and (tmp_path / 'note').read_text() == '2\n'
 
     def interrupted():
         raise KeyboardInterrupt
 
     with pytest.raises(SystemExit):
-        main(interrupted)
+        exit_with(interrupted)
     assert (tmp_path / 'note').read_text() == '2\n130\n'  # the first process's counts, see test_launch.py
 
 

@@ -1,0 +1,80 @@
+"""The demo: the whole path on CoMA-Shapes in minutes, and a report on it."""
+import os
+from functools import partial
+from pathlib import Path
+
+from coma_mm import visualization
+from coma_mm.benchmark.paper import report, tables
+from coma_mm.benchmark.paper.collect import collect
+from coma_mm.files import CONFIGS
+from coma_mm.markdown import markdown_table
+
+from . import experiments
+from .experiments import Experiment, Run
+
+IMAGES = dict(unlabelled=3000, train=500, val=200, test=0)
+EPOCHS = {'Pre-training': 12, 'Classification': 12, 'UperNet': 8, 'Mask R-CNN': 4}
+NOTES = [
+    'One seed and a budget of minutes: the table shows that everything runs, not whether pre-training pays. '
+    'make study asks that question with a longer budget, several seeds and an untouched test split; its answer is in '
+    'docs/results/study.md.',
+    'Average precision (AP) in this budget is near noise.',
+]
+
+
+def run_demo(work_dir: str, budget: float = 1.) -> None:
+    """Make the data, pre-train with CoMA, fine-tune three ways, and report; what is done before stays done.
+
+    Args:
+        work_dir (str): Folder of the data, the runs and the report.
+        budget (float): Factor on images and epochs. Defaults to 1.
+    """
+    folder = Path(work_dir).absolute()
+    counts = {split: count and max(32, int(count * budget)) for split, count in IMAGES.items()}
+    epochs = {task: max(2, round(count * budget)) for task, count in EPOCHS.items()}
+    pretraining = Run('pretrain', 'Pre-training with CoMA', 'coma_dyvit-tiny_shapes', epochs['Pre-training'])
+    runs = experiments.fine_tunings(epochs)
+
+    experiments.make_shapes(folder / 'data', 128, **counts)
+    env = dict(SHAPES_ROOT=str(folder / 'data'), PRETRAINED=str(pretraining.checkpoint(folder)))
+    experiment = Experiment(folder, env)
+    with experiment.progress:
+        for run in (pretraining, *runs.values()):
+            experiment.train(run)
+
+    collected = collect(folder)
+    (*_, table), _ = tables.build(collected[0])
+    shown = [table.columns.index(name) for name in ('Task', 'Metric, %', 'pre-trained', 'from scratch', 'difference')]
+    lines = [[line[i] for i in shown] for line in (table.columns, *table.rows)]
+    print(f'\n{markdown_table(lines[0], lines[1:], numbers=3, aligned=True)}\n' + '\n'.join(NOTES))
+    os.environ.update(env)
+    out = folder / 'report.html'
+    small, *others = report.sections(*collected, folder, folder, models=())
+    small.notes = NOTES
+    sections = [small, *_predictions(folder, runs), *others]
+    visualization.write_report(out, 'CoMA on CoMA-Shapes', _summary(counts, epochs), sections)
+    print(f'\nreport: {out}')
+
+
+def _summary(counts: dict[str, int], epochs: dict[str, int]) -> str:
+    return (f'A DyViT of 1.5 million parameters was pre-trained with CoMA on {counts["unlabelled"]} unlabelled images of '
+            f'128 px for {epochs["Pre-training"]} epochs, then fine-tuned on {counts["train"]} labelled ones as a '
+            'classifier, as UperNet and as Mask R-CNN; each also from scratch, for as many epochs. The numbers are of the '
+            f'last epoch, on {counts["val"]} validation images.')
+
+
+def _predictions(folder: Path, runs: dict[tuple[str, str], Run]) -> list[visualization.Section]:
+    """Pictures of what the models predict after fine-tuning."""
+    sections = []
+    # After minutes no score is high: the surest few are shown, whatever they are.
+    for task, draw, what in (('UperNet', visualization.segmentation_figure, 'segmentations'),
+                             ('Mask R-CNN', partial(visualization.detection_figure, score_threshold=.05,
+                                                    max_detections=3), 'detections')):
+        run = runs[task, 'coma']
+        config = CONFIGS / f'shapes/{run.config}.py'
+        picture = visualization.Picture(
+            draw(*visualization.load_for_viewing(config, run.checkpoint(folder))),
+            f'Validation images: truth and {what} of the run from CoMA’s weights.',
+            f'Rows of pictures: truth and {what}', 500)
+        sections.append(visualization.Section(f'{task}: {what}', pictures=[picture]))
+    return sections

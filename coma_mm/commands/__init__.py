@@ -1,0 +1,119 @@
+"""The subcommands of `coma-mm`, one module each; tools/NAME.py is the familiar way to the same.
+
+A module's docstring is its help text; `add_arguments(parser)` says what it takes, `run(args)` does the work. Neither these
+modules nor what they import at their top need torch or the libraries, so that a command line is read at once; what `run`
+needs, it imports itself.
+"""
+import argparse
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from importlib import import_module
+
+from coma_mm.errors import EXIT_STOPPED, Stopped, UserError, printable
+from coma_mm.processes import is_first_process
+
+COMMANDS = ('train', 'test', 'dist_train', 'dist_test', 'knn', 'linear_probe', 'visualize', 'export_backbone', 'check_data',
+            'pack_dataset', 'make_shapes', 'benchmark', 'demo', 'study', 'make_recipes')
+
+
+def main(command: str | None = None) -> None:
+    """Read the command line, run the command and exit.
+
+    Args:
+        command (str, optional): One of `COMMANDS`. Defaults to what the command line names first.
+    """
+    exit_with(lambda: _run(command))
+
+
+def _run(command: str | None) -> None:
+    parser = argparse.ArgumentParser(formatter_class=argparse.RawDescriptionHelpFormatter)
+    if command:
+        fill_parser(parser, import_module(f'{__name__}.{command}'))
+    else:
+        sys.argv[1:2] = [name if name.startswith('-') else name.replace('-', '_') for name in sys.argv[1:2]]
+        parser.prog, parser.description = 'coma-mm', 'Pre-train a vision backbone and use it for dense prediction.'
+        add_commands(parser, __name__, COMMANDS)
+    args = parser.parse_args()
+    if args.registers:
+        import coma_mm
+        coma_mm.register()
+        from coma_mm.engine.terminal import quieten
+        from coma_mm.weights import safe_pickle
+        quieten()
+        safe_pickle.trusted = getattr(args, 'trust_checkpoint', False)
+    args.run(args)
+
+
+def add_commands(parser: argparse.ArgumentParser, package: str, names: Iterable[str]) -> None:
+    """Give a parser subcommands.
+
+    Args:
+        parser (ArgumentParser): Of the program, or of a command.
+        package (str): Where the modules of the subcommands are.
+        names (Iterable[str]): Of the modules.
+    """
+    subparsers = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
+    for name in names:
+        module = import_module(f'{package}.{name}')
+        subparser = subparsers.add_parser(name, help=module.__doc__.splitlines()[0].replace('%', '%%'),
+                                          formatter_class=argparse.RawDescriptionHelpFormatter)
+        if name in sys.argv[1:3]:  # the others need no arguments
+            fill_parser(subparser, module)
+
+
+def fill_parser(parser: argparse.ArgumentParser, module) -> None:
+    """Let a module say what its command takes; `args.run` runs it, once everything is registered if it needs that."""
+    parser.description = module.__doc__
+    parser.set_defaults(run=getattr(module, 'run', None), registers=getattr(module, 'REGISTERS', True))
+    module.add_arguments(parser)
+
+
+def exit_with(job: Callable[[], None]) -> None:
+    """Do a job and exit: with one line on stderr and code 2 for bad input, with the traceback for other errors.
+
+    Before an iteration of training was done any error counts as bad input. A run that was asked to stop exits with
+    `EXIT_STOPPED`. With `COMA_MM_DEBUG=1` in the environment the traceback is shown for bad input too.
+
+    Args:
+        job (Callable): Takes no argument.
+    """
+    logging.raiseExceptions = False  # else a traceback for each line that a full disk keeps out of the log file
+    try:
+        job()
+    except KeyboardInterrupt:
+        print('interrupted', file=sys.stderr)
+        _exit(130)
+    except SystemExit as leaving:  # argparse: an option that there is not; --help
+        _exit(leaving.code or 0)
+    except Stopped as stopped:
+        if is_first_process():
+            print(stopped, file=sys.stderr)
+        _exit(EXIT_STOPPED)
+    except Exception as error:
+        line = _explain(error)
+        if line is None:
+            raise
+        if os.environ.get('COMA_MM_DEBUG', '0') != '0':
+            traceback.print_exc()
+        if is_first_process() or getattr(error, 'of_one_process', False):
+            print(f'error: {line}{getattr(error, "hint", "")}', file=sys.stderr)
+        _exit(2)
+
+
+def _explain(error: Exception) -> str | None:
+    if isinstance(error, UserError) and 'torch' not in sys.modules:  # what follows takes seconds to import
+        return printable(str(error))
+    from coma_mm.engine.explain import explain
+    return explain(error)
+
+
+def _exit(code: int) -> None:
+    """Exit; under tools/torchrun.py, whose own exit code is 1 for any failure, leave it a note."""
+    if note := os.environ.get('COMA_MM_EXIT_CODE'):
+        with suppress(OSError), open(note, 'a', encoding='utf-8') as file:  # OSError: a full disk
+            file.write(f'{code}\n')  # the first line, the first process's reason, is that of the run
+    sys.exit(code)

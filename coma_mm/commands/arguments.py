@@ -1,0 +1,45 @@
+"""Arguments that several commands take."""
+import argparse
+from pathlib import Path
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of training and testing, as people know them from the three libraries."""
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints (default: work_dirs/CONFIG_NAME)')
+    add_config_arguments(parser)
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
+                        help='how the processes were started: pytorch stands for torchrun')
+    parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that change a config, for every command that reads one."""
+    parser.add_argument('--data-root', metavar='PATH', help="folder of the data set, instead of the config's data_root")
+    parser.add_argument('--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE',
+                        help='settings that replace those of the config; they are merged last')
+    add_trust_argument(parser)
+
+
+def add_trust_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the option of every command that reads a checkpoint."""
+    parser.add_argument('--trust-checkpoint', action='store_true',
+                        help='also read checkpoints and pickles that run code of their own; only for files whose author '
+                        'you trust like a program\'s')
+
+
+def add_probe_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the commands share that look at frozen features."""
+    parser.add_argument('config', metavar='CONFIG', help='of a classifier: its backbone, its train and test data')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT',
+                        help='with the weights of that backbone: pre-trained, fine-tuned, or exported')
+    add_config_arguments(parser)
+    parser.add_argument('--amp', action='store_true', help='compute the features in bf16')
+    parser.add_argument('--out', metavar='FILE.json', help='write the metrics to a file')
+
+
+def add_collect_arguments(parser: argparse.ArgumentParser, name: str = '') -> None:
+    """Add what the commands share that read runs, and write one file of a name, or several into a folder."""
+    parser.add_argument('work_dirs', nargs='?', default='work_dirs', metavar='WORK_DIRS',
+                        help='folder with runs, at any depth (default: %(default)s)')
+    parser.add_argument('--out', metavar=f'FILE{Path(name).suffix}' if name else 'FOLDER',
+                        help=f'default: {Path("WORK_DIRS/benchmark", name)}')

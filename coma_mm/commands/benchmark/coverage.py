@@ -1,0 +1,23 @@
+"""Fig. 2: how often each patch is reconstructed, and how often it teaches, by mask sampler and `complement` mode.
+
+Masks are drawn as in training: one image in every epoch, each epoch's mask a function of (seed, epoch, sample index).
+What a mode makes of a mask is not assumed but read off the loss of a small model, see `patches_that_teach`.
+"""
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.add_argument('--iterations', type=int, default=1600, metavar='N', help='default: %(default)s, as Fig. 2')
+    parser.add_argument('--ratio', type=float, default=0.6, help='share of masked patches (default: %(default)s)')
+    parser.add_argument('--size', type=int, default=224, metavar='PX', help='side of the image (default: %(default)s)')
+    parser.add_argument('--patch-size', type=int, default=32, metavar='PX', help='default: %(default)s')
+    parser.add_argument('--seed', type=int, default=0, help='default: %(default)s')
+    parser.add_argument('--out', default='work_dirs/benchmark', metavar='DIR',
+                        help='folder for coverage.png, coverage.csv and coverage.md (default: %(default)s)')
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the subcommand."""
+    from coma_mm.benchmark.paper import coverage
+    coverage.run(args)

@@ -1,0 +1,26 @@
+"""Does pre-training pay? The demo's path with a longer budget, several seeds and an untouched test split.
+
+Fine-tunes each task from CoMA and from scratch with equal budget and the same seed, tests every run's last checkpoint
+once, and writes a table of means, 95 % intervals and single values. It can be interrupted and picks up where it left off,
+as the demo does.
+"""
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.add_argument('--work-dir', default='work_dirs/study', help='default: %(default)s')
+    parser.add_argument('--out', help='Markdown file to write (default: study.md in the work dir)')
+    parser.add_argument('--seeds', type=int, default=3, help='fine-tunings per arm (default: %(default)s)')
+    parser.add_argument('--pretrainings', type=int, default=3, help='shared out among the seeds (default: %(default)s)')
+    parser.add_argument('--jobs', type=int, default=2, help='runs side by side, with one thread each (default: %(default)s)')
+    parser.add_argument('--complement', default='frozen', help="CoMA's complement (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the study."""
+    from coma_mm.benchmark.study.experiments import alone
+    from coma_mm.benchmark.study.study import run_study
+    with alone(args.work_dir, 'study'):
+        text, out = run_study(args.work_dir, args.out, args.seeds, args.pretrainings, args.jobs, args.complement)
+    print(f'\n{text}\nwritten to {out}')

@@ -1,0 +1,20 @@
+"""What a person reads who chose a name that there is not."""
+import pytest
+
+from coma_mm.errors import UserError, choice
+
+
+@pytest.mark.parametrize('value, names, text', [
+    ('frozn', ('frozen', 'full'), "CoMA: complement='frozn': expected one of frozen, full; did you mean 'frozen'?"),
+    ('x', dict(frozen=1, full=2), "CoMA: complement='x': expected one of frozen, full"),
+    (None, ['full'], 'CoMA: complement=None: expected one of full'),
+    (['full'], ['full'], "CoMA: complement=['full']: expected one of full; did you mean 'full'?"),
+])
+def test_a_choice_that_there_is_not_names_those_that_there_are_and_the_nearest(value, names, text):
+    with pytest.raises(UserError) as error:
+        choice('CoMA: complement', value, names)
+    assert str(error.value) == text
+
+
+def test_a_choice_that_there_is_is_returned():
+    assert choice('x', 'b', iter('abc')) == 'b'

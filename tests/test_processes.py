@@ -1,0 +1,31 @@
+"""A pool of processes gives what one process gives, and says when one was killed."""
+import os
+
+import pytest
+
+from coma_mm.errors import UserError
+from coma_mm.processes import pool_map
+
+
+@pytest.mark.parametrize('workers', [1, 2])
+def test_results_come_in_the_order_of_the_tasks_and_one_by_one(workers):
+    results = pool_map(abs, [-3, -1, -2], workers, 'counting', disable=True)
+    assert next(results) == 3 and list(results) == [1, 2]
+
+
+def test_a_killed_process_is_one_line():
+    with pytest.raises(UserError) as error:
+        list(pool_map(os._exit, [1, 1], 2, 'reading', disable=True))
+    assert str(error.value) == ('reading: a process was killed (out of memory?); run the same command again with fewer '
+                                '--workers')
+
+
+def test_an_error_in_a_process_is_raised_here():
+    with pytest.raises(ValueError, match='invalid literal'):
+        list(pool_map(int, ['1', 'x'], 2, 'reading', disable=True))
+
+
+def test_what_was_done_before_counts_in_the_progress(capfd):
+    assert list(pool_map(abs, [-1, -2], 2, 'packing', completed=3, unit='files')) == [1, 2]
+    out, err = capfd.readouterr()
+    assert not out and err == 'packing: 5 of 5 files, done in 0 s\n'
