@@ -45,5 +45,9 @@ setup(
         # mmcv asks for the build with a display, which servers cannot import; `make` puts this one on top.
         'opencv-python-headless>=4.10',
     ],
-    extras_require={'test': ['pytest>=8', 'pytest-xdist>=3.6', 'hypothesis>=6.100', 'ruff>=0.9']},
+    extras_require={
+        'test': ['pytest>=8', 'pytest-xdist>=3.6', 'hypothesis>=6.100', 'ruff>=0.9', 'setuptools>=77',
+                 'playwright>=1.50'],
+        'docs': ['mkdocs>=1.6,<2', 'mkdocs-material>=9.7', 'mkdocstrings[python]>=1'],
+    },
 )

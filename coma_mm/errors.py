@@ -1,5 +1,7 @@
 """Errors that are the user's to mend; the tools print them as one line and exit with code 2."""
 import difflib
+from collections.abc import Iterable
+from typing import Any
 
 
 class UserError(Exception):
@@ -26,12 +28,12 @@ class Stopped(Exception):
     """A run ended before its time, with all of it saved."""
 
 
-def printable(text):
-    """str: A text without control characters, whatever a file's name or content brought into it."""
+def printable(text: str) -> str:
+    """A text without control characters, whatever a file's name or content brought into it."""
     return ''.join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
-def choice(what, value, names):
+def choice(what: str, value: Any, names: Iterable[str]) -> Any:
     """Check a choice among names.
 
     Args:
@@ -53,6 +55,6 @@ def choice(what, value, names):
     raise UserError(f'{what}={value!r}: expected one of {", ".join(names)}{hint}')
 
 
-def nearest(name, names, cutoff=0.6):
-    """str | None: The one of `names` that is spelt most like `name`, if any is similar."""
+def nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The one of `names` that is spelt most like `name`, if any is similar."""
     return next(iter(difflib.get_close_matches(name, sorted(names), n=1, cutoff=cutoff)), None)

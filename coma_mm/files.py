@@ -2,6 +2,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 PACKAGE = Path(__file__).resolve().parent
 CONFIGS = PACKAGE / '.mim/configs'
@@ -10,7 +11,7 @@ CHECKOUT = PACKAGE.parent
 """Where README.md and docs/ are, in a checkout alone."""
 
 
-def write_whole(path, content):
+def write_whole(path: str | Path, content: bytes | memoryview | str) -> None:
     """Write a file so that at any moment, also after a power failure, `path` holds the old content or the new.
 
     Args:
@@ -38,7 +39,7 @@ def write_whole(path, content):
         raise
 
 
-def write_metrics(metrics, path):
+def write_metrics(metrics: dict[str, Any], path: str | Path) -> None:
     """Write a JSON file, whole or not at all.
 
     Args:

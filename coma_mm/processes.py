@@ -13,14 +13,14 @@ from coma_mm.errors import UserError
 from coma_mm.progress import track
 
 
-def end_with_parent(number=signal.SIGTERM):
+def end_with_parent(number: int = signal.SIGTERM) -> None:
     """In a child process: ask Linux for a signal when the parent dies, however it dies."""
     PR_SET_PDEATHSIG = 1
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
 
 
-def start_worker(worker_id, worker_init_fn=None):
-    """Start of a data loader's worker.
+def start_worker(worker_id: int, worker_init_fn: Callable[[int], None] | None = None) -> None:
+    """Start a data loader's worker.
 
     A signal that is sent to the whole run (Ctrl-C, a scheduler's warning) is for the main process, which then ends its
     workers: by torch's design one that dies by itself makes the main process fail wherever it is, in the middle of an
@@ -43,7 +43,7 @@ def start_pool_worker() -> None:
     import cv2  # which only workers need here
     cv2.setNumThreads(0)
 
-    def end_with_parent():
+    def end_with_parent() -> None:
         multiprocessing.parent_process().join()
         os._exit(1)
 

@@ -5,7 +5,9 @@ mmengine takes the keys that it knows and passes over the others in silence.
 import ast
 import inspect
 import re
+from typing import Any
 
+from mmengine.config import Config
 from mmengine.runner import FlexibleRunner, Runner
 
 from coma_mm.config_tree import walk
@@ -54,7 +56,7 @@ _PARAMWISE_KEYS = {
 }
 
 
-def check_keys(cfg, path=''):
+def check_keys(cfg: Config, path: str = '') -> list[str]:
     """Find the top-level keys of a config that nothing reads.
 
     A key is read if mmengine or a tool knows it, or if the config's files use it as a variable. Misspelt keys and
@@ -107,7 +109,7 @@ _TYPES = {
 """What top-level keys hold, where there is no doubt."""
 
 
-def check_types(cfg, path=''):
+def check_types(cfg: Config, path: str = '') -> None:
     """Check the types of a config's top-level keys.
 
     Args:
@@ -130,7 +132,7 @@ def check_types(cfg, path=''):
         raise UserError(f'{path}: randomness.seed={seed!r}: expected a whole number, 0 or more')
 
 
-def check_options(cfg, options):
+def check_options(cfg: Config, options: dict[str, Any]) -> list[str]:
     """Find keys of `--cfg-options` that are new to the config and spelt almost like one that is there.
 
     Nobody may read such a key: parts of configs (detectors' `train_cfg` and `test_cfg`) are looked up key by key.
@@ -158,18 +160,18 @@ def check_options(cfg, options):
     return warnings
 
 
-def variables(cfg):
-    """set[str]: The top-level keys that a config's files use as variables."""
+def variables(cfg: Config) -> set[str]:
+    """The top-level keys that a config's files use as variables."""
     return _names('\n'.join(_files(cfg)), ast.Load) & cfg.keys()
 
 
-def _files(cfg):
-    """list[str]: The text of a config's files, its own last; mmengine joins them below a line with the path of each."""
+def _files(cfg: Config) -> list[str]:
+    """The text of a config's files, its own last; mmengine joins them below a line with the path of each."""
     return re.split(r"""^[^'"#\n]+\.py$""", cfg.text, flags=re.MULTILINE)
 
 
-def _names(text, context):
-    """set[str]: The variables that Python text reads (`ast.Load`; `x` as well as `_base_.x`) or sets (`ast.Store`)."""
+def _names(text: str, context: type[ast.expr_context]) -> set[str]:
+    """The variables that Python text reads (`ast.Load`; `x` as well as `_base_.x`) or sets (`ast.Store`)."""
     try:
         nodes = list(ast.walk(ast.parse(text)))
     except (SyntaxError, ValueError):  # another format, e.g. YAML: every word may be one
@@ -178,8 +180,8 @@ def _names(text, context):
     return names | {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, context)}
 
 
-def _may_be_variable(value, cfg, key):
-    """bool: Whether a value in a dumped config was perhaps a variable's: a number or name, or found elsewhere too."""
+def _may_be_variable(value: Any, cfg: Config, key: str) -> bool:
+    """Whether a value in a dumped config was perhaps a variable's: a number or name, or found elsewhere too."""
     if isinstance(value, bool):
         return False
     others = walk([other for name, other in cfg.items() if name != key])

@@ -2,8 +2,11 @@
 import inspect
 import os
 import re
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
+from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 
@@ -15,7 +18,7 @@ from coma_mm.errors import UserError
 SPLITS = ('train', 'val', 'test')
 
 
-def use_data_root(cfg, data_root):
+def use_data_root(cfg: Config, data_root: str | None) -> None:
     """`--data-root`: move the data sets, and what evaluators read of them, to another folder, in place.
 
     Replaced are `data_root` of the data sets, wrapped ones too, and every path in data sets and evaluators that begins
@@ -46,14 +49,14 @@ def use_data_root(cfg, data_root):
                 _move(place, roots[0], data_root.rstrip('/'))
 
 
-def _move(place, old, new):
+def _move(place: dict[str, Any], old: str, new: str) -> None:
     """Replace the beginning of the paths in a dict."""
     for key, value in place.items():
         if isinstance(value, str) and (value.startswith(f'{old}/') or (key == 'data_root' and value == old)):
             place[key] = new + value[len(old):]
 
 
-def check_data_roots(cfg, splits):
+def check_data_roots(cfg: Config, splits: Sequence[str]) -> None:
     """See, before anything is built, whether the files that data sets and evaluators will read are there.
 
     Looks at the config and, below the paths that it names, for a first file. Types of data sets that it does not know,
@@ -83,7 +86,7 @@ def check_data_roots(cfg, splits):
                     raise _missing(f'{split}_evaluator', path, 'an annotation file')
 
 
-def _missing(reader, path, expected):
+def _missing(reader: str, path: str, expected: str) -> UserError:
     if not os.path.exists(path):
         state = 'does not exist'
     elif not os.path.isdir(path):
@@ -96,14 +99,14 @@ def _missing(reader, path, expected):
     return UserError(f'{reader}: {path} {state}; expected {expected}; set data_root in the config, or --data-root PATH')
 
 
-def _is_local(cfg, path):
-    """bool: Whether what a config names is surely read from a disk."""
+def _is_local(cfg: dict, path: str) -> bool:
+    """Whether what a config names is surely read from a disk."""
     backend = (cfg.get('backend_args') or cfg.get('file_client_args') or {}).get('backend', 'local')
     return backend in ('local', 'disk', 'LocalBackend') and not re.match(r'\w\w+:', path)  # s3://…, http://…
 
 
-def _expected(kind, dataset):
-    """Iterator[tuple]: Path below the data root, words for what is expected there ({}: the path), and how to see it."""
+def _expected(kind: type | None, dataset: dict) -> Iterator[tuple[str, str, Callable[[str], bool]]]:
+    """Path below the data root, words for what is expected there ({}: the path), and how to see it."""
     ann_file, prefix = dataset.get('ann_file'), dataset.get('data_prefix') or {}
     prefix = {'img_path': prefix} if isinstance(prefix, str) else prefix
     # mmengine's way of putting paths together; a class that has another one may do anything with them.
@@ -136,11 +139,11 @@ def _expected(kind, dataset):
         yield prefix['img'], images, _has_files
 
 
-def _has_files(folder, suffixes=''):
-    """bool: Whether there is a file with one of the suffixes in a folder or below it."""
+def _has_files(folder: str, suffixes: str | tuple[str, ...] = '') -> bool:
+    """Whether there is a file with one of the suffixes in a folder or below it."""
     return any(path.lower().endswith(suffixes) for path in walk_files(folder))
 
 
-def _has_files_in_folders(folder):
-    """bool: Whether there are files below a folder, other than directly in it."""
+def _has_files_in_folders(folder: str) -> bool:
+    """Whether there are files below a folder, other than directly in it."""
     return any(os.path.dirname(path) != folder for path in walk_files(folder))

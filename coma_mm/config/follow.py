@@ -5,9 +5,11 @@ config or an option says of a dependent value, other than what it had been befor
 """
 import inspect
 import math
+from collections.abc import Container, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from mmengine.config import Config
 from mmengine.optim.scheduler.param_scheduler import INF
 from mmengine.registry import MODELS
 
@@ -37,7 +39,7 @@ class Settings(NamedTuple):
     widths: tuple[int, ...] | None = None
 
 
-def settings(cfg):
+def settings(cfg: Config) -> Settings:
     """Settings: What others follow in a config."""
     kind, backbone = _backbone(cfg)
     widths = patch = None
@@ -47,7 +49,7 @@ def settings(cfg):
     return Settings(cfg.get('mask_sampler'), cfg.get('mask_unit'), cfg.get('size'), patch, widths)
 
 
-def follow(cfg, before=None, options=()):
+def follow(cfg: Config, before: Settings | None = None, options: Container[str] = ()) -> None:
     """Set what follows, in place.
 
     Args:
@@ -71,8 +73,8 @@ def follow(cfg, before=None, options=()):
     _follow_backbone(cfg, before, now, options)
 
 
-def _backbone(cfg):
-    """tuple[type | None, dict]: The class of a config's backbone and its settings, if it can tell its outputs."""
+def _backbone(cfg: Config) -> tuple[type | None, dict[str, Any]]:
+    """The class of a config's backbone and its settings, if it can tell its outputs."""
     backbone = (cfg.get('model') or {}).get('backbone')
     if not isinstance(backbone, dict):
         return None, {}
@@ -84,7 +86,7 @@ def _backbone(cfg):
     return (kind, own) if hasattr(kind, 'output_channels') else (None, {})
 
 
-def _follow_masks(cfg, before, now):
+def _follow_masks(cfg: Config, before: Settings | None, now: Settings) -> None:
     """Put mask sampler, mask unit and the model's patch into every `PatchMask`, or only where they were put before."""
     steps = list(find_types([cfg.get(f'{split}_dataloader') for split in ('train', 'val', 'test')], 'PatchMask'))
     if now.sampler is not None and not isinstance(now.sampler, dict):
@@ -103,7 +105,7 @@ def _follow_masks(cfg, before, now):
             step['patch_size'] = now.patch
 
 
-def _follow_size(cfg, old, new):
+def _follow_size(cfg: Config, old: int, new: int) -> None:
     """Exchange the image's size in every step of the data pipelines."""
     loaders = [cfg.get(f'{split}_dataloader') for split in ('train', 'val', 'test')]
     if old is None or not _exchange(loaders, old, new):
@@ -111,8 +113,8 @@ def _follow_size(cfg, old, new):
                         + (f' (none has the size {old})' if old else '') + '; change the steps themselves')
 
 
-def _exchange(place, old, new):
-    """bool: Whether an old size was found in nested dicts and lists, and exchanged for a new one."""
+def _exchange(place: Any, old: int, new: int) -> bool:
+    """Whether an old size was found in nested dicts and lists, and exchanged for a new one."""
     found = [(one, key) for one in walk(place) for key in ('scale', 'crop_size')
              if key in one and one[key] in (old, (old, old), [old, old])]
     for one, key in found:
@@ -120,7 +122,7 @@ def _exchange(place, old, new):
     return bool(found)
 
 
-def _follow_backbone(cfg, before, now, options):
+def _follow_backbone(cfg: Config, before: Settings, now: Settings, options: Container[str]) -> None:
     """Exchange the backbone's widths and patch in what the model has behind it."""
     for part in ('neck', 'decoder', 'head', 'decode_head', 'auxiliary_head'):
         found = (cfg.get('model') or {}).get(part)
@@ -135,7 +137,7 @@ def _follow_backbone(cfg, before, now, options):
                 return
 
 
-def _exchanged(key, value, before, now):
+def _exchanged(key: str, value: int | Sequence[int], before: Settings, now: Settings) -> int | Sequence[int]:
     """int | Sequence[int]: What a value becomes that perhaps was one of the backbone's."""
     if key == 'patch_size':
         return now.patch if now.patch and value == before.patch else value
@@ -147,7 +149,7 @@ def _exchanged(key, value, before, now):
     return value
 
 
-def set_length(cfg, options=()):
+def set_length(cfg: Config, options: Container[str] = ()) -> None:
     """Give a run another length, in place: `epochs` or `iters`, and the schedules follow.
 
     What ended with the run ends with it again; the times at which schedules change keep their share of it, but a
@@ -189,8 +191,8 @@ def set_length(cfg, options=()):
         cfg.param_scheduler = _stretched(cfg.param_scheduler, by_epoch, old, new)
 
 
-def _stretched(schedules, by_epoch, old, new):
-    """list[dict]: The schedules of an optimiser for a run of another length."""
+def _stretched(schedules: dict | Sequence[dict], by_epoch: bool, old: int, new: int) -> list[dict]:
+    """The schedules of an optimiser for a run of another length."""
     schedules = [dict(one) for one in (schedules if isinstance(schedules, (list, tuple)) else [schedules])]
     own = [one for one in schedules if one.get('by_epoch', True) == by_epoch]
     warm = max((one['end'] for one in own if _is_warmup(one) and one.get('end', old) < old), default=0)
@@ -200,7 +202,7 @@ def _stretched(schedules, by_epoch, old, new):
         exact = all(one.get('convert_to_iter_based') for one in own if warm in (one.get('begin', 0), one.get('end')))
         short = max(warm * new / old, 0.5) if exact else round(warm * new / old)
 
-    def at(time):
+    def at(time: float) -> float:
         """The new time for an old one."""
         if time == warm:
             return short
@@ -231,19 +233,19 @@ def _stretched(schedules, by_epoch, old, new):
     return kept
 
 
-def _is_warmup(schedule):
-    """bool: Whether a schedule raises the rate at the start of the run."""
+def _is_warmup(schedule: dict) -> bool:
+    """Whether a schedule raises the rate at the start of the run."""
     rises = schedule.get('start_factor', 0) < schedule.get('end_factor', 1)
     name = type_name(schedule)
     return not schedule.get('begin') and rises and ('Warmup' in name or name.startswith(('Linear', 'Constant')))
 
 
-def _is_whole(number):
+def _is_whole(number: Any) -> bool:
     return isinstance(number, int) and not isinstance(number, bool) and number >= 1
 
 
-def _milestones(milestones, old, new, factor):
-    """list[int]: Times of steps, each after the one before and all before the end; the first ones that find no room are
+def _milestones(milestones: Sequence[int], old: float, new: float, factor: float) -> list[int]:
+    """Times of steps, each after the one before and all before the end; the first ones that find no room are
     left out, and what was never reached stays so."""
     times, last = [], 0
     for time in sorted(milestones):

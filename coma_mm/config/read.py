@@ -115,13 +115,13 @@ def read_config(path: str, cfg_options: dict[str, Any] | None = None, work_dir: 
     return cfg
 
 
-def say(line):
+def say(line: str) -> None:
     """Print one line about the run, once per job: before a runner exists there is no log."""
     if is_first_process():
         print_log(line, logger=None)
 
 
-def _parse(path):
+def _parse(path: str) -> Config:
     file = config_path(path) if str(path).startswith('coma_mm::') else path
     if not os.path.isfile(file):
         raise UserError(f'no config file {path}; expected the path of a .py config, or coma_mm:: and one of ours')
@@ -139,7 +139,7 @@ def _parse(path):
         raise UserError(f'cannot read the config {path}: {type(error).__name__}: {text}') from error
 
 
-def _register_libraries(cfg):
+def _register_libraries(cfg: Config) -> None:
     """Fill the registries of the library that the config is for."""
     scope = cfg.get('default_scope', 'mmengine')
     if scope == 'mmpretrain':
@@ -159,7 +159,7 @@ def _register_libraries(cfg):
     register_all_modules(init_default_scope=False)
 
 
-def _set_loader_defaults(cfg):
+def _set_loader_defaults(cfg: Config) -> None:
     """What mmpretrain's own tools add to data loaders: its data sets' samples are stacked, the others' are not."""
     for loader in _loaders(cfg):
         loader.setdefault('persistent_workers', True)
@@ -168,19 +168,19 @@ def _set_loader_defaults(cfg):
             loader.setdefault('pin_memory', True)
 
 
-def _fit_loaders(cfg):
+def _fit_loaders(cfg: Config) -> None:
     for loader in _loaders(cfg):
         if not loader.get('num_workers'):  # torch refuses these without workers
             loader.pop('persistent_workers', None)
             loader.pop('prefetch_factor', None)
 
 
-def _loaders(cfg):
+def _loaders(cfg: Config) -> list[dict]:
     loaders = (cfg.get(f'{split}_dataloader') for split in ('train', 'val', 'test'))
     return [loader for loader in loaders if isinstance(loader, dict)]
 
 
-def _merge(cfg, cfg_options):
+def _merge(cfg: Config, cfg_options: dict[str, Any]) -> None:
     try:
         cfg.merge_from_dict(cfg_options)
     except (KeyError, TypeError, IndexError, AttributeError, AssertionError) as error:
@@ -188,13 +188,13 @@ def _merge(cfg, cfg_options):
         raise UserError(f'--cfg-options {keys} does not apply to the config: {error}') from error
 
 
-def environment_variables(cfg):
-    """list[tuple[str, str, str]]: Name and default of the environment variables that a config's files read, and the rest
+def environment_variables(cfg: Config) -> list[tuple[str, str, str]]:
+    """Name and default of the environment variables that a config's files read, and the rest
     of the text behind each."""
     return re.findall(r"""\{\{['"]?\s*\$(\w+)\s*:\s*(\S*?)\s*['"]?\}\}([^'"\s]*)""", cfg.text)
 
 
-def _fit_to_cpu(cfg):
+def _fit_to_cpu(cfg: Config) -> None:
     """Exchange what needs a GPU, each in one line: mmengine's AMP wrapper, pinned memory."""
     for loader in _loaders(cfg):
         loader.pop('pin_memory', None)
@@ -204,14 +204,14 @@ def _fit_to_cpu(cfg):
         say('No GPU here: AutocastOptimWrapper (bf16 on the CPU) takes the place of AmpOptimWrapper')
 
 
-def use_bf16(optim_wrapper):
+def use_bf16(optim_wrapper: dict) -> None:
     """Make the config of an optimiser wrapper one of `AutocastOptimWrapper`, in place."""
     for key in ('loss_scale', 'dtype', 'use_fsdp'):
         optim_wrapper.pop(key, None)
     optim_wrapper['type'] = 'AutocastOptimWrapper'
 
 
-def use_amp(cfg):
+def use_amp(cfg: Config) -> None:
     """`--amp`: bf16, except that a config for fp16 stays as it is where there is a GPU.
 
     Raises:
@@ -228,7 +228,7 @@ def use_amp(cfg):
     use_bf16(wrapper)
 
 
-def use_auto_scale_lr(cfg):
+def use_auto_scale_lr(cfg: Config) -> None:
     """`--auto-scale-lr`.
 
     Raises:
@@ -245,7 +245,7 @@ _VISUALIZERS = dict(
     mmdet=('DetVisualizationHook', 'DetLocalVisualizer'))
 
 
-def draw_predictions(cfg, folder):
+def draw_predictions(cfg: Config, folder: str) -> None:
     """`--show-dir`: have each library's own visualisation hook write drawings of all test images into a folder."""
     scope = cfg.get('default_scope')
     hook_type, visualizer_type = _VISUALIZERS[scope]
@@ -268,7 +268,7 @@ _TTA_MODELS = dict(
     mmdet=dict(type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)))
 
 
-def use_tta(cfg):
+def use_tta(cfg: Config) -> None:
     """`--tta`: test-time augmentation by the config's `tta_model` and `tta_pipeline`, or else by horizontal flips.
 
     Raises:
@@ -289,7 +289,7 @@ def use_tta(cfg):
     cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
 
 
-def need(cfg, keys, purpose):
+def need(cfg: Config, keys: Sequence[str], purpose: str) -> None:
     """Check that a config has what a tool needs.
 
     Args:

@@ -1,23 +1,14 @@
 """Data sets, transforms and samplers; importing the package registers them."""
 from .image_folder import ImageFolder
-from .loading import LoadImage, read_image, use_load_image
+from .loading import LoadImage, read_image
 from .mask_samplers import BlockMaskSampler, ColorNoiseMaskSampler, UniformMaskSampler
 from .masking import PackMaskedImage, PatchMask, RandomHorizontalFlip, draw_masks
 from .packed_images import PackedImages
 from .random_resized_crop import LoadRandomResizedCrop
-from .seeding import (
-    SampleIndex,
-    SeededDataset,
-    SeededInfiniteSampler,
-    SeededSampler,
-    seed_dataloader,
-    seeded_generators,
-    use_per_sample_seeds,
-)
+from .seeding import SampleIndex, SeededDataset, SeededInfiniteSampler, SeededSampler, seed_dataloader
 
 __all__ = [
     'BlockMaskSampler', 'ColorNoiseMaskSampler', 'ImageFolder', 'LoadImage', 'LoadRandomResizedCrop', 'PackMaskedImage',
     'PackedImages', 'PatchMask', 'RandomHorizontalFlip', 'SampleIndex', 'SeededDataset', 'SeededInfiniteSampler',
-    'SeededSampler', 'UniformMaskSampler', 'draw_masks', 'read_image', 'seed_dataloader', 'seeded_generators',
-    'use_load_image', 'use_per_sample_seeds'
+    'SeededSampler', 'UniformMaskSampler', 'draw_masks', 'read_image', 'seed_dataloader'
 ]

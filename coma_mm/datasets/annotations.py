@@ -1,18 +1,20 @@
 """What annotation files must not say: names of files outside of the data set, and objects without a mask."""
 import os
 
+from torch.utils.data import Dataset
+
 from coma_mm.errors import UserError
 
 
-def leaves(dataset):
-    """list: The data sets inside wrappers."""
+def leaves(dataset: Dataset) -> list[Dataset]:
+    """The data sets inside wrappers."""
     inner = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
     if inner == [None]:
         return [dataset]
     return [leaf for one in inner for leaf in leaves(one)]
 
 
-def check_annotations(dataset, training=False):
+def check_annotations(dataset: Dataset, training: bool = False) -> None:
     """Check, in one pass, that no annotation file names a file outside of its data set, e.g. `../../x.png` or `/etc/passwd`.
 
     The data set's folders are its `data_root` and its `data_prefix`; without either, the working directory. Names are

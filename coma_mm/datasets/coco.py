@@ -1,6 +1,8 @@
 """COCO annotations that are checked while they are read."""
 import json
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mmdet.datasets.api_wrappers import COCO
 
@@ -21,7 +23,7 @@ class CheckedCOCO(COCO):
             list of categories; a number is none; a mask is not of its image's size.
     """
 
-    def __init__(self, annotation_file):
+    def __init__(self, annotation_file: str):
         self.annotation_file = annotation_file
         try:
             super().__init__(annotation_file)
@@ -31,7 +33,7 @@ class CheckedCOCO(COCO):
         except AssertionError as error:  # the parent's, of what is not a dict
             raise UserError(f'{annotation_file} holds no dict; expected COCO annotations') from error
 
-    def createIndex(self):
+    def createIndex(self) -> None:
         """Check, and index as the parent does."""
         for key in ('images', 'annotations', 'categories'):
             entries = self.dataset.get(key)
@@ -54,13 +56,13 @@ class CheckedCOCO(COCO):
             self._check_annotation(annotation, categories, sizes)
         super().createIndex()
 
-    def _check_categories(self):
+    def _check_categories(self) -> None:
         names = [category.get('name') for category in self.dataset['categories']]
         for name in names:
             if not isinstance(name, str) or names.count(name) > 1:
                 raise UserError(f'{self.annotation_file}: a category has the name {name!r}; expected texts that differ')
 
-    def _check_image(self, image):
+    def _check_image(self, image: dict[str, Any]) -> None:
         where = f'{self.annotation_file}: image {image["id"]!r}'
         if not isinstance(image.get('file_name'), str) or not image['file_name'].strip('\0'):
             raise UserError(f'{where} has file_name {image.get("file_name")!r}; expected the name of a file')
@@ -68,7 +70,7 @@ class CheckedCOCO(COCO):
             if type(image.get(key)) not in (int, float) or not 0 < image[key] < MAX_SIDE:
                 raise UserError(f'{where} has {key} {image.get(key)!r}; expected a number of pixels')
 
-    def _check_annotation(self, annotation, categories, sizes):
+    def _check_annotation(self, annotation: dict[str, Any], categories: set, sizes: Mapping[int | str, list[int]]) -> None:
         where = f'{self.annotation_file}: annotation {annotation["id"]!r} of image {annotation.get("image_id", "?")!r}'
         if type(annotation.get('image_id')) not in (int, str):
             raise UserError(f"{where}: expected the id of an image as image_id")
@@ -90,16 +92,16 @@ class CheckedCOCO(COCO):
                             "dict(size=[height, width], counts=...) of the image's size")
 
 
-def _are_pixels(values):
-    """bool: Whether all values are coordinates of pixels; in the sum shows what is not finite or no number."""
+def _are_pixels(values: Sequence) -> bool:
+    """Whether all values are coordinates of pixels; in the sum shows what is not finite or no number."""
     try:
         return math.isfinite(sum(values)) and min(values, default=0) > -MAX_SIDE and max(values, default=0) < MAX_SIDE
     except (TypeError, OverflowError):
         return False
 
 
-def _is_mask(mask, size):
-    """bool: Whether it is polygons, or RLE of an image's size ([height, width], or None if it is not known)."""
+def _is_mask(mask: Any, size: list[int] | None) -> bool:
+    """Whether it is polygons, or RLE of an image's size ([height, width], or None if it is not known)."""
     if isinstance(mask, list):
         return all(isinstance(polygon, list) and _are_pixels(polygon) for polygon in mask)
     if not isinstance(mask, dict) or size and mask.get('size') != size:

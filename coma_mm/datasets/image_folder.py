@@ -1,6 +1,7 @@
 """Any folder of images as a data set for pre-training."""
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
@@ -70,13 +71,14 @@ class ImageFolder(BaseDataset):
         UserError: If `data_root` is missing, is not a folder, or holds no image.
     """
 
-    def __init__(self, data_root, pipeline=(), part='all', holdout=20, suffixes=IMAGE_SUFFIXES, **kwargs):
+    def __init__(self, data_root: str, pipeline: Sequence[dict | Callable] = (), part: str = 'all', holdout: int = 20,
+                 suffixes: Sequence[str] = IMAGE_SUFFIXES, **kwargs: Any):
         self.part, self.holdout = choice('ImageFolder: part', part, ('all', 'train', 'val')), holdout
         self.suffixes = tuple(suffix.lower() for suffix in suffixes)
         super().__init__(data_root=data_root, pipeline=list(pipeline), **kwargs)
 
-    def load_data_list(self):
-        """list[dict]: One `dict(img_path=...)` per image, sorted."""
+    def load_data_list(self) -> list[dict]:
+        """One `dict(img_path=...)` per image, sorted."""
         root = os.path.normpath(self.data_prefix['img_path'])
         if not os.path.isdir(root):
             what = 'is not a folder' if os.path.exists(root) else 'does not exist'
@@ -92,8 +94,8 @@ class ImageFolder(BaseDataset):
                             f'end in {", ".join(self.suffixes)}')
         return [dict(img_path=path) for path in self.select(sorted(paths))]
 
-    def select(self, images):
-        """list: Those of a sorted list of images that are in `part`."""
+    def select(self, images: list) -> list:
+        """Those of a sorted list of images that are in `part`."""
         if self.part == 'val':
             images = images[::self.holdout]
         elif self.part == 'train':

@@ -2,8 +2,10 @@
 import io
 import os
 import zlib
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import Any, BinaryIO
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -14,7 +16,7 @@ from coma_mm.config_tree import type_name
 from coma_mm.errors import BadImageError, UserError
 
 
-def read_image(path, encoded=None):
+def read_image(path: str, encoded: bytes | None = None) -> np.ndarray:
     """Read any image file as 8-bit BGR, the OpenMMLab libraries' channel order.
 
     The EXIF orientation is applied; grey, palette, CMYK and 16-bit images are converted (16 bits are scaled to 8, not
@@ -43,7 +45,7 @@ def read_image(path, encoded=None):
             return np.ascontiguousarray(np.asarray(image.convert('RGB'))[..., ::-1])
 
 
-def verify_image(path):
+def verify_image(path: str) -> None:
     """Compare the check sums in an image file, if it is a PNG: decoders do not, and make up what they cannot read.
 
     Args:
@@ -57,7 +59,7 @@ def verify_image(path):
         _verify(path)
 
 
-def _verify(file):
+def _verify(file: str | BinaryIO) -> None:
     with Image.open(file) as image:
         try:
             image.verify()
@@ -65,7 +67,7 @@ def _verify(file):
             raise ValueError('truncated, or altered since it was written') from error
 
 
-def read_encoded(sample):
+def read_encoded(sample: dict) -> bytes:
     """Read a sample's image file, without decoding it.
 
     Args:
@@ -93,19 +95,19 @@ def read_encoded(sample):
         return encoded
 
 
-def _read_at(sample):
+def _read_at(sample: dict) -> bytes:
     # No position is kept in the file, so processes forked with it open may share it.
     return os.pread(_open_shard(sample['shard']).fileno(), sample['size'], sample['offset'])
 
 
 @lru_cache(maxsize=256)
-def _open_shard(path):
-    """BinaryIO: A pack's file, open until so many others were used; every process has its own cache."""
+def _open_shard(path: str) -> BinaryIO:
+    """A pack's file, open until so many others were used; every process has its own cache."""
     return open(path, 'rb', buffering=0)
 
 
 @contextmanager
-def _named(path):
+def _named(path: str) -> Iterator[None]:
     """Turn the errors of reading an image file into ours, which name it."""
     try:
         yield
@@ -137,7 +139,7 @@ class LoadImage(BaseTransform):
         UserError: If there is no such file.
     """
 
-    def transform(self, results):
+    def transform(self, results: dict) -> dict:
         """Read `results['img_path']`; see the class."""
         if 'img' in results and 'img_path' not in results:
             return results
@@ -152,7 +154,7 @@ class LoadImage(BaseTransform):
         results['img_shape'] = results['ori_shape'] = image.shape[:2]
         return results
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f'{type(self).__name__}()'
 
 
@@ -163,7 +165,7 @@ _SAME_READING = dict(
     file_client_args=(None, dict(backend='disk'), dict(backend='local')))
 
 
-def use_load_image(cfg):
+def use_load_image(cfg: Any) -> Any:
     """Have `LoadImage` read the images of a data set, where its config names the libraries' `LoadImageFromFile`.
 
     Configs name the libraries' step because their inferencers look for it. One whose arguments ask for anything else than

@@ -59,7 +59,7 @@ class MaskSampler:
 class UniformMaskSampler(MaskSampler):
     """Every subset of patches with the same probability (MAE's random masking); see `MaskSampler`."""
 
-    def draw(self, grid, num_masked, rng):
+    def draw(self, grid: tuple[int, int], num_masked: int, rng: np.random.Generator) -> np.ndarray:
         """See the base class."""
         mask = np.zeros(grid[0] * grid[1], bool)
         mask[rng.permutation(mask.size)[mask.size - num_masked:]] = True
@@ -102,7 +102,7 @@ class ColorNoiseMaskSampler(MaskSampler):
         green = weak - strong
         return dict(red=strong, green=green, blue=white - weak, purple=white - green)[self.color]
 
-    def draw(self, grid, num_masked, rng):
+    def draw(self, grid: tuple[int, int], num_masked: int, rng: np.random.Generator) -> np.ndarray:
         """See the base class."""
         mask = np.zeros(grid, bool)
         mask.flat[self.noise(grid, rng).argsort(axis=None)[mask.size - num_masked:]] = True
@@ -126,7 +126,7 @@ class BlockMaskSampler(MaskSampler):
     ASPECTS = (0.3, 1 / 0.3)
     """Height over width."""
 
-    def draw(self, grid, num_masked, rng):
+    def draw(self, grid: tuple[int, int], num_masked: int, rng: np.random.Generator) -> np.ndarray:
         """See the base class."""
         rows, columns = grid
         mask = np.zeros(grid, bool)

@@ -128,8 +128,8 @@ class PackMaskedImage(BaseTransform):
             data_samples=data_sample)
 
 
-def _planes(image):
-    """np.ndarray: Copy of an image (H, W, C) as (C, H, W); OpenCV is several times faster at it than NumPy."""
+def _planes(image: np.ndarray) -> np.ndarray:
+    """Copy of an image (H, W, C) as (C, H, W); OpenCV is several times faster at it than NumPy."""
     height, width, channels = image.shape
     planes = np.empty((channels, height, width), image.dtype)
     if image.strides[1] < 0:  # a view, mmcv's horizontal flip; OpenCV would copy it byte by byte

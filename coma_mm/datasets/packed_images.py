@@ -7,6 +7,7 @@ import json
 import os
 import re
 import zlib
+from typing import Any
 
 from mmengine.registry import DATASETS
 
@@ -18,7 +19,7 @@ INDEX = 'pack.json'
 VERSION = 1
 
 
-def read_index(folder):
+def read_index(folder: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Read what a pack holds; nothing in it can name a file outside of the folder.
 
     Args:
@@ -60,12 +61,12 @@ def read_index(folder):
     return index, images
 
 
-def shard_name(number, suffix='tar'):
-    """str: Name of a file of a pack."""
+def shard_name(number: int, suffix: str = 'tar') -> str:
+    """Name of a file of a pack."""
     return f'shard-{number:05d}.{suffix}'
 
 
-def _read_json(folder, name, crc32=None):
+def _read_json(folder: str, name: str, crc32: int | None = None) -> Any:
     path = os.path.join(folder, name)
     try:
         with open(path, 'rb') as file:
@@ -80,7 +81,7 @@ def _read_json(folder, name, crc32=None):
         raise UserError(f'cannot read {path}: {error}; copy or pack it anew') from None
 
 
-def _is_inside(name):
+def _is_inside(name: str) -> bool:
     return not name.startswith('/') and not re.search(r'(^|/)\.\.(/|$)|\\|\0', name)
 
 
@@ -98,12 +99,12 @@ class PackedImages(ImageFolder):
         UserError: If `data_root` is no whole pack, or there is an image outside of folders `with_label`.
     """
 
-    def __init__(self, data_root, with_label=False, **kwargs):
+    def __init__(self, data_root: str, with_label: bool = False, **kwargs: Any):
         self.with_label = with_label
         super().__init__(data_root=data_root, **kwargs)
 
-    def load_data_list(self):
-        """list[dict]: The samples, with paths as if the pack's folder were the one that was packed."""
+    def load_data_list(self) -> list[dict]:
+        """The samples, with paths as if the pack's folder were the one that was packed."""
         self.folder = os.path.normpath(self.data_prefix['img_path'])
         index, images = read_index(self.folder)
         if self.with_label:
@@ -116,8 +117,8 @@ class PackedImages(ImageFolder):
                                     f'{self.folder} is in none')
         return self.select(images)
 
-    def get_data_info(self, idx):
-        """dict: Where the sample's image is."""
+    def get_data_info(self, idx: int) -> dict[str, Any]:
+        """Where the sample's image is."""
         info = super().get_data_info(idx)
         info['img_path'] = os.path.join(self.folder, info.pop('name'))
         info['shard'] = os.path.join(self.folder, shard_name(info['shard']))

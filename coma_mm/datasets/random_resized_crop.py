@@ -1,8 +1,9 @@
 """Random resized crops of image files that decode of a JPEG only what they need."""
 import io
 import struct
+from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import simplejpeg
@@ -36,7 +37,7 @@ class JpegHeader(NamedTuple):
     height_at: int
 
 
-def read_jpeg_header(encoded):
+def read_jpeg_header(encoded: bytes) -> JpegHeader | None:
     """Read the header of a plain JPEG.
 
     Args:
@@ -73,7 +74,7 @@ def read_jpeg_header(encoded):
     return JpegHeader(height, width, frame + 5)
 
 
-def decode_rows(encoded, header, bottom, factor=1):
+def decode_rows(encoded: bytes, header: JpegHeader, bottom: int, factor: int = 1) -> np.ndarray:
     """Decode a plain JPEG from its top to at least a given row; of the rows below not even the Huffman codes are read.
 
     Args:
@@ -121,11 +122,11 @@ class LoadRandomResizedCrop(RandomResizedCrop):
         UserError: If there is no such file, or the interpolation is another one.
     """
 
-    def __init__(self, scale, interpolation='bicubic', **kwargs):
+    def __init__(self, scale: int | tuple[int, int], interpolation: str = 'bicubic', **kwargs: Any):
         choice('LoadRandomResizedCrop: interpolation', interpolation, ('bicubic', 'bilinear'))
         super().__init__(scale, interpolation=interpolation, backend='torch', **kwargs)
 
-    def transform(self, results):
+    def transform(self, results: dict) -> dict:
         """Read the crop; see the class."""
         path, encoded = results['img_path'], read_encoded(results)
         header = read_jpeg_header(encoded)
@@ -151,15 +152,15 @@ class LoadRandomResizedCrop(RandomResizedCrop):
         return results
 
 
-def _resize(image, size, interpolation):
-    """np.ndarray: An image of another size (H, W); to a level or two, in rare pixels a few more, what Pillow makes of it."""
+def _resize(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
+    """An image of another size (H, W); to a level or two, in rare pixels a few more, what Pillow makes of it."""
     # The batch axis comes first: with it last, torch sees no channels-last image, and takes it apart into planes.
     pixels = torch.from_numpy(image)[None].permute(0, 3, 1, 2)
     return F.interpolate(pixels, size, mode=interpolation, antialias=True)[0].permute(1, 2, 0).numpy()
 
 
-def _resize_box(image, box, size, interpolation):
-    """np.ndarray: The part of an image inside a box (left, top, right, bottom), in fractions of px, of size (H, W)."""
+def _resize_box(image: np.ndarray, box: Sequence[float], size: tuple[int, int], interpolation: str) -> np.ndarray:
+    """The part of an image inside a box (left, top, right, bottom), in fractions of px, of size (H, W)."""
     left, top = int(box[0]), int(box[1])
     part = image[top:int(np.ceil(box[3])), left:int(np.ceil(box[2]))]
     box = box[0] - left, box[1] - top, box[2] - left, box[3] - top

@@ -10,13 +10,17 @@ import multiprocessing
 import os
 import random
 import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
+from mmengine.config import Config
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.logging import print_log
 from mmengine.registry import DATA_SAMPLERS, DATASETS
+from torch.utils.data import Dataset
 
 from coma_mm.config_tree import type_name
 from coma_mm.errors import BadImageError, UserError, choice
@@ -33,12 +37,12 @@ class SampleIndex(int):
         epoch (int): The number of the pass over the data set, from 0. Defaults to 0.
     """
 
-    def __new__(cls, index, seed=0, epoch=0):
+    def __new__(cls, index: int, seed: int = 0, epoch: int = 0) -> 'SampleIndex':
         self = super().__new__(cls, index)
         self.seed, self.epoch = seed, epoch
         return self
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         return SampleIndex, (int(self), self.seed, self.epoch)
 
 
@@ -47,11 +51,11 @@ class SeededSampler(DefaultSampler):
     """mmengine's `DefaultSampler`, yielding `SampleIndex`: the same indices in the same order."""
     _skipped = 0
 
-    def skip(self, num_samples):
+    def skip(self, num_samples: int) -> None:
         """Leave out this process's first `num_samples` samples of the next epoch: a run saw them before it stopped."""
         self._skipped = num_samples
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[SampleIndex]:
         skipped, self._skipped = self._skipped, 0
         indices = itertools.islice(super().__iter__(), skipped, None)
         return (SampleIndex(index, self.seed, self.epoch) for index in indices)
@@ -61,12 +65,12 @@ class SeededSampler(DefaultSampler):
 class SeededInfiniteSampler(InfiniteSampler):
     """mmengine's `InfiniteSampler`, yielding `SampleIndex` whose epoch is the number of the pass, from 0."""
 
-    def _infinite_indices(self):
+    def _infinite_indices(self) -> Iterator[SampleIndex]:
         for position, index in enumerate(super()._infinite_indices()):
             yield SampleIndex(index, self.seed, position // self.size)
 
 
-def seed_generators(*entropy):
+def seed_generators(*entropy: int) -> int:
     """Seed `random`, `numpy.random` and torch's CPU generator.
 
     Args:
@@ -84,7 +88,7 @@ def seed_generators(*entropy):
 
 
 @contextmanager
-def kept_generators():
+def kept_generators() -> Iterator[None]:
     """Whatever is drawn or seeded inside, afterwards the generators of `seed_generators` go on as before."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
@@ -96,7 +100,7 @@ def kept_generators():
 
 
 @contextmanager
-def seeded_generators(*entropy):
+def seeded_generators(*entropy: int) -> Iterator[None]:
     """`seed_generators` for a while; afterwards they go on as before."""
     with kept_generators():
         seed_generators(*entropy)
@@ -122,22 +126,22 @@ class SeededDataset:
         BadImageError: By `dataset[index]`, if the image is bad and `on_bad_image='error'`.
     """
 
-    def __init__(self, dataset, on_bad_image='error', wait_for_storage=60.):
+    def __init__(self, dataset: dict | Dataset, on_bad_image: str = 'error', wait_for_storage: float = 60.):
         self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
         self.on_bad_image = choice('SeededDataset: on_bad_image', on_bad_image, ('error', 'skip'))
         self.wait_for_storage = wait_for_storage
         # One byte per sample, shared by the loader's workers: 1 where the sample was found to be bad.
         self._bad = multiprocessing.RawArray('B', len(self.dataset)) if on_bad_image == 'skip' else None
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> Any:
         return self.__getitems__([index])[0]
 
-    def __getitems__(self, indices):
-        """list: The samples of a batch, as torch's loaders ask for it; the generators are kept once for all of them."""
+    def __getitems__(self, indices: Sequence[int]) -> list:
+        """The samples of a batch, as torch's loaders ask for it; the generators are kept once for all of them."""
         with kept_generators():
             return [self._sample(index) for index in indices]
 
-    def _sample(self, index):
+    def _sample(self, index: int) -> Any:
         """The sample of an index, or of the next one that can be read."""
         seed, epoch = getattr(index, 'seed', 0), getattr(index, 'epoch', 0)
         size = len(self.dataset)
@@ -158,7 +162,7 @@ class SeededDataset:
         raise UserError(f'None of the {size} images of the data set can be read (the last one: '
                         f'{self._file_name(current)}); check the files')
 
-    def _read(self, index):
+    def _read(self, index: SampleIndex) -> Any:
         """The sample of a `SampleIndex`, from its own seeds; waits for storage that is gone for a while."""
         waited = 0
         while True:
@@ -181,8 +185,8 @@ class SeededDataset:
             time.sleep(pause)
             waited += pause
 
-    def _missing_folder(self, index):
-        """str | None: The folder of the sample's image, if it is gone, or empty as an unmounted disk's is."""
+    def _missing_folder(self, index: int) -> str | None:
+        """The folder of the sample's image, if it is gone, or empty as an unmounted disk's is."""
         try:
             info = self.dataset.get_data_info(index)
             folder = os.path.dirname(info.get('shard', info['img_path']))
@@ -192,12 +196,12 @@ class SeededDataset:
         except (AttributeError, KeyError, TypeError):
             return None
 
-    def bad_images(self):
-        """np.ndarray[uint8]: 1 for each sample found unreadable so far, of shape (len(self), ); empty unless 'skip'."""
+    def bad_images(self) -> np.ndarray:
+        """1 for each sample found unreadable so far, of shape (len(self), ); empty unless 'skip'."""
         return np.frombuffer(self._bad or b'', dtype=np.uint8)
 
-    def _bad_annotation(self, index, error):
-        """BadImageError | None: What is wrong with the sample's map or masks; the libraries' error does not name them."""
+    def _bad_annotation(self, index: int, error: Exception) -> BadImageError | None:
+        """What is wrong with the sample's map or masks; the libraries' error does not name them."""
         if 'Invalid RLE mask representation' in str(error):
             return BadImageError(f'{getattr(self.dataset, "ann_file", "the annotations")}: the RLE of a mask of '
                                  f'{self._file_name(index)} is damaged')
@@ -211,33 +215,33 @@ class SeededDataset:
         return None if size == expected else BadImageError(
             f'the segmentation map {path} of {size} pixels does not fit its image {image_path} of {expected}')
 
-    def _segmentation_map(self, index):
-        """str | None: The sample's map file, if it has one."""
+    def _segmentation_map(self, index: int) -> str | None:
+        """The sample's map file, if it has one."""
         try:
             path = self.dataset.get_data_info(index).get('seg_map_path')
         except (AttributeError, TypeError):
             return None
         return path if path and os.path.isfile(path) else None
 
-    def _file_name(self, index):
+    def _file_name(self, index: int) -> str:
         try:
             return self.dataset.get_data_info(index)['img_path']
         except (AttributeError, KeyError):
             return f'sample {index}'
 
     @property
-    def pipeline(self):
+    def pipeline(self) -> Callable:
         """The wrapped data set's pipeline; hooks that switch the pipeline in mid-training assign to it."""
         return self.dataset.pipeline
 
     @pipeline.setter
-    def pipeline(self, value):
+    def pipeline(self, value: Callable) -> None:
         self.dataset.pipeline = value
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         if name.startswith('__') or 'dataset' not in self.__dict__:  # e.g. while being unpickled
             raise AttributeError(name)
         return getattr(self.dataset, name)
@@ -246,12 +250,12 @@ class SeededDataset:
 _SEEDED_SAMPLERS = dict(DefaultSampler='SeededSampler', InfiniteSampler='SeededInfiniteSampler')
 
 
-def seed_dataloader(dataloader):
+def seed_dataloader(dataloader: dict) -> None:
     """Give a data loader's config per-sample randomness and our reading of images, in place; once is as good as twice.
 
-    The data set's config is replaced by a copy of it, see `use_load_image`. The data set is wrapped in `SeededDataset`,
-    mmengine's samplers become the seeded ones. A loader with another sampler keeps the library's own seeding, because its
-    indices carry no epoch. The keys `on_bad_image` and `wait_for_storage` of the loader, if given, go to `SeededDataset`.
+    A copy takes the place of the data set's config, see `use_load_image`, and is wrapped in `SeededDataset`; mmengine's
+    samplers become the seeded ones. A loader with another sampler keeps the library's own seeding, because its indices carry
+    no epoch. The keys `on_bad_image` and `wait_for_storage` of the loader, if given, go to `SeededDataset`.
 
     Args:
         dataloader (dict): A config as `Runner.build_dataloader` takes it.
@@ -280,7 +284,7 @@ def seed_dataloader(dataloader):
     dataloader['dataset'] = dataset
 
 
-def use_per_sample_seeds(cfg):
+def use_per_sample_seeds(cfg: Config | dict) -> None:
     """`seed_dataloader` for the train, val and test data loaders of a config, in place.
 
     Args:

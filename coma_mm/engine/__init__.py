@@ -1,4 +1,5 @@
 """Running: hooks, optimiser wrappers, loops and the runner; importing the package registers them."""
+from . import naming
 from .hooks import (
     BadImageHook,
     BatchSizeHook,
@@ -13,11 +14,14 @@ from .hooks import (
     WholeCheckpointHook,
 )
 from .loops import ResumableEpochLoop
+from .models import build_model
 from .optim import AutocastOptimWrapper, LayerDecayOptimWrapperConstructor
 from .runner import ComaRunner
 
 __all__ = [
     'AutocastOptimWrapper', 'BadImageHook', 'BatchSizeHook', 'ComaRunner', 'EvaluationModelHook', 'FiniteHook',
     'IterationSeedHook', 'LabelCheckHook', 'LayerDecayOptimWrapperConstructor', 'LossSpikeHook', 'MeanLossHook',
-    'ProvenanceHook', 'ResumableEpochLoop', 'StopHook', 'WholeCheckpointHook'
+    'ProvenanceHook', 'ResumableEpochLoop', 'StopHook', 'WholeCheckpointHook', 'build_model'
 ]
+
+naming.install()

@@ -3,18 +3,20 @@ import inspect
 import re
 import textwrap
 import traceback
+from collections.abc import Callable
 
 import torch
-from mmengine.registry import OPTIMIZERS
+from mmengine.registry import Registry
+from mmengine.runner import Runner
 from mmengine.utils.dl_utils import set_multi_processing
 from torch import distributed
 
 from coma_mm.errors import UserError, nearest, printable
 
-from .runner import ComaRunner
+from .naming import Building, buildings, reading
 
 
-def explain(error):
+def explain(error: BaseException) -> str | None:
     """One line for an error that is the user's to mend.
 
     Args:
@@ -28,7 +30,7 @@ def explain(error):
     return line and printable(line)
 
 
-def _explain(error):
+def _explain(error: BaseException) -> str | None:
     text = str(error)
     if 'Original Traceback' in text:  # a data loader's worker puts its whole traceback into the message
         text = text.strip().splitlines()[-1].partition(': ')[2]
@@ -55,71 +57,69 @@ def _explain(error):
     return _explain_start(error, text) if getattr(error, 'at_start', False) else None
 
 
-def _explain_start(error, text):
-    """str: The line for any other error before an iteration was done: most are of a setting of a wrong type or value."""
-    frames = _frames(error)
+def _explain_start(error: BaseException, text: str) -> str:
+    """The line for any other error before an iteration was done: most are of a setting of a wrong type or value."""
     what, place = 'the run fails at its start', '?'
-    if frames:
-        place = f'{frames[0].f_globals.get("__name__")}.{frames[0].f_code.co_name}'
-    for frame in frames:
-        if frame.f_code.co_name == 'build_from_cfg' and 'obj_cls' in frame.f_locals:
-            built, settings = frame.f_locals['obj_cls'], frame.f_locals['args']
-        elif frame.f_code.co_name == 'build_dataloader' and 'dataloader_cfg' in frame.f_locals:
-            built, settings = torch.utils.data.DataLoader, frame.f_locals['dataloader_cfg']
-        else:
-            continue
-        own = [f'{key}={value!r}' for key, value in settings.items()  # a nested one that fails has a line of its own
+    if frames := [frame for frame, _ in traceback.walk_tb(error.__traceback__)]:
+        place = f'{frames[-1].f_globals.get("__name__")}.{frames[-1].f_code.co_name}'
+    if building := _innermost(error):
+        own = [f'{key}={value!r}' for key, value in building.settings.items()  # a nested one that fails has its own line
                if isinstance(value, (str, int, float, tuple, type(None)))]
-        what = f'{built.__name__} cannot be built with its settings ({_short(", ".join(own))})'
-        break
+        what = f'{building.built.__name__} cannot be built with its settings ({_short(", ".join(own))})'
     return (f'{what}: {type(error).__name__}: {_short(text) or "no reason given"} (in {place}); check the config; '
             'COMA_MM_DEBUG=1 shows the traceback')
 
 
-def _short(text):
+def _innermost(error: BaseException) -> Building | None:
+    """The innermost object that was being built, of those whose class there is."""
+    return next((building for building in buildings(error) if building.built), None)
+
+
+def _short(text: str) -> str:
     return textwrap.shorten(text, 300, placeholder=' …')
 
 
 _SETTINGS = {
-    'Runner.set_randomness': ComaRunner.set_randomness,
+    'Runner.set_randomness': Runner.set_randomness,
     'set_multi_processing': set_multi_processing,
 }
 """What reads the settings in `randomness` and `env_cfg.mp_cfg`: functions, not classes."""
 
 
-def _frames(error):
-    """list: The frames of an error's traceback, innermost first."""
-    return [frame for frame, _ in traceback.walk_tb(error.__traceback__)][::-1]
-
-
-def _explain_data_set(error):
-    """str | None: The line for an error in reading a data set's list of samples, which the libraries raise as any type."""
-    for frame in _frames(error):
-        if frame.f_code.co_name == 'full_init' and 'self' in frame.f_locals:
-            break
-    else:
+def _explain_data_set(error: BaseException) -> str | None:
+    """The line for an error in reading a data set's list of samples, which the libraries raise as any type."""
+    if (failed := reading(error)) is None:
         return None
-    data = frame.f_locals['self']
+    data = failed.dataset
     places = [data.ann_file] if getattr(data, 'ann_file', None) else [*(getattr(data, 'data_prefix', None) or {}).values()]
     where = ', '.join(map(str, places)) or getattr(data, 'data_root', '?')
     name = type(data).__name__
-    if 'load_data_list' not in {inner.f_code.co_name for inner in _frames(error)}:  # serialising nothing failed
+    if failed.listed:  # serialising nothing failed
         return (f'{name} finds no sample in {where}; expected files as the config describes them: check data_root, '
                 'ann_file, data_prefix, suffixes, and that metainfo.classes are the names in the annotations')
     return f'{name} cannot read {where}: {type(error).__name__}: {" ".join(str(error).split())}'
 
 
-def _explain_unknown_type(error):
+def _explain_unknown_type(error: KeyError) -> str | None:
     match = re.match(r"['\"]?(\S+) is not in the (\S+)::(.+?) registry", str(error))
     if not match:
         untyped = re.search(r'must contain the key "type", but got (.*?)(?:\\n|$)', str(error))
         return untyped and f'a config needs the key type: {untyped.group(1)}; is the name of its key misspelt?'
     name, _, kind = match.groups()
-    return _unknown_type(name, kind, next(
-        (frame.f_locals['registry'] for frame in _frames(error) if frame.f_code.co_name == 'build_from_cfg'), None))
+    return unknown_type(name, kind, buildings(error)[0].registry if buildings(error) else None)
 
 
-def _unknown_type(name, kind, registry):
+def unknown_type(name: str, kind: str, registry: Registry | None) -> str:
+    """The line for a type that there is not.
+
+    Args:
+        name (str): As the config has it.
+        kind (str): What it should be, for instance 'optimizer'.
+        registry (Registry, optional): Where it was looked up, to suggest one that is there.
+
+    Returns:
+        str: The line.
+    """
     known = {}
     if registry is not None:
         root = registry._get_root_registry()
@@ -131,14 +131,10 @@ def _unknown_type(name, kind, registry):
                                                                '; check its spelling and custom_imports')
 
 
-def _explain_arguments(error, text):
+def _explain_arguments(error: TypeError, text: str) -> str | None:
     unexpected = re.search(r"([\w.]+)\(\) got an unexpected keyword argument '(\w+)'", text)
     missing = re.search(r"([\w.]+)\(\) missing \d+ required (?:positional|keyword-only) arguments?: (.+)", text)
     if not (unexpected or missing):
-        # mmengine looks an optimiser's class up without checking that there is one.
-        for frame in _frames(error):
-            if frame.f_locals.get('optimizer_cls', ...) is None and 'optimizer_cfg' in frame.f_locals:
-                return _unknown_type(frame.f_locals['optimizer_cfg']['type'], 'optimizer', OPTIMIZERS)
         return None
     name = (unexpected or missing).group(1).split('.')[0]
     built = _class_being_built(error, name) or _SETTINGS.get((unexpected or missing).group(1))
@@ -151,21 +147,16 @@ def _explain_arguments(error, text):
     return f'{built.__name__} has no key {key!r}' + (f'; did you mean {close!r}?' if close else '')
 
 
-def _class_being_built(error, name):
-    """type | None: The class whose config was being built when a call of `name` failed."""
-    for frame in _frames(error):
-        if frame.f_code.co_name == 'build_from_cfg' and 'obj_cls' in frame.f_locals:
-            built = frame.f_locals['obj_cls']
-            return built if name in [one.__name__ for one in getattr(built, '__mro__', [built])] else None
-        if frame.f_code.co_name == 'build_scheduler_from_cfg' and name.endswith('Scheduler'):
-            return frame.f_locals['scheduler_cls']
-        if frame.f_code.co_name == 'build_dataloader' and name == 'DataLoader':
-            return torch.utils.data.DataLoader
+def _class_being_built(error: TypeError, name: str) -> Callable | None:
+    """The class, or function, whose config was being built when a call of `name` failed."""
+    building = _innermost(error)
+    if building and name in [one.__name__ for one in getattr(building.built, '__mro__', [building.built])]:
+        return building.built
     return None
 
 
-def _parameters(built):
-    """set[str]: The arguments of a class, its parents' included, as far as it passes others on."""
+def _parameters(built: Callable) -> set[str]:
+    """The arguments of a class, its parents' included, as far as it passes others on."""
     names = set()
     for one in getattr(built, '__mro__', [built]):
         try:

@@ -11,7 +11,7 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
     `InfiniteSampler.skip`; else they are loaded and dropped. (`IterBasedTrainLoop` of mmengine does this itself.)
     """
 
-    def run_epoch(self):
+    def run_epoch(self) -> None:
         """Run what is left of an epoch."""
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()

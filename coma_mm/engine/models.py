@@ -1,4 +1,5 @@
 """Models of the three libraries, as runs handle them: build, unwrap, compile, copy to the CPU."""
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -12,7 +13,14 @@ from coma_mm.errors import UserError
 
 
 def build_model(cfg: Config) -> nn.Module:
-    """Build the model that a config names, as mmengine's runner does, without initialising its weights."""
+    """Build the model that a config names, as mmengine's runner does, without initialising its weights.
+
+    Args:
+        cfg (Config): From `read_config`, or of mmengine's `Config.fromfile`.
+
+    Returns:
+        nn.Module: The model, in evaluation mode.
+    """
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
         model_cfg = cfg.model.copy()
         # A config may name the preprocessor beside the model.
@@ -21,12 +29,12 @@ def build_model(cfg: Config) -> nn.Module:
         return MODELS.build(model_cfg).eval()
 
 
-def unwrap(model):
-    """nn.Module: The model inside a wrapper for distributed training, or itself."""
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model inside a wrapper for distributed training, or itself."""
     return model.module if is_model_wrapper(model) else model
 
 
-def compile_training(model, **options):
+def compile_training(model: nn.Module, **options: Any) -> str:
     """Compile what training computes on tensors of fixed shape: pre-training's loss, other models' features.
 
     mmengine compiles the whole training step: data preparation and backward pass break its graph, and the optimiser's
@@ -50,13 +58,13 @@ def compile_training(model, **options):
     plain = getattr(model, name)
     compiled = torch.compile(plain, **options)
 
-    def compiled_in_training(*args, **kwargs):
+    def compiled_in_training(*args: Any, **kwargs: Any) -> Any:
         return (compiled if model.training else plain)(*args, **kwargs)
 
     setattr(model, name, compiled_in_training)
     return name
 
 
-def to_cpu(values, copy=False):
+def to_cpu(values: Any, copy: bool = False) -> Any:
     """Nested dicts and lists with their tensors on the CPU; with `copy`, none of them shared with the argument."""
     return apply_to(values, lambda value: hasattr(value, 'cpu'), lambda value: value.detach().to('cpu', copy=copy))

@@ -2,14 +2,21 @@
 import os
 import re
 import time
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.dist import all_gather_object, get_rank, is_distributed, is_main_process
+from mmengine.logging import MMLogger
 from mmengine.model import BaseTTAModel, revert_sync_batchnorm
-from mmengine.registry import RUNNERS
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.registry import OPTIMIZERS, RUNNERS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
-from torch import distributed
+from mmengine.visualization import Visualizer
+from torch import distributed, nn
+from torch.utils.data import DataLoader
 
 from coma_mm.config_tree import type_name
 from coma_mm.datasets.annotations import check_annotations
@@ -20,6 +27,7 @@ from coma_mm.processes import start_worker
 from coma_mm.weights.load import first_names
 from coma_mm.weights.safe_pickle import plain, restore_curves
 
+from .explain import unknown_type
 from .hooks.checkpoint import serialize
 from .hooks.evaluation_model import EvaluationModelHook
 from .hooks.stop import StopHook, Stopped
@@ -49,7 +57,8 @@ class ComaRunner(Runner):
     trained = False
     _gradients = None  # of a checkpoint between two updates, until they are in the model
 
-    def build_dataloader(self, dataloader, seed=None, diff_rank_seed=False):
+    def build_dataloader(self, dataloader: dict | DataLoader, seed: int | None = None,
+                         diff_rank_seed: bool = False) -> DataLoader | BatchGroups:
         """Build a data loader with per-sample seeds; the run's config is left as its author wrote it."""
         for_training = dataloader is self._train_dataloader
         if isinstance(dataloader, dict):
@@ -67,7 +76,7 @@ class ComaRunner(Runner):
                             f'{batch} with drop_last=True; take a smaller batch_size, more data, or drop_last=False')
         return loader
 
-    def build_train_loop(self, loop):
+    def build_train_loop(self, loop: dict | BaseLoop) -> BaseLoop:
         """Build the loop, which trains on lists of batches if several make an update.
 
         An epoch-based one of mmengine becomes a `ResumableEpochLoop`.
@@ -79,28 +88,35 @@ class ComaRunner(Runner):
             self.model.train_step = partial(update, self.model.train_step)
         return super().build_train_loop(loop)
 
-    def build_optim_wrapper(self, optim_wrapper):
-        """Build the optimiser wrapper; 'auto' is for the runner to count."""
-        if isinstance(optim_wrapper, dict) and is_auto(self.cfg):
-            optim_wrapper = dict(optim_wrapper, accumulative_counts=1)
+    def build_optim_wrapper(self,
+                            optim_wrapper: dict | OptimWrapper | torch.optim.Optimizer) -> OptimWrapper | OptimWrapperDict:
+        """Build the optimiser wrapper; 'auto' is for the runner to count.
+
+        Raises:
+            UserError: If there is no optimiser of the name in the config; mmengine looks it up without a check.
+        """
+        if isinstance(optim_wrapper, dict):
+            _check_optimizer(optim_wrapper.get('optimizer'))
+            if is_auto(self.cfg):
+                optim_wrapper = dict(optim_wrapper, accumulative_counts=1)
         return super().build_optim_wrapper(optim_wrapper)
 
-    def build_logger(self, *args, **kwargs):
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Build the logger, with less noise on the terminal."""
         logger = super().build_logger(*args, **kwargs)
         quieten(logger)
         return logger
 
-    def build_visualizer(self, visualizer=None):
+    def build_visualizer(self, visualizer: dict | Visualizer | None = None) -> Visualizer:
         """Build the visualiser; that it cannot write its curves (disk full) does not stop the run."""
         visualizer = super().build_visualizer(visualizer)
         visualizer.add_scalars = self._writing_if_possible(visualizer.add_scalars)
         return visualizer
 
-    def _writing_if_possible(self, write):
+    def _writing_if_possible(self, write: Callable[..., None]) -> Callable[..., None]:
         failed = False
 
-        def write_if_possible(*args, **kwargs):
+        def write_if_possible(*args: Any, **kwargs: Any) -> None:
             nonlocal failed
             try:
                 write(*args, **kwargs)
@@ -112,7 +128,7 @@ class ComaRunner(Runner):
 
         return write_if_possible
 
-    def setup_env(self, env_cfg):
+    def setup_env(self, env_cfg: dict) -> None:
         """Set the environment up; mmengine's own needs a GPU to start several processes."""
         if self.distributed and not is_distributed() and not torch.cuda.is_available():
             if self.launcher != 'pytorch':
@@ -121,7 +137,7 @@ class ComaRunner(Runner):
             distributed.init_process_group('gloo')
         super().setup_env(env_cfg)
 
-    def wrap_model(self, model_wrapper_cfg, model):
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap the model for several processes, on a CPU too."""
         if self.distributed and not torch.cuda.is_available():
             model = revert_sync_batchnorm(model)  # torch synchronises batch norm on GPUs only
@@ -131,7 +147,7 @@ class ComaRunner(Runner):
             model_wrapper_cfg['device_ids'] = None
         return super().wrap_model(model_wrapper_cfg, model)
 
-    def register_default_hooks(self, hooks=None):
+    def register_default_hooks(self, hooks: dict | None = None) -> None:
         """Register the default hooks; mmengine's `CheckpointHook` becomes a `WholeCheckpointHook`."""
         hooks = dict(hooks or {})
         checkpoint = hooks.get('checkpoint', dict(type='CheckpointHook', interval=1))
@@ -139,7 +155,7 @@ class ComaRunner(Runner):
             hooks['checkpoint'] = {**checkpoint, 'type': 'WholeCheckpointHook', '_scope_': 'mmengine'}
         super().register_default_hooks(hooks)
 
-    def _maybe_compile(self, target):
+    def _maybe_compile(self, target: str) -> None:
         """Compile, if the config says so, what `compile_training` compiles; mmengine would compile the whole step."""
         options = self.cfg.get('compile')
         if options is None or options is False:
@@ -149,8 +165,8 @@ class ComaRunner(Runner):
         self.logger.info(f'{type(model).__name__}.{name} is compiled: the first iterations take minutes')
 
     @property
-    def accumulation(self):
-        """int: Batches whose gradients make one update.
+    def accumulation(self) -> int:
+        """Batches whose gradients make one update.
 
         Raises:
             UserError: If 'auto' does not come out even.
@@ -160,18 +176,18 @@ class ComaRunner(Runner):
         return getattr(self.optim_wrapper, '_accumulative_counts', 1)
 
     @property
-    def iterations_per_update(self):
-        """int: With 'auto' an iteration is an update, else it is a batch."""
+    def iterations_per_update(self) -> int:
+        """With 'auto' an iteration is an update, else it is a batch."""
         return 1 if is_auto(self.cfg) else self.accumulation
 
     @property
-    def images_per_update(self):
-        """int: Images that one update sees: processes × batch size × accumulated batches."""
+    def images_per_update(self) -> int:
+        """Images that one update sees: processes × batch size × accumulated batches."""
         loader = self._train_dataloader
         batch_size = loader['batch_size'] if isinstance(loader, dict) else loader.batch_size
         return self.world_size * batch_size * self.accumulation
 
-    def scale_lr(self, optim_wrapper, auto_scale_lr=None):
+    def scale_lr(self, optim_wrapper: OptimWrapper | OptimWrapperDict, auto_scale_lr: dict | None = None) -> None:
         """Scale the learning rate linearly with the batch of one update (mmengine's ignores accumulation).
 
         Raises:
@@ -191,7 +207,8 @@ class ComaRunner(Runner):
         self.logger.info(f'Learning rate scaled from {before:.4g} to {before * factor:.4g}: the config gives it for '
                          f'{base} images per update, this run has {self.images_per_update}')
 
-    def load_checkpoint(self, filename, map_location='cpu', strict=False, revise_keys=(('^module.', ''), )):
+    def load_checkpoint(self, filename: str, map_location: str | torch.device | Callable = 'cpu', strict: bool = False,
+                        revise_keys: Sequence[tuple[str, str]] = (('^module.', ''), )) -> dict[str, Any]:
         """Load weights and say how many tensors matched; mmengine's own goes on in silence when none did.
 
         Raises:
@@ -226,8 +243,8 @@ class ComaRunner(Runner):
         self.logger.info(line)
         return checkpoint
 
-    def train(self):
-        """Train, and listen no more to the signals that stop.
+    def train(self) -> nn.Module:
+        """Train, then stop listening to the signals that end a run.
 
         Raises:
             UserError: If nothing would update CoMA's evaluation model.
@@ -248,7 +265,7 @@ class ComaRunner(Runner):
             if stop:
                 stop.release()
 
-    def resume(self, filename, *args, **kwargs):
+    def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
         """Go on from a checkpoint, also with the gradients that were accumulated for the next update.
 
         Raises:
@@ -265,7 +282,7 @@ class ComaRunner(Runner):
                             f'({type(error).__name__}: {" ".join(str(error).split())}); resume with the config of its '
                             'run, or take it as load_from without --resume') from error
 
-    def _check_epochs(self, filename):
+    def _check_epochs(self, filename: str) -> None:
         if isinstance(self.train_loop, EpochBasedTrainLoop):
             length = len(self.train_dataloader)
             if not 0 <= self.iter - self.epoch * length <= length:
@@ -273,7 +290,7 @@ class ComaRunner(Runner):
                                 f'epoch of this run has {length}: resume with the same data, train_dataloader.batch_size '
                                 "and number of processes (which is free with optim_wrapper.accumulative_counts='auto')")
 
-    def _resume_gradients(self, filename):
+    def _resume_gradients(self, filename: str) -> None:
         gradients, self._gradients = self._gradients, None
         if gradients and len(gradients) != self.world_size:
             raise UserError(f'{filename} was written between two updates by {len(gradients)} processes, and this run has '
@@ -284,10 +301,11 @@ class ComaRunner(Runner):
                 parameter.grad = None if gradient is None else gradient.to(parameter)
 
     @cached_property
-    def _cfg_text(self):
+    def _cfg_text(self) -> str:
         return self.cfg.pretty_text  # formatting takes a second
 
-    def collect_checkpoint(self, save_optimizer=True, save_param_scheduler=True, meta=None, copy=False):
+    def collect_checkpoint(self, save_optimizer: bool = True, save_param_scheduler: bool = True,
+                           meta: dict[str, Any] | None = None, copy: bool = False) -> dict[str, Any] | None:
         """What a checkpoint file holds; on all processes.
 
         Args:
@@ -324,8 +342,9 @@ class ComaRunner(Runner):
         checkpoint['meta'] = plain(checkpoint['meta'])
         return checkpoint
 
-    def save_checkpoint(self, out_dir, filename, file_client_args=None, save_optimizer=True, save_param_scheduler=True,
-                        meta=None, by_epoch=True, backend_args=None):
+    def save_checkpoint(self, out_dir: str | Path, filename: str, file_client_args: dict | None = None,
+                        save_optimizer: bool = True, save_param_scheduler: bool = True, meta: dict[str, Any] | None = None,
+                        by_epoch: bool = True, backend_args: dict | None = None) -> None:
         """Write a checkpoint whole or not at all; arguments as mmengine's."""
         done = dict(epoch=self.epoch + 1, iter=self.iter) if by_epoch else dict(epoch=self.epoch, iter=self.iter + 1)
         checkpoint = self.collect_checkpoint(save_optimizer, save_param_scheduler, {**done, **(meta or {})})
@@ -333,7 +352,7 @@ class ComaRunner(Runner):
             os.makedirs(out_dir, exist_ok=True)
             write_whole(os.path.join(out_dir, filename), serialize(checkpoint))
 
-    def call_hook(self, fn_name, **kwargs):
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
         """Call the hooks, and keep track of how far the run got."""
         if fn_name in ('before_train', 'before_val', 'before_test'):
             self.in_loop = True
@@ -342,8 +361,16 @@ class ComaRunner(Runner):
         super().call_hook(fn_name, **kwargs)
 
 
-def _refused(model, weights):
-    """str: What torch says of weights that a model cannot take; it resizes some (position embeddings) while it loads."""
+def _check_optimizer(optimizer: dict | torch.optim.Optimizer | None) -> None:
+    name = optimizer.get('type') if isinstance(optimizer, dict) else None
+    if isinstance(name, str):
+        with OPTIMIZERS.switch_scope_and_registry(None) as registry:
+            if registry.get(name) is None:
+                raise UserError(unknown_type(name, 'optimizer', OPTIMIZERS))
+
+
+def _refused(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> str:
+    """What torch says of weights that a model cannot take; it resizes some (position embeddings) while it loads."""
     try:
         model.load_state_dict(dict(weights), strict=False)
     except RuntimeError as error:
@@ -351,5 +378,5 @@ def _refused(model, weights):
     return ''
 
 
-def _copy(cfg):
+def _copy(cfg: Any) -> Any:
     return dict(cfg) if isinstance(cfg, dict) else cfg

@@ -16,12 +16,12 @@ NOISE = (
 """How the messages start that are left out."""
 
 
-def is_worth_showing(record):
-    """bool: Whether a log record is for the terminal."""
+def is_worth_showing(record: logging.LogRecord) -> bool:
+    """Whether a log record is for the terminal."""
     return record.levelno >= logging.ERROR or not record.getMessage().startswith(NOISE)
 
 
-def quieten(logger=None):
+def quieten(logger: MMLogger | None = None) -> None:
     """Leave `NOISE` out of what a logger shows on the terminal, and pycocotools' progress and mmseg's advice too.
 
     Args:

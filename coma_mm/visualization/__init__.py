@@ -1,25 +1,16 @@
 """Figures of reconstructions, attention, predictions and logs, and the report. Not imported by `import coma_mm`."""
-from .attention import (
-    FEATURES_CAPTION,
-    attention_caption,
-    attention_figure,
-    attention_maps,
-    feature_maps,
-    features_figure,
-    patch_size,
-)
+from .attention import attention_caption, attention_figure, attention_maps, feature_maps, features_figure
 from .curves import curve_figure
 from .gallery import draw_attention, draw_reconstructions
-from .loading import find_images, image_size, load_for_viewing, load_model, prepare, read_fitted
-from .logs import environment, read_scalars
+from .loading import image_size, load_for_viewing, load_model, prepare, read_fitted
+from .logs import read_scalars
 from .predictions import detection_figure, segmentation_figure
 from .reconstruction import ratios_figure, reconstruction_caption, reconstruction_figure, reconstruction_panels
 from .report import Cell, Picture, Section, Table, write_report
 
 __all__ = [
-    'Cell', 'FEATURES_CAPTION', 'Picture', 'Section', 'Table', 'attention_caption', 'attention_figure', 'attention_maps',
-    'curve_figure', 'detection_figure', 'draw_attention', 'draw_reconstructions', 'environment',
-    'feature_maps', 'features_figure', 'find_images', 'image_size', 'load_for_viewing', 'load_model', 'patch_size',
-    'prepare', 'ratios_figure', 'read_fitted', 'read_scalars', 'reconstruction_caption', 'reconstruction_figure',
-    'reconstruction_panels', 'segmentation_figure', 'write_report'
+    'Cell', 'Picture', 'Section', 'Table', 'attention_caption', 'attention_figure', 'attention_maps', 'curve_figure',
+    'detection_figure', 'draw_attention', 'draw_reconstructions', 'feature_maps', 'features_figure', 'image_size',
+    'load_for_viewing', 'load_model', 'prepare', 'ratios_figure', 'read_fitted', 'read_scalars', 'reconstruction_caption',
+    'reconstruction_figure', 'reconstruction_panels', 'segmentation_figure', 'write_report'
 ]

@@ -143,6 +143,9 @@ def attention_maps(backbone: nn.Module, image: torch.Tensor, points: list[tuple[
         points (list[tuple[float, float]]): Of queries: x and y as fractions of the width and the height.
         windows (bool): The stages with DM-MSA windows, one map for each window; or else the stages without.
 
+    Returns:
+        list[AttentionMap]: For each stage, and each of its windows, the maps of all heads at all points.
+
     Raises:
         UserError: There is no such stage.
     """
@@ -247,7 +250,15 @@ def _mark(ax, box, width, height) -> None:
 
 @torch.no_grad()
 def feature_maps(backbone: nn.Module, image: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
-    """Each stage's name and its tokens on the grid, (C, rows, columns); arguments as of `attention_maps`."""
+    """What each stage of a backbone makes of an image.
+
+    Args:
+        backbone (nn.Module): See `stages`, in evaluation mode.
+        image (Tensor): Normalised, (1, 3, H, W), both sides multiples of the patch.
+
+    Returns:
+        list[tuple[str, Tensor]]: Each stage's name and its tokens on the grid, (C, rows, columns).
+    """
     found = stages(backbone)
     with recorded([stage.block for stage in found]) as tokens:
         backbone(image)
@@ -285,6 +296,9 @@ def features_figure(picture: np.ndarray, features: list[tuple[str, torch.Tensor]
     Args:
         picture (ndarray): RGB uint8 (H, W, 3).
         features (list[tuple[str, Tensor]]): From `feature_maps`.
+
+    Returns:
+        Figure: For `savefig`.
     """
     panels = [('Image', picture)]
     for name, values in features:
@@ -304,7 +318,15 @@ def features_figure(picture: np.ndarray, features: list[tuple[str, torch.Tensor]
 
 
 def attention_caption(windows: bool, per_head: bool) -> str:
-    """What a reader must know to read `attention_figure` rightly; arguments as in the functions that draw."""
+    """What a reader must know to read `attention_figure` rightly.
+
+    Args:
+        windows (bool): As the maps were made, see `attention_maps`.
+        per_head (bool): As the figure was drawn, see `attention_figure`.
+
+    Returns:
+        str: The caption.
+    """
     heads = 'one row per head' if per_head else 'mean of the heads'
     keys = ('every square is one key, which stands for a window of that many tokens; each window size has a softmax of its '
             'own, and the outputs are added' if windows else

@@ -118,7 +118,15 @@ def read_fitted(path: str, size: int, multiple: int) -> np.ndarray:
 
 
 def prepare(model: nn.Module, image: np.ndarray) -> torch.Tensor:
-    """An image, uint8 BGR (H, W, 3), as the model's own preprocessor of any library makes it: (1, 3, H, W)."""
+    """Have the model's own preprocessor, of any library, normalise an image.
+
+    Args:
+        model (nn.Module): With a `data_preprocessor`.
+        image (ndarray): BGR uint8 (H, W, 3), see `read_fitted`.
+
+    Returns:
+        Tensor: What the backbone takes, (1, 3, H, W).
+    """
     inputs = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
     inputs = inputs[None] if isinstance(model.data_preprocessor, MaskedImagePreprocessor) else [inputs]
     inputs = model.data_preprocessor(dict(inputs=inputs))['inputs']
@@ -126,7 +134,14 @@ def prepare(model: nn.Module, image: np.ndarray) -> torch.Tensor:
 
 
 def image_size(cfg: Config) -> int:
-    """The short side in px that images have in a config's validation; 224 where it does not say."""
+    """Find the size of a config's images.
+
+    Args:
+        cfg (Config): Any.
+
+    Returns:
+        int: The short side in px that images have in its validation; 224 where it does not say.
+    """
     for name in ('CenterCrop', 'Resize', 'ResizeEdge'):
         for step in find_types(cfg.get('val_dataloader'), name):
             size = step.get('crop_size', step.get('scale'))

@@ -179,6 +179,9 @@ def reconstruction_caption(model, own_statistics: bool = True) -> str:
     Args:
         model (MaskedAutoencoder): The one that was drawn.
         own_statistics (bool): As the figure was drawn. Defaults to True.
+
+    Returns:
+        str: The caption.
     """
     caption = 'Grey patches are hidden. In a reconstruction, hidden patches are predicted, the others are the input.'
     complement = getattr(model, 'complement', 'none')

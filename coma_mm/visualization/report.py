@@ -73,9 +73,15 @@ class Table:
 
 @dataclass
 class Section:
-    """A heading, then what there is of sentences, tables, facts (by name), pictures, and notes under them.
+    """A part of a report: a heading, then what there is of the rest, in this order.
 
-    With `small_pictures` the pictures stand side by side.
+    Args:
+        title (str): The heading.
+        text (str): Sentences. Defaults to none.
+        tables (list[Table]): Defaults to none.
+        facts (dict[str, str]): By their names. Defaults to none.
+        pictures (list[Picture]): Defaults to none.
+        notes (list[str]): Under the pictures. Defaults to none.
     """
     title: str
     text: str = ''

@@ -2,7 +2,9 @@
 import hashlib
 import json
 import os
+from typing import Any
 
+import torch
 from safetensors.torch import save
 
 from coma_mm.errors import UserError
@@ -11,7 +13,7 @@ from coma_mm.files import write_whole
 from .load import load_weights_only, stated_backbone, weights_sha256
 
 
-def export_backbone(checkpoint, out, force=False):
+def export_backbone(checkpoint: str, out: str, force: bool = False) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Write the backbone of a checkpoint as a `.safetensors` file, whole or not at all.
 
     The tensors have their names in the backbone, without a prefix. The metadata, strings all, are 'backbone' (its
@@ -51,7 +53,7 @@ def export_backbone(checkpoint, out, force=False):
     return tensors, metadata
 
 
-def _metadata(meta):
+def _metadata(meta: dict[str, Any]) -> dict[str, str]:
     facts = meta.get('coma_mm') or {}
     known = dict(epochs=meta.get('epoch'), iters=meta.get('iter')) | facts | stated_backbone(meta)
     known = {key: known.get(key) for key in ('backbone', 'arch', 'algorithm', 'epochs', 'iters', 'config')}

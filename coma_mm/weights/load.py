@@ -6,7 +6,9 @@ import logging
 import os
 import pickle
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.logging import print_log
@@ -17,6 +19,7 @@ from mmengine.runner.checkpoint import (
     get_torchvision_models,
 )
 from safetensors import safe_open
+from torch import nn
 
 from coma_mm.config_tree import type_name
 from coma_mm.errors import UserError, nearest
@@ -24,7 +27,7 @@ from coma_mm.errors import UserError, nearest
 from . import safe_pickle
 
 
-def load_weights_only(path, map_location='cpu'):
+def load_weights_only(path: str | Path, map_location: str | torch.device | None = 'cpu') -> dict[str, Any]:
     """Read a checkpoint file without running any code from it.
 
     Args:
@@ -60,13 +63,13 @@ def load_weights_only(path, map_location='cpu'):
     return checkpoint
 
 
-def _is_weight(item):
+def _is_weight(item: tuple[Any, Any]) -> bool:
     name, value = item
     return isinstance(name, str) and (isinstance(value, torch.Tensor) or name.endswith('_extra_state'))
 
 
-def _load_pickle(path, map_location):
-    """Any: What `torch.save` wrote, as far as it is weights and plain values."""
+def _load_pickle(path: str, map_location: str | torch.device) -> Any:
+    """What `torch.save` wrote, as far as it is weights and plain values."""
     with open(path, 'rb') as file:
         start = file.read(2)
     if start[:1] not in (b'P', b'\x80', b''):  # a zip archive, or a pickle
@@ -98,12 +101,12 @@ def _load_pickle(path, map_location):
         raise UserError(f'cannot unpickle the checkpoint {path}: {type(error).__name__}: {_first_line(error)}') from error
 
 
-def _not_a_checkpoint(path):
+def _not_a_checkpoint(path: str) -> str:
     return f'{path} is not a PyTorch checkpoint; expected a .pth file that torch.save wrote, or a .safetensors file'
 
 
-def _local_file(path):
-    """str: The path of an existing file; an address is downloaded, unless it was before."""
+def _local_file(path: str) -> str:
+    """The path of an existing file; an address is downloaded, unless it was before."""
     path = _address(path)
     if path.startswith(('http://', 'https://')):
         target = os.path.join(torch.hub.get_dir(), 'checkpoints', os.path.basename(path))
@@ -123,8 +126,8 @@ def _local_file(path):
     return path
 
 
-def _address(path):
-    """str: Where the checkpoint of a model zoo is, by mmengine's tables; any other path as it is."""
+def _address(path: str) -> str:
+    """Where the checkpoint of a model zoo is, by mmengine's tables; any other path as it is."""
     scheme, _, name = path.partition('://')
     if scheme in ('torchvision', 'modelzoo'):
         addresses = get_torchvision_models()
@@ -139,7 +142,7 @@ def _address(path):
     return addresses[name]
 
 
-def _load_safetensors(path, map_location):
+def _load_safetensors(path: str, map_location: str | torch.device | None) -> dict[str, Any]:
     try:
         with safe_open(path, framework='pt', device=str(map_location or 'cpu')) as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}
@@ -153,7 +156,7 @@ def _load_safetensors(path, map_location):
     return dict(state_dict=tensors, meta=meta)
 
 
-def weights_sha256(weights):
+def weights_sha256(weights: dict[str, torch.Tensor]) -> str:
     """The check sum of weights, which a `.safetensors` file of ours has in its metadata: the format itself has none.
 
     Args:
@@ -169,11 +172,11 @@ def weights_sha256(weights):
     return digest.hexdigest()
 
 
-def _first_line(error):
+def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
-def latest_checkpoint(work_dir):
+def latest_checkpoint(work_dir: str | Path) -> str | None:
     """The newest whole checkpoint of a run, to resume from.
 
     It is the one that `last_checkpoint` names; if that one is damaged, with a warning the newest other one is taken.
@@ -208,8 +211,8 @@ def latest_checkpoint(work_dir):
                     'without --resume, in another --work-dir')
 
 
-def is_whole(path):
-    """bool: Whether a file is a checkpoint as it was written; by the check sums that torch's file format has."""
+def is_whole(path: str | Path) -> bool:
+    """Whether a file is a checkpoint as it was written; by the check sums that torch's file format has."""
     if not os.path.isfile(path):  # some devices can be read without an end
         return False
     try:
@@ -220,7 +223,7 @@ def is_whole(path):
         return False
 
 
-def read_safely():
+def read_safely() -> None:
     """Make every file that mmengine reads from disk or web run no code.
 
     Checkpoints go through `load_weights_only`: mmengine's own readers fall back to unpickling, with a warning, where
@@ -230,12 +233,12 @@ def read_safely():
     safe_pickle.read_safely()
 
 
-def load_from_weights_only(filename, map_location=None):
+def load_from_weights_only(filename: str, map_location: str | torch.device | None = None) -> dict[str, Any]:
     """`load_weights_only` under the name that mmengine's log makes "Loads checkpoint by weights_only backend" of."""
     return load_weights_only(filename, map_location)
 
 
-def load_backbone(module, checkpoint, prefix='backbone.'):
+def load_backbone(module: nn.Module, checkpoint: str | Path, prefix: str = 'backbone.') -> dict[str, Any]:
     """Load a backbone's weights and say how many tensors matched; the facts on their origin go to `module.provenance`.
 
     Tensors that the module has and the checkpoint lacks are an error, unless the module lists them in an attribute
@@ -294,13 +297,13 @@ def load_backbone(module, checkpoint, prefix='backbone.'):
     return module.provenance
 
 
-def first_names(names):
-    """str: The first three of some names."""
+def first_names(names: Iterable[str]) -> str:
+    """The first three of some names."""
     names = list(names)
     return ', '.join(names[:3]) + (', …' if len(names) > 3 else '')
 
 
-def stated_backbone(meta):
+def stated_backbone(meta: dict[str, Any]) -> dict[str, Any]:
     """What a checkpoint says of its backbone, or else the config that mmengine's runner saved in it as text.
 
     Args:
@@ -322,11 +325,11 @@ def stated_backbone(meta):
     return {key: value for key, value in known.items() if value}
 
 
-def _arch(arch):
+def _arch(arch: str | dict | None) -> str:
     return f' (arch {arch!r})' if isinstance(arch, (str, dict)) else ''
 
 
-def _origin(facts):
+def _origin(facts: dict[str, Any]) -> str:
     if not facts:
         return ' (of unknown origin)'
     length = f'{facts["epochs"]} epochs' if facts.get('epochs') else f'{facts.get("iters", "?")} iterations'

@@ -9,6 +9,8 @@ import inspect
 import logging
 import pickle
 import re
+from pathlib import Path
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 import torch
@@ -24,12 +26,12 @@ trusted = False
 class _Number:
     """Stands in for `numpy.dtype`, for numbers and text alone."""
 
-    def __init__(self, code, *_):
+    def __init__(self, code: str, *_: Any):
         if not re.fullmatch(r'[<>=|]?[biufcSU]\d+', code):
             raise pickle.UnpicklingError(f'GLOBAL numpy.dtype of {code!r}')
         self.dtype = np.dtype(code)
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: tuple) -> None:
         if state[1] in '<>':
             self.dtype = self.dtype.newbyteorder(state[1])
 
@@ -37,32 +39,32 @@ class _Number:
 class _Array(np.ndarray):
     """Stands in for `numpy.ndarray`."""
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: tuple) -> None:
         _, shape, number, fortran, data = state
         super().__setstate__((1, shape, number.dtype, bool(fortran), bytes(data)))
 
 
-def _empty(*_):
+def _empty(*_: Any) -> _Array:
     """Stands in for NumPy's `_reconstruct`, which makes an array to be filled."""
     return _Array(0, np.uint8)
 
 
-def _scalar(number, data):
+def _scalar(number: _Number, data: bytes) -> bool | int | float | complex | str:
     return np.frombuffer(data, number.dtype, 1)[0].item()
 
 
 class _Curve(HistoryBuffer):
     """Stands in for mmengine's `HistoryBuffer`; without the functions that its pickles name."""
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__({key: state[key] for key in ('max_length', '_log_history', '_count_history')})
 
 
-def _nothing(*_):
+def _nothing(*_: Any) -> None:
     """Stands in for `getattr`, by which those functions are named."""
 
 
-def _encode(text, encoding):
+def _encode(text: str, encoding: str) -> bytes:
     """Stands in for `codecs.encode`, by which old protocols write bytes."""
     if encoding != 'latin1':
         raise pickle.UnpicklingError(f'GLOBAL codecs.encode of {encoding!r}')
@@ -85,7 +87,7 @@ _PLAIN = {
 
 class _SafeUnpickler(pickle.Unpickler):
 
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> Any:
         """Look a name up, here alone."""
         module = {'__builtin__': 'builtins'}.get(module, module)  # of Python 2, as protocol 2 writes it
         try:
@@ -94,13 +96,13 @@ class _SafeUnpickler(pickle.Unpickler):
             raise pickle.UnpicklingError(f'GLOBAL {module}.{name}') from None
 
 
-def read_safely():
+def read_safely() -> None:
     """Make mmengine's `load`, by which data sets read annotations and proposals, run no code from pickles and YAML."""
 
     @register_handler(['pickle', 'pkl'])
     class SafePickleHandler(PickleHandler):
 
-        def load_from_fileobj(self, file, **kwargs):
+        def load_from_fileobj(self, file: BinaryIO, **kwargs: Any) -> Any:
             """Unpickle plain values and arrays of numbers."""
             if trusted:
                 return super().load_from_fileobj(file, **kwargs)
@@ -117,24 +119,24 @@ def read_safely():
     @register_handler(['yaml', 'yml'])
     class SafeYamlHandler(YamlHandler):
 
-        def load_from_fileobj(self, file, **kwargs):
+        def load_from_fileobj(self, file: IO, **kwargs: Any) -> Any:
             """Read plain values; mmengine's own loader calls what a file names."""
             return super().load_from_fileobj(file, Loader=yaml.SafeLoader)
 
 
-def code_named(error):
-    """str | None: What a pickle wanted to call, by the error that refused it."""
+def code_named(error: Exception) -> str | None:
+    """What a pickle wanted to call, by the error that refused it."""
     names = re.findall(r'GLOBAL ([\w.]+)', str(error))
     return names[0] if names else None
 
 
-def warn_of_trust(path, what):
+def warn_of_trust(path: str | Path, what: str) -> None:
     """Say that a file is about to be unpickled because the user said so."""
     print_log(f'--trust-checkpoint: {path} runs code of its own ({what}) while it is read', logger='current',
               level=logging.WARNING)
 
 
-def plain(value):
+def plain(value: Any) -> Any:
     """A value made of what every reader of checkpoints accepts: dicts, lists, tuples, tensors, numbers, text, None.
 
     Args:
@@ -158,7 +160,7 @@ def plain(value):
     return next((kind(value) for kind in (bool, int, float, str) if isinstance(value, kind)), str(value))
 
 
-def restore_curves(message_hub):
+def restore_curves(message_hub: dict[str, Any]) -> None:
     """Make mmengine's curves of what `plain` made of them, in place; those of mmengine's own checkpoints are left.
 
     Args:

@@ -4,7 +4,7 @@ Everything happens on the 2-D grid, image by image and patch by patch: a masked 
 window convolution is a strided `F.conv2d` on one patch, attention is a softmax over explicit logits, pooling a loop.
 Only weights are taken from the modules under test.
 
-The modules keep the taps of a window in Z-order (Morton order), and return raw tokens in it; :func:`morton` is the one
+The modules keep the taps of a window in Z-order (Morton order), and return raw tokens in it; `morton` is the one
 place where rows and columns are turned into that order.
 """
 import math
@@ -117,7 +117,7 @@ def cut_patches(grid_map: torch.Tensor, side: int) -> list[torch.Tensor]:
 
 
 def paste_patches(patches: list[torch.Tensor], grid: tuple[int, int]) -> torch.Tensor:
-    """The inverse of :func:`cut_patches`."""
+    """The inverse of `cut_patches`."""
     C, side = patches[0].shape[:2]
     out = torch.empty(C, grid[0] * side, grid[1] * side, dtype=patches[0].dtype)
     for i, patch in enumerate(patches):
@@ -155,7 +155,7 @@ def dyvit(model, image, windows, position, keep=None, reduce='sum', dense=False,
 
     Returns:
         tuple[list[list[Tensor]], tuple[int, int]]: Per stage the patches (C, side, side) after the output norm, where
-        the model has one, in the order of ``keep``; and the padded image's grid of patches.
+        the model has one, in the order of `keep`; and the padded image's grid of patches.
     """
     _, H, W = image.shape
     rows, columns = math.ceil(H / P), math.ceil(W / P)
@@ -209,7 +209,7 @@ def raw_tokens(patches: list[torch.Tensor]) -> torch.Tensor:
 
 
 def from_raw(tokens: torch.Tensor, side: int) -> list[torch.Tensor]:
-    """The inverse of :func:`raw_tokens`."""
+    """The inverse of `raw_tokens`."""
     patches = []
     for part in tokens.split(side * side):
         patch = torch.empty(tokens.shape[1], side, side, dtype=tokens.dtype)
@@ -242,13 +242,13 @@ def fusion(neck, stages: list[list[torch.Tensor]], cascade: bool) -> torch.Tenso
 
 
 def reassemble(decoder, tokens, keep, n) -> list[torch.Tensor]:
-    """Embedded tokens of the patches ``keep`` and mask tokens for the others of ``n`` patches."""
+    """Embedded tokens of the patches `keep` and mask tokens for the others of `n` patches."""
     embedded = linear(tokens, decoder.embed)
     return [embedded[keep.index(i)] if i in keep else decoder.mask_token for i in range(n)]
 
 
 def convnext_decoder(decoder, tokens, keep, grid) -> torch.Tensor:
-    """The ConvNeXt decoder on one image: tokens (K, C) of the patches ``keep`` -> (n, P²·3)."""
+    """The ConvNeXt decoder on one image: tokens (K, C) of the patches `keep` -> (n, P²·3)."""
     rows, columns = grid
     x = torch.stack(reassemble(decoder, tokens, keep, rows * columns)).view(rows, columns, -1)
     for block in decoder.blocks:
@@ -268,7 +268,7 @@ def convnext_decoder(decoder, tokens, keep, grid) -> torch.Tensor:
 
 
 def vit_decoder(decoder, tokens, keep, grid, position) -> torch.Tensor:
-    """The decoder on one image: tokens (K, C) of the patches ``keep`` -> (n, P²·3); position (D, rows, columns)."""
+    """The decoder on one image: tokens (K, C) of the patches `keep` -> (n, P²·3); position (D, rows, columns)."""
     x = reassemble(decoder, tokens, keep, grid[0] * grid[1])
     x = torch.stack([token + position[:, i // grid[1], i % grid[1]] for i, token in enumerate(x)])
     for block in decoder.blocks:
@@ -282,9 +282,9 @@ def vit_decoder(decoder, tokens, keep, grid, position) -> torch.Tensor:
 
 
 def reconstruct(branch, image, keep, positions) -> torch.Tensor:
-    """What a branch (backbone, neck, decoder) predicts of one image from the patches ``keep``: (n, P²·3).
+    """What a branch (backbone, neck, decoder) predicts of one image from the patches `keep`: (n, P²·3).
 
-    ``positions`` are those of the encoder's and of the decoder's grid, (C, rows, columns) each.
+    `positions` are those of the encoder's and of the decoder's grid, (C, rows, columns) each.
     """
     backbone = branch.backbone
     windows = [stage[1].attn.windows for stage in backbone.stages]

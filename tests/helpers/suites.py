@@ -8,7 +8,7 @@ from coma_mm.errors import UserError
 
 
 class MaskSamplerSuite:
-    """The rules of a mask sampler: ``sampler(grid, rng) -> (keep, rest)``."""
+    """The rules of a mask sampler: `sampler(grid, rng) -> (keep, rest)`."""
 
     def build(self, ratio=0.6):
         raise NotImplementedError
@@ -63,7 +63,7 @@ class MaskSamplerSuite:
 
 
 class MaskedEncoderSuite:
-    """The rules of a masked encoder: ``encoder(images, ids_keep) -> tuple of (B, K·tokens per patch, C)``."""
+    """The rules of a masked encoder: `encoder(images, ids_keep) -> tuple of (B, K·tokens per patch, C)`."""
 
     def build(self):
         """An encoder in float64 and evaluation mode."""

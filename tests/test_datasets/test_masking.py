@@ -8,7 +8,8 @@ from mmcv.transforms import RandomFlip
 from mmengine.dataset import default_collate
 from mmengine.registry import TRANSFORMS
 
-from coma_mm.datasets import PackMaskedImage, PatchMask, RandomHorizontalFlip, draw_masks, seeded_generators
+from coma_mm.datasets import PackMaskedImage, PatchMask, RandomHorizontalFlip, draw_masks
+from coma_mm.datasets.seeding import seeded_generators
 from coma_mm.errors import UserError
 
 

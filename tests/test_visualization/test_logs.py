@@ -2,7 +2,8 @@ import pytest
 from mmengine.visualization import LocalVisBackend
 
 from coma_mm.errors import UserError
-from coma_mm.visualization import curve_figure, environment, read_scalars
+from coma_mm.visualization import curve_figure, read_scalars
+from coma_mm.visualization.logs import environment
 
 
 def write(work_dir, name, entries):

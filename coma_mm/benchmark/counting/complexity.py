@@ -4,7 +4,7 @@ from statistics import median
 
 import pandas
 import torch
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import MODELS, TRANSFORMS, DefaultScope
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 from rich import box
 from rich.console import Console
@@ -13,8 +13,7 @@ from rich.table import Table
 from coma_mm.benchmark.paper.numbers import paper
 from coma_mm.benchmark.speed.timing import interleave
 from coma_mm.config.read import parse_options, read_config
-from coma_mm.config_tree import type_name
-from coma_mm.engine.hooks.provenance import masking_facts
+from coma_mm.config_tree import find_types, type_name
 from coma_mm.engine.models import build_model
 from coma_mm.errors import UserError, choice
 from coma_mm.markdown import markdown_table
@@ -138,8 +137,10 @@ def parts(name, size, batch, cfg_options=None):
     row = dict(model=Path(name).stem, size=size, batch=batch or cfg.train_dataloader.batch_size,
                precision='bf16' if bf16 else 'float32')
     model = build_model(cfg)
+    mask = next(find_types(cfg.train_dataloader, 'PatchMask'), dict(type='PatchMask'))
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
+        ratio = TRANSFORMS.build(mask).sampler.ratio
     masked = isinstance(model, BaseSelfSupervisor)
-    ratio = masking_facts(cfg)['mask_ratio'] or 0.6
     return [(row | dict(part='backbone'), model.backbone, _unmasked_forward if masked else _backbone_forward, ratio),
             (row | dict(part='whole model'), model, training_forward, ratio)]
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pandas
 
-from coma_mm.config_tree import find_key, type_name
-from coma_mm.engine.hooks.provenance import masking_facts
+from coma_mm.config_tree import find_key, find_types, type_name
 from coma_mm.errors import UserError
 from coma_mm.files import write_whole
 from coma_mm.progress import track
@@ -209,9 +208,23 @@ def _own_origin(run: LoggedRun) -> dict:
     """What a pre-training will be to a backbone from it, also if it is a library's own, which notes nothing."""
     model = run.config['model']
     complement = (model.get('complement') or 'frozen') if type_name(model) == 'CoMA' else None
-    facts = dict(masking_facts(run.config), algorithm=type_name(model), complement=complement)
+    facts = dict(_masking(run.config), algorithm=type_name(model), complement=complement)
     facts |= {key: value for key, value in run.provenance.items() if value is not None}
     return dict(facts, epochs=run.epochs)
+
+
+def _masking(config: dict) -> dict:
+    """What a config says of masking and decoding; what it leaves to a class is not known, as nothing of it is built here."""
+    model = config['model']
+    transform = next(find_types((config.get('train_dataloader') or {}).get('dataset'), 'PatchMask'), None)
+    sampler = (transform or {}).get('sampler') or {}
+    parts = [part for part in (model.get('decoder'), model.get('neck')) if isinstance(part, dict)]
+    decoder = next((part for part in parts if 'Decoder' in type_name(part)), {})
+    return dict(
+        mask_ratio=find_key(model, 'mask_ratio') if transform is None else sampler.get('ratio'),
+        mask_sampler=type_name(sampler) or None,
+        decoder=type_name(decoder) or None,
+        decoder_depth=decoder.get('depth', decoder.get('decoder_depth')))
 
 
 def _origin(run: LoggedRun, found: dict[Path, LoggedRun]) -> tuple[dict, LoggedRun | None]:

@@ -14,6 +14,7 @@ from coma_mm.engine.explain import explain
 from coma_mm.models.masked_autoencoder import MaskedAutoencoder
 from coma_mm.progress import track
 from coma_mm.visualization import Picture, Section, Table
+from coma_mm.visualization.logs import environment
 
 from . import coverage
 from .ablation import ablation
@@ -179,5 +180,5 @@ def _environment(frame):
     for name, key in (('Runs: device', 'device'), ('Runs: versions', 'versions')):
         if values := [value for value in frame[key].dropna().unique() if value]:
             facts[name] = '; '.join(values)
-    facts |= {f'This report: {name}': value for name, value in visualization.environment().items()}
+    facts |= {f'This report: {name}': value for name, value in environment().items()}
     return Section('Environment', facts=facts)

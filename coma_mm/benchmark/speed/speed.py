@@ -18,7 +18,8 @@ from coma_mm.files import CHECKOUT, write_metrics, write_whole
 from coma_mm.markdown import markdown_table
 from coma_mm.models.dyvit import ARCHS, WINDOWS
 from coma_mm.progress import Progress
-from coma_mm.visualization import Table, environment
+from coma_mm.visualization import Table
+from coma_mm.visualization.logs import environment
 
 from .contestants import Setting, check_size, contestants
 from .figure import speed_figure

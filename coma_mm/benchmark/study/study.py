@@ -3,9 +3,8 @@ import statistics
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from scipy import stats
-
-from coma_mm import visualization
+from coma_mm.benchmark.statistics import interval
+from coma_mm.visualization.logs import environment
 
 from . import experiments
 from .experiments import ARMS, METRICS, Experiment, Run
@@ -72,15 +71,6 @@ def run_study(work_dir: str, out: str | None = None, seeds: int = 3, pretraining
     return text, path
 
 
-def interval(values: list[float]) -> str:
-    """'mean ± half width' of the 95 % confidence interval of the mean (Student's t); without a width for one value."""
-    mean = statistics.mean(values)
-    if len(values) < 2:
-        return f'{mean:.1f}'
-    half = stats.t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / len(values)**0.5
-    return f'{mean:.1f} ± {half:.1f}'
-
-
 TEMPLATE = """# Does pre-training pay?
 
 The tiny DyViT, fine-tuned on CoMA-Shapes from weights that CoMA pre-trained on the unlabelled images, and from scratch,
@@ -120,5 +110,5 @@ def _report(runs: dict, pretraining_seconds: list[float], results: dict, setting
         images=', '.join(f'{count} {split}' for split, count in IMAGES.items()),
         epochs=', '.join(f'{task} {count}' for task, count in EPOCHS.items()),
         times=', '.join(f'{task} {statistics.median(values):.0f}' for task, values in seconds.items()),
-        environment='\n'.join(f'- {key}: {value}' for key, value in visualization.environment().items()),
+        environment='\n'.join(f'- {key}: {value}' for key, value in environment().items()),
         **settings)

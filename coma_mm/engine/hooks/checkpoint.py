@@ -2,8 +2,10 @@
 import io
 import logging
 import os
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.dist import all_gather_object, is_main_process
@@ -11,21 +13,23 @@ from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
 from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from torch import nn
 
 from coma_mm.engine.models import unwrap
 from coma_mm.errors import SharedError, choice
 from coma_mm.files import write_whole
 
 
-def serialize(checkpoint):
-    """memoryview: What `torch.save` writes of a checkpoint."""
+def serialize(checkpoint: dict[str, Any]) -> memoryview:
+    """What `torch.save` writes of a checkpoint."""
     file = io.BytesIO()
     torch.save(checkpoint, file)
     return file.getbuffer()
 
 
-def running_statistics(model):
-    """dict[str, Tensor]: The buffers that a model's normalisation layers update in the forward pass, by name."""
+def running_statistics(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The buffers that a model's normalisation layers update in the forward pass, by name."""
     names = ('running_mean', 'running_var', 'num_batches_tracked')
     return {name: buffer for name, buffer in model.named_buffers() if name.rpartition('.')[2] in names}
 
@@ -33,14 +37,14 @@ def running_statistics(model):
 class _KeptUntilSaved(LocalBackend):
     """A file backend that notes what to remove, instead of removing it."""
 
-    def __init__(self, outdated):
+    def __init__(self, outdated: list[str]):
         self.outdated = outdated
 
-    def remove(self, filepath):
+    def remove(self, filepath: str) -> None:
         self.outdated.append(filepath)
 
-    def isdir(self, filepath):
-        """bool: False, since no checkpoint is a folder and none is to be removed."""
+    def isdir(self, filepath: str) -> bool:
+        """False, since no checkpoint is a folder and none is to be removed."""
         return False
 
 
@@ -63,7 +67,7 @@ class WholeCheckpointHook(CheckpointHook):
         UserError: If `on_error` is neither, or a checkpoint cannot be written and the run stops for it: all processes do.
     """
 
-    def __init__(self, *args, on_error='continue', background=False, **kwargs):
+    def __init__(self, *args: Any, on_error: str = 'continue', background: bool = False, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.on_error = choice('WholeCheckpointHook: on_error', on_error, ('continue', 'stop'))
         self.writer = ThreadPoolExecutor(1) if background else None
@@ -72,7 +76,7 @@ class WholeCheckpointHook(CheckpointHook):
         self.failed = None  # why the latest checkpoint could not be written; known to all processes after `finish`
         self.newest = None  # path of the newest checkpoint that is whole; on the main process
 
-    def before_train(self, runner):
+    def before_train(self, runner: Runner) -> None:
         """Prepare, and clear away what a killed run left unfinished."""
         super().before_train(runner)
         self.file_backend = _KeptUntilSaved(self.outdated)
@@ -93,18 +97,18 @@ class WholeCheckpointHook(CheckpointHook):
             for unfinished in Path(self.out_dir).glob('*.pth.tmp'):
                 unfinished.unlink()
 
-    def _own(self, path):
-        """str: The file of that name in our folder: in a resumed run, paths are what its checkpoint says."""
+    def _own(self, path: str) -> str:
+        """The file of that name in our folder: in a resumed run, paths are what its checkpoint says."""
         return os.path.join(self.out_dir, os.path.basename(str(path)))
 
-    def after_train(self, runner):
+    def after_train(self, runner: Runner) -> None:
         """Wait for the writing, and fail if it failed: the trained weights are nowhere then."""
         self.finish()
         if self.failed:
             raise SharedError(f'{self.failed}; training is done, but its end is not saved: make room and resume')
         super().after_train(runner)
 
-    def _save_checkpoint_with_step(self, runner, step, meta):
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, int]) -> None:
         if self.max_keep_ckpts > 0 and (not self.keep_ckpt_ids or self.keep_ckpt_ids[-1] != step):
             if len(self.keep_ckpt_ids) == self.max_keep_ckpts:
                 self.outdated.append(os.path.join(self.out_dir, self.filename_tmpl.format(self.keep_ckpt_ids.popleft())))
@@ -114,7 +118,7 @@ class WholeCheckpointHook(CheckpointHook):
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
         self.save(runner, os.path.basename(self.last_ckpt), meta)
 
-    def _save_best_checkpoint(self, runner, metrics):
+    def _save_best_checkpoint(self, runner: Runner, metrics: Mapping[str, float]) -> None:
         # The base class saves by itself, weights alone, and asks the file backend to remove the previous best one.
         outdated = list(self.outdated)
         try:
@@ -124,7 +128,7 @@ class WholeCheckpointHook(CheckpointHook):
             self._report(error.strerror or error, 'the best checkpoint')
         self.finish()
 
-    def save(self, runner, name, meta):
+    def save(self, runner: Runner, name: str, meta: dict[str, int]) -> None:
         """Write a checkpoint to resume from; on all processes, of which the first writes.
 
         Args:
@@ -139,7 +143,7 @@ class WholeCheckpointHook(CheckpointHook):
         if not self.writer:
             self.finish()
 
-    def _save(self, runner, path, checkpoint):
+    def _save(self, runner: Runner, path: str, checkpoint: dict[str, Any]) -> None:
         model = unwrap(runner.model)
         spoilt = [key for key, value in {**dict(model.named_parameters()), **running_statistics(model)}.items()
                   if not value.isfinite().all()]
@@ -150,7 +154,7 @@ class WholeCheckpointHook(CheckpointHook):
         else:
             self._write(runner, path, checkpoint)
 
-    def save_interrupted(self, runner, meta):
+    def save_interrupted(self, runner: Runner, meta: dict[str, int]) -> str:
         """Write a checkpoint of a run that is about to stop, to be removed when the next regular one is whole.
 
         Args:
@@ -171,7 +175,7 @@ class WholeCheckpointHook(CheckpointHook):
             raise SharedError(f'{self.failed}; go on from the older checkpoint with --resume')
         return path
 
-    def finish(self):
+    def finish(self) -> None:
         """Wait for a writing in the background; on all processes, which then know alike whether the last one failed.
 
         Raises:
@@ -184,7 +188,7 @@ class WholeCheckpointHook(CheckpointHook):
         if self.failed and self.on_error == 'stop':
             raise SharedError(f'{self.failed}; the older checkpoints are whole')
 
-    def _write(self, runner, path, checkpoint):
+    def _write(self, runner: Runner, path: str, checkpoint: dict[str, Any]) -> None:
         self.failed = None
         outdated, self.outdated[:] = self.outdated[:], []
         try:
@@ -200,13 +204,13 @@ class WholeCheckpointHook(CheckpointHook):
             if os.path.isfile(old):
                 os.remove(old)
 
-    def _report(self, reason, what):
+    def _report(self, reason: str | OSError, what: str) -> None:
         self.failed = f'cannot write {what}: {reason}'
         if self.on_error == 'continue':
             print_log(f'{self.failed}; the older checkpoints are kept, training goes on', logger='current',
                       level=logging.ERROR)
 
 
-def saver_of(runner):
-    """WholeCheckpointHook | None: The hook that writes a run's checkpoints."""
+def saver_of(runner: Runner) -> WholeCheckpointHook | None:
+    """The hook that writes a run's checkpoints."""
     return next((hook for hook in runner.hooks if isinstance(hook, WholeCheckpointHook)), None)

@@ -7,6 +7,8 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from mmengine.structures import BaseDataElement
 
 from coma_mm.engine.models import unwrap
 from coma_mm.engine.optim.accumulation import batches_of, count, is_auto
@@ -17,7 +19,7 @@ from coma_mm.errors import UserError
 class BatchSizeHook(Hook):
     """Says how many images make one update, and warns of accumulation over more than an epoch."""
 
-    def before_train(self, runner):
+    def before_train(self, runner: Runner) -> None:
         """Log one line, or two."""
         if not hasattr(runner, 'images_per_update'):
             return
@@ -46,11 +48,11 @@ class BadImageHook(Hook):
             to 1000.
     """
 
-    def __init__(self, interval=1000):
+    def __init__(self, interval: int = 1000):
         self.interval = interval
         self.reported = 0
 
-    def after_train_epoch(self, runner):
+    def after_train_epoch(self, runner: Runner) -> None:
         """Report."""
         bad_images = getattr(runner.train_dataloader.dataset, 'bad_images', None)
         if bad_images is None or not len(bad_images()):
@@ -63,7 +65,8 @@ class BadImageHook(Hook):
                       level=logging.WARNING)
         self.reported = count
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | list | None = None,
+                         outputs: dict | None = None) -> None:
         """Report every `interval` iterations."""
         if self.every_n_train_iters(runner, self.interval):
             self.after_train_epoch(runner)
@@ -73,7 +76,7 @@ class BadImageHook(Hook):
 class LabelCheckHook(Hook):
     """Stops training at a class id that the model has no class for, which a GPU reports as a device-side assertion."""
 
-    def before_train(self, runner):
+    def before_train(self, runner: Runner) -> None:
         """Find out how many classes the model has."""
         model = unwrap(runner.model)
         heads = [getattr(model, name, None) for name in ('head', 'decode_head', 'bbox_head')]
@@ -82,7 +85,7 @@ class LabelCheckHook(Hook):
         self.num_classes = next((count for count in counts if isinstance(count, int)), None)
         self.ignored = getattr(getattr(model, 'decode_head', None), 'ignore_index', 255)
 
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | list | None = None) -> None:
         """Check the labels of a batch, before they go to the device.
 
         Raises:
@@ -104,7 +107,7 @@ class LabelCheckHook(Hook):
                                     f'model has num_classes={self.num_classes}, ids 0 to {self.num_classes - 1}')
 
 
-def _check_map(sample):
+def _check_map(sample: BaseDataElement) -> None:
     """Raise a UserError if a segmentation map is not one class id for each pixel of the image."""
     if not hasattr(sample, 'gt_sem_seg'):
         return
@@ -115,8 +118,8 @@ def _check_map(sample):
                         f'{expected}, a grey PNG of the image\'s size with one class id per pixel')
 
 
-def _labels(sample):
-    """list[Tensor]: The class ids of a sample of any of the three libraries."""
+def _labels(sample: BaseDataElement) -> list[torch.Tensor]:
+    """The class ids of a sample of any of the three libraries."""
     found = []
     if isinstance(getattr(sample, 'gt_label', None), torch.Tensor):
         found.append(sample.gt_label)

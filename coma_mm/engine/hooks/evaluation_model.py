@@ -1,5 +1,6 @@
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from mmengine.runner import Runner
 
 from coma_mm.engine.models import unwrap
 from coma_mm.engine.optim.accumulation import batches_of
@@ -26,7 +27,7 @@ class EvaluationModelHook(Hook):
             raise UserError(f'EvaluationModelHook: interval={interval!r}: expected a number of iterations, 1 or more')
         self.interval = interval
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Start equal in a new run (also one that loaded other weights), and follow."""
         model = unwrap(runner.model)
         if not hasattr(model, 'follow'):
@@ -36,7 +37,7 @@ class EvaluationModelHook(Hook):
             model.sync_evaluation()
         model.follow(runner.optim_wrapper.optimizer)
 
-    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | list | None = None) -> None:
         """Leave the complementary branch out of the iteration's loss, by its number alone: the same after a resume."""
         if self.interval > 1:
             for batch in batches_of(data_batch):

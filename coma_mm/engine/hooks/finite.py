@@ -2,14 +2,17 @@
 import json
 import logging
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from mmengine import dist
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.registry import HOOKS
+from mmengine.runner import Runner
 from torch.nn.utils import get_total_norm
 
 from coma_mm.engine.models import unwrap
@@ -44,7 +47,7 @@ class FiniteHook(Hook):
     """
     priority = 'HIGH'  # what EvaluationModelHook does at an update is to see whether it is left out
 
-    def __init__(self, max_skips=20, interval=10):
+    def __init__(self, max_skips: int = 20, interval: int = 10):
         for name, value in dict(max_skips=max_skips, interval=interval).items():
             if not isinstance(value, int) or value < 1:
                 raise UserError(f'FiniteHook: {name}={value!r}: expected a number of updates, 1 or more')
@@ -56,7 +59,7 @@ class FiniteHook(Hook):
         self.pending = []  # updates since the last look
         self.row = []  # updates left out, one after the other, up to the last look
 
-    def before_train(self, runner):
+    def before_train(self, runner: Runner) -> None:
         """Watch the optimiser."""
         self.saver = saver_of(runner)
         wrapper = runner.optim_wrapper
@@ -72,13 +75,13 @@ class FiniteHook(Hook):
             print_log(f'FiniteHook: {type(optimizer).__name__} without fused=True: each update waits for the GPU to say '
                       'whether its gradient is finite', logger='current')
 
-    def watch_loss(self, loss):
+    def watch_loss(self, loss: torch.Tensor) -> torch.Tensor:
         """A loss -> the same; a gradient of NaN, on all processes, if it is not finite (0-dimensional both)."""
         finite = loss.detach() * 0 + 1
         self.finite.append(finite)
         return loss * finite
 
-    def before_step(self, optimizer, args, kwargs):
+    def before_step(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict[str, Any]) -> None:
         """Find out whether the gradients are finite, and have the optimiser leave the update out if they are not."""
         gradients = [p.grad for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
         self.skip = ~get_total_norm(gradients).isfinite()
@@ -87,7 +90,7 @@ class FiniteHook(Hook):
         elif self.skip:
             optimizer.zero_grad()  # optimisers pass over parameters without a gradient
 
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | list | None = None) -> None:
         """Note the names of the images, and what the running statistics are."""
         if not self.finite:
             self.names.clear()
@@ -95,7 +98,8 @@ class FiniteHook(Hook):
                 torch._foreach_copy_(self.kept, self.statistics)
         self.names += [_image_names(batch) for batch in batches_of(data_batch)]
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | list | None = None,
+                         outputs: dict | None = None) -> None:
         """After an update: restore the running statistics if it was left out; now and then, look."""
         if not runner.optim_wrapper.should_update():
             return
@@ -114,18 +118,18 @@ class FiniteHook(Hook):
         if len(self.pending) >= self.interval:
             self.look(runner)
 
-    def before_checkpoint(self, runner):
+    def before_checkpoint(self, runner: Runner) -> None:
         """Look: what is in a checkpoint will not be seen again, should the run end before the next look."""
         if self.pending:
             self.look(runner)
 
     after_train = before_checkpoint
 
-    def after_load_checkpoint(self, runner, checkpoint):
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Count anew: with other weights the next updates may be finite."""
         self.row = []
 
-    def look(self, runner):
+    def look(self, runner: Runner) -> None:
         """Report which of the pending updates were left out, on all processes.
 
         Raises:
@@ -161,22 +165,22 @@ class FiniteHook(Hook):
                 'and go on with --resume PATH of that checkpoint')
 
 
-def _is_fused(optimizer):
-    """bool: Whether an optimiser takes `found_inf`, and keeps its state unchanged then.
+def _is_fused(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether an optimiser takes `found_inf`, and keeps its state unchanged then.
 
     (SGD's fused step leaves the momentum uninitialised if the first one is left out.)
     """
     return isinstance(optimizer, torch.optim.Adam) and all(group['fused'] for group in optimizer.param_groups)
 
 
-def _image_names(batch):
-    """list[str]: The images of a batch of any of the three libraries, as far as it names them."""
+def _image_names(batch: Any) -> list[str]:
+    """The images of a batch of any of the three libraries, as far as it names them."""
     samples = batch.get('data_samples') if isinstance(batch, dict) else None
     return [str(name) for sample in samples or () if (name := sample.get('img_path'))]
 
 
-def _describe(update):
-    """dict: What an update left out was, with the images of the batches whose loss was at fault, else of all batches."""
+def _describe(update: SimpleNamespace) -> dict[str, Any]:
+    """What an update left out was, with the images of the batches whose loss was at fault, else of all batches."""
     finite = [value == 1 for value in update.finite.tolist()]
     shares = dist.all_gather_object((list(zip(finite, update.names, strict=False)), update.checkpoint))
     batches = sum([share for share, _ in shares], [])
@@ -186,10 +190,10 @@ def _describe(update):
                 checkpoint=shares[0][1])  # the first process writes
 
 
-def _in_words(update):
+def _in_words(update: dict[str, Any]) -> str:
     return f'iteration {update["iteration"]} ({update["not_finite"]}; images {_listed(update["images"]) or "not named"})'
 
 
-def _listed(items, separator=', '):
+def _listed(items: Iterable[str], separator: str = ', ') -> str:
     items = list(items)
     return separator.join(items[:3]) + (f'{separator}and {len(items) - 3} more' if len(items) > 3 else '')

@@ -3,6 +3,7 @@ import mmengine.dist as dist
 import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from mmengine.runner import Runner
 
 from coma_mm.datasets.seeding import seed_generators
 
@@ -15,7 +16,7 @@ class IterationSeedHook(Hook):
     """
     priority = 'VERY_HIGH'
 
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | list | None = None) -> None:
         """Seed Python's, NumPy's and torch's generators, on all devices."""
         torch.manual_seed(seed_generators(runner.seed, dist.get_rank(), runner.iter))
 
@@ -25,7 +26,8 @@ class MeanLossHook(Hook):
     """Makes the logged losses those of the whole batch: their mean over the processes, not the first one's own."""
     priority = 'HIGHEST'  # before RuntimeInfoHook notes them
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | list | None = None,
+                         outputs: dict | None = None) -> None:
         """Replace the values in `outputs`, in one exchange."""
         if runner.world_size == 1 or not outputs:
             return

@@ -5,8 +5,9 @@ import os
 import numpy as np
 from mmengine import dist
 from mmengine.hooks import Hook
-from mmengine.logging import print_log
+from mmengine.logging import MessageHub, print_log
 from mmengine.registry import HOOKS
+from mmengine.runner import Runner
 
 from coma_mm.errors import SharedError, UserError, choice
 
@@ -41,7 +42,8 @@ class LossSpikeHook(Hook):
     """
     priority = 'LOW'  # after FiniteHook, which also finishes its work on the update
 
-    def __init__(self, factor=3., window=500, interval=10, action='warn', max_rollbacks=3):
+    def __init__(self, factor: float = 3., window: int = 500, interval: int = 10, action: str = 'warn',
+                 max_rollbacks: int = 3):
         choice('LossSpikeHook: action', action, ('warn', 'rollback'))
         if factor <= 1 or min(window, interval) < 1:
             raise UserError(f'LossSpikeHook: factor={factor}, window={window}, interval={interval}: expected a factor above '
@@ -53,7 +55,7 @@ class LossSpikeHook(Hook):
         self.max_rollbacks = max_rollbacks
         self.spiking = False
 
-    def before_train(self, runner):
+    def before_train(self, runner: Runner) -> None:
         """Make sure that there will be checkpoints to go back to."""
         self.saver = saver_of(runner)
         if self.action == 'rollback' and not (
@@ -61,7 +63,8 @@ class LossSpikeHook(Hook):
             raise UserError("LossSpikeHook: action='rollback' needs default_hooks.checkpoint with save_optimizer=True and "
                             'max_keep_ckpts=2 or more: the newest checkpoint may be of the spike')
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | list | None = None,
+                         outputs: dict | None = None) -> None:
         """Look at the losses."""
         if not self.every_n_train_iters(runner, self.interval) or not runner.optim_wrapper.should_update():
             return
@@ -81,7 +84,7 @@ class LossSpikeHook(Hook):
             print_log(line, logger='current', level=logging.WARNING)
         self.spiking = True
 
-    def note_good(self, hub):
+    def note_good(self, hub: MessageHub) -> None:
         """Note the good checkpoint: what was the newest one at the last look has stood the test since.
 
         Args:
@@ -94,11 +97,11 @@ class LossSpikeHook(Hook):
                 hub.update_info('good_ckpt', newest)
         hub.update_info('newest_at_look', hub.runtime_info.get('last_ckpt'))
 
-    def _path(self, checkpoint):
-        """str: The file of that name in our folder: in a resumed run, paths are what its checkpoint says."""
+    def _path(self, checkpoint: str) -> str:
+        """The file of that name in our folder: in a resumed run, paths are what its checkpoint says."""
         return os.path.join(self.saver.out_dir, os.path.basename(checkpoint))
 
-    def go_back(self, runner, line):
+    def go_back(self, runner: Runner, line: str) -> None:
         """Restore what was learnt up to the last good checkpoint.
 
         Args:

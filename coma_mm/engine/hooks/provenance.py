@@ -4,15 +4,20 @@ import os
 import os.path as osp
 import shlex
 import sys
+from typing import Any
 
 import mmengine.dist as dist
 import torch
+from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
-from mmengine.runner import IterBasedTrainLoop
+from mmengine.runner import IterBasedTrainLoop, Runner
+from torch import nn
+from torch.utils.data import Dataset
 
 from coma_mm.config.read import environment_variables
-from coma_mm.config_tree import find_key, find_types, type_name
+from coma_mm.config_tree import find_key
+from coma_mm.datasets.masking import PatchMask
 from coma_mm.engine.models import unwrap
 from coma_mm.files import write_whole
 from coma_mm.version import __version__
@@ -30,7 +35,7 @@ class ProvenanceHook(Hook):
     """
     priority = 'LOW'
 
-    def before_train(self, runner):
+    def before_train(self, runner: Runner) -> None:
         """Write `provenance.json`."""
         if dist.is_main_process():
             facts = self.facts(runner, runner.epoch, runner.iter) | dict(
@@ -40,19 +45,19 @@ class ProvenanceHook(Hook):
                 versions={name: sys.modules[name].__version__ for name in LIBRARIES if name in sys.modules})
             write_whole(osp.join(runner.work_dir, 'provenance.json'), json.dumps(facts, indent=2))
 
-    def before_save_checkpoint(self, runner, checkpoint):
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Add the facts to the checkpoint."""
         meta = checkpoint.setdefault('meta', {})
         meta['coma_mm'] = self.facts(runner, meta.get('epoch', runner.epoch), meta.get('iter', runner.iter))
 
     @staticmethod
-    def facts(runner, epochs, iters):
-        """dict: Plain values only. `epochs` and `iters` are what is done so far; None for what is not counted."""
+    def facts(runner: Runner, epochs: int, iters: int) -> dict[str, Any]:
+        """Plain values only. `epochs` and `iters` are what is done so far; None for what is not counted."""
         model, cfg = unwrap(runner.model), runner.cfg
         backbone = getattr(model, 'backbone', None)
         backbone_cfg = (cfg.get('model') or {}).get('backbone') or {}
         arch = backbone_cfg.get('arch', getattr(backbone, 'arch', None))
-        loader = cfg.get('train_dataloader') or {}
+        loader, dataset = cfg.get('train_dataloader') or {}, runner.train_dataloader.dataset
         by_epoch = not isinstance(runner.train_loop, IterBasedTrainLoop)
         return dict(
             algorithm=type(model).__name__,
@@ -61,11 +66,11 @@ class ProvenanceHook(Hook):
             epochs=epochs if by_epoch else None,
             iters=iters,
             max_epochs=runner.max_epochs if by_epoch else None,
-            **masking_facts(cfg),
+            **masking_facts(model, dataset),
             complement=getattr(model, 'complement', None),
             config=osp.basename(cfg.filename) if cfg.filename else None,
             data_root=find_key(loader.get('dataset'), 'data_root'),
-            images=_count_images(runner.train_dataloader),
+            images=_count_images(dataset),
             images_per_update=getattr(runner, 'images_per_update', None),
             seed=runner.seed,
             coma_mm=__version__,
@@ -74,55 +79,46 @@ class ProvenanceHook(Hook):
         )
 
 
-def _command(cfg):
-    """str: The command line, after those environment variables that the config's files read."""
+def _command(cfg: Config) -> str:
+    """The command line, after those environment variables that the config's files read."""
     names = dict.fromkeys(name for name, *_ in environment_variables(cfg))
     return ' '.join([*(f'{name}={shlex.quote(os.environ[name])}' for name in names if name in os.environ),
                      shlex.join(sys.argv)])
 
 
-def _patch_mask(cfg):
-    """dict | None: The config of what masks the training images, if that is our own transform."""
-    dataset = (cfg.get('train_dataloader') or {}).get('dataset')
-    return next(find_types(dataset, 'PatchMask'), None)
-
-
-def _mask_ratio(cfg):
-    """float | None: The share of masked patches, of our own transform or of a library's masked model."""
-    transform = _patch_mask(cfg)
-    if transform is None:
-        return find_key(cfg.get('model'), 'mask_ratio')
-    return (transform.get('sampler') or {}).get('ratio', 0.6)
-
-
-def _mask_sampler(cfg):
-    """str | None: The class of our own transform's sampler."""
-    transform = _patch_mask(cfg)
-    return transform and type_name(transform.get('sampler') or dict(type='UniformMaskSampler'))
-
-
-def masking_facts(cfg):
-    """How a config of a masked autoencoder, ours or mmpretrain's, masks and decodes.
+def masking_facts(model: nn.Module, data: Any = None) -> dict[str, Any]:
+    """How a masked autoencoder, ours or mmpretrain's, masks and decodes.
 
     Args:
-        cfg (dict): A config.
+        model (nn.Module): A model of any kind.
+        data (Any): A data set or a pipeline; a `PatchMask` in it masks in place of the model. Defaults to None.
 
     Returns:
         dict: 'mask_ratio', 'mask_sampler', 'decoder' (its class) and 'decoder_depth'; None where there is no such thing.
     """
-    model = cfg.get('model') or {}
-    parts = [part for part in (model.get('decoder'), model.get('neck')) if isinstance(part, dict)]
-    decoder = next((part for part in parts if 'Decoder' in type_name(part)), None)
+    mask = _patch_mask(data)
+    parts = [getattr(model, name, None) for name in ('decoder', 'neck')]
+    decoder = next((part for part in parts if 'Decoder' in type(part).__name__), None)
+    blocks = getattr(decoder, 'blocks', getattr(decoder, 'decoder_blocks', None))  # mmpretrain calls them so
     return dict(
-        mask_ratio=_mask_ratio(cfg),
-        mask_sampler=_mask_sampler(cfg),
-        decoder=decoder and type_name(decoder),
-        # 8 is the default of all of them.
-        decoder_depth=decoder and decoder.get('depth', decoder.get('decoder_depth', 8)))
+        mask_ratio=mask.sampler.ratio if mask else next(
+            (part.mask_ratio for part in model.modules() if hasattr(part, 'mask_ratio')), None),
+        mask_sampler=type(mask.sampler).__name__ if mask else None,
+        decoder=type(decoder).__name__ if decoder is not None else None,
+        decoder_depth=len(blocks) if blocks is not None else None)
 
 
-def _count_images(loader):
+def _patch_mask(data: Any) -> PatchMask | None:
+    """The transform of ours that masks, in a data set, in those that it is made of, or in a pipeline."""
+    if data is None or isinstance(data, PatchMask):
+        return data
+    parts = data if isinstance(data, (list, tuple)) else [
+        getattr(data, name, None) for name in ('pipeline', 'transforms', 'dataset', 'datasets')]
+    return next(filter(None, map(_patch_mask, parts)), None)
+
+
+def _count_images(dataset: Dataset) -> int | None:
     try:
-        return len(getattr(loader, 'loader', loader).dataset)  # not of the lists of batches
+        return len(dataset)
     except TypeError:
         return None

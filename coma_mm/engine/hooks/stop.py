@@ -3,18 +3,21 @@ import re
 import signal
 import threading
 import time
+from types import FrameType
+from typing import NoReturn
 
 import torch
 from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from mmengine.runner import Runner
 
 from coma_mm.errors import Stopped, UserError
 
 from .checkpoint import saver_of
 
 
-def seconds(text):
+def seconds(text: str | float) -> float:
     """A duration as people write it for Slurm -> seconds.
 
     Args:
@@ -48,38 +51,40 @@ class StopHook(Hook):
     priority = 'LOWEST'  # after the checkpoint hook
     SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
-    def __init__(self, max_time=None, interval=10):
+    def __init__(self, max_time: str | float | None = None, interval: int = 10):
         self.max_time = None if max_time is None else seconds(max_time)
         self.interval = interval
         self.start = time.monotonic()
         self.reason = None
         self.previous = {}  # the handlers of signals that were there
 
-    def before_train(self, runner):
-        """Listen."""
+    def before_train(self, runner: Runner) -> None:
+        """Start listening to the signals that stop a run."""
         if threading.current_thread() is threading.main_thread():
             self.previous = {number: signal.signal(number, self._note) for number in self.SIGNALS}
 
-    def _note(self, number, frame):
+    def _note(self, number: int, frame: FrameType | None) -> None:
         self.reason = signal.Signals(number).name
 
-    def release(self):
-        """Listen no more."""
+    def release(self) -> None:
+        """Stop listening to the signals."""
         for number, handler in self.previous.items():
             signal.signal(number, handler)
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | list | None = None,
+                         outputs: dict | None = None) -> None:
         """Stop after an update."""
         done = runner.iter + 1
         if not done % runner.iterations_per_update:
             self._stop_if_due(runner, dict(epoch=runner.epoch, iter=done))
 
-    def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+    def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: dict | list | None = None,
+                       outputs: dict | None = None) -> None:
         """Stop in validation, which is no part of the training's state."""
         if runner.world_size == 1:  # the processes may see different numbers of batches here
             self._stop_if_due(runner, dict(epoch=runner.epoch, iter=runner.iter))
 
-    def _stop_if_due(self, runner, done):
+    def _stop_if_due(self, runner: Runner, done: dict[str, int]) -> None:
         if self.max_time is not None and time.monotonic() - self.start > self.max_time:
             self.reason = self.reason or 'the time limit'
         due = self.reason is not None
@@ -91,7 +96,7 @@ class StopHook(Hook):
         if due and done['iter'] < runner.max_iters:
             self.stop(runner, done)
 
-    def stop(self, runner, done):
+    def stop(self, runner: Runner, done: dict[str, int]) -> NoReturn:
         """Save, and end the run.
 
         Args:

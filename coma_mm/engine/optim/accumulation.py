@@ -5,22 +5,29 @@ with the number of batches that make an update. Here an iteration *is* an update
 one update as a list, and `update` trains on them. A config counts updates, and a run may be resumed with another number
 of processes.
 """
+from collections.abc import Callable, Iterator
 from itertools import islice
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.optim import OptimWrapper
+from torch.utils.data import DataLoader
 
 from coma_mm.errors import UserError
 
 
-def count(number, noun):
-    """str: '1 batch', '2 batches'."""
+def count(number: int, noun: str) -> str:
+    """'1 batch', '2 batches'."""
     return f'{number} {noun}' if number == 1 else f'{number} {noun}es'
 
 
-def is_auto(cfg):
-    """bool: Whether a config leaves the number of accumulated batches to the runner."""
+def is_auto(cfg: Config) -> bool:
+    """Whether a config leaves the number of accumulated batches to the runner."""
     return (cfg.get('optim_wrapper') or {}).get('accumulative_counts') == 'auto'
 
 
-def batches_per_update(cfg, processes):
+def batches_per_update(cfg: Config, processes: int) -> int:
     """How many batches of each process make one update.
 
     Args:
@@ -50,8 +57,8 @@ def batches_per_update(cfg, processes):
     raise UserError(f'{line}; take a batch_size of {" or ".join(map(str, fitting[:3]))}')
 
 
-def batches_of(data_batch):
-    """list: The batches of an iteration: of one update, as `BatchGroups` yields them, or a single one."""
+def batches_of(data_batch: Any) -> list:
+    """The batches of an iteration: of one update, as `BatchGroups` yields them, or a single one."""
     several = isinstance(data_batch, list) and isinstance(data_batch[0], dict)
     return data_batch if several else [data_batch]
 
@@ -66,31 +73,32 @@ class BatchGroups:
         size (int): Batches in a list.
     """
 
-    def __init__(self, loader, size):
+    def __init__(self, loader: DataLoader, size: int):
         vars(self).update(loader=loader, size=size)
 
     @property
-    def batch_size(self):
-        """int | None: Samples in a list; None where a batch sampler decides, as for any data loader."""
+    def batch_size(self) -> int | None:
+        """Samples in a list; None where a batch sampler decides, as for any data loader."""
         return self.loader.batch_size and self.loader.batch_size * self.size
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.loader) // self.size if self.loader.drop_last else -(-len(self.loader) // self.size)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[list]:
         batches = iter(self.loader)
         while group := list(islice(batches, self.size)):
             if len(group) == self.size or not self.loader.drop_last:
                 yield group
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self.loader, name)
 
-    def __setattr__(self, name, value):  # hooks that switch the pipeline restart the workers by this
+    def __setattr__(self, name: str, value: Any) -> None:
         setattr(self.loader, name, value)
 
 
-def update(train_step, batches, optim_wrapper):
+def update(train_step: Callable[[Any, OptimWrapper], dict[str, torch.Tensor]], batches: list,
+           optim_wrapper: OptimWrapper) -> dict[str, torch.Tensor]:
     """Make one update with the mean of several batches' gradients; a smaller last batch of an epoch counts as much.
 
     Args:

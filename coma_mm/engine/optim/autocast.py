@@ -1,9 +1,12 @@
 """Mixed precision without a gradient scaler, on CPU as well as GPU."""
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
+from torch import nn
 
 from coma_mm.errors import UserError
 
@@ -23,7 +26,7 @@ class AutocastOptimWrapper(OptimWrapper):
         UserError: If `dtype` is another one.
     """
 
-    def __init__(self, dtype='bfloat16', **kwargs):
+    def __init__(self, dtype: str | torch.dtype = 'bfloat16', **kwargs: Any):
         if dtype not in ('bfloat16', torch.bfloat16):
             raise UserError(f'AutocastOptimWrapper: dtype {dtype!r}; expected bfloat16 (for float16 take '
                             'AmpOptimWrapper)')
@@ -31,7 +34,7 @@ class AutocastOptimWrapper(OptimWrapper):
         self.cast_dtype = torch.bfloat16
 
     @contextmanager
-    def optim_context(self, model):
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Autocast inside the library's own context (gradient accumulation without synchronisation)."""
         device = next(model.parameters()).device.type
         with super().optim_context(model), torch.autocast(device, dtype=self.cast_dtype):

@@ -1,8 +1,10 @@
 """Parameter groups for any model around a backbone that knows its layers: learning rate by depth, no needless decay."""
 from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
 
 from mmengine.logging import print_log
-from mmengine.optim import DefaultOptimWrapperConstructor
+from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm, _InstanceNorm
 from torch import nn
@@ -45,14 +47,14 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             backbone has no `get_layer_depth`.
     """
 
-    def __init__(self, optim_wrapper_cfg, paramwise_cfg=None):
+    def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None):
         for key in paramwise_cfg or ():
             choice('LayerDecayOptimWrapperConstructor: a key of paramwise_cfg', key, OPTIONS)
         super().__init__(optim_wrapper_cfg, dict(layer_decay_rate=1.) | (paramwise_cfg or {}))
         if self.base_lr is None:
             raise UserError('LayerDecayOptimWrapperConstructor: the optimiser needs lr, which the groups are derived from')
 
-    def add_params(self, params, module, **kwargs):
+    def add_params(self, params: list[dict], module: nn.Module, **kwargs: Any) -> None:
         """Add the groups of a whole model.
 
         Args:
@@ -76,14 +78,14 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             first, last = min(depths[key]), max(depths[key])
             params.append(dict(groups[key], depth=f'{first}-{last}' if first < last else f'{first}'))
 
-    def __call__(self, model):
+    def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build the optimiser wrapper, and log its groups."""
         wrapper = super().__call__(model)
         _log(wrapper.optimizer.param_groups)
         return wrapper
 
-    def _depths(self, model):
-        """Callable: From the name of a parameter to its depth and the number of depths."""
+    def _depths(self, model: nn.Module) -> Callable[[str], tuple[int, int]]:
+        """From the name of a parameter to its depth and the number of depths."""
         backbone = getattr(model, 'backbone', None)
         if hasattr(backbone, 'get_layer_depth'):
             return lambda name: backbone.get_layer_depth(name, 'backbone.')
@@ -92,8 +94,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                             'does not have; take another backbone, or layer_decay_rate=1')
         return lambda name: (0, 1)
 
-    def _settings(self, name, parameter, is_norm):
-        """dict: The settings of a parameter's group, without the decay by depth."""
+    def _settings(self, name: str, parameter: nn.Parameter, is_norm: bool) -> dict[str, Any]:
+        """The settings of a parameter's group, without the decay by depth."""
         options = self.paramwise_cfg
         custom = {key: value for key, value in options.get('custom_keys', {}).items() if key in name}
         if custom:
@@ -115,7 +117,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         return settings
 
 
-def _log(groups):
+def _log(groups: list[dict[str, Any]]) -> None:
     """Log a table of an optimiser's parameter groups."""
     rows = [('depth', 'learning rate', 'weight decay', 'tensors', 'parameters')]
     sizes = [[parameter.numel() for parameter in group['params']] for group in groups]

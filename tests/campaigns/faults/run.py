@@ -31,10 +31,10 @@ import torch  # noqa: E402
 import coma_mm  # noqa: E402, F401
 from coma_mm.commands import exit_with  # noqa: E402
 from coma_mm.config.read import read_config  # noqa: E402
-from coma_mm.engine.hooks.stop import EXIT_STOPPED  # noqa: E402
 from coma_mm.engine.train import train  # noqa: E402
+from coma_mm.errors import EXIT_STOPPED  # noqa: E402
 from coma_mm.prepare.shapes import write_shapes  # noqa: E402
-from coma_mm.visualization import environment  # noqa: E402
+from coma_mm.visualization.logs import environment  # noqa: E402
 from coma_mm.weights import load_weights_only  # noqa: E402
 from coma_mm.weights.load import latest_checkpoint  # noqa: E402
 
@@ -234,7 +234,7 @@ def campaign(task, stops, seed, folder):
 def two_processes(stops, seed, folder):
     """Stop pre-training in two processes: one of them killed, all killed, or SIGTERM, SIGUSR1 or SIGINT to torchrun.
 
-    torchrun starts the processes again by itself when one dies; what else ends is started again with ``--resume``.
+    torchrun starts the processes again by itself when one dies; what else ends is started again with `--resume`.
 
     Returns:
         dict: As `campaign`.
