@@ -8,7 +8,7 @@ from mmengine.fileio import load
 from mmengine.registry import MODELS, DefaultScope
 
 from coma_mm.benchmark.counting.counting import measure
-from coma_mm.compat import MIM
+from coma_mm.files import MIM
 from coma_mm.models import DyViT, MaskedVisionTransformer
 
 from .test_configs import NAMES, read
