@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from coma_mm.benchmark.paper import coverage
+from coma_mm.commands.benchmark import coverage as command
 from coma_mm.datasets.masking import PatchMask
 from coma_mm.datasets.seeding import SampleIndex, SeededDataset
 from coma_mm.errors import UserError
@@ -101,7 +102,7 @@ def test_variation():
 def written(tmp_path_factory):
     out = tmp_path_factory.mktemp('coverage')
     parser = ArgumentParser()
-    coverage.add_arguments(parser)
+    command.add_arguments(parser)
     coverage.run(parser.parse_args(['--iterations', '30', '--size', '96', '--out', str(out)]))
     return out
 
@@ -134,7 +135,7 @@ def test_one_scale():
                                               (['--size', '100'], 'multiples of 32')])
 def test_bad_options(options, message, tmp_path):
     parser = ArgumentParser()
-    coverage.add_arguments(parser)
+    command.add_arguments(parser)
     with pytest.raises(UserError, match=message):
         coverage.run(parser.parse_args([*options, '--out', str(tmp_path / 'new')]))
     assert not (tmp_path / 'new').exists()

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from coma_mm.benchmark.speed import dataload
+from coma_mm.commands.benchmark import dataload as command
 from coma_mm.errors import UserError
 
 CONFIG = """
@@ -28,7 +29,7 @@ def run(tmp_path, monkeypatch):
         Image.new('RGB', (70, 50)).save(tmp_path / f'images/{index}.jpg')
     (tmp_path / 'config.py').write_text(CONFIG)
     parser = argparse.ArgumentParser()
-    dataload.add_arguments(parser)
+    command.add_arguments(parser)
     return lambda *args: dataload.run(parser.parse_args(['config.py', *args]))
 
 

@@ -12,6 +12,7 @@ from coma_mm.benchmark.speed import contestants, profiling, speed, timing
 from coma_mm.benchmark.speed.contestants import Contestant, InferenceStep, Setting
 from coma_mm.benchmark.speed.figure import speed_figure
 from coma_mm.benchmark.speed.profiling import profile_step
+from coma_mm.commands.benchmark import speed as command
 from coma_mm.datasets.mask_samplers import UniformMaskSampler
 from coma_mm.errors import UserError
 from coma_mm.models import CoMA
@@ -200,7 +201,7 @@ def test_dense_steps_train(name):
 
 def parse(*options):
     parser = ArgumentParser()
-    speed.add_arguments(parser)
+    command.add_arguments(parser)
     return parser.parse_args(options)
 
 
