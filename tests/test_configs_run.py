@@ -3,6 +3,7 @@
 The data are CoMA-Shapes in the layouts of the real data sets.
 """
 import gc
+import inspect
 import json
 import logging
 import math
@@ -17,6 +18,7 @@ from filelock import FileLock
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.registry import HOOKS
+from mmengine.runner import Runner
 from mmseg.models import EncoderDecoder
 
 from coma_mm.config.read import read_config, use_tta
@@ -40,7 +42,6 @@ TWINS = {
     'coma/coma_dyvit-small_8xb512-amp-coslr-300e_folder.py': 'coma/coma_dyvit-base_8xb512-amp-coslr-300e_folder.py',
     'mae/mae_dyvit-base_8xb512-amp-coslr-300e_in1k.py': 'mae/mae_dyvit-base_8xb512-amp-coslr-800e_in1k.py',
     'mae/mae_vit-base-p16_8xb512-amp-coslr-300e_in1k.py': MAE_VIT,
-    'mae/mae_vit-base-p16_8xb512-amp-coslr-800e_in1k.py': MAE_VIT,
     'classification/dyvit-small_8xb128-coslr-100e_in1k.py': 'classification/dyvit-base_8xb128-coslr-100e_in1k.py',
     'classification/dyvit-small_8xb2048-linear-coslr-90e_in1k.py': LINEAR,
     'segmentation/upernet_dyvit-small_8xb2-160k_ade20k-512x512.py': UPERNET,
@@ -191,10 +192,11 @@ def promised(cfg):
 
 
 def outline(name):
-    """str: A config, made small, without its numbers and without the name of the architecture, which is among them."""
+    """str: What a runner reads of a config, made small, without numbers, of which an architecture's name is one."""
     cfg = read_config(str(ROOT / name), work_dir='work_dirs/any')
     shrink(cfg)
-    text = json.dumps(cfg.to_dict(), default=str, sort_keys=True)
+    read = {key: value for key, value in cfg.to_dict().items() if key in inspect.signature(Runner).parameters}
+    text = json.dumps(read, default=str, sort_keys=True)
     return re.sub(r'[\d.]+(e-\d+)?', '0', text.replace('dyvit-small', 'dyvit-base'))
 
 

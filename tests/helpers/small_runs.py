@@ -127,6 +127,8 @@ def shrink(cfg):
     loaders = [cfg[key] for key in ('train_dataloader', 'val_dataloader', 'test_dataloader') if cfg.get(key)]
     for loader in loaders:
         loader.update(batch_size=min(2, loader.batch_size), num_workers=0)
+        for key in ('persistent_workers', 'prefetch_factor'):  # torch refuses these without workers
+            loader.pop(key, None)
     if 'auto_scale_lr' in cfg:
         cfg.auto_scale_lr.base_batch_size = 4
     test_cfg = cfg.model.get('test_cfg') or {}
