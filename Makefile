@@ -1,4 +1,4 @@
-# make install | demo | test | fuzz | study | faults | lint | clean
+# make install | demo | test | docs | fuzz | study | faults | lint | clean
 # PYTHON names the Python to build .venv with: make install PYTHON=python3.12
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -6,11 +6,12 @@ INSTALLED := $(VENV)/.installed
 PYTEST_ARGS ?= -n 2
 FUZZ_ARGS ?=
 
-.PHONY: help install demo test fuzz study faults lint clean
+.PHONY: help install demo test docs fuzz study faults lint clean
 
 help:
 	@echo 'make demo    pre-train, fine-tune three ways and report, in minutes on a CPU'
 	@echo 'make test    run the tests (PYTEST_ARGS="-n 2")'
+	@echo 'make docs    build the documentation as a site, build/site/index.html'
 	@echo 'make fuzz    thousands of damaged files and settings (FUZZ_ARGS="--only images --seed 1")'
 	@echo 'make study   the demo with a longer budget and several seeds'
 	@echo 'make install only create .venv (PYTHON=python3.12)'
@@ -29,6 +30,9 @@ demo: $(INSTALLED)
 # One thread per process: the tests' tensors are small, and more threads only wait for each other.
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(RUN) -m pytest $(PYTEST_ARGS)
+
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
 
 fuzz: $(INSTALLED)
 	$(RUN) tests/campaigns/fuzz/run.py $(FUZZ_ARGS)

@@ -19,7 +19,7 @@ setup(
     packages=find_packages(include=['coma_mm', 'coma_mm.*']),
     # .mim holds links to configs/ and tools/, and what they lead to is packed: mmengine finds `coma_mm::…` there.
     package_data={'coma_mm': ['**/*.j2', '**/*.yaml', '.mim/*.yml', '.mim/configs/**/*.py', '.mim/configs/**/*.yml',
-                              '.mim/tools/*.sh', '.mim/tools/*.py']},
+                              '.mim/configs/**/*.md', '.mim/tools/*.sh', '.mim/tools/*.py']},
     entry_points={'console_scripts': ['coma-mm = coma_mm.commands:main']},
     python_requires='>=3.11,<3.14',
     install_requires=[
@@ -45,5 +45,9 @@ setup(
         # mmcv asks for the build with a display, which servers cannot import; `make` puts this one on top.
         'opencv-python-headless>=4.10',
     ],
-    extras_require={'test': ['pytest>=8', 'pytest-xdist>=3.6', 'hypothesis>=6.100', 'ruff>=0.9']},
+    extras_require={
+        'test': ['pytest>=8', 'pytest-xdist>=3.6', 'hypothesis>=6.100', 'ruff>=0.9', 'setuptools>=77',
+                 'playwright>=1.50'],
+        'docs': ['mkdocs>=1.6,<2', 'mkdocs-material>=9.7', 'mkdocstrings[python]>=1'],
+    },
 )

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).resolve().parent
-CONFIGS = PACKAGE / '.mim/configs'
+MIM = PACKAGE / '.mim'
+"""Where OpenMMLab's tools expect configs, launchers and model-index.yml inside a package."""
+CONFIGS = MIM / 'configs'
 """The configs, in a checkout and in an installation; `coma_mm::NAME` in a config or on a command line is CONFIGS/NAME."""
 CHECKOUT = PACKAGE.parent
 """Where README.md and docs/ are, in a checkout alone."""

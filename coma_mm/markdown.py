@@ -1,4 +1,7 @@
-"""Tables in Markdown."""
+"""Tables in Markdown, and pages that hold them."""
+import re
+
+from coma_mm.errors import choice
 
 
 def markdown_table(header: list[str], rows: list[list[str]], numbers: int = 0, aligned: bool = False) -> str:
@@ -22,3 +25,25 @@ def markdown_table(header: list[str], rows: list[list[str]], numbers: int = 0, a
                   for i, (cell, width) in enumerate(zip(line, widths, strict=True))]
                  for line, fill in zip(lines, [' ', '-'] + [' '] * len(rows), strict=True)]
     return ''.join(f'| {" | ".join(line)} |\n' for line in lines)
+
+
+def fill(page: str, mark: str, parts: dict[str, str]) -> str:
+    """Renew what stands between `<!-- MARK:NAME -->` and `<!-- /MARK -->` in a page.
+
+    Args:
+        page (str): The page.
+        mark (str): MARK.
+        parts (dict[str, str]): What belongs there, by NAME.
+
+    Returns:
+        str: The page.
+
+    Raises:
+        UserError: If there is no part of that name.
+    """
+
+    def renew(match: re.Match) -> str:
+        part = choice(f'the part in a marker <!-- {mark}:PART -->', match[1], parts)
+        return f'<!-- {mark}:{part} -->\n{parts[part]}<!-- /{mark} -->'
+
+    return re.sub(rf'<!-- {mark}:([\w-]+) -->\n.*?<!-- /{mark} -->', renew, page, flags=re.DOTALL)

@@ -14,6 +14,7 @@ from mmpretrain.models import BaseSelfSupervisor
 
 from coma_mm.config.check_keys import check_keys
 from coma_mm.config.read import read_config
+from coma_mm.datasets.loading import use_load_image
 from coma_mm.engine import AutocastOptimWrapper
 from coma_mm.engine.optim.accumulation import batches_per_update
 from coma_mm.models import MaskedAutoencoder
@@ -184,7 +185,8 @@ def test_pipelines(config):
     pipelines = [cfg[f'{split}_dataloader'].dataset.pipeline for split in ('train', 'val', 'test')
                  if cfg.get(f'{split}_dataloader')]
     for pipeline in (*pipelines, *([cfg.tta_pipeline] if 'tta_pipeline' in cfg else ())):
-        steps = [TRANSFORMS.build(step) for step in pipeline]
+        assert pipeline[0].type in ('LoadImageFromFile', 'LoadRandomResizedCrop')  # for the libraries' inferencers
+        steps = [TRANSFORMS.build(step) for step in use_load_image(pipeline)]
         assert type(steps[0]).__name__ in ('LoadImage', 'LoadRandomResizedCrop')
         if cfg.default_scope == 'mmdet':
             assert next(step for step in steps if type(step).__name__ == 'LoadAnnotations').with_mask

@@ -1,8 +1,13 @@
-"""Every config is run, made small: trained, validated and tested as the tools do, on CoMA-Shapes in real layouts."""
+"""Every config is run, made small, unless it is the twin of another: trained, validated and tested as the tools do.
+
+The data are CoMA-Shapes in the layouts of the real data sets.
+"""
 import gc
+import json
 import logging
 import math
 import os
+import re
 from copy import deepcopy
 from pathlib import Path
 
@@ -24,6 +29,29 @@ from .test_config.test_options import COMA, CONVNEXT, parse
 from .test_configs import NAMES, ROOT, VARIABLES
 
 UPERNET = 'segmentation/upernet_dyvit-base_8xb2-160k_ade20k-512x512.py'
+MASK_RCNN = 'detection/mask-rcnn_dyvit-base_fpn_8xb8-lsj-100e_coco-768px.py'
+LINEAR = 'classification/dyvit-base_8xb2048-linear-coslr-90e_in1k.py'
+COMA_800 = 'coma/coma_dyvit-base_8xb512-amp-coslr-800e_in1k.py'
+MAE_VIT = 'mae/mae_vit-base-p16_8xb512-amp-coslr-1600e_in1k.py'
+TWINS = {
+    'coma/coma_dyvit-base_8xb512-amp-coslr-300e_in1k.py': COMA_800,
+    'coma/coma_dyvit-small_8xb512-amp-coslr-300e_in1k.py': COMA_800,
+    'coma/coma_dyvit-small_8xb512-amp-coslr-800e_in1k.py': COMA_800,
+    'coma/coma_dyvit-small_8xb512-amp-coslr-300e_folder.py': 'coma/coma_dyvit-base_8xb512-amp-coslr-300e_folder.py',
+    'mae/mae_dyvit-base_8xb512-amp-coslr-300e_in1k.py': 'mae/mae_dyvit-base_8xb512-amp-coslr-800e_in1k.py',
+    'mae/mae_vit-base-p16_8xb512-amp-coslr-300e_in1k.py': MAE_VIT,
+    'mae/mae_vit-base-p16_8xb512-amp-coslr-800e_in1k.py': MAE_VIT,
+    'classification/dyvit-small_8xb128-coslr-100e_in1k.py': 'classification/dyvit-base_8xb128-coslr-100e_in1k.py',
+    'classification/dyvit-small_8xb2048-linear-coslr-90e_in1k.py': LINEAR,
+    'segmentation/upernet_dyvit-small_8xb2-160k_ade20k-512x512.py': UPERNET,
+    'detection/mask-rcnn_dyvit-small_fpn_8xb8-lsj-100e_coco-768px.py': MASK_RCNN,
+    'detection/mask-rcnn_dyvit-base_fpn_8xb8-lsj-1x_coco-768px.py': MASK_RCNN,
+    'detection/mask-rcnn_dyvit-base_fpn_8xb8-lsj-3x_coco-768px.py': MASK_RCNN,
+    'detection/mask-rcnn_dyvit-base_fpn_8xb8-lsj-100e_coco-1024px.py': MASK_RCNN,
+    'detection/mask-rcnn_dyvit-base_fpn_8xb8-lsj-1x_coco-1024px.py': MASK_RCNN,
+    'detection/mask-rcnn_dyvit-base_fpn_8xb8-lsj-3x_coco-1024px.py': MASK_RCNN,
+}
+"""Configs that differ from another in numbers alone, once they are small; only the other one is run."""
 
 
 @pytest.fixture(scope='session')
@@ -162,7 +190,20 @@ def promised(cfg):
     return {'CocoMetric': {'coco/bbox_mAP', 'coco/segm_mAP'}, 'IoUMetric': {'mIoU', 'mAcc', 'aAcc'}}[evaluator['type']]
 
 
-@pytest.mark.parametrize('name', NAMES)
+def outline(name):
+    """str: A config, made small, without its numbers and without the name of the architecture, which is among them."""
+    cfg = read_config(str(ROOT / name), work_dir='work_dirs/any')
+    shrink(cfg)
+    text = json.dumps(cfg.to_dict(), default=str, sort_keys=True)
+    return re.sub(r'[\d.]+(e-\d+)?', '0', text.replace('dyvit-small', 'dyvit-base'))
+
+
+@pytest.mark.parametrize('name', TWINS)
+def test_a_twin_differs_in_numbers_alone(name):
+    assert TWINS[name] not in TWINS and outline(name) == outline(TWINS[name])
+
+
+@pytest.mark.parametrize('name', [name for name in NAMES if name not in TWINS])
 def test_every_config_runs(name):
     notes = ran(name)
     cfg, before, after = notes['cfg'], notes['before'], notes['after']

@@ -1,4 +1,5 @@
 """The libraries' own inferencers on our configs, on those that runs write, and on checkpoints alone."""
+import gc
 import os
 import shutil
 from types import SimpleNamespace
@@ -28,12 +29,14 @@ def folder(tmp_path_factory):
     """A folder with CoMA-Shapes below `data`, where configs expect it; the tests run inside."""
     folder = tmp_path_factory.mktemp('inferencers')
     write_shapes(folder / 'data/shapes', dict(unlabelled=1, train=4, val=2, test=2), size=64, progress=False)
+    gc.freeze()  # data sets collect garbage when they are built, among all that was ever imported
     with pytest.MonkeyPatch.context() as patch:
         for variable in ('SHAPES_ROOT', 'PRETRAINED'):
             patch.delenv(variable, raising=False)
         patch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **options: (text, True))  # takes most of the time
         patch.chdir(folder)
         yield folder
+    gc.unfreeze()
 
 
 @pytest.fixture(scope='module')

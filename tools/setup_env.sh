@@ -69,7 +69,7 @@ pip() {
 }
 # Without torch in the build environment (pip's default) mmcv compiles none of its operators, which would take long.
 unset PIP_NO_BUILD_ISOLATION
-pip install -c constraints.txt -e '.[test]'
+pip install -c constraints.txt -e '.[test,docs]'
 # Both OpenCV builds are required by others and own the same files: the last one wins, and only this one needs no display.
 pip install -q -c constraints.txt --force-reinstall --no-deps opencv-python-headless
 touch "$venv/.installed"

@@ -4,12 +4,15 @@ import os
 import signal
 import sys
 import tempfile
+from pathlib import Path
 
 from torch.distributed import run
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-EXIT_STOPPED = 75  # that of coma_mm.engine.hooks.stop, which takes seconds to import
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a checkout runs without being installed
+
+from coma_mm.errors import EXIT_STOPPED  # noqa: E402
 
 
 def main():

@@ -68,7 +68,8 @@ def add_commands(parser: argparse.ArgumentParser, package: str, names: Iterable[
 def fill_parser(parser: argparse.ArgumentParser, module) -> None:
     """Let a module say what its command takes; `args.run` runs it, once everything is registered if it needs that."""
     parser.description = module.__doc__
-    parser.set_defaults(run=getattr(module, 'run', None), registers=getattr(module, 'REGISTERS', True))
+    if hasattr(module, 'run'):  # else the command's own runs its subcommands
+        parser.set_defaults(run=module.run, registers=getattr(module, 'REGISTERS', True))
     module.add_arguments(parser)
 
 

@@ -6,7 +6,8 @@ which this command starts.
 import argparse
 import os
 import sys
-from pathlib import Path
+
+from coma_mm.files import MIM
 
 SCRIPT = 'dist_train.sh'
 REGISTERS = False
@@ -20,6 +21,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, script: str = SCRIPT) -> None:
     """Start the script in the place of this process."""
-    path = Path(__file__).parents[1] / '.mim/tools' / script
     os.environ.setdefault('PYTHON', sys.executable)
-    os.execvp('bash', ['bash', str(path), *args.arguments])
+    os.execvp('bash', ['bash', str(MIM / 'tools' / script), *args.arguments])

@@ -14,14 +14,11 @@ import importlib.util
 import os.path as osp
 import sys
 import warnings
-from pathlib import Path
 
 from coma_mm.errors import UserError, nearest
+from coma_mm.files import CONFIGS
 
-MIM = Path(__file__).resolve().parents[1] / '.mim'
-"""The folder of configs and model-index.yml, where OpenMMLab's tools expect them inside a package."""
-
-__all__ = ['MIM', 'config_path', 'install']
+__all__ = ['config_path', 'install']
 
 
 def install() -> None:
@@ -91,9 +88,9 @@ def config_path(name: str) -> str:
     Raises:
         UserError: If there is no such config.
     """
-    path = MIM / 'configs' / name.removeprefix('coma_mm::')
+    path = CONFIGS / name.removeprefix('coma_mm::')
     if not path.is_file():
-        names = [f'coma_mm::{path.relative_to(MIM / "configs")}' for path in MIM.glob('configs/**/*.py')]
+        names = [f'coma_mm::{path.relative_to(CONFIGS)}' for path in CONFIGS.glob('**/*.py')]
         close = nearest(name, names)
         raise UserError(f'no config {name}; ' + (f'did you mean {close}?' if close else
                                                   'expected coma_mm:: and a path below configs/'))

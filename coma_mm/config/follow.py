@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.optim.scheduler.param_scheduler import INF
 from mmengine.registry import MODELS
 
-from coma_mm.config_tree import find_types, type_name
+from coma_mm.config_tree import find_types, type_name, walk
 from coma_mm.errors import UserError
 
 from .check_keys import variables
@@ -115,16 +115,11 @@ def _follow_size(cfg: Config, old: int, new: int) -> None:
 
 def _exchange(place: Any, old: int, new: int) -> bool:
     """Whether an old size was found in nested dicts and lists, and exchanged for a new one."""
-    found = False
-    if isinstance(place, dict):
-        for key in {'scale', 'crop_size'} & place.keys():
-            if place[key] in (old, (old, old), [old, old]):
-                place[key] = new if place[key] == old else (new, new)
-                found = True
-        place = place.values()
-    elif not isinstance(place, (list, tuple)):
-        return False
-    return any([_exchange(one, old, new) for one in place]) or found
+    found = [(one, key) for one in walk(place) for key in ('scale', 'crop_size')
+             if key in one and one[key] in (old, (old, old), [old, old])]
+    for one, key in found:
+        one[key] = new if one[key] == old else (new, new)
+    return bool(found)
 
 
 def _follow_backbone(cfg: Config, before: Settings, now: Settings, options: Container[str]) -> None:

@@ -253,9 +253,9 @@ _SEEDED_SAMPLERS = dict(DefaultSampler='SeededSampler', InfiniteSampler='SeededI
 def seed_dataloader(dataloader: dict) -> None:
     """Give a data loader's config per-sample randomness and our reading of images, in place; once is as good as twice.
 
-    The data set's config is replaced by a copy of it, see `use_load_image`. The data set is wrapped in `SeededDataset`,
-    mmengine's samplers become the seeded ones. A loader with another sampler keeps the library's own seeding, because its
-    indices carry no epoch. The keys `on_bad_image` and `wait_for_storage` of the loader, if given, go to `SeededDataset`.
+    A copy takes the place of the data set's config, see `use_load_image`, and is wrapped in `SeededDataset`; mmengine's
+    samplers become the seeded ones. A loader with another sampler keeps the library's own seeding, because its indices carry
+    no epoch. The keys `on_bad_image` and `wait_for_storage` of the loader, if given, go to `SeededDataset`.
 
     Args:
         dataloader (dict): A config as `Runner.build_dataloader` takes it.

@@ -1,7 +1,7 @@
 """DyViT, masked autoencoders and their parts; importing the package registers them."""
 from mmpretrain.apis import ModelHub
 
-from coma_mm.compat import MIM
+from coma_mm.files import MIM
 
 from .attention import MultiWindowAttention
 from .decoders import ConvNeXtDecoder, ViTDecoder

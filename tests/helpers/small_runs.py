@@ -8,6 +8,7 @@ from mmpretrain.models import VisionTransformer
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from coma_mm.config_tree import walk
 from coma_mm.models.dyvit import ARCHS
 from coma_mm.prepare.shape_scenes import render_scene
 from coma_mm.prepare.shapes import write_shapes
@@ -141,11 +142,9 @@ def shrink(cfg):
 
 def change(cfg, function):
     """Replace every value in nested dicts and lists by a function of its key and itself."""
-    if isinstance(cfg, dict):
-        for key, value in cfg.items():
-            cfg[key] = function(key, value)
-    for value in cfg.values() if isinstance(cfg, dict) else cfg if isinstance(cfg, (list, tuple)) else ():
-        change(value, function)
+    for one in walk(cfg):
+        for key, value in one.items():
+            one[key] = function(key, value)
 
 
 def narrow(width):
@@ -183,10 +182,4 @@ def shorten(cfg):
 
 def types(cfg):
     """Iterator: All values of `type` in nested dicts and lists, in order."""
-    if isinstance(cfg, dict):
-        yield from [cfg['type']] if 'type' in cfg else []
-        cfg = cfg.values()
-    elif not isinstance(cfg, (list, tuple)):
-        return
-    for value in cfg:
-        yield from types(value)
+    return (one['type'] for one in walk(cfg) if 'type' in one)

@@ -16,15 +16,16 @@ ROOT = Path(__file__).parents[2]
 def outside(tmp_path_factory):
     """Callable: Runs a program of the new environment in a folder that is none of the checkout's."""
     folder = tmp_path_factory.mktemp('wheel')
+    # Without the checkout on the path, which the tests put there.
+    environ = {key: value for key, value in os.environ.items() if key not in ('PYTHONPATH', 'COMA_MM_EXIT_CODE')}
     pip = [sys.executable, '-m', 'pip', '--disable-pip-version-check']
-    subprocess.run([*pip, 'wheel', ROOT, '--no-deps', '--no-build-isolation', '-q', '-w', folder], check=True)
-    subprocess.run([sys.executable, '-m', 'venv', '--without-pip', folder / 'venv'], check=True)
+    subprocess.run([*pip, 'wheel', ROOT, '--no-deps', '--no-build-isolation', '-q', '-w', folder], check=True, env=environ)
+    subprocess.run([sys.executable, '-m', 'venv', '--without-pip', folder / 'venv'], check=True, env=environ)
     wheel, = folder.glob('*.whl')
-    subprocess.run([*pip, '--python', folder / 'venv', 'install', '--no-deps', '-q', wheel], check=True)
+    subprocess.run([*pip, '--python', folder / 'venv', 'install', '--no-deps', '-q', wheel], check=True, env=environ)
     # PyTorch and the libraries are shared, as they are large; what is installed for editing there is not.
     there, = folder.glob('venv/lib/python*/site-packages')
     (there / 'shared.pth').write_text(sysconfig.get_paths()['purelib'])
-    environ = {key: value for key, value in os.environ.items() if key not in ('PYTHONPATH', 'COMA_MM_EXIT_CODE')}
 
     def run(program, *args, code=0):
         """str: What it prints."""

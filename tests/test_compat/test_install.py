@@ -2,14 +2,20 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from mmcv import _ext
 from mmcv.utils import collect_env
 from mmengine.config import Config
+from mmengine.hub import get_config
 from mmengine.utils.dl_utils.misc import mmcv_full_available
 
 import coma_mm
+from coma_mm.compat import config_path
+from coma_mm.errors import UserError
+
+ROOT = Path(__file__).parents[2]
 
 # Runs install() alone, without what else importing coma_mm does.
 INSTALL = f"""
@@ -76,6 +82,28 @@ def test_configs_are_inherited_by_library_name(tmp_path, base, model):
     path = tmp_path / 'config.py'
     path.write_text(f'_base_ = {base!r}\n')
     assert Config.fromfile(path).model.type == model
+
+
+def test_our_configs_are_inherited_by_the_packages_name(tmp_path):
+    name = 'detection/mask-rcnn_dyvit-small_fpn_8xb8-lsj-100e_coco-768px.py'  # with relative bases, and a library's
+    path = tmp_path / 'config.py'
+    path.write_text(f"_base_ = 'coma_mm::{name}'\nmodel = dict(backbone=dict(drop_path_rate=0.5))\n")
+    found, expected = Config.fromfile(path), Config.fromfile(ROOT / 'configs' / name)
+    assert found.model.backbone.drop_path_rate == 0.5 != expected.model.backbone.drop_path_rate
+    expected.model.backbone.drop_path_rate = 0.5
+    assert found.to_dict() == expected.to_dict()  # without a scope that no registry has
+    assert get_config(f'coma_mm::{name}').model == Config.fromfile(ROOT / 'configs' / name).model
+
+
+def test_a_misspelt_config_of_ours_is_named_with_the_nearest(tmp_path):
+    path = tmp_path / 'config.py'
+    path.write_text("_base_ = ['coma_mm::_base_/models/coma_dyvit-bas.py']\n")
+    with pytest.raises(UserError) as found:
+        Config.fromfile(path)
+    assert str(found.value) == ('no config coma_mm::_base_/models/coma_dyvit-bas.py; did you mean '
+                                'coma_mm::_base_/models/coma_dyvit-base.py?')
+    with pytest.raises(UserError, match='expected coma_mm:: and a path below configs/'):
+        config_path('coma_mm::')
 
 
 def fake_transformers(root, version):

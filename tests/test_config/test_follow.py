@@ -263,7 +263,7 @@ def test_the_arch_alone_works_for_every_kind_of_config():
 
 @pytest.mark.parametrize('name', [name for name in NAMES if name.startswith(('shapes/', 'small/'))])
 def test_other_archs_of_small_configs_fit_too(name, read):
-    model = build(read(name, model__backbone__arch='small'))
+    model = build(read(name, model__backbone__arch='small')).eval()
     assert model.backbone.out_channels[-1] == 768
     image = torch.zeros(1, 3, 64, 64, device='meta')
     if name.split('/')[1].startswith('coma'):

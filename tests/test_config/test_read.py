@@ -34,6 +34,13 @@ def said(monkeypatch):
     return lines
 
 
+def test_our_configs_are_read_by_the_packages_name():
+    cfg = read_config('coma_mm::shapes/dyvit-tiny_scratch_shapes.py')
+    assert cfg.model.backbone.arch == 'tiny' and cfg.work_dir == 'work_dirs/dyvit-tiny_scratch_shapes'
+    with pytest.raises(UserError, match='did you mean coma_mm::shapes/dyvit-tiny_scratch_shapes.py'):
+        read_config('coma_mm::shapes/dyvit-tiny_scratch_shape.py')
+
+
 @pytest.mark.parametrize('library', [mmpretrain, mmseg, mmdet])
 def test_no_false_alarm_on_the_libraries_configs(library):
     folder = Path(library.__file__).parent / '.mim' / 'configs'

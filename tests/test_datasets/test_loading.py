@@ -1,10 +1,15 @@
 """Images of every kind, and folders of them."""
+from copy import deepcopy
+
 import numpy as np
 import pytest
+from mmcv.transforms import LoadImageFromFile
+from mmengine.config import Config
 from mmengine.registry import DATASETS, TRANSFORMS
 from PIL import Image
 
-from coma_mm.datasets import ImageFolder, read_image
+from coma_mm.datasets import ImageFolder, LoadImage, read_image
+from coma_mm.datasets.loading import use_load_image
 from coma_mm.errors import BadImageError, UserError
 
 
@@ -130,3 +135,43 @@ def test_image_folder_says_what_is_wrong_with_the_root(tmp_path):
         with pytest.raises(UserError, match=reason) as caught:
             ImageFolder(str(tmp_path / name))
         assert str(tmp_path / name) in str(caught.value) and '\n' not in str(caught.value)
+
+
+def test_an_image_that_is_there_is_passed_on():
+    image = np.zeros((2, 3, 3), np.uint8)
+    assert LoadImage()(dict(img=image, img_shape=(2, 3)))['img'] is image
+
+
+THEIRS = dict(type='LoadImageFromFile')
+
+
+@pytest.mark.parametrize('theirs', [
+    THEIRS, dict(type='mmdet.LoadImageFromFile', backend_args=None), dict(THEIRS, _scope_='mmseg'),
+    dict(type=LoadImageFromFile, color_type='color', to_float32=False), dict(THEIRS, backend_args=dict(backend='local')),
+    dict(THEIRS, imdecode_backend='pillow')])
+def test_load_image_takes_the_place_of_the_libraries_step(theirs):
+    dataset = dict(type='ConcatDataset', datasets=[
+        dict(type='RepeatDataset', times=2, dataset=dict(type='ImageFolder', pipeline=[theirs, dict(type='PackInputs')])),
+        dict(type='MultiImageMixDataset', pipeline=(dict(type='Mosaic'), ), dataset=Config(dict(pipeline=[
+            theirs, dict(type='TestTimeAug', transforms=[[dict(type='Compose', transforms=[theirs])]])]))._cfg_dict)])
+    before = deepcopy(dataset)
+    repeated, mixed = use_load_image(dataset)['datasets']
+    assert repeated['dataset']['pipeline'] == [dict(type='LoadImage'), dict(type='PackInputs')] and repeated['times'] == 2
+    assert mixed['pipeline'] == (dict(type='Mosaic'), )
+    load, augment = mixed['dataset'].pipeline
+    assert load == augment.transforms[0][0].transforms[0] == dict(type='LoadImage')
+    assert dataset == before
+
+
+@pytest.mark.parametrize('argument', [
+    dict(color_type='grayscale'), dict(color_type='unchanged'), dict(to_float32=True), dict(ignore_empty=True),
+    dict(backend_args=dict(backend='petrel')), dict(imdecode_backend='tifffile'), dict(an_argument=1)])
+def test_what_load_image_does_not_do_is_left_to_the_libraries_step(argument):
+    dataset = dict(type='ImageFolder', pipeline=[dict(THEIRS, **argument)])
+    assert use_load_image(dataset) == dataset
+
+
+def test_a_built_data_set_is_left_as_it_is(tmp_path, scene):
+    Image.fromarray(scene).save(tmp_path / 'a.png')
+    dataset = ImageFolder(data_root=str(tmp_path), pipeline=[THEIRS])
+    assert use_load_image(dataset) is dataset

@@ -220,6 +220,15 @@ def test_use_per_sample_seeds_rewrites_once():
         assert cfg['test_dataloader'] == loader('RepeatAugSampler')
 
 
+@pytest.mark.parametrize('sampler', ['DefaultSampler', 'RepeatAugSampler'])
+def test_seeded_loaders_read_images_with_load_image(sampler):
+    dataset = dict(type='ImageFolder', pipeline=[dict(type='LoadImageFromFile')])
+    cfg = dict(dataset=dataset, sampler=dict(type=sampler, shuffle=True))
+    seed_dataloader(cfg)
+    assert cfg['dataset'].get('dataset', cfg['dataset'])['pipeline'] == [dict(type='LoadImage')]
+    assert dataset['pipeline'] == [dict(type='LoadImageFromFile')]  # the run's config, which inferencers take
+
+
 def test_a_built_loader_gives_the_same_samples_for_any_number_of_workers():
     batches = []
     for workers in (0, 2):

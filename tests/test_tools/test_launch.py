@@ -11,7 +11,7 @@ import pytest
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
-from coma_mm.engine.hooks.stop import EXIT_STOPPED
+from coma_mm.errors import EXIT_STOPPED
 
 TOOLS = Path(__file__).parents[2] / 'tools'
 ECHO = '#!/bin/sh\nprintf "%s " "$@"\necho "MASTER_PORT=$MASTER_PORT MASTER_ADDR=$MASTER_ADDR"\n'

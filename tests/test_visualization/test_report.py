@@ -8,7 +8,7 @@ from PIL import Image
 
 from coma_mm.visualization import Cell, Picture, Section, Table, write_report
 
-from ..helpers.chromium import Page, find_chromium
+from ..helpers.browser import OVERFLOW, chromium, open_page
 
 VOID = {'meta', 'img', 'link', 'br', 'hr', 'input'}
 
@@ -126,16 +126,14 @@ def test_an_unfinished_report_leaves_the_old_one(report, html):
     assert report.read_text(encoding='utf-8') == html
 
 
-def test_in_a_browser(report, tmp_path):
+def test_in_a_browser(report):
     """No complaint, no request; nothing wider than a phone; tables sort by keyboard alone; it can be printed."""
-    if not find_chromium():
-        pytest.skip('no Chromium here; install one, or name it in the variable CHROMIUM')
-    with Page(tmp_path / 'profile') as page:
+    complaints = []
+    with chromium() as browser:
         for scheme in ('light', 'dark'):
-            page.prefer(scheme)
-            page.size(360, mobile=True)
-            page.open(report)
-            assert page.overflow == 0
+            page = open_page(browser, report, complaints, color_scheme=scheme, is_mobile=True,
+                             viewport=dict(width=360, height=800))
+            assert page.evaluate(OVERFLOW) == 0
             box = 'document.querySelector(".scroll")'
             assert page.evaluate(f'{box}.scrollWidth > {box}.clientWidth')
             assert page.evaluate('document.images[1].getBoundingClientRect().width') == 600
@@ -150,31 +148,30 @@ def test_in_a_browser(report, tmp_path):
 
         def reach(text):
             for _ in range(60):
-                page.press('Tab', 9)
+                page.keyboard.press('Tab')
                 if page.evaluate('document.activeElement.textContent') == text:
                     return page.evaluate('getComputedStyle(document.activeElement).outlineStyle')
             raise AssertionError(f'{text!r} is not reached with the tabulator key')
 
         written = column(0)
         assert reach('Epochs') == 'solid'
-        page.press('Enter', 13, '\r')
+        page.keyboard.press('Enter')
         assert column(1) == ['90', '300', '800', '1600', '3200']
-        page.press(' ', 32, ' ')
+        page.keyboard.press(' ')
         assert column(1) == ['3200', '1600', '800', '300', '90']
         head = 'document.activeElement.closest("th").getAttribute("aria-sort")'
         assert page.evaluate(head) == 'descending'
-        page.press('Enter', 13, '\r')
+        page.keyboard.press('Enter')
         assert column(0) == written and page.evaluate(head) is None
         reach('Top-1')
-        page.press('Enter', 13, '\r')
+        page.keyboard.press('Enter')
         assert column(14) == ['−84.0', '9.5 ± 0.1 (n = 3)', '84.25 log', '', '12 diverged']
-        page.press('Enter', 13, '\r')
+        page.keyboard.press('Enter')
         assert column(14) == ['84.25 log', '9.5 ± 0.1 (n = 3)', '−84.0', '', '12 diverged']
         assert page.evaluate('document.querySelectorAll("[aria-sort]").length') == 1
-        page.size(680)  # of A4 within its margins
-        page.prefer('dark', media='print')
-        assert page.overflow == 0
+        page.set_viewport_size(dict(width=680, height=800))  # of A4 within its margins
+        page.emulate_media(media='print', color_scheme='dark')
+        assert page.evaluate(OVERFLOW) == 0
         assert page.evaluate('getComputedStyle(document.body).backgroundColor') == 'rgb(255, 255, 255)'
-        page.print(tmp_path / 'report.pdf')
-        assert (tmp_path / 'report.pdf').read_bytes().startswith(b'%PDF')
-        assert page.complaints == []
+        assert page.pdf(print_background=True).startswith(b'%PDF')
+    assert complaints == []

@@ -1,4 +1,9 @@
-"""The paper's Tables 1 to 4 with our results beside them, and the small scale's; as Markdown, HTML, LaTeX and CSV."""
+"""The paper's Tables 1 to 4 with our results beside them, and the small scale's; as Markdown, HTML, LaTeX and CSV.
+
+A cell shows the mean over the seeds of finished runs of the same settings, and its 95 % confidence interval; runs with
+other settings have a line of their own, which names the difference. What is not finished or diverged is counted, not
+averaged.
+"""
 import dataclasses
 import os
 import re
@@ -9,10 +14,10 @@ from urllib.parse import quote
 
 import pandas
 
+from coma_mm.benchmark.statistics import half_width
 from coma_mm.benchmark.study.experiments import METRICS
-from coma_mm.errors import choice
 from coma_mm.files import CHECKOUT, CONFIGS
-from coma_mm.markdown import markdown_table
+from coma_mm.markdown import fill, markdown_table
 from coma_mm.models.dyvit import ARCHS
 from coma_mm.progress import duration
 from coma_mm.visualization import Cell, Section, Table, write_report
@@ -22,8 +27,8 @@ from .numbers import contradicted, from_tables, paper
 
 COMMITTED_RUNS = CHECKOUT / 'docs/results/runs.csv'
 PAGES = (CHECKOUT / 'README.md', CHECKOUT / 'docs/benchmark.md')
-COLUMNS = ('table', 'row', 'metric', 'paper', 'variant', 'mean', 'std', 'n', 'difference', 'split', 'others', 'runs')
-NO_RUN = dict(mean=None, std=None, n=0, split='', others='', runs=(), variant='')
+COLUMNS = ('table', 'row', 'metric', 'paper', 'variant', 'mean', 'half_width', 'n', 'difference', 'split', 'others', 'runs')
+NO_RUN = dict(mean=None, half_width=None, n=0, split='', others='', runs=(), variant='')
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -37,8 +42,9 @@ def cells(frame: pandas.DataFrame) -> pandas.DataFrame:
 
     Returns:
         DataFrame: `COLUMNS`; one line for each metric of each row, and one more for each further variant of its runs.
-        'mean', 'std' (of the sample), 'difference' (ours minus the paper's) and 'paper' are in per cent; 'others' counts
-        the runs that are not averaged; 'runs' is a tuple of their names. Without a run all of ours is missing.
+        'mean', 'half_width' (of its 95 % confidence interval), 'difference' (ours minus the paper's) and 'paper' are in
+        per cent; 'others' counts the runs that are not averaged; 'runs' is a tuple of their names. Without a run all of
+        ours is missing.
     """
     lines = []
     for number, table in paper()['tables'].items():
@@ -66,7 +72,7 @@ def summary(group: pandas.DataFrame) -> dict:
     The test's value is taken if all finished runs were tested, else the last validation's.
 
     Returns:
-        dict: 'mean', 'std', 'n', 'split', 'others', 'runs' and 'variant'; None or empty where there is no such thing.
+        dict: 'mean', 'half_width', 'n', 'split', 'others', 'runs' and 'variant'; None or empty where there is no such thing.
     """
     finished = group[group['status'] == 'finished']
     tested = finished[finished['split'] == 'test']
@@ -79,7 +85,7 @@ def summary(group: pandas.DataFrame) -> dict:
         others['not finite'] += len(values) - len(finite)
     return dict(
         mean=statistics.mean(finite) if finite else None,
-        std=statistics.stdev(finite) if len(finite) > 1 else None,
+        half_width=half_width(finite),
         n=len(finite),
         split=split if finite else '',
         others=', '.join(f'{count} {state}' for state, count in sorted(others.items())),
@@ -99,7 +105,7 @@ def _ours(one) -> str:
     """'84.5 ± 0.1 (n = 3), 1 diverged'; nothing without runs."""
     text = _number(one['mean'])
     if text and one['n'] > 1:
-        text += f' ± {_number(one["std"])} (n = {one["n"]})'
+        text += f' ± {_number(one["half_width"])} (n = {one["n"]})'
     return ', '.join(filter(None, [text, one['others']]))
 
 
@@ -262,8 +268,9 @@ def _budget(one: dict) -> tuple:
 # Formats
 # ---------------------------------------------------------------------------------------------------------------------
 EXPLANATION = (
-    'Ours: mean ± standard deviation over n finished runs of equal settings, of the last validation, or of the test if all '
-    'of them were tested; no deviation for a single run. Difference: ours minus the paper\'s. An empty cell has no run.')
+    'Ours: mean ± half width of its 95 % confidence interval (Student\'s t) over n finished runs of equal settings, of the '
+    'last validation, or of the test if all of them were tested; no interval for a single run. Difference: ours minus the '
+    'paper\'s. An empty cell has no run.')
 
 
 def to_markdown(table: Table, drop_runs: bool = False) -> str:
@@ -370,18 +377,8 @@ def parts() -> dict[str, str]:
 
 
 def filled(page: str) -> str:
-    """A page with what stands between `<!-- benchmark:NAME -->` and `<!-- /benchmark -->` renewed.
-
-    Raises:
-        UserError: If there is no part of that name.
-    """
-    known = parts()
-
-    def fill(match):
-        part = choice('the part in a marker <!-- benchmark:PART -->', match[1], known)
-        return f'<!-- benchmark:{part} -->\n{known[part]}<!-- /benchmark -->'
-
-    return re.sub(r'<!-- benchmark:([\w-]+) -->\n.*?<!-- /benchmark -->', fill, page, flags=re.DOTALL)
+    """A page with what stands between `<!-- benchmark:NAME -->` and `<!-- /benchmark -->` renewed."""
+    return fill(page, 'benchmark', parts())
 
 
 def run(args):

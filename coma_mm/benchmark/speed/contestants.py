@@ -214,6 +214,7 @@ def _masked_data(setting, patch_size):
 def _autoencoder(setting, path, **changes):
     """TrainingStep: Of a config of ours with DyViT, in the setting's size."""
     cfg = _read(CONFIGS / path)
+    cfg.default_scope = 'mmpretrain'  # a base leaves it to the configs that inherit from it
     cfg.model.backbone.arch = setting.arch
     cfg.model.decoder.update(DECODERS[setting.arch])
     cfg.model.update(changes)

@@ -3,8 +3,7 @@ import statistics
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from scipy import stats
-
+from coma_mm.benchmark.statistics import interval
 from coma_mm.visualization.logs import environment
 
 from . import experiments
@@ -70,15 +69,6 @@ def run_study(work_dir: str, out: str | None = None, seeds: int = 3, pretraining
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding='utf-8')
     return text, path
-
-
-def interval(values: list[float]) -> str:
-    """'mean ± half width' of the 95 % confidence interval of the mean (Student's t); without a width for one value."""
-    mean = statistics.mean(values)
-    if len(values) < 2:
-        return f'{mean:.1f}'
-    half = stats.t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / len(values)**0.5
-    return f'{mean:.1f} ± {half:.1f}'
 
 
 TEMPLATE = """# Does pre-training pay?

@@ -12,9 +12,3 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     add_collect_arguments(parser)
     parser.add_argument('--dataset', help='of the accuracy (default: ImageNet-1K, or else the one with most runs)')
-
-
-def run(args: argparse.Namespace) -> None:
-    """Run the subcommand."""
-    from coma_mm.benchmark.paper import ablation
-    ablation.run(args)

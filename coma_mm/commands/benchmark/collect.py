@@ -11,9 +11,3 @@ from ..arguments import add_collect_arguments
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     add_collect_arguments(parser, 'runs.csv')
-
-
-def run(args: argparse.Namespace) -> None:
-    """Run the subcommand."""
-    from coma_mm.benchmark.paper import collect
-    collect.run(args)

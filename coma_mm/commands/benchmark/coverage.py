@@ -15,9 +15,3 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--seed', type=int, default=0, help='default: %(default)s')
     parser.add_argument('--out', default='work_dirs/benchmark', metavar='DIR',
                         help='folder for coverage.png, coverage.csv and coverage.md (default: %(default)s)')
-
-
-def run(args: argparse.Namespace) -> None:
-    """Run the subcommand."""
-    from coma_mm.benchmark.paper import coverage
-    coverage.run(args)

@@ -24,9 +24,3 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--repeats', type=int, default=5, metavar='N', help='of each measurement (default: 5)')
     parser.add_argument('--step', type=float, metavar='MS', help='length of a training step that waits for batches')
     parser.add_argument('--out', metavar='FILE.json', help='write the measurements to a file')
-
-
-def run(args: argparse.Namespace) -> None:
-    """Run the subcommand."""
-    from coma_mm.benchmark.speed import dataload
-    dataload.run(args)

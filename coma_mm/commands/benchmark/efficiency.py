@@ -14,9 +14,3 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_collect_arguments(parser)
     parser.add_argument('--dataset', help='of the accuracy (default: ImageNet-1K, or else the one with most runs)')
     parser.add_argument('--memory', action='store_true', help='also count the memory of pre-training; a minute')
-
-
-def run(args: argparse.Namespace) -> None:
-    """Run the subcommand."""
-    from coma_mm.benchmark.paper import efficiency
-    efficiency.run(args)

@@ -10,9 +10,3 @@ from ..arguments import add_collect_arguments
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     add_collect_arguments(parser, 'report.html')
-
-
-def run(args: argparse.Namespace) -> None:
-    """Run the subcommand."""
-    from coma_mm.benchmark.paper import report
-    report.run(args)

@@ -61,11 +61,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--trace', metavar='FILE', help='with --profile: write the trace, for chrome://tracing')
 
 
-def run(args: argparse.Namespace) -> None:
-    """Run the subcommand."""
-    from coma_mm.benchmark.speed import speed
-    speed.run(args)
-
-
 def _spell(numbers: dict[str, int]) -> str:
     return ', '.join(f'{name} {number}' for name, number in numbers.items())

@@ -1,7 +1,7 @@
 """The paper's Tables 1 to 4 with our results beside them, and the small scale's; as Markdown, HTML, LaTeX and CSV.
 
-A cell shows the mean ± standard deviation over the seeds of finished runs of the same settings; runs with other settings
-have a line of their own, which names the difference. What is not finished or diverged is counted, not averaged.
+A cell shows the mean over the seeds of finished runs of the same settings, and its 95 % confidence interval; runs with other
+settings have a line of their own, which names the difference. What is not finished or diverged is counted, not averaged.
 """
 import argparse
 
@@ -13,9 +13,3 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_collect_arguments(parser)
     parser.add_argument('--write', action='store_true',
                         help='renew the results in README.md and docs/benchmark.md from docs/results/runs.csv instead')
-
-
-def run(args: argparse.Namespace) -> None:
-    """Run the subcommand."""
-    from coma_mm.benchmark.paper import tables
-    tables.run(args)

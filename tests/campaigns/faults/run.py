@@ -31,8 +31,8 @@ import torch  # noqa: E402
 import coma_mm  # noqa: E402, F401
 from coma_mm.commands import exit_with  # noqa: E402
 from coma_mm.config.read import read_config  # noqa: E402
-from coma_mm.engine.hooks.stop import EXIT_STOPPED  # noqa: E402
 from coma_mm.engine.train import train  # noqa: E402
+from coma_mm.errors import EXIT_STOPPED  # noqa: E402
 from coma_mm.prepare.shapes import write_shapes  # noqa: E402
 from coma_mm.visualization.logs import environment  # noqa: E402
 from coma_mm.weights import load_weights_only  # noqa: E402

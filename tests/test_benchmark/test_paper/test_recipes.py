@@ -1,10 +1,10 @@
-"""docs/recipes.md is what the configs give, its commands do what they say, and every hyper-parameter has a source."""
+"""docs/recipes.md shows what the configs give, its commands do what they say, and every hyper-parameter has a source."""
+import argparse
 import copy
 import functools
 import re
-import runpy
 import shlex
-import sys
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,8 +15,9 @@ from mmengine.config import Config
 from mmengine.registry import HOOKS, MODELS, TRANSFORMS, DefaultScope
 
 from coma_mm.benchmark.paper import recipes
+from coma_mm.commands import fill_parser
 from coma_mm.config import read as config_module
-from coma_mm.config.read import read_config
+from coma_mm.config.read import parse_options, read_config
 from coma_mm.config_tree import find_types
 
 ROOT = Path(__file__).parents[3]
@@ -45,13 +46,6 @@ def test_page_is_up_to_date(monkeypatch):
 # ---------------------------------------------------------------------------------------------------------------------
 # Commands
 # ---------------------------------------------------------------------------------------------------------------------
-@functools.cache
-def parsers():
-    """dict: The functions that read the command lines of the tools."""
-    tools = 'train', 'test', 'knn', 'linear_probe'
-    return {tool: runpy.run_path(str(ROOT / f'tools/{tool}.py'))['parse_args'] for tool in tools}
-
-
 def parse(line):
     """SimpleNamespace: A command's tool, its arguments as that tool sees them, and the variable PRETRAINED."""
     words = shlex.split(line)
@@ -62,21 +56,74 @@ def parse(line):
     else:
         tool = re.fullmatch(r'tools/dist_(train|test)\.sh', words[0])[1]
         assert int(words.pop(2 if tool == 'train' else 3)) == 8, line
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, 'argv', words)
-        try:
-            args = parsers()[tool]()
-        except SystemExit as end:
-            raise ValueError(f'the tool does not understand {line}') from end
+    parser = argparse.ArgumentParser()
+    fill_parser(parser, import_module(f'coma_mm.commands.{tool}'))
+    try:
+        args = parser.parse_args(words[1:])
+    except SystemExit as end:
+        raise ValueError(f'the tool does not understand {line}') from end
+    args.cfg_options = parse_options(args.cfg_options)
     return SimpleNamespace(line=line, tool=tool, script=words[0], args=args, pretrained=pretrained)
+
+
+def rows(text):
+    """list[list[str]]: The cells of all tables in a text, without the heads of the tables."""
+    lines = re.findall(r'^\| (.*) \|$', re.sub(r'^.*\n\| ---.*', '', text, flags=re.MULTILINE), flags=re.MULTILINE)
+    return [[cell.strip('`') for cell in line.split(' | ')] for line in lines]
+
+
+def linked(text):
+    """str | None: The config that a text has the first link to, as folder/name."""
+    return next(iter(re.findall(r'\(\.\./configs/(.+?)\.py\)', text)), None)
+
+
+@functools.cache
+def runs():
+    """dict[str, SimpleNamespace]: The rows of the table of runs, by config."""
+    text = recipes.PAGE.read_text().split('\n## ')
+    table = next(part for part in text if part.startswith('Runs\n'))
+    found = [SimpleNamespace(config=linked(config), what=what, last=last, commands=steps.split(', '),
+                             weights=[] if weights == 'none' else weights.split('`<br>`'))
+             for config, what, weights, last, steps in rows(table)]
+    assert len({run.config for run in found}) == len(found)
+    return {run.config: run for run in found}
 
 
 @functools.cache
 def commands():
-    """list[SimpleNamespace]: All commands of the page, in their order."""
-    blocks = re.findall(r'^```\n(.*?)^```$', recipes.PAGE.read_text(), flags=re.MULTILINE | re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines() if line and not line.startswith('# ')]
-    return [parse(line) for line in lines]
+    """list[SimpleNamespace]: All commands of the page, its patterns filled from its tables."""
+    page = recipes.PAGE.read_text()
+    lines = re.findall(r'^(?:# (.+)\n)?((?:PRETRAINED|tools|python).*)$', page[page.index('```') + 4:], flags=re.MULTILINE)
+    patterns = {title: line for title, line in lines if title}
+    looks = [line for _, line in lines if line.startswith('python')]
+    assert len(lines) == len(patterns) + 1 and len(looks) == 2
+    found = []
+
+    def add(pattern, options='', **values):
+        line = re.sub('|'.join(values), lambda match: str(values[match[0]]), pattern)
+        found.append(parse(f'{line} --cfg-options {options}' if options else line))
+
+    for run in sorted(runs().values(), key=lambda run: bool(run.weights)):
+        for weights in run.weights or [None]:
+            folder = f'{Path(weights or "").parent}/{Path(run.config).name}'
+            for step in run.commands:
+                add(patterns[step], CONFIG=run.config, WEIGHTS=weights, FOLDER=folder, LAST=run.last)
+            if weights and re.fullmatch(r'classification/\w+-\w+(-p16)?_8xb128-.*', run.config):
+                for line in looks:
+                    add(line, CONFIG=run.config, WEIGHTS=weights, FOLDER=folder)
+    sections = page[page.index('\n## Ablations'):page.index('\n## Hyper-parameters')].split('\n### ')
+    for section in sections[1:]:
+        config = linked(section) or linked(sections[0])
+        classifier = next(name for name in runs() if name.startswith('classification/')
+                          and config.split('_')[1].startswith(name.split('/')[1].split('_')[0]))
+        for name, options, *again in rows(section):
+            options = '' if options == '–' else options
+            pattern = patterns['pre-train an ablation']
+            add(pattern if options else pattern.split(' --cfg-options')[0], CONFIG=config, NAME=name, OPTIONS=options)
+            folder = f'work_dirs/ablations/{name}'
+            add(patterns['fine-tune'], options if again == ['the same'] else ''.join(again), CONFIG=classifier,
+                WEIGHTS=f'{folder}/{runs()[config].last}', FOLDER=f'{folder}/imagenet')
+    return found
 
 
 @functools.cache
@@ -110,10 +157,14 @@ def test_tools_and_configs_exist():
         assert Path(command.script).stat().st_mode & 0o100 and Path(command.args.config).is_file(), command.line
 
 
-def test_every_config_is_run():
-    """But those for a folder of one's own images, which the README shows."""
-    run = {command.args.config for command in commands()}
-    assert {f'configs/{name}.py' for name in recipes.config_names() if not name.endswith('_folder')} == run
+def test_every_config_has_one_row_and_is_run():
+    assert set(runs()) == set(recipes.config_names())
+    assert {command.args.config for command in commands()} == {f'configs/{name}.py' for name in runs()}
+
+
+def test_the_last_checkpoint_is_what_training_writes_last():
+    for name, cfg in configs().items():
+        assert runs()[name].last == last_checkpoint(cfg)
 
 
 def test_no_run_overwrites_another(read):
@@ -123,8 +174,8 @@ def test_no_run_overwrites_another(read):
 
 
 def last_checkpoint(cfg):
-    loop = cfg.train_cfg
-    return f'epoch_{loop.max_epochs}.pth' if loop.get('max_epochs') else f'iter_{loop.max_iters}.pth'
+    loop = cfg['train_cfg']
+    return f'epoch_{loop["max_epochs"]}.pth' if loop.get('max_epochs') else f'iter_{loop["max_iters"]}.pth'
 
 
 def backbone(cfg):
@@ -195,11 +246,9 @@ def test_training_and_validation_mask_alike(read):
 # ---------------------------------------------------------------------------------------------------------------------
 # Hyper-parameters
 # ---------------------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize('family, row, templates, source', ROWS, ids=[f'{family}: {row}' for family, row, *_ in ROWS])
-def test_a_row_shows_values_and_says_where_they_come_from(family, row, templates, source):
-    templates = [templates] if isinstance(templates, str) else templates
-    assert all('{' in template for template in templates)
-    assert not re.search(r'\d', re.sub(r'{.+?}', '', ' '.join(templates))), 'a value that is not read from a config'
+@pytest.mark.parametrize('family, row, paths, source', ROWS, ids=[f'{family}: {row}' for family, row, *_ in ROWS])
+def test_a_row_shows_values_and_says_where_they_come_from(family, row, paths, source):
+    assert re.fullmatch(r'[a-zA-Z]\w*(\.\w+)*( or [a-zA-Z]\w*(\.\w+)*)*', paths), 'a value that is not read from a config'
     tags = set(re.findall(r'\w+', source)) & DATA['sources'].keys()
     assert tags, f'no source: {source!r}'
     assert re.fullmatch(r'[A-Za-z]+', source.split()[0].rstrip(',;:')) and source.split()[0].rstrip(',;:') in DATA['sources']
@@ -215,7 +264,7 @@ def test_every_source_is_used():
 @pytest.mark.parametrize('family', DATA['hyper_parameters'], ids=lambda family: family['title'])
 def test_every_hyper_parameter_has_a_row(family):
     """What the optimiser, the groups of parameters, the schedules, the augmentation and the pipeline are given."""
-    paths = {path for templates, _ in family['rows'].values() for path in re.findall(r'{(.+?)}', str(templates))}
+    paths = {path for either, _ in family['rows'].values() for path in either.split(' or ')}
     for names in recipes.columns(family, recipes.config_names()).values():
         assert names
         for name in names:
@@ -238,14 +287,16 @@ def test_every_hyper_parameter_has_a_row(family):
 
 
 NO_DECAY = {'norm_decay_mult', 'bias_decay_mult', 'flat_decay_mult'}
-NO_CHOICE = {'LoadImage', 'LoadAnnotations', 'PackInputs', 'PackMaskedImage', 'PackSegInputs', 'PackDetInputs'}
+NO_CHOICE = {
+    'LoadAnnotations', 'LoadImageFromFile', 'PackInputs', 'PackMaskedImage', 'PackSegInputs', 'PackDetInputs'
+}
 
 
 @pytest.mark.parametrize('family', DATA['hyper_parameters'], ids=lambda family: family['title'])
 def test_paths_lead_somewhere(family):
-    for row, (templates, _) in family['rows'].items():
+    for row, (paths, _) in family['rows'].items():
         if row != 'Gradient clipping':  # which no run has
-            cells = {recipes.cell(templates, configs()[name]) for names in recipes.columns(
+            cells = {recipes.cell(paths, configs()[name]) for names in recipes.columns(
                 family, recipes.config_names()).values() for name in names}
             assert cells != {'–'}, row
 
@@ -262,11 +313,11 @@ def test_values_are_looked_up_by_key_attribute_type_and_number():
         schedule=[dict(type='Warm', end=5), dict(type='Cosine', ends=[0., 1e-6])],
         steps=[SimpleNamespace(size=3), torch.nn.Dropout(0.25)],
         flag=False)
-    assert recipes.cell('{schedule.Warm.end} epochs', setting) == '5 epochs'
-    assert recipes.cell('{schedule.1.ends}', setting) == '0, 1e-6'
-    assert recipes.cell('{steps.Dropout.p} {steps.0.size} {flag}', setting) == '0.25 3 no'
-    assert recipes.cell(['{schedule.Other.end}', '{steps.Dropout.q}', '{flag}'], setting) == 'no'
-    assert recipes.cell('{flag} {schedule.Warm.begin}', setting) == '–'
+    assert recipes.cell('schedule.Warm.end', setting) == '5'
+    assert recipes.cell('schedule.1.ends', setting) == '0, 1e-6'
+    assert [recipes.cell(path, setting) for path in ('steps.Dropout.p', 'steps.0.size', 'flag')] == ['0.25', '3', 'no']
+    assert recipes.cell('schedule.Other.end or steps.Dropout.q or flag', setting) == 'no'
+    assert recipes.cell('schedule.Warm.begin', setting) == '–'
 
 
 @pytest.mark.parametrize('there, code', [('page', 0), ('old', 2), (None, 2)])

@@ -1,6 +1,5 @@
 """Tables show what was run, and nothing else."""
 import re
-import runpy
 from html.parser import HTMLParser
 from urllib.parse import unquote
 
@@ -10,7 +9,9 @@ import pytest
 from coma_mm.benchmark.paper import tables as tables_module
 from coma_mm.benchmark.paper.collect import COLUMNS, _typed, collect
 from coma_mm.benchmark.paper.tables import PAGES, build, cells, filled, to_latex, to_markdown
+from coma_mm.commands.benchmark import COMMANDS
 from coma_mm.errors import UserError
+from coma_mm.files import CHECKOUT
 
 from ...helpers.logged_runs import IMAGENET, config_of, imagenet_run, write_test
 
@@ -45,14 +46,14 @@ def test_seeds_are_averaged_and_what_is_not_finished_or_not_finite_is_counted():
                      dict(value=float('nan'), status='diverged'), dict(value=0.1, status='diverged'),
                      dict(value=float('nan')), **COMA_800)
     one, = cell(frame)
-    assert (one['mean'], one['std'], one['n'], one['split']) == (84.5, pytest.approx(0.5), 3, 'val')
+    assert (one['mean'], one['half_width'], one['n'], one['split']) == (84.5, pytest.approx(1.242, abs=.001), 3, 'val')
     assert one['difference'] == pytest.approx(-0.1) and one['others'] == '2 diverged, 1 not finite, 1 running'
     shown, rest = row_of(frame)
-    assert shown['ours'] == '84.5 ± 0.5 (n = 3), 2 diverged, 1 not finite, 1 running' and shown['difference'] == '−0.1'
+    assert shown['ours'] == '84.5 ± 1.2 (n = 3), 2 diverged, 1 not finite, 1 running' and shown['difference'] == '−0.1'
     assert shown['runs'] == '[1] [2] [3] [4] [5] [6] [7]' and not rest
 
 
-def test_one_run_has_no_deviation_and_no_run_no_number():
+def test_one_run_has_no_interval_and_no_run_no_number():
     shown, _ = row_of(frame_of(dict(value=84.64), **COMA_800))
     assert (shown['ours'], shown['difference']) == ('84.6', '+0.0')
     shown, _ = row_of(frame_of(dict(value=84.64, status='running'), **COMA_800))
@@ -74,7 +75,7 @@ def test_variants_have_lines_of_their_own_with_their_difference():
     frame = frame_of(dict(value=84., variant='lr=0.1, model.x=[1, 2]'), dict(value=80., variant='lr=0.3, model.x=null'),
                      dict(value=85., variant='lr=0.1, model.x=[1, 2]'), **COMA_800)
     shown, rest = row_of(frame)
-    assert (shown['ours'], shown['runs']) == ('84.5 ± 0.7 (n = 2)', '[1] [2]')
+    assert (shown['ours'], shown['runs']) == ('84.5 ± 6.4 (n = 2)', '[1] [2]')
     assert rest[0][-4:] == ['', '80.0', '−4.6', '[3]'] and not any(rest[0][:-4])
     assert table(frame).notes[-2:] == ['[1] [2]: lr=0.1, model.x=[1, 2]', '[3]: lr=0.3, model.x=null']
 
@@ -100,7 +101,7 @@ def test_small_scale_pairs_runs_of_the_same_length():
                      dict(scratch, value=15., epochs=9, variant='train_cfg.max_epochs=9'), **shapes)
     found = table(frame, 'shapes')
     assert [row[2:7] for row in found.rows] == [
-        ['CoMA, 60 epochs', '5 epochs', '21.0 ± 1.4 (n = 2)', '10.0', '+11.0'], ['', '9 epochs', '', '15.0', '']]
+        ['CoMA, 60 epochs', '5 epochs', '21.0 ± 12.7 (n = 2)', '10.0', '+11.0'], ['', '9 epochs', '', '15.0', '']]
     assert found.notes[0] == 'On the test split.'
 
 
@@ -154,7 +155,7 @@ def test_all_formats_have_the_same_cells_and_links_lead_to_files(tmp_path, run_t
         assert all(line.count(' | ') == len(one.columns) - 1 for line in to_markdown(one).splitlines() if line[:1] == '|')
         body = re.search(r'\\midrule\n(.*)\\bottomrule', to_latex(one), re.DOTALL)[1].splitlines()
         assert [len(re.split(r'(?<!\\)&', line)) for line in body] == [len(one.columns)] * len(one.rows)
-    assert not set('±−‡×') & set(latex) and r'84.5 $\pm$ 0.7 (n = 2)' in latex and r'\textbf{84.6}' in latex
+    assert not set('±−‡×') & set(latex) and r'84.5 $\pm$ 6.4 (n = 2)' in latex and r'\textbf{84.6}' in latex
     files = [tmp_path / 'out' / unquote(link) for link in page.links if link[0] != '#']
     assert len(files) == 6 and all(file.is_file() for file in files)
     assert {link[1:] for link in page.links if link[0] == '#'} <= page.ids
@@ -180,7 +181,7 @@ def test_the_results_on_a_page_are_those_of_the_committed_runs(page):
 
 
 def test_the_committed_runs_are_those_of_the_study():
-    study = (tables_module.ROOT / 'docs/results/study.md').read_text(encoding='utf-8')
+    study = (CHECKOUT / 'docs/results/study.md').read_text(encoding='utf-8')
     in_study = re.findall(r'^\| (?:Class|Segm|Det).*\| ([\d., ]+) \| ([\d., ]+) \|$', study, re.M)
     frame = tables_module.read(tables_module.COMMITTED_RUNS)
     groups = frame.groupby(['metric', 'method'])['value']
@@ -190,9 +191,8 @@ def test_the_committed_runs_are_those_of_the_study():
 
 
 def test_the_docs_page_names_every_subcommand():
-    commands = runpy.run_path(str(tables_module.ROOT / 'tools/benchmark.py'))['COMMANDS']
     page = PAGES[1].read_text(encoding='utf-8')
-    assert not [name for name in commands if f'tools/benchmark.py {name}' not in page]
+    assert not [name for name in COMMANDS if f'tools/benchmark.py {name}' not in page]
 
 
 def test_pages_are_filled_between_the_markers():

@@ -1,6 +1,5 @@
 """Sequences of runs go on where they were; the demo as a user starts, kills and restarts it."""
 import hashlib
-import importlib.util
 import json
 import os
 import re
@@ -12,10 +11,8 @@ from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
 
-import numpy as np
 import pytest
 from rich.console import Console
-from scipy import stats
 
 from coma_mm.benchmark.paper.collect import collect
 from coma_mm.benchmark.study import experiments
@@ -32,8 +29,8 @@ ROOT = Path(__file__).parents[3]
 def test_a_run_is_a_command_that_resumes():
     run = Run('name', 'Title', 'some_config', epochs=8, seed=3, options={'a.b': 1, 'train_cfg.val_interval': 7})
     assert run.command(Path('/out')) == [
-        'train', 'coma_mm::shapes/some_config.py', '--work-dir', '/out/name', '--resume', 'auto', '--cfg-options', 'epochs=8',
-        'train_cfg.val_interval=7', 'randomness.seed=3', 'a.b=1'
+        'train', 'coma_mm::shapes/some_config.py', '--work-dir', '/out/name', '--resume', 'auto', '--cfg-options',
+        'epochs=8', 'train_cfg.val_interval=7', 'randomness.seed=3', 'a.b=1'
     ]
     assert run.checkpoint(Path('/out')) == Path('/out/name/epoch_8.pth')
 
@@ -200,17 +197,6 @@ def test_no_process_stays_behind(experiment, tmp_path, number):
     assert process.wait(30) != 0
     wait_until(lambda: not processes(str(tmp_path / 'out' / 'run')), 20)
     assert 'done' not in json.loads(record.read_text())
-
-
-def test_the_interval_is_that_of_student():
-    spec = importlib.util.spec_from_file_location('study', ROOT / 'tools' / 'study.py')
-    study = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(study)
-    assert study.interval([1, 2, 3]) == '2.0 ± 2.5'  # 4.303 · 1 / √3, from a table
-    assert study.interval([50.]) == '50.0' and study.interval([4., 4.]) == '4.0 ± 0.0'
-    values = np.random.default_rng(0).normal(30, 9, 5)
-    low, high = stats.t.interval(0.95, 4, values.mean(), stats.sem(values))
-    assert study.interval(values.tolist()) == f'{values.mean():.1f} ± {(high - low) / 2:.1f}'
 
 
 # ---------------------------------------------------------------------------------------------------------------------

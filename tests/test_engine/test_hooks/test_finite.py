@@ -1,4 +1,4 @@
-"""Updates that are not finite are left out, bit for bit; a run goes back before a spike of its loss."""
+"""Updates that are not finite are left out, bit for bit."""
 import datetime
 import itertools
 import json
@@ -6,142 +6,35 @@ import math
 from contextlib import nullcontext
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
-from mmengine.model import BaseModel, MMDistributedDataParallel
+from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
-from mmengine.registry import DATASETS, HOOKS, MODELS
+from mmengine.registry import MODELS
 from mmengine.structures import BaseDataElement
 from torch import nn
-from torch.utils.data import Dataset
 
 from coma_mm.engine import ComaRunner, FiniteHook, LossSpikeHook, WholeCheckpointHook
-from coma_mm.engine.hooks import RUN_HOOKS
 from coma_mm.errors import SharedError, UserError
-from coma_mm.files import write_whole
-from coma_mm.weights import load_weights_only
 from coma_mm.weights.load import latest_checkpoint
 
+from ...helpers.faulty_runs import (
+    ADAMW,
+    Count,
+    Fragile,
+    hook_of,
+    make_cfg,
+    run,
+    same,
+    sample,
+    state_of,
+    warnings_of,
+)
 from ...helpers.small_models import small_batch, small_coma
-
-NUMBER = itertools.count()  # mmengine keeps one logger per name
-
-
-def sample(index):
-    generator = torch.Generator().manual_seed(index)
-    name = BaseDataElement(metainfo=dict(img_path=f'{index}.png'))
-    return dict(inputs=torch.rand(4, generator=generator), data_samples=name)
-
-
-@DATASETS.register_module()
-class NamedNoise(Dataset):
-    def __getitem__(self, index):
-        return sample(index)
-
-    def __len__(self):
-        return 16
-
-
-@MODELS.register_module()
-class Fragile(BaseModel):
-    """Something happens to the numbers of some iterations, counted from 1.
-
-    Args:
-        faults (dict[float, str]): By iteration, where n + 0.25 is the second batch of n. 'inputs': NaN goes in, and so into
-            the running statistics; 'gradient': NaN on the way back alone; 'loss': infinite, with a finite gradient;
-            'weights': they change a lot, and the loss with them.
-    """
-
-    def __init__(self, faults=None):
-        super().__init__()
-        torch.manual_seed(0)
-        self.layers = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 1))
-        self.faults = faults or {}
-        self.iteration = 0
-
-    def forward(self, inputs, data_samples=None, mode='loss'):
-        inputs = torch.stack(inputs) if isinstance(inputs, list) else inputs
-        fault = self.faults.get(self.iteration)
-        self.iteration += 0.25
-        if fault == 'weights':
-            self.layers[2].bias.data += 30
-        out = self.layers(inputs * math.nan if fault == 'inputs' else inputs)
-        if fault == 'gradient':
-            out.register_hook(lambda gradient: gradient * math.nan)
-        loss = (out - inputs.sum(1, keepdim=True)).square().mean()
-        return dict(loss=loss + math.inf if fault == 'loss' else loss)
-
-
-@HOOKS.register_module()
-class Count(Hook):
-    """Tells the model the iteration, so that what happens to it is the same after a resume; notes what it sees."""
-    priority = 'VERY_HIGH'
-
-    def __init__(self, kill=None):
-        self.kill = kill
-        self.states, self.batches, self.rates = {}, [], []  # before each iteration
-
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
-        runner.model.iteration = runner.iter + 1
-        self.states[runner.iter] = state_of(runner)
-        self.batches.append(data_batch)
-        self.rates.append(runner.optim_wrapper.param_groups[0]['lr'])
-        if runner.iter == self.kill:
-            raise KeyboardInterrupt
-
-
-def state_of(runner):
-    """What has been learnt so far: the model's and the optimiser's tensors."""
-    state = runner.optim_wrapper.optimizer.state_dict()['state']
-    return {**{name: value.clone() for name, value in runner.model.state_dict().items()},
-            **{f'{key}.{name}': value.clone() for key, values in state.items() for name, value in values.items()
-               if isinstance(value, torch.Tensor)}}
-
-
-def same(states, others):
-    return states.keys() == others.keys() and all(torch.equal(states[name], others[name]) for name in others)
-
-
-ADAMW = dict(type='AdamW', lr=0.01, fused=True)
-
-
-def make_cfg(work_dir, faults=None, optimizer=ADAMW, accumulation=1, iterations=8, hooks=(), kill=None, **changes):
-    hooks = [dict(hook) for hook in hooks]
-    present = {hook['type'] for hook in hooks}
-    return Config(dict(dict(
-        model=dict(type='Fragile', faults=faults), work_dir=str(work_dir), experiment_name=f'watch_{next(NUMBER)}',
-        train_dataloader=dict(dataset=dict(type='NamedNoise'), batch_size=2, sampler=dict(type='InfiniteSampler')),
-        train_cfg=dict(by_epoch=False, max_iters=iterations), randomness=dict(seed=3),
-        custom_hooks=[dict(type='Count', kill=kill), *hooks, *[dict(h) for h in RUN_HOOKS if h['type'] not in present]],
-        optim_wrapper=dict(optimizer=dict(optimizer), accumulative_counts=accumulation),
-        param_scheduler=[dict(type='ExponentialLR', gamma=0.99, by_epoch=False)],
-        default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=4, by_epoch=False, max_keep_ckpts=3)),
-    ), **changes))
-
-
-def run(cfg, **settings):
-    if not isinstance(cfg, Config):
-        cfg = make_cfg(cfg, **settings)
-    runner = ComaRunner.from_cfg(cfg)
-    runner.train()
-    return runner
-
-
-def hook_of(runner, kind):
-    return next(hook for hook in runner.hooks if isinstance(hook, kind))
-
-
-def warnings_of(runner):
-    with open(f'{runner.log_dir}/{runner.timestamp}.log') as file:
-        return [line.strip() for line in file if ' - WARNING - ' in line and ('left out' in line or 'spike' in line)]
-
 
 # Updates left out
 
@@ -443,152 +336,10 @@ def test_weights_that_are_not_finite_are_not_written(tmp_path):
     assert saver.save_interrupted(runner, dict(epoch=0, iter=8)) == saver.newest
 
 
-# Loss spikes
-
-SPIKE = dict(type='LossSpikeHook', factor=2, window=8, interval=4, action='rollback')
-
-
-def spike_cfg(work_dir, faults=None, spike=SPIKE, iterations=40, **settings):
-    return make_cfg(work_dir, faults=faults, iterations=iterations, hooks=[spike],
-                    **{'optimizer': dict(ADAMW, lr=1e-3), **settings})
-
-
-def test_the_run_goes_back_before_the_spike(tmp_path):
-    runner = run(spike_cfg(tmp_path, {22: 'weights'}))
-    line, = warnings_of(runner)
-    assert 'loss spike in iteration 24: the median loss is' in line
-    # Those of iterations 16 and 20 were not yet there at a look after which a whole interval was in order.
-    assert f'went back to the weights of {tmp_path}/iter_12.pth, 1 of at most 3 times' in line
-    states = hook_of(runner, Count).states
-    assert same(states[24], states[12]) and not same(states[23], states[12])
-    plain = run(spike_cfg(tmp_path / 'plain'))
-    assert [g['lr'] for g in runner.optim_wrapper.param_groups] == [g['lr'] for g in plain.optim_wrapper.param_groups]
-    assert not warnings_of(plain)
-
-
-@pytest.mark.parametrize('background', [False, True])
-def test_a_checkpoint_that_could_not_be_written_never_becomes_a_good_one(tmp_path, monkeypatch, background):
-    def write(path, data):
-        if 'iter_12' in str(path):
-            raise OSError(28, 'No space left on device')
-        write_whole(path, data)
-
-    monkeypatch.setattr('coma_mm.engine.hooks.checkpoint.write_whole', write)
-    checkpoint = dict(type='CheckpointHook', by_epoch=False, interval=6, max_keep_ckpts=5, background=background)
-    runner = run(spike_cfg(tmp_path, {22: 'weights'}, iterations=24, default_hooks=dict(checkpoint=checkpoint)))
-    line, = warnings_of(runner)
-    assert f'went back to the weights of {tmp_path}/iter_6.pth' in line
-    assert same(state_of(runner), hook_of(runner, Count).states[6])
-
-
-def test_a_checkpoint_of_the_spike_never_becomes_a_good_one(tmp_path):
-    checkpoint = dict(type='CheckpointHook', by_epoch=False, interval=15)
-    faults = {30: 'weights', 42: 'weights'}
-    runner = run(spike_cfg(tmp_path, faults, iterations=44, default_hooks=dict(checkpoint=checkpoint)))
-    states = hook_of(runner, Count).states
-    spoilt = load_weights_only(tmp_path / 'iter_30.pth')['state_dict']['layers.2.bias']
-    assert spoilt > 20 and torch.equal(states[30]['layers.2.bias'], spoilt)
-    assert same(states[32], states[15]) and same(state_of(runner), states[15])
-
-
-@pytest.mark.parametrize('settings, kills', [
-    (dict(), (18, 23, 24, 25, 36, 39)), (dict(accumulation=2), (25, 37)), (dict(epochs=True), (23, 25))])
-def test_a_run_that_went_back_resumes_to_the_same_bits(tmp_path, settings, kills):
-    settings = dict(settings)
-    if settings.pop('epochs', False):
-        settings.update(
-            train_cfg=dict(by_epoch=True, max_epochs=5),
-            default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3)),
-            train_dataloader=dict(dataset=dict(type='NamedNoise'), batch_size=2, sampler=dict(type='DefaultSampler')))
-    faults = {22: 'weights', 35: 'weights', 37: 'loss'}
-    whole = run(spike_cfg(tmp_path / 'whole', faults, **settings))
-    assert len([line for line in warnings_of(whole) if 'went back' in line]) == 2
-    for kill in kills:
-        folder = tmp_path / str(kill)
-        with pytest.raises(KeyboardInterrupt):
-            run(spike_cfg(folder, faults, kill=kill, **settings))
-        rest = run(spike_cfg(folder, faults, resume=True, load_from=latest_checkpoint(folder), **settings))
-        assert same(state_of(rest), state_of(whole)), kill
-        assert rest.message_hub.runtime_info['rollbacks'] == 2
-
-
-def test_a_run_goes_back_only_so_often(tmp_path):
-    faults = {22: 'weights', 35: 'weights'}
-    with pytest.raises(UserError, match='in iteration 36: .* stopped, as the run went back 1 times before .* '
-                       f'--resume {tmp_path}/iter_24.pth'):
-        run(spike_cfg(tmp_path, faults, dict(SPIKE, max_rollbacks=1)))
-
-
-def test_losses_that_are_not_finite_are_a_spike(tmp_path):
-    runner = run(spike_cfg(tmp_path, {n: 'inputs' for n in range(21, 25)}))
-    assert any('loss spike in iteration 24: the median loss is inf' in line for line in warnings_of(runner))
-
-
-def test_going_back_starts_the_count_of_updates_left_out_anew(tmp_path):
-    faults = {n: 'inputs' for n in range(21, 29)}
-    watch = dict(type='FiniteHook', interval=4, max_skips=5)
-    run(make_cfg(tmp_path, faults, hooks=[SPIKE, watch], iterations=32))
-    with pytest.raises(UserError, match='the last 8 updates'):
-        run(make_cfg(tmp_path / 'no', faults, hooks=[dict(SPIKE, action='warn'), watch], iterations=32))
-
-
-def test_a_warning_comes_once_for_each_spike(tmp_path):
-    spike = dict(SPIKE, action='warn', window=12)
-    line, = warnings_of(run(spike_cfg(tmp_path, {22: 'weights'}, spike, default_hooks={})))
-    assert 'loss spike in iteration 24' in line and 'went back' not in line
-
-
-def test_what_is_a_spike():
-    """Against the definition, on many series."""
-    rng = np.random.default_rng(0)
-    found = []
-    for _ in range(200):
-        losses = rng.lognormal(0, 1, 30)
-        losses[rng.random(30) < 0.1] = rng.choice([np.nan, np.inf, 50.])
-        losses[rng.integers(15, 30):] *= rng.choice([1, 5, 100])
-        hub = MessageHub(f'spikes_{next(NUMBER)}')
-        hook = LossSpikeHook(factor=4, window=10, interval=5)
-        hook.go_back = hook.action = None
-        for iteration, loss in enumerate(losses):
-            hub.update_scalar('train/loss', float(loss))
-            wrapper = SimpleNamespace(should_update=lambda: True)
-            runner = SimpleNamespace(iter=iteration, message_hub=hub, optim_wrapper=wrapper)
-            hook.after_train_iter(runner, 0)
-            if (iteration + 1) % 5 == 0 and iteration >= 14:
-                finite = [loss if math.isfinite(loss) else math.inf for loss in losses[iteration - 14:iteration + 1]]
-                middle = sorted(finite[:10])[4:6]
-                expected = sorted(finite[10:])[2] > 4 * sum(middle) / 2
-                assert hook.spiking == expected
-                found.append(expected)
-        hook.spiking = None
-        hook.after_train_iter(SimpleNamespace(**vars(runner) | dict(optim_wrapper=SimpleNamespace(should_update=bool))), 0)
-        assert hook.spiking is None  # not between two updates
-    assert 0.1 < np.mean(found) < 0.9
-
-
-def test_without_a_good_checkpoint_the_run_stops(tmp_path):
-    with pytest.raises(UserError, match='loss spike in iteration 24: .*there is no checkpoint from before'):
-        run(spike_cfg(tmp_path, {22: 'weights'}, default_hooks=dict(checkpoint=dict(
-            type='CheckpointHook', by_epoch=False, interval=100))))
-    with pytest.raises(UserError, match='there is no checkpoint from before; save more often .*, keep more of them'):
-        run(spike_cfg(tmp_path, {22: 'weights'}, default_hooks=dict(checkpoint=dict(
-            type='CheckpointHook', by_epoch=False, interval=1, max_keep_ckpts=2))))
-
-
 @pytest.mark.parametrize('make, words', [
     (lambda: FiniteHook(max_skips=0), 'FiniteHook: max_skips=0: expected a number of updates'),
     (lambda: FiniteHook(interval=1.5), 'FiniteHook: interval=1.5'),
-    (lambda: LossSpikeHook(action='stop'), "action='stop': expected one of warn, rollback"),
-    (lambda: LossSpikeHook(factor=1), 'factor=1, window=500, interval=10: expected a factor above 1'),
-    (lambda: LossSpikeHook(window=0), 'window=0'),
 ])
 def test_bad_arguments(make, words):
     with pytest.raises(UserError, match=words):
         make()
-
-
-@pytest.mark.parametrize('checkpoint', [dict(max_keep_ckpts=1), dict(save_optimizer=False)])
-def test_going_back_needs_checkpoints(tmp_path, checkpoint):
-    with pytest.raises(UserError, match="action='rollback' needs default_hooks.checkpoint"):
-        run(spike_cfg(tmp_path, default_hooks=dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, **checkpoint))))
-    assert not list(tmp_path.glob('*.pth'))

@@ -154,13 +154,22 @@ def test_pretraining_has_the_same_losses_however_its_batch_is_shared_out(folder)
             torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-4)
 
 
-def test_another_data_root_and_mask(folder):
+@pytest.fixture
+def inside(folder, monkeypatch):
+    """The folder, which this process is in, without a GPU."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
+    return folder
+
+
+def test_another_data_root_and_mask(inside, run_tool):
+    folder = inside
     write_shapes(folder / 'few', dict(unlabelled=26, train=0, val=0, test=0), size=64, progress=False)
     config = ROOT / 'configs/shapes/coma_dyvit-tiny_shapes.py'
     common = ['--work-dir', 'few_run', '--data-root', 'few/unlabelled', '--cfg-options', 'train_dataloader.num_workers=0',
               'val_dataloader.num_workers=0', 'test_dataloader.num_workers=0', 'mask_sampler.ratio=0.75']
-    finish(start(folder, 'train.py', config, *common, 'train_cfg.max_epochs=1', 'train_cfg.val_interval=1',
-                 'train_dataloader.batch_size=8'))
+    run_tool('train.py', config, *common, 'train_cfg.max_epochs=1', 'train_cfg.val_interval=1',
+             'train_dataloader.batch_size=8')
     facts = json.loads((folder / 'few_run/provenance.json').read_text())
     assert (facts['mask_ratio'], facts['mask_sampler']) == (0.75, 'UniformMaskSampler')
     assert facts['data_root'] == 'few/unlabelled'
@@ -168,15 +177,16 @@ def test_another_data_root_and_mask(folder):
     dumped = Config.fromfile(folder / 'few_run/coma_dyvit-tiny_shapes.py')
     for split in ('train', 'val', 'test'):
         assert dumped[f'{split}_dataloader'].dataset.pipeline[-2].sampler == dumped.mask_sampler
-    finish(start(folder, 'test.py', config, 'few_run/epoch_1.pth', *common, '--out', 'few.json'))
+    run_tool('test.py', config, 'few_run/epoch_1.pth', *common, '--out', 'few.json')
     assert json.loads((folder / 'few.json').read_text())
 
 
-def test_options_of_train_are_merged_last_and_said(folder):
+def test_options_of_train_are_merged_last_and_said(inside, run_tool):
+    folder = inside
     (folder / 'scaled.py').write_text("_base_ = 'toy.py'\nauto_scale_lr = dict(base_batch_size=8)\n")
-    log = finish(start(
-        folder, 'train.py', 'scaled.py', '--work-dir', 'ignored', '--amp', '--no-validate', '--auto-scale-lr',
-        '--cfg-options', 'work_dir=last', 'train_cfg.max_epochs=1', 'optim_wrapper.accumulative_counts=8', 'fp16=True'))
+    log = run_tool(
+        'train.py', 'scaled.py', '--work-dir', 'ignored', '--amp', '--no-validate', '--auto-scale-lr',
+        '--cfg-options', 'work_dir=last', 'train_cfg.max_epochs=1', 'optim_wrapper.accumulative_counts=8', 'fp16=True')
     assert not (folder / 'ignored').exists() and (folder / 'last' / 'epoch_1.pth').exists()
     assert "type='AutocastOptimWrapper'" in log and 'Epoch(val)' not in log
     assert 'Learning rate scaled from 0.1 to 0.4' in log and 'this run has 32' in log
@@ -197,7 +207,8 @@ def test_test_writes_metrics_and_drawings(folder, trained):
     assert len(list((folder / 'shown').rglob('*.png'))) == 4
 
 
-def test_bad_input_ends_with_one_line_and_leaves_nothing(folder, trained, monkeypatch, run_tool):
+def test_bad_input_ends_with_one_line_and_leaves_nothing(inside, trained, run_tool):
+    folder = inside
     checkpoint = folder / 'work_dirs' / 'toy' / 'epoch_2.pth'
     (folder / 'cut.pth').write_bytes(checkpoint.read_bytes()[:5000])
     (folder / 'broken.py').write_text('model = dict(')
@@ -229,8 +240,6 @@ def test_bad_input_ends_with_one_line_and_leaves_nothing(folder, trained, monkey
          'batch_size=4 cannot share out the 6 images of one update (auto_scale_lr.base_batch_size); take a batch_size of '
          '3 or 2 or 1'),
     ]
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
     for number, (args, expected) in enumerate(cases):
         if args[0] == 'toy.py':  # mmengine tells the runs of a process apart by name and second
             (folder / f'case{number}.py').write_text("_base_ = 'toy.py'\n")
@@ -252,7 +261,7 @@ def test_bad_input_ends_with_one_line_and_leaves_nothing(folder, trained, monkey
 
 def test_two_processes_survive_the_death_of_one_and_a_warning(folder):
     """torchrun starts them again, they resume; told to stop, they save and leave with 75; the result is the same."""
-    options = ['--no-validate', '--cfg-options', 'train_cfg.max_epochs=60', 'param_scheduler.T_max=60',
+    options = ['--no-validate', '--cfg-options', 'train_cfg.max_epochs=30', 'param_scheduler.T_max=30',
                'train_dataloader.batch_size=2']
 
     def train(name, *more):
@@ -275,9 +284,9 @@ def test_two_processes_survive_the_death_of_one_and_a_warning(folder):
     wait_for('warned', 5)
     process.send_signal(signal.SIGUSR1)
     out = finish(process, 75)
-    assert re.search(r'stopped by SIGUSR1 after \d+ of 180 iterations; saved in .*; go on with --resume', out)
+    assert re.search(r'stopped by SIGUSR1 after \d+ of 90 iterations; saved in .*; go on with --resume', out)
     finish(train('warned', '--resume'))
-    expected = load_weights_only(folder / 'left_alone/epoch_60.pth')['state_dict']
+    expected = load_weights_only(folder / 'left_alone/epoch_30.pth')['state_dict']
     for name in ('killed', 'warned'):
-        weights = load_weights_only(folder / name / 'epoch_60.pth')['state_dict']
+        weights = load_weights_only(folder / name / 'epoch_30.pth')['state_dict']
         assert all(torch.equal(weights[key], value) for key, value in expected.items())
