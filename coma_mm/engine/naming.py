@@ -85,8 +85,8 @@ def _building(registry: Registry, cfg: Mapping, default_args: Mapping | None = N
     settings = {**cfg, **(default_args or {}), **cfg}  # in mmengine's order
     with registry.switch_scope_and_registry(settings.get('_scope_')) as own:
         kind = settings['type']
-        built = own.get(kind) if isinstance(kind, str) else kind
-    return Building(built if callable(built) else None, _without(settings, NO_ARGUMENTS), own)
+        built = own.get(kind) if isinstance(kind, str) else kind if callable(kind) else None
+    return Building(built, _without(settings, NO_ARGUMENTS), own)
 
 
 def _note_loader(build: Callable) -> Callable:

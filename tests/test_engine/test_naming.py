@@ -94,6 +94,11 @@ def test_a_config_that_names_nothing_is_noted_by_what_is_built_around_it():
             assert line.startswith('Frame cannot be built with its settings (') and 'width=2): TypeError: ' in line
 
 
+def test_a_module_in_the_place_of_a_class_is_named():
+    error = failed(dict(type='Frame', picture=dict(type='abc', height=5)))
+    assert started(error).startswith("abc cannot be built with its settings (height=5): TypeError: 'module' object is not")
+
+
 def test_a_misspelt_type_or_key_is_named_with_what_the_registry_and_the_class_have():
     for cfg, expected in (
         (dict(type='Frame', picture=dict(type='Pictur')), "type='Pictur': there is no inner of that name; did you mean "

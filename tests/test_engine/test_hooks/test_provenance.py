@@ -71,7 +71,7 @@ def test_the_decoder_is_that_of_the_built_model():
             facts = masking_facts(MODELS.build(dict(parts, type=kind)))
         return facts['decoder'], facts['decoder_depth']
 
-    backbone = dict(type='mmpretrain.DyViT', arch='tiny', out_indices=(0, 1, 2, 3))
+    backbone = dict(type='mmpretrain.DyViT', arch='tiny', out_indices=(0, 1, 2, 3), out_type='raw')
     neck = dict(type='mmpretrain.MultiScaleFusion', in_channels=(32, 64, 128, 256))
     head = dict(type='mmpretrain.PixelHead', patch_size=32)
     for kind, options, depth in (('ViTDecoder', {}, 8), ('ConvNeXtDecoder', dict(depth=3), 3)):
