@@ -24,7 +24,7 @@ fi
 export MASTER_PORT=${PORT:-$((20000 + RANDOM % 10000))}
 # MASTER_ADDR is for mmengine to find out; one left over from the shell would win.
 unset MASTER_ADDR
-# The run notes its exit code (coma_mm.engine.cli): srun's own is 137 or 143 if it killed processes that were leaving, too.
+# The run notes its exit code (coma_mm.commands): srun's own is 137 or 143 if it killed processes that were leaving, too.
 COMA_MM_EXIT_CODE=$(mktemp "$PWD/.slurm_train.XXXXXX") # in a folder that all machines see
 export COMA_MM_EXIT_CODE
 again=() limit=() code=0

@@ -18,7 +18,7 @@ from coma_mm.errors import EXIT_STOPPED  # noqa: E402
 def main():
     """Run torchrun with the command line's arguments."""
     with tempfile.NamedTemporaryFile('r') as note:
-        os.environ['COMA_MM_EXIT_CODE'] = note.name  # written by coma_mm.engine.cli
+        os.environ['COMA_MM_EXIT_CODE'] = note.name  # written by coma_mm.commands
         # Else processes that are started again find the addresses of those that died, and wait for them.
         os.environ['TORCH_DISABLE_SHARE_RDZV_TCP_STORE'] = '1'
         try:

@@ -60,8 +60,8 @@ def ablation(frame: pandas.DataFrame, work_dirs: str | Path, dataset: str | None
         told.append(_losses(middle, frame, Path(work_dirs)))
         told.append(_accuracy(bottom, rows, 'decoder_depth', 'Decoder blocks', name))
     alt = 'Three panels. ' + ' '.join(told)
-    return Picture(fig, f'Ablations after Fig. 5. {" ".join(told)} Points are means over seeds, bars their standard '
-                   'deviation; a cross at the bottom is a run that diverged, which no mean includes.', alt)
+    return Picture(fig, f'Ablations after Fig. 5. {" ".join(told)} Points are means over seeds, bars their '
+                   '95 % confidence intervals; a cross at the bottom is a run that diverged, which no mean includes.', alt)
 
 
 def _accuracy(ax, rows, x, label, dataset, scale=1):
@@ -76,15 +76,15 @@ def _accuracy(ax, rows, x, label, dataset, scale=1):
         style = dict(color=LINE_COLORS[i % len(LINE_COLORS)], linestyle=DASHES[i % len(DASHES)],
                      marker=MARKERS[i % len(MARKERS)])
         points = line.points
-        spread = [float('nan') if p.std is None else p.std for p in points]  # no bar for a single run
+        spread = [float('nan') if p.half_width is None else p.half_width for p in points]  # no bar for a single run
         ax.errorbar([scale * p.x for p in points], [p.mean for p in points], spread, capsize=4, linewidth=2,
                     markersize=6, label=line.label, **style)
         for at in line.diverged:
             ax.plot(scale * at, .03, 'x', color=style['color'], markersize=9, markeredgewidth=2, clip_on=False,
                     transform=ax.get_xaxis_transform())
         parts.append(f'{line.label}: ' + ', '.join(
-            [f'{p.mean:.1f}' + (f' ± {p.std:.1f}' if p.std is not None else '') + f' at {scale * p.x:g} (n={len(p.runs)})'
-             for p in points] + [f'diverged at {scale * at:g}' for at in line.diverged]))
+            [f'{p.mean:.1f}' + ('' if p.half_width is None else f' ± {p.half_width:.1f}') +
+             f' at {scale * p.x:g} (n={len(p.runs)})' for p in points] + [f'diverged at {scale * at:g}' for at in line.diverged]))
     ax.set_xticks(sorted({scale * at for line in lines for at in [*(p.x for p in line.points), *line.diverged]}))
     ax.margins(.1)
     ax.grid(alpha=.3)

@@ -56,13 +56,13 @@ def efficiency(frame: pandas.DataFrame, dataset: str | None = None) -> Picture:
     rows = fine_tunings(frame, dataset)
     dataset = rows['dataset'].iloc[0] if len(rows) else dataset or 'ImageNet-1K'
     hours = frame[frame['task'] == 'pretraining'].drop_duplicates('run').set_index('run')['hours'].to_dict()
-    points = []  # (name, epochs, accuracy, standard deviation, hours, whether it is the paper's)
+    points = []  # (name, epochs, accuracy, half width of its interval, hours, whether it is the paper's)
     diverged = []
     for line in series(rows, 'pretrain_epochs', several=False):
         for point in line.points:
             known = [hours[one] for one in rows[rows['run'].isin(point.runs)]['pretrain_run'] if hours.get(one)]
             time = sum(known) / len(known) if known else None
-            points.append((line.label, point.x, point.mean, point.std, time, False))
+            points.append((line.label, point.x, point.mean, point.half_width, time, False))
         diverged += [(line.label, at) for at in line.diverged]
     if dataset == 'ImageNet-1K':
         points += [(f'{one["method"]}, {one["backbone"]}', one['epochs'], row_of(one['cell'])['accuracy/top1'], None,
@@ -74,11 +74,11 @@ def efficiency(frame: pandas.DataFrame, dataset: str | None = None) -> Picture:
     with matplotlib.rc_context(RC):
         fig = Figure(figsize=(4.4, 4.), layout='constrained')
         ax = fig.subplots()
-        for name, epochs, accuracy, std, time, of_paper in points:
+        for name, epochs, accuracy, half, time, of_paper in points:
             look = looks[name]
             area = SHORT if time is None else max(SHORT, AREA_PER_HOUR * time)
-            if std is not None:
-                ax.errorbar(epochs, accuracy, std, color=look['color'], capsize=4)
+            if half is not None:
+                ax.errorbar(epochs, accuracy, half, color=look['color'], capsize=4)
             ax.scatter(epochs, accuracy, area, marker=look['marker'], edgecolors=look['color'], linewidths=2,
                        facecolors='white' if of_paper else look['color'], zorder=3)
             if time is not None:
@@ -102,12 +102,12 @@ def efficiency(frame: pandas.DataFrame, dataset: str | None = None) -> Picture:
         if not len(rows):
             ax.text(.97, .04, 'no run here yet: docs/recipes.md', ha='right', transform=ax.transAxes)
     told = '; '.join(
-        f'{name}{" (paper)" if of_paper else ""}: {accuracy:.1f}{"" if std is None else f" ± {std:.1f}"} after {epochs:g} '
-        'epochs' + ('' if time is None else f', {_hours(time)}') for name, epochs, accuracy, std, time, of_paper in points)
+        f'{name}{" (paper)" if of_paper else ""}: {accuracy:.1f}{"" if half is None else f" ± {half:.1f}"} after {epochs:g} '
+        'epochs' + ('' if time is None else f', {_hours(time)}') for name, epochs, accuracy, half, time, of_paper in points)
     told += ''.join(f'; {name}: diverged at {at:g} epochs' for name, at in diverged)
     caption = (f'After Fig. 1. Top-1 accuracy on {dataset} in per cent: {told or "no run yet"}. Filled: collected runs, '
-               'means over seeds with their standard deviation. Hollow: the paper\'s. The area of a marker is the time of '
-               'the whole pre-training; the smallest ones are of less than eight hours or of unknown time.')
+               'means over seeds with their 95 % confidence intervals. Hollow: the paper\'s. The area of a marker is the time '
+               'of the whole pre-training; the smallest ones are of less than eight hours or of unknown time.')
     return Picture(fig, caption, f'Accuracy against epochs of pre-training, {dataset}. {told or "No run yet"}.')
 
 

@@ -3,6 +3,8 @@ from dataclasses import dataclass, field
 
 import pandas
 
+from coma_mm.benchmark.statistics import half_width
+
 from .collect import COPY
 
 KEYS = ('method', 'backbone', 'pretrain_epochs', 'complement', 'mask_ratio', 'mask_sampler', 'decoder', 'decoder_depth',
@@ -20,12 +22,12 @@ class Point:
     Args:
         x (float): The value.
         mean (float): In per cent.
-        std (float, optional): Over seeds; None of one run.
+        half_width (float, optional): Of the 95 % confidence interval over seeds, in per cent; None of one run.
         runs (list[str]): Names of the runs.
     """
     x: float
     mean: float
-    std: float | None
+    half_width: float | None
     runs: list[str]
 
 
@@ -83,7 +85,7 @@ def series(rows: pandas.DataFrame, x: str, several: bool = True) -> list[Series]
         for (at, _), runs in group.groupby([x, 'config_hash']):
             good = runs[runs['status'] == 'finished'].drop_duplicates(COPY)['value'].dropna()
             if len(good):
-                line.points.append(Point(float(at), good.mean(), good.std() if len(good) > 1 else None,
+                line.points.append(Point(float(at), good.mean(), half_width(good.tolist()),
                                          list(runs.loc[good.index, 'run'])))
             line.diverged += [float(at)] * int(runs['value'].isna().sum())
         lines.append(line)

@@ -29,8 +29,8 @@ def test_seeds_are_averaged_and_diverged_runs_are_not():
         dict(value=70., mask_ratio=.8), dict(value=1., status='running'),
         dict(value=99., frozen_stages=4), dict(value=98., method='scratch')))
     line, = series(rows, 'mask_ratio')
-    assert [(p.x, p.mean, p.std and round(p.std, 3), len(p.runs)) for p in line.points] == [
-        (.6, 81., 1.414, 2), (.8, 70., None, 1)]
+    assert [(p.x, p.mean, p.half_width and round(p.half_width, 3), len(p.runs)) for p in line.points] == [
+        (.6, 81., 12.706, 2), (.8, 70., None, 1)]
     assert line.diverged == [.6] and line.label == 'CoMA, DyViT-B'
 
 
