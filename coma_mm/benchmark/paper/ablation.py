@@ -84,7 +84,8 @@ def _accuracy(ax, rows, x, label, dataset, scale=1):
                     transform=ax.get_xaxis_transform())
         parts.append(f'{line.label}: ' + ', '.join(
             [f'{p.mean:.1f}' + ('' if p.half_width is None else f' ± {p.half_width:.1f}') +
-             f' at {scale * p.x:g} (n={len(p.runs)})' for p in points] + [f'diverged at {scale * at:g}' for at in line.diverged]))
+             f' at {scale * p.x:g} (n={len(p.runs)})' for p in points]
+            + [f'diverged at {scale * at:g}' for at in line.diverged]))
     ax.set_xticks(sorted({scale * at for line in lines for at in [*(p.x for p in line.points), *line.diverged]}))
     ax.margins(.1)
     ax.grid(alpha=.3)

@@ -106,8 +106,8 @@ def efficiency(frame: pandas.DataFrame, dataset: str | None = None) -> Picture:
         'epochs' + ('' if time is None else f', {_hours(time)}') for name, epochs, accuracy, half, time, of_paper in points)
     told += ''.join(f'; {name}: diverged at {at:g} epochs' for name, at in diverged)
     caption = (f'After Fig. 1. Top-1 accuracy on {dataset} in per cent: {told or "no run yet"}. Filled: collected runs, '
-               'means over seeds with their 95 % confidence intervals. Hollow: the paper\'s. The area of a marker is the time '
-               'of the whole pre-training; the smallest ones are of less than eight hours or of unknown time.')
+               'means over seeds with their 95 % confidence intervals. Hollow: the paper\'s. The area of a marker is the '
+               'time of the whole pre-training; the smallest ones are of less than eight hours or of unknown time.')
     return Picture(fig, caption, f'Accuracy against epochs of pre-training, {dataset}. {told or "No run yet"}.')
 
 
