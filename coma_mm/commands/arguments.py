@@ -29,9 +29,10 @@ def add_trust_argument(parser: argparse.ArgumentParser) -> None:
 
 def add_probe_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the commands share that look at frozen features."""
-    parser.add_argument('config', metavar='CONFIG', help='of a classifier: its backbone, its train and test data')
+    parser.add_argument('config', metavar='CONFIG',
+                        help='config of a classifier, which names the backbone, the train and the test data')
     parser.add_argument('checkpoint', metavar='CHECKPOINT',
-                        help='with the weights of that backbone: pre-trained, fine-tuned, or exported')
+                        help='file with the weights of that backbone: pre-trained, fine-tuned, or exported')
     add_config_arguments(parser)
     parser.add_argument('--amp', action='store_true', help='compute the features in bf16')
     parser.add_argument('--out', metavar='FILE.json', help='write the metrics to a file')

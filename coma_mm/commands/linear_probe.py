@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--epochs', type=int, default=100, help='sgd: passes over the features (default: %(default)s)')
     parser.add_argument('--lr', type=float, default=0.01, help='sgd: first learning rate (default: %(default)s)')
     parser.add_argument('--seed', type=int, default=0,
-                        help='of the tenth (lbfgs) or of the order of the images (sgd); default: %(default)s')
+                        help='seed of the tenth (lbfgs), or of the order of the images (sgd); default: %(default)s')
 
 
 def run(args: argparse.Namespace) -> None:

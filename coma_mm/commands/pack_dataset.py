@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('out', metavar='OUT', nargs='?', help='folder to write: absent or empty')
     parser.add_argument('--short-side', type=int, metavar='N', help='shorter side of the packed images in px; smaller ones '
                         'are never enlarged')
-    parser.add_argument('--quality', type=int, default=95, help='of the JPEGs (default: %(default)s)')
+    parser.add_argument('--quality', type=int, default=95, help='quality of the JPEGs (default: %(default)s)')
     parser.add_argument('--shard-size', type=int, default=4096, metavar='N', help='images in a file (default: %(default)s)')
     parser.add_argument('--workers', type=int, default=len(os.sched_getaffinity(0)), metavar='N',
                         help='processes (default: one per core)')

@@ -20,18 +20,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, text in SUBCOMMANDS.items():
         subparser = subparsers.add_parser(name, help=text, description=f'Draw {text}.')
         subparser.add_argument('config', metavar='CONFIG')
-        subparser.add_argument('checkpoint', metavar='CHECKPOINT', help='of pre-training' + (
-            '' if name == 'reconstruct' else ' or fine-tuning, or an exported backbone: the backbone is read'))
+        subparser.add_argument('checkpoint', metavar='CHECKPOINT', help='a checkpoint of pre-training' + (
+            '' if name == 'reconstruct' else ' or fine-tuning, or an exported backbone; the backbone is read'))
         subparser.add_argument('images', metavar='IMAGE', nargs='+', help='files, or folders of them')
         subparser.add_argument('--size', type=size, metavar='PX', help="short side (default: the config's)")
         subparser.add_argument('--out', metavar='DIR', help=f'default: work_dirs/CONFIG_NAME/{name}')
         if name == 'reconstruct':
             subparser.add_argument('--ratios', type=ratio, nargs='+', default=[.4, .6, .75, .9], metavar='SHARE',
-                                   help='of patches masked (default: 0.4 0.6 0.75 0.9)')
+                                   help='shares of patches that are masked (default: 0.4 0.6 0.75 0.9)')
             subparser.add_argument('--without-statistics', action='store_true',
                                    help='with norm_pix: give predicted patches the average mean and variance of the visible '
                                    'ones, instead of their own')
-            subparser.add_argument('--seed', type=int, default=0, help='of the masks (default: %(default)s)')
+            subparser.add_argument('--seed', type=int, default=0, help='seed of the masks (default: %(default)s)')
         else:
             subparser.add_argument('--at', type=point, nargs='+', metavar='X,Y', default=[(.3, .3), (.5, .5), (.7, .7)],
                                    help='queries, as fractions of width and height (default: 0.3,0.3 0.5,0.5 0.7,0.7)')

@@ -21,6 +21,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--workers', type=int, nargs='+', default=[0, 1, 2], metavar='N',
                         help='numbers of worker processes (default: 0 1 2)')
     parser.add_argument('--batches', type=int, default=10, metavar='N', help='batches that are timed (default: 10)')
-    parser.add_argument('--repeats', type=int, default=5, metavar='N', help='of each measurement (default: 5)')
+    parser.add_argument('--repeats', type=int, default=5, metavar='N', help='how often each is measured (default: 5)')
     parser.add_argument('--step', type=float, metavar='MS', help='length of a training step that waits for batches')
     parser.add_argument('--out', metavar='FILE.json', help='write the measurements to a file')

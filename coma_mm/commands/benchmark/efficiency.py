@@ -12,5 +12,6 @@ from ..arguments import add_collect_arguments
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     add_collect_arguments(parser)
-    parser.add_argument('--dataset', help='of the accuracy (default: ImageNet-1K, or else the one with most runs)')
+    parser.add_argument('--dataset', help='data set whose accuracy is drawn (default: ImageNet-1K, or else the one '
+                        'with most runs)')
     parser.add_argument('--memory', action='store_true', help='also count the memory of pre-training; a minute')

@@ -37,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--precision', nargs='+', choices=['fp32', 'bf16'], default=['fp32'], help='default: fp32')
     parser.add_argument('--compile', action='store_true', help='measure compiled too, not only eager')
     parser.add_argument('--arch', default='base',
-                        help='of all models: base, small or tiny (default: base; tiny is for trying, its peers are not as '
-                        'small)')
+                        help='size of all models: base, small or tiny (default: base; tiny is for trying, its peers are '
+                        'not as small)')
     parser.add_argument('--sizes', nargs='+', type=int, metavar='PX',
                         help='sides of the images, for all groups (default: pretrain 224, inference 224 512 768, '
                         'upernet 512, mask-rcnn 768)')
@@ -52,12 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="patterns of contestants, e.g. 'pretrain/coma-*' (default: all)")
     parser.add_argument('--windows', nargs='+', metavar='NAME', default=['default'],
                         help="DyViT's windows in the group inference (default: default)")
-    parser.add_argument('--seed', type=int, default=0, help='of weights, images, masks and order (default: 0)')
-    parser.add_argument('--out', metavar='FOLDER', type=Path, help='for speed.json, .md and .png, or profile.json and '
+    parser.add_argument('--seed', type=int, default=0, help='seed of weights, images, masks and order (default: 0)')
+    parser.add_argument('--out', metavar='FOLDER', type=Path,
+                        help='folder of speed.json, .md and .png, or of profile.json and '
                         'profile.md (default: work_dirs/benchmark/speed_TIME)')
     parser.add_argument('--profile', nargs='?', const='coma-frozen', metavar='NAME',
-                        help='instead: where the time of a training step goes, not compiled, of a contestant of the group '
-                        'pretrain (default: coma-frozen)')
+                        help='show instead where the time of a training step goes, not compiled, for a contestant of the '
+                        'group pretrain (default: coma-frozen)')
     parser.add_argument('--trace', metavar='FILE', help='with --profile: write the trace, for chrome://tracing')
 
 
