@@ -12,12 +12,20 @@ import traceback
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from importlib import import_module
+from typing import NoReturn
 
 from coma_mm.errors import EXIT_STOPPED, Stopped, UserError, printable
 from coma_mm.processes import is_first_process
 
 COMMANDS = ('train', 'test', 'dist_train', 'dist_test', 'knn', 'linear_probe', 'visualize', 'export_backbone', 'check_data',
             'pack_dataset', 'make_shapes', 'benchmark', 'demo', 'study', 'make_recipes')
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, as all others are."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f'{message} (see {self.prog} --help)')
 
 
 def main(command: str | None = None) -> None:
@@ -30,12 +38,13 @@ def main(command: str | None = None) -> None:
 
 
 def _run(command: str | None) -> None:
-    parser = argparse.ArgumentParser(formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = _Parser(formatter_class=argparse.RawDescriptionHelpFormatter)
     if command:
         fill_parser(parser, import_module(f'{__name__}.{command}'))
     else:
         sys.argv[1:2] = [name if name.startswith('-') else name.replace('-', '_') for name in sys.argv[1:2]]
-        parser.prog, parser.description = 'coma-mm', 'Pre-train a vision backbone and use it for dense prediction.'
+        sys.argv[0] = parser.prog = 'coma-mm'  # whatever has started it; a run notes its command
+        parser.description = 'Pre-train a vision backbone and use it for dense prediction.'
         add_commands(parser, __name__, COMMANDS)
     args = parser.parse_args()
     if args.registers:

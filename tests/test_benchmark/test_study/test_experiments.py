@@ -276,6 +276,6 @@ def test_demo_goes_on_where_it_was_killed_and_reports(tmp_path):
     methods = {f'{prefix}_{arm}_seed0': method for _, prefix in TASKS for arm, method in zip(ARMS, ('CoMA', 'scratch'),
                                                                                             strict=True)}
     assert frame['method'].to_dict() == dict(methods, pretrain='CoMA')
-    assert set(frame['dataset']) == {'CoMA-Shapes'} and frame['command'].str.contains('train.py').all()
+    assert set(frame['dataset']) == {'CoMA-Shapes'} and frame['command'].str.contains('coma-mm train coma_mm::shapes/').all()
     tuned = frame[(frame['method'] == 'CoMA') & (frame['task'] != 'pretraining')]
     assert (tuned['pretrain_run'] == 'pretrain').all() and (tuned['decoder_depth'] == 2).all()
