@@ -3,7 +3,7 @@
 VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
-PYTEST_ARGS ?= -n 2 --dist worksteal
+PYTEST_ARGS ?= -n 2
 FUZZ_ARGS ?=
 
 .PHONY: help install demo test docs fuzz study faults lint clean

@@ -1,5 +1,6 @@
 """Every config builds what it names: model, optimiser, schedules and pipelines, at full size; no data is needed."""
 import re
+from copy import deepcopy
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -54,9 +55,13 @@ PARAMETERS = {
 }
 
 
-@cache
 def read(name):
     """Config: As the tools read it, where no environment variable is set."""
+    return deepcopy(_read(name))  # what is built from a config may change it
+
+
+@cache
+def _read(name):
     with pytest.MonkeyPatch.context() as patch:
         for variable in VARIABLES:
             patch.delenv(variable, raising=False)

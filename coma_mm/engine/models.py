@@ -1,4 +1,5 @@
 """Models of the three libraries, as runs handle them: build, unwrap, compile, copy to the CPU."""
+import copy
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ def build_model(cfg: Config) -> nn.Module:
         nn.Module: The model, in evaluation mode.
     """
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
-        model_cfg = cfg.model.copy()
+        model_cfg = copy.deepcopy(cfg.model)  # some models change their config
         # A config may name the preprocessor beside the model.
         if 'data_preprocessor' in cfg:
             model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor)

@@ -25,8 +25,7 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 os.environ.setdefault('CUDA_VISIBLE_DEVICES', '')
 
 from coma_mm.engine.explain import explain  # noqa: E402
-
-from .families import FAMILIES  # noqa: E402
+from tests.campaigns.fuzz.families import FAMILIES  # noqa: E402
 
 VERSIONS = ('torch', 'numpy', 'pillow', 'safetensors', 'onedl-mmengine', 'onedl-mmdetection', 'pycocotools')
 SECONDS = 30  # for one case
