@@ -1,11 +1,11 @@
 """What mmengine builds and reads is noted on the errors that pass through it, for `explain` to name."""
 import functools
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from mmdet.datasets.base_det_dataset import BaseDetDataset
 from mmengine.dataset import BaseDataset
 from mmengine.registry import Registry
 from mmengine.runner import Runner
@@ -47,7 +47,14 @@ def install() -> None:
     """Have errors noted in mmengine's and mmdetection's methods that build and read; once is as good as twice."""
     _wrap(Registry, 'build', _note_object)
     _wrap(Runner, 'build_dataloader', _note_loader)
-    for kind in (BaseDataset, BaseDetDataset):  # mmdetection's does not call mmengine's
+    _wrap(BaseDataset, 'full_init', _note_data_set)
+    _install_for_detection()
+
+
+def _install_for_detection() -> None:
+    """Wrap mmdetection's method, which does not call mmengine's, once somebody has imported it: that takes a second."""
+    module = sys.modules.get('mmdet.datasets.base_det_dataset')
+    if kind := getattr(module, 'BaseDetDataset', None):
         _wrap(kind, 'full_init', _note_data_set)
 
 
@@ -71,6 +78,8 @@ def _wrap(owner: type, name: str, wrapper: Callable[[Callable], Callable]) -> No
 
 def _note_object(build: Callable) -> Callable:
     def noting(self: Registry, cfg: Mapping, *args: Any, **kwargs: Any) -> Any:
+        if self.name == 'dataset':
+            _install_for_detection()
         try:
             return build(self, cfg, *args, **kwargs)
         except Exception as error:

@@ -9,6 +9,8 @@ from torch.utils.data import DataLoader
 from coma_mm.engine.explain import explain
 from coma_mm.engine.naming import buildings, install, reading
 
+install()  # once more, as mmdetection may have been imported here first
+
 OUTER, INNER = Registry('outer', scope='mmengine'), Registry('inner', scope='mmengine')
 
 
