@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from coma_mm.config_tree import type_name
 from coma_mm.datasets.annotations import check_annotations
 from coma_mm.datasets.seeding import seed_dataloader
-from coma_mm.errors import UserError
+from coma_mm.errors import Stopped, UserError
 from coma_mm.files import write_whole
 from coma_mm.processes import start_worker
 from coma_mm.weights.load import first_names
@@ -30,7 +30,7 @@ from coma_mm.weights.safe_pickle import plain, restore_curves
 from .explain import unknown_type
 from .hooks.checkpoint import serialize
 from .hooks.evaluation_model import EvaluationModelHook
-from .hooks.stop import StopHook, Stopped
+from .hooks.stop import StopHook
 from .models import compile_training, to_cpu, unwrap
 from .optim.accumulation import BatchGroups, batches_per_update, is_auto, update
 from .terminal import quieten
