@@ -12,6 +12,10 @@ class UserError(Exception):
     """
 
 
+class MissingFileError(UserError, FileNotFoundError):
+    """A file that is not there, which others who read it expect as Python's own error."""
+
+
 class SharedError(UserError):
     """An error that all processes of a run find alike, so one of them says it."""
 

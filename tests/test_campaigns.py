@@ -11,7 +11,8 @@ from .campaigns.fuzz import run
 from .campaigns.fuzz.families import FAMILIES, Family
 from .campaigns.fuzz.mutate import damage, distort
 
-SHARE = dict(option_texts=100, notes=100, checkpoints=100, images=150, maps=60, coco=40, states=2, options=4, configs=4)
+SHARE = dict(option_texts=100, notes=100, checkpoints=100, pickles=150, images=150, maps=60, coco=40, states=2, options=4,
+             configs=4)
 
 
 @pytest.mark.parametrize('name', [*FAMILIES])

@@ -5,10 +5,12 @@ import json
 import logging
 import os
 import pickle
+import struct
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+from urllib.parse import urlparse
 
 import torch
 from mmengine.logging import print_log
@@ -22,7 +24,7 @@ from safetensors import safe_open
 from torch import nn
 
 from coma_mm.config_tree import type_name
-from coma_mm.errors import UserError, nearest
+from coma_mm.errors import MissingFileError, UserError, nearest
 
 from . import safe_pickle
 
@@ -72,6 +74,7 @@ def _load_pickle(path: str, map_location: str | torch.device) -> Any:
     """What `torch.save` wrote, as far as it is weights and plain values."""
     with open(path, 'rb') as file:
         start = file.read(2)
+    size = os.path.getsize(path)
     if start[:1] not in (b'P', b'\x80', b''):  # a zip archive, or a pickle
         raise UserError(_not_a_checkpoint(path))
     if start == b'PK':
@@ -81,12 +84,14 @@ def _load_pickle(path: str, map_location: str | torch.device) -> Any:
         print_log(f'{path} is of the format that torch.save had before version 1.6, without check sums: damage to its '
                   'weights would go unnoticed', logger='current', level=logging.WARNING)
     try:
-        with torch.serialization.safe_globals([(value, name) for name, value in safe_pickle.STAND_INS.items()]):
-            return torch.load(path, map_location=map_location, weights_only=True)
+        with safe_pickle.only_plain_values(size):
+            # From the mapped file no tensor can have more than what is in it; read otherwise, torch does not check that.
+            loaded = torch.load(path, map_location=map_location, weights_only=True, mmap=start == b'PK')
+        return safe_pickle.PlainValues(size)(loaded)
     except pickle.UnpicklingError as error:
         code = safe_pickle.code_named(error) or (start[1:] > b'\x02' and f'pickle protocol {start[1]}')
         if not code:
-            raise UserError(_not_a_checkpoint(path)) from error
+            raise UserError(_not_a_checkpoint(path, f' ({_first_line(error)})')) from error
         if not safe_pickle.trusted:
             raise UserError(f'refused to read the checkpoint {path}: it would run code of its own ({code}); only '
                             'weights and plain values are read. If you trust its author, pass '
@@ -101,29 +106,53 @@ def _load_pickle(path: str, map_location: str | torch.device) -> Any:
         raise UserError(f'cannot unpickle the checkpoint {path}: {type(error).__name__}: {_first_line(error)}') from error
 
 
-def _not_a_checkpoint(path: str) -> str:
-    return f'{path} is not a PyTorch checkpoint; expected a .pth file that torch.save wrote, or a .safetensors file'
+def _not_a_checkpoint(path: str, why: str = '') -> str:
+    return f'{path} is not a PyTorch checkpoint{why}; expected a .pth file that torch.save wrote, or a .safetensors file'
 
 
 def _local_file(path: str) -> str:
     """The path of an existing file; an address is downloaded, unless it was before."""
     path = _address(path)
     if path.startswith(('http://', 'https://')):
-        target = os.path.join(torch.hub.get_dir(), 'checkpoints', os.path.basename(path))
-        if not os.path.isfile(target):
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            try:
-                torch.hub.download_url_to_file(path, target)
-            except (OSError, ValueError) as error:
-                raise UserError(f'cannot download the checkpoint {path}: {_first_line(error)}') from error
-        return target
+        return _downloaded(path)
     if '://' in path:
         raise UserError(f'cannot read the checkpoint {path}: expected a path, http(s)://…, torchvision://NAME or '
                         'open-mmlab://NAME; download it first')
     path = os.path.expanduser(path)
     if not os.path.isfile(path):
-        raise UserError(f'no checkpoint at {path}; expected a .pth or .safetensors file')
+        raise MissingFileError(f'no checkpoint at {path}; expected a .pth or .safetensors file')
     return path
+
+
+def _downloaded(address: str) -> str:
+    """The path of an address's file in torch's cache; in a folder of its own, unless its name has the hash of its content.
+
+    Other addresses may end in the same name. Model zoos put the hash into it, and torch looks for such files beside each
+    other.
+    """
+    name = Path(urlparse(address).path).name
+    folder = Path(torch.hub.get_dir(), 'checkpoints')
+    said = torch.hub.HASH_REGEX.search(name)
+    target = folder / name if said else folder / hashlib.sha256(address.encode()).hexdigest()[:16] / name
+    how = 'taken from the cache'
+    if not target.is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        how = 'downloaded'
+        try:
+            torch.hub.download_url_to_file(address, target)
+        except (OSError, ValueError) as error:
+            raise UserError(f'cannot download the checkpoint {address}: {_first_line(error)}') from error
+    sha256 = _sha256(target)
+    if said and not sha256.startswith(said[1]):
+        raise UserError(f'{target} is not the file of {address}: its SHA-256 hash is {sha256}, and the name says {said[1]}; '
+                        'remove it, and it is downloaded again')
+    print_log(f'{address} {how}: {target} (SHA-256 {sha256})', logger='current')
+    return str(target)
+
+
+def _sha256(path: str | Path) -> str:
+    with open(path, 'rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def _address(path: str) -> str:
@@ -216,21 +245,43 @@ def is_whole(path: str | Path) -> bool:
     if not os.path.isfile(path):  # some devices can be read without an end
         return False
     try:
-        with zipfile.ZipFile(path) as file:
-            # torch.save compresses nothing; a small file that unfolds to a huge one is no checkpoint.
-            return not any(entry.compress_type for entry in file.infolist()) and file.testzip() is None
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            # torch.save compresses nothing; a small file that unfolds to a huge one is no checkpoint. torch asks for names
+            # regardless of case.
+            return (_has_one_list(archive.fp) and not any(entry.compress_type for entry in entries)
+                    and len({entry.filename.lower() for entry in entries}) == len(entries) and archive.testzip() is None)
     except Exception:  # on broken data zipfile raises many types
         return False
+
+
+def _has_one_list(file: BinaryIO) -> bool:
+    """Whether all readers of zip archives find the same list of files in one, so that torch reads what is verified here.
+
+    The list ends where the records on it begin, and these are at the end of the file. (zipfile looks for them elsewhere
+    too, and takes a list that is not where they say.)
+    """
+    end = file.seek(0, os.SEEK_END) - 22
+    file.seek(max(0, end - 76))
+    tail = file.read()
+    signature, length, start, comment = struct.unpack('<4s8x2LH', tail[-22:])
+    if tail[-42:-38] == b'PK\6\7':  # the records of large archives, which torch.save always writes
+        end -= 76
+        here, large = struct.unpack('<8xQ4x', tail[-42:-22])[0], struct.unpack('<40x2Q', tail[-98:-42])
+        if here != end or any(one not in (2**32 - 1, other) for one, other in zip((length, start), large, strict=True)):
+            return False
+        length, start = large
+    return signature == b'PK\5\6' and not comment and start + length == end
 
 
 def read_safely() -> None:
     """Make every file that mmengine reads from disk or web run no code.
 
     Checkpoints go through `load_weights_only`: mmengine's own readers fall back to unpickling, with a warning, where
-    weights alone cannot be read. For annotations see `safe_pickle.read_safely`.
+    weights alone cannot be read. For annotations see `safe_pickle.refuse_pickles`.
     """
     CheckpointLoader.register_scheme([*CheckpointLoader._schemes], load_from_weights_only, force=True)
-    safe_pickle.read_safely()
+    safe_pickle.refuse_pickles()
 
 
 def load_from_weights_only(filename: str, map_location: str | torch.device | None = None) -> dict[str, Any]:
@@ -291,9 +342,7 @@ def load_backbone(module: nn.Module, checkpoint: str | Path, prefix: str = 'back
     if unexpected:
         line += f'; {len(unexpected)} tensors of the checkpoint have no place here: {first_names(unexpected)}'
     print_log(line, logger='current')
-    with open(_local_file(os.fspath(checkpoint)), 'rb') as file:
-        sha256 = hashlib.file_digest(file, 'sha256').hexdigest()
-    module.provenance = dict(facts, checkpoint=str(checkpoint), sha256=sha256)
+    module.provenance = dict(facts, checkpoint=str(checkpoint), sha256=_sha256(_local_file(os.fspath(checkpoint))))
     return module.provenance
 
 

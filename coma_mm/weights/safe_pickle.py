@@ -1,16 +1,26 @@
-"""Pickles and YAML files read without running code: stand-ins for the few classes that files of plain values name.
+"""Pickles of plain values, read by torch's `weights_only`; any other pickle is refused.
 
-A pickle may name any function and have it called. Here the names below alone are known; what they stand for can build
-numbers, arrays of numbers and mmengine's curves of logged scalars, and nothing else. NumPy's own classes are not among
-them: a pickle can set the inner state of a `numpy.dtype` so that an array of it reads foreign memory.
+A pickle may name any function and have it called. torch's reader looks names up in a table, and here the table is ours:
+torch's few functions that make a tensor of what is in the file, and those of `_FUNCTIONS`. None of these is a class, whose
+constructor and inner state a pickle could reach; each takes what pickles of plain values hand it, and makes no more of it
+than there is. What is known only when its state is, as an array, is an `_Unfilled` until `PlainValues` makes the value.
 """
-import collections
+import datetime
 import inspect
 import logging
+import math
+import os
 import pickle
 import re
+import sys
+from argparse import Namespace
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO, Any, BinaryIO
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -18,103 +28,222 @@ import yaml
 from mmengine.fileio import register_handler
 from mmengine.fileio.handlers import PickleHandler, YamlHandler
 from mmengine.logging import HistoryBuffer, print_log
+from torch import _weights_only_unpickler
+from torch.serialization import StorageType
 
 trusted = False
 """Whether files are unpickled that would run code: `--trust-checkpoint`."""
 
 
-class _Number:
-    """Stands in for `numpy.dtype`, for numbers and text alone."""
-
-    def __init__(self, code: str, *_: Any):
-        if not re.fullmatch(r'[<>=|]?[biufcSU]\d+', code):
-            raise pickle.UnpicklingError(f'GLOBAL numpy.dtype of {code!r}')
-        self.dtype = np.dtype(code)
-
-    def __setstate__(self, state: tuple) -> None:
-        if state[1] in '<>':
-            self.dtype = self.dtype.newbyteorder(state[1])
+_left = 0
+"""Bytes that the functions below may still make of the file that is being read."""
 
 
-class _Array(np.ndarray):
-    """Stands in for `numpy.ndarray`."""
+class _Unfilled:
+    """What a function below has made for a pickle to set its state; `make` takes the state."""
+    state = None
 
-    def __setstate__(self, state: tuple) -> None:
-        _, shape, number, fortran, data = state
-        super().__setstate__((1, shape, number.dtype, bool(fortran), bytes(data)))
+    def __init__(self, make: Callable[[Any], Any]):
+        self.make = make
 
-
-def _empty(*_: Any) -> _Array:
-    """Stands in for NumPy's `_reconstruct`, which makes an array to be filled."""
-    return _Array(0, np.uint8)
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
 
 
-def _scalar(number: _Number, data: bytes) -> bool | int | float | complex | str:
-    return np.frombuffer(data, number.dtype, 1)[0].item()
+def _bytes(value: str | bytes = b'', encoding: str = 'latin1') -> bytes:
+    if encoding != 'latin1':  # other codecs can make much of little
+        raise ValueError
+    return value if type(value) is bytes else str.encode(value, 'latin1')
 
 
-class _Curve(HistoryBuffer):
-    """Stands in for mmengine's `HistoryBuffer`; without the functions that its pickles name."""
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__({key: state[key] for key in ('max_length', '_log_history', '_count_history')})
-
-
-def _nothing(*_: Any) -> None:
-    """Stands in for `getattr`, by which those functions are named."""
+def _number_type(code: str, *_: Any) -> _Unfilled:
+    """A `numpy.dtype`, of numbers and text alone; its state says the order of bytes."""
+    if not re.fullmatch(r'[<>=|]?[biufcSU]\d+', code):
+        raise ValueError
+    return _Unfilled(lambda state: np.dtype(code).newbyteorder(state[1] if state and state[1] in ('<', '>') else '='))
 
 
-def _encode(text: str, encoding: str) -> bytes:
-    """Stands in for `codecs.encode`, by which old protocols write bytes."""
-    if encoding != 'latin1':
-        raise pickle.UnpicklingError(f'GLOBAL codecs.encode of {encoding!r}')
-    return text.encode(encoding)
+def _array(state: tuple) -> np.ndarray:
+    """An array of a copy of its bytes."""
+    _, shape, dtype, by_columns, data = state
+    if not isinstance(dtype, np.dtype) or min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(data):
+        raise ValueError
+    values = np.frombuffer(data, dtype) if data else np.empty(0, dtype)  # frombuffer takes no empty buffer
+    return values.reshape(shape, order='F' if by_columns else 'C').copy()
 
 
-STAND_INS = {
-    'builtins.getattr': _nothing,
-    'mmengine.logging.history_buffer.HistoryBuffer': _Curve,
-    'numpy.dtype': _Number,
-    'numpy.ndarray': _Array,
-}
-for _module in ('numpy._core.multiarray', 'numpy.core.multiarray'):  # of NumPy 2 and 1
-    STAND_INS |= {f'{_module}._reconstruct': _empty, f'{_module}.scalar': _scalar}
-_PLAIN = {
-    '_codecs.encode': _encode, 'builtins.bytearray': bytearray, 'builtins.complex': complex,
-    'builtins.frozenset': frozenset, 'builtins.set': set, 'collections.OrderedDict': collections.OrderedDict,
-}
+def _scalar(dtype: _Unfilled, data: bytes) -> bool | int | float | complex | str | bytes:
+    return _array((1, (), dtype.make(dtype.state), False, data)).item()
 
 
-class _SafeUnpickler(pickle.Unpickler):
+def _curve(state: dict[str, Any]) -> HistoryBuffer:
+    """mmengine's curve of logged scalars, without the functions that its pickles name."""
+    curve = HistoryBuffer(max_length=int(state['max_length']))
+    curve._log_history, curve._count_history = values, counts = state['_log_history'], state['_count_history']
+    if not all(isinstance(one, np.ndarray) and one.dtype.kind in 'biuf' and one.shape == (len(values), )
+               for one in (values, counts)):
+        raise ValueError
+    return curve
 
-    def find_class(self, module: str, name: str) -> Any:
-        """Look a name up, here alone."""
-        module = {'__builtin__': 'builtins'}.get(module, module)  # of Python 2, as protocol 2 writes it
+
+def _path(*parts: str) -> str:
+    if sum(map(len, parts)) > 4096:
+        raise ValueError
+    return os.path.join(*parts)
+
+
+def _named(name: str, function: Callable | None, new: Callable | None = None) -> tuple[Callable, str]:
+    """What a name in a pickle stands for: a function that refuses what it cannot take.
+
+    Args:
+        name (str): The name.
+        function (Callable | None): What is called. None: it is an argument of others and never called.
+        new (Callable, optional): It is a class, and this makes an instance of its state. Defaults to None.
+    """
+
+    def call(*arguments: Any) -> Any:
+        global _left
         try:
-            return {**STAND_INS, **_PLAIN}[f'{module}.{name}']
-        except KeyError:
-            raise pickle.UnpicklingError(f'GLOBAL {module}.{name}') from None
+            made = function(*arguments)
+            _left -= sys.getsizeof(made)
+            if _left < 0:
+                raise MemoryError
+        except Exception:
+            raise pickle.UnpicklingError(f'GLOBAL {name}') from None
+        return made
+
+    if new:
+        call.__new__ = lambda *_: _Unfilled(new)
+    return call, name
 
 
-def read_safely() -> None:
-    """Make mmengine's `load`, by which data sets read annotations and proposals, run no code from pickles and YAML."""
+_FUNCTIONS = [
+    *(_named(f'numpy.{core}.multiarray._reconstruct', lambda *_: _Unfilled(_array)) for core in ('_core', 'core')),
+    *(_named(f'numpy.{core}.multiarray.scalar', _scalar) for core in ('_core', 'core')),  # of NumPy 2 and 1
+    *(_named(name, _bytes) for name in ('_codecs.encode', 'builtins.bytearray', 'builtins.bytes')),
+    *(_named(f'datetime.{kind.__name__}', kind) for kind in (datetime.date, datetime.datetime, datetime.timedelta)),
+    *(_named(f'pathlib.{module}{name}', _path)
+      for name in ('PosixPath', 'WindowsPath', 'PurePosixPath', 'PureWindowsPath') for module in ('', '_local.')),
+    *(_named(f'builtins.{name}', None) for name in ('bool', 'dict', 'float', 'int', 'list', 'object', 'str', 'tuple')),
+    _named('numpy.ndarray', None),
+    _named('numpy.dtype', _number_type),
+    _named('mmengine.logging.history_buffer.HistoryBuffer', None, _curve),
+    _named('argparse.Namespace', None, lambda state: Namespace(**state)),
+    _named('builtins.getattr', lambda *_: None),  # names the functions of curves
+    _named('builtins.complex', complex),
+    _named('builtins.set', set),
+    _named('builtins.frozenset', frozenset),
+    _named('collections.Counter', lambda counts=(): dict(counts)),
+    _named('collections.defaultdict', lambda *_: {}),
+]
+_MORE = 'its tensors and arrays have more values than the file'
+_TENSORS = ('_rebuild_tensor', '_rebuild_tensor_v2', '_rebuild_tensor_v3', '_rebuild_parameter')
+
+
+@contextmanager
+def only_plain_values(size: int) -> Iterator[None]:
+    """While it is entered, `torch.load(…, weights_only=True)` knows the names in this module alone.
+
+    Args:
+        size (int): Of the file, in bytes.
+    """
+    global _left
+    _left = 64 * size  # the smallest set takes 216 bytes, and 8 in a pickle
+    table = _weights_only_unpickler._get_allowed_globals()
+    kept = {name: value for name, value in table.items() if isinstance(value, (torch.dtype, StorageType))
+            or value in (OrderedDict, torch.Size, torch.device) or name.removeprefix('torch._utils.') in _TENSORS}
+    # It is named as a type of numbers; torch's own class could be called for any amount of memory.
+    kept['torch.storage.UntypedStorage'] = SimpleNamespace(dtype=torch.uint8)
+    # A pickle may set the state of this class, but cannot spell its name: a name ends with its line.
+    ours = {*_FUNCTIONS, (_Unfilled, '\n')}
+    # The other table of torch's has what others added, torch's own classes of distributed tensors among it.
+    with patch.dict(table, kept, clear=True), patch.object(_weights_only_unpickler, '_marked_safe_globals_set', ours):
+        yield
+
+
+class PlainValues:
+    """Makes, of what torch's reader returned, dicts, lists, tuples, sets, texts, numbers, dates, arrays, curves and tensors.
+
+    The tensors own their memory, which some share as they did in the file; they have no gradient and no hook.
+
+    Args:
+        size (int): Of the file, in bytes. Its tensors have no more.
+    """
+
+    def __init__(self, size: int):
+        self.left = size
+        self.storages = {}
+        self.made = {}  # by id: the value, kept so that no other one gets its id, and what was made of it, in a list
+
+    def __call__(self, value: Any) -> Any:
+        """Make a plain value.
+
+        Raises:
+            UnpicklingError: If there is more in it than in the file, or anything else than the above.
+        """
+        if id(value) not in self.made:
+            self.made[id(value)] = value, (made := [])
+            made.append(self._make(value))
+        if not self.made[id(value)][1]:
+            raise pickle.UnpicklingError('a value contains itself')
+        return self.made[id(value)][1][0]
+
+    def _make(self, value: Any) -> Any:
+        kind = type(value)
+        if kind in (dict, OrderedDict):
+            items = dict.items(value)  # an OrderedDict has attributes, methods too, that a pickle sets
+            made = kind((self(key), self(inner)) for key, inner in items)
+            if kind is OrderedDict and '_metadata' in vars(value):  # versions of modules
+                made._metadata = self(vars(value)['_metadata'])
+            return made
+        if kind in (list, tuple, set, frozenset):
+            return kind(map(self, value))
+        if kind is _Unfilled:
+            try:
+                made = value.make(self(value.state))
+                self._take(made.nbytes if isinstance(made, np.ndarray) else 0)
+                return made
+            except (AttributeError, KeyError, TypeError, ValueError):
+                raise pickle.UnpicklingError('the state of an array, a curve or a namespace is of another form') from None
+        if isinstance(value, torch.Tensor):
+            return self._tensor(value.detach().resolve_conj().resolve_neg())
+        if value is None or kind.__module__ == 'datetime' or kind in (
+                bool, int, float, complex, str, bytes, torch.Size, torch.dtype, torch.device):
+            return value
+        raise pickle.UnpicklingError(f'a {kind.__name__} is no plain value')
+
+    def _tensor(self, tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self.storages:
+            self._take(storage.nbytes())
+            self.storages[storage._cdata] = storage, storage.clone()
+        if tensor.numel() * tensor.itemsize > storage.nbytes():
+            raise pickle.UnpicklingError(_MORE)
+        own = self.storages[storage._cdata][1]
+        return torch.empty(0, dtype=tensor.dtype, device=tensor.device).set_(
+            own, tensor.storage_offset(), tensor.size(), tensor.stride())
+
+    def _take(self, size: int) -> None:
+        self.left -= size
+        if self.left < 0:
+            raise pickle.UnpicklingError(_MORE)
+
+
+def refuse_pickles() -> None:
+    """Make mmengine's `load`, by which data sets read annotations, run no code: no pickles, and YAML of plain values."""
 
     @register_handler(['pickle', 'pkl'])
-    class SafePickleHandler(PickleHandler):
+    class NoPickleHandler(PickleHandler):
 
         def load_from_fileobj(self, file: BinaryIO, **kwargs: Any) -> Any:
-            """Unpickle plain values and arrays of numbers."""
+            """Unpickle what the user trusts."""
             if trusted:
                 return super().load_from_fileobj(file, **kwargs)
-            try:
-                return _SafeUnpickler(file, **kwargs).load()
-            except pickle.UnpicklingError as error:
-                if not (name := code_named(error)):
-                    raise
-                # The data set's error names the file.
-                raise pickle.UnpicklingError(
-                    f'refused, because it would run code of its own ({name}); only plain values and arrays of numbers are '
-                    'read. If you trust its author, pass --trust-checkpoint') from error
+            # The data set's error names the file.
+            raise pickle.UnpicklingError(
+                'refused, because a pickle can run any code while it is read. If you trust its author, make JSON of it: '
+                """python -c "import mmengine; mmengine.dump(mmengine.load('a.pkl'), 'a.json')", or pass """
+                '--trust-checkpoint')
 
     @register_handler(['yaml', 'yml'])
     class SafeYamlHandler(YamlHandler):

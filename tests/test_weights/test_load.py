@@ -12,6 +12,7 @@ from torch import nn
 import coma_mm.weights.load as checkpoint_module
 from coma_mm.errors import UserError
 from coma_mm.weights import load_backbone, load_weights_only, safe_pickle
+from tests.helpers.pickles import tensor, write
 
 
 class Tripwire:
@@ -118,6 +119,46 @@ def test_a_small_file_that_unfolds_to_a_huge_one_is_refused(tmp_path):
         load_weights_only(tmp_path / 'b.pth')
 
 
+def test_what_is_verified_is_what_torch_reads(tmp_path):
+    """One file can be two archives, where zipfile finds a whole one and torch another."""
+    shown, hidden = (write(tmp_path / 'a.pth', dict(a=tensor(1)), [torch.tensor(value).numpy().tobytes()]).read_bytes()
+                     for value in (1., 2.))
+    (tmp_path / 'shown').write_bytes(shown)
+    for prefix, name in ((hidden, 'two.pth'), (b'PK' + bytes(98), 'prefixed.pth')):
+        (tmp_path / name).write_bytes(prefix + shown)
+    assert torch.load(tmp_path / 'two.pth', weights_only=True)['a'].tolist() == [2.]
+    with zipfile.ZipFile(tmp_path / 'two.pth') as archive:
+        assert archive.testzip() is None and archive.read('a/data/0') == torch.tensor(1.).numpy().tobytes()
+    (tmp_path / 'commented.pth').write_bytes(shown[:-2] + b'\1\0x')
+    with zipfile.ZipFile(tmp_path / 'shown') as source, zipfile.ZipFile(tmp_path / 'cases.pth', 'w') as target:
+        for entry in source.infolist():
+            target.writestr(entry.filename, source.read(entry))
+        target.writestr('A/DATA/0', bytes(4))
+    assert load_weights_only(tmp_path / 'shown')['state_dict']['a'] == 1
+    for name in ('two.pth', 'prefixed.pth', 'commented.pth', 'cases.pth'):
+        with pytest.raises(UserError, match=f'{name} is damaged'):
+            load_weights_only(tmp_path / name)
+
+
+def test_a_missing_file_is_also_pythons_own_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match='no checkpoint at .*a.pth'):
+        load_checkpoint(nn.Linear(1, 1), str(tmp_path / 'a.pth'))
+
+
+def test_addresses_that_end_alike_are_different_files(tmp_path, monkeypatch):
+    lines = []
+    monkeypatch.setattr(checkpoint_module, 'print_log', lambda line, **_: lines.append(line))
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, 'download_url_to_file',
+                        lambda address, target: torch.save(dict(a=torch.tensor(float(len(address)))), target))
+    for address in ('https://models.example/a/model.pth', 'https://models.example/another/model.pth?x=1') * 2:
+        assert load_weights_only(address)['state_dict']['a'] == len(address)
+    assert ['downloaded' in line for line in lines] == [True, True, False, False]
+    for line in lines:
+        path = line.partition(': ')[2].partition(' (')[0]
+        assert hashlib.sha256(open(path, 'rb').read()).hexdigest() in line
+
+
 def test_weights_are_tensors_by_name(tmp_path):
     for weights in ({}, dict(a=1), {1: torch.ones(1)}, [torch.ones(1)], None):
         torch.save(dict(state_dict=weights), tmp_path / 'a.pth')
@@ -136,8 +177,9 @@ def test_every_scheme_of_mmengine_is_read_safely(tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch.hub, 'download_url_to_file', download)
     monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
-    for path in ('torchvision://resnet18', 'open-mmlab://resnet50_v1c', 'https://models.example/a.pth'):
-        with pytest.raises(UserError, match='refused to read .* pass --trust-checkpoint'):
+    for path, expected in (('torchvision://resnet18', 'is not the file of'), ('open-mmlab://resnet50_v1c', 'is not the'),
+                           ('https://models.example/a.pth', 'refused to read .* pass --trust-checkpoint')):
+        with pytest.raises(UserError, match=expected):
             load_checkpoint(nn.Linear(1, 1), path)
     assert len(asked) == 3 and all(address.startswith('https://') for address in asked)
     assert not (tmp_path / 'created').exists()

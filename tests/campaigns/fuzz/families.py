@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import struct
+import sys
 import zipfile
 import zlib
 from pathlib import Path
@@ -28,7 +29,9 @@ from coma_mm.datasets.annotations import check_annotations
 from coma_mm.engine.train import train
 from coma_mm.errors import UserError
 from coma_mm.prepare.shapes import write_shapes
+from coma_mm.weights import load
 from coma_mm.weights.load import latest_checkpoint, load_backbone, weights_sha256
+from tests.helpers.pickles import READABLE_NAMES, named, text, write
 
 from .mutate import damage, distort, places
 
@@ -419,6 +422,67 @@ class Checkpoints(Family):
         path.write_bytes(struct.pack('<Q', length) + header + bytes(rng.choice([0, 16, 24])))
 
 
+class Pickles(Family):
+    """Checkpoints whose pickle is a random expression of the opcodes and names that are read."""
+    name, cases = 'pickles', 20000
+    NAMES = [named(name) for name in READABLE_NAMES]
+    ATOMS = [text(one) for one in ('', 'a', 'latin1', 'hex', 'f4', 'O8', 'U9', '<', '01234567', '_log_history', '__new__')]
+    ATOMS += [b'N', b'\x88', b'\x89', b']', b'}', b')', b'\x8f', b'K\x00', b'K\x01', b'K\x04', b'J\xff\xff\xff\xff',
+              b'h\x00', b'J\xff\xff\xff\x7f', b'\x8a\x08' + bytes([255] * 7 + [63]), b'G' + b'\x7f' * 8, b'U\x04\0\0\0\0']
+
+    def value(self, rng, depth=4):
+        """bytes: Opcodes that leave one value on the stack."""
+        if not depth or rng.random() < 0.25:
+            return rng.choice(self.ATOMS)
+
+        def inner(usual=None):  # what belongs there, more often than not
+            return usual if usual and rng.random() < 0.8 else self.value(rng, depth - 1)
+
+        def tuple_of(*values):
+            return b'(' + b''.join(values) + b't'
+
+        some = [inner() for _ in range(rng.randrange(4))]
+        dtype = inner(named('numpy.dtype') + tuple_of(inner(text('f4')), inner(b'\x89'), inner(b'\x88')) + b'R' + tuple_of(
+            b'K\x03', inner(text('<')), b'NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00') + b'b')
+        data = inner(named('_codecs.encode') + tuple_of(inner(text('01234567')), inner(text('latin1'))) + b'R')
+        array = named('numpy._core.multiarray._reconstruct') + tuple_of(
+            inner(named('numpy.ndarray')), inner(b'K\x00\x85'), inner(data)) + b'R' + tuple_of(
+                b'K\x01', inner(b'K\x02\x85'), dtype, inner(b'\x89'), data) + b'b'
+        history = dict(_log_history=array, _count_history=array, max_length=b'K\x09')
+        curve = named('mmengine.logging.history_buffer.HistoryBuffer') + b')\x81}(' + b''.join(
+            text(key) + inner(value) for key, value in history.items()) + b'ub'
+        storage = tuple_of(inner(text('storage')), inner(named('torch.FloatStorage')), inner(text('0')), inner(text('cpu')),
+                           inner(b'K\x04')) + b'Q'
+        tensor = named('torch._utils._rebuild_tensor_v2') + tuple_of(
+            inner(storage), inner(b'K\x00'), inner(b'K\x04\x85'), inner(b'K\x01\x85'), inner(b'\x89'),
+            inner(named('collections.OrderedDict') + b')R')) + b'R'
+        call = rng.choice(self.NAMES) + inner(tuple_of(*some)) + rng.choice([b'R', b'\x81'])
+        return rng.choice([array, curve, tensor, call, call, call + inner() + b'b', inner() + b'q\0', tuple_of(*some),
+                           b'](' + b''.join(some) + b'e', b'}' + inner() + inner() + b's',
+                           named('numpy._core.multiarray.scalar') + tuple_of(dtype, data) + b'R'])
+
+    def case(self, rng, folder):
+        body = b'\x80\x02' + self.value(rng) + b'.'
+        path = folder / 'a.pth'
+        write(path, body)
+        loaded = load._load_pickle(str(path), 'cpu')
+        used = _bytes_of(loaded, set())
+        assert used < 100 * path.stat().st_size, f'silently unfolded to {used} bytes'
+        return 'read'
+
+
+def _bytes_of(value, seen):
+    """int: What nested values take in memory; nothing but plain ones may be among them."""
+    if id(value) in seen:
+        return 0
+    seen.add(id(value))
+    inner = [*value.items()] if isinstance(value, dict) else value
+    inner = inner if isinstance(inner, (list, tuple, set, frozenset)) else ()
+    assert not callable(value) or isinstance(value, torch.Tensor), f'silently a {type(value).__name__}'
+    own = value.untyped_storage().nbytes() if isinstance(value, torch.Tensor) else sys.getsizeof(value)
+    return own + sum(_bytes_of(one, seen) for one in inner)
+
+
 class Notes(Family):
     """`last_checkpoint`, whatever it says."""
     name, cases = 'notes', 3000
@@ -462,4 +526,4 @@ class States(Configs):
 
 
 FAMILIES = {family.name: family() for family in (
-    OptionTexts, Notes, Checkpoints, Images, Maps, Coco, States, Options, Configs)}
+    OptionTexts, Notes, Checkpoints, Pickles, Images, Maps, Coco, States, Options, Configs)}
