@@ -17,8 +17,8 @@ from typing import NoReturn
 from coma_mm.errors import EXIT_STOPPED, Stopped, UserError, printable
 from coma_mm.processes import is_first_process
 
-COMMANDS = ('train', 'test', 'dist_train', 'dist_test', 'knn', 'linear_probe', 'visualize', 'export_backbone', 'check_data',
-            'pack_dataset', 'make_shapes', 'benchmark', 'demo', 'study', 'make_recipes')
+COMMANDS = ('train', 'test', 'dist_train', 'dist_test', 'knn', 'linear_probe', 'visualize', 'export_backbone', 'replay',
+            'check_data', 'pack_dataset', 'make_shapes', 'benchmark', 'demo', 'study', 'make_recipes')
 
 
 class _Parser(argparse.ArgumentParser):

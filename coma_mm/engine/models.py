@@ -1,5 +1,6 @@
-"""Models of the three libraries, as runs handle them: build, unwrap, compile, copy to the CPU."""
+"""Models of the three libraries, as runs handle them: build, unwrap, compile, copy to the CPU, write."""
 import copy
+import io
 from typing import Any
 
 import torch
@@ -69,3 +70,10 @@ def compile_training(model: nn.Module, **options: Any) -> str:
 def to_cpu(values: Any, copy: bool = False) -> Any:
     """Nested dicts and lists with their tensors on the CPU; with `copy`, none of them shared with the argument."""
     return apply_to(values, lambda value: hasattr(value, 'cpu'), lambda value: value.detach().to('cpu', copy=copy))
+
+
+def serialize(checkpoint: dict[str, Any]) -> memoryview:
+    """What `torch.save` writes of a checkpoint."""
+    file = io.BytesIO()
+    torch.save(checkpoint, file)
+    return file.getbuffer()

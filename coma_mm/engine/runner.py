@@ -28,10 +28,9 @@ from coma_mm.weights.load import first_names
 from coma_mm.weights.safe_pickle import plain, restore_curves
 
 from .explain import unknown_type
-from .hooks.checkpoint import serialize
 from .hooks.evaluation_model import EvaluationModelHook
 from .hooks.stop import StopHook
-from .models import compile_training, to_cpu, unwrap
+from .models import compile_training, serialize, to_cpu, unwrap
 from .optim.accumulation import BatchGroups, batches_per_update, is_auto, update
 from .terminal import quieten
 

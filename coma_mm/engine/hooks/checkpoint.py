@@ -1,5 +1,4 @@
 """Checkpoints that are whole or not there: written beside, flushed, renamed; old ones go last."""
-import io
 import logging
 import os
 from collections.abc import Mapping
@@ -16,16 +15,9 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import nn
 
-from coma_mm.engine.models import unwrap
+from coma_mm.engine.models import serialize, unwrap
 from coma_mm.errors import SharedError, choice
 from coma_mm.files import write_whole
-
-
-def serialize(checkpoint: dict[str, Any]) -> memoryview:
-    """What `torch.save` writes of a checkpoint."""
-    file = io.BytesIO()
-    torch.save(checkpoint, file)
-    return file.getbuffer()
 
 
 def running_statistics(model: nn.Module) -> dict[str, torch.Tensor]:

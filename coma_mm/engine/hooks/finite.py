@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch.nn.utils import get_total_norm
 
 from coma_mm.engine.models import unwrap
 from coma_mm.engine.optim.accumulation import batches_of
+from coma_mm.engine.replay import gradients_sha256, leave
 from coma_mm.errors import SharedError, UserError
 
 from .checkpoint import running_statistics, saver_of
@@ -35,7 +37,9 @@ class FiniteHook(Hook):
     for the backward pass. With a gradient scaler (`AmpOptimWrapper`) the gradients are left to it, since it leaves
     updates out to find its scale; losses are still watched.
 
-    A line in the log names the iterations and images; `skipped_updates.jsonl` in the work_dir names all of them.
+    A line in the log names the iterations and images; `skipped_updates.jsonl` in the work_dir names all of them. The first
+    one leaves `replay_iter_*.pt` in the work_dir: its batches, seeds, weights and config, with which `coma-mm replay` runs
+    it again. (With a fused optimiser on a GPU it is the first one after the host has seen that there are any.)
 
     Args:
         max_skips (int): Updates in a row to leave out before the run stops. 1 stops at the first one. Defaults to 20.
@@ -53,7 +57,11 @@ class FiniteHook(Hook):
                 raise UserError(f'FiniteHook: {name}={value!r}: expected a number of updates, 1 or more')
         self.max_skips = max_skips
         self.interval = interval
-        self.finite = []  # of each batch of this update: 1, or NaN for a loss that is not finite; on the device
+        self.losses = []  # of each batch of this update; on the device
+        self.batches = []  # of this update, with their iterations
+        self.gradients = None  # check sum of those of an update that is left out
+        self.replay = None  # the file of the first update that was left out
+        self.waits = False  # whether the host asks at each update
         self.names = []  # of each batch of this update: its images
         self.skip = None  # whether this update is left out; on the device
         self.pending = []  # updates since the last look
@@ -67,19 +75,23 @@ class FiniteHook(Hook):
         wrapper.scale_loss = lambda loss: scale_loss(self.watch_loss(loss))
         self.statistics = list(running_statistics(unwrap(runner.model)).values())
         self.kept = [value.clone() for value in self.statistics]
+        self.model, self.alone = unwrap(runner.model), dist.get_world_size() == 1
+        self.replay = next(map(str, Path(runner.work_dir).glob('replay_*.pt')), None)
+        device = next(self.model.parameters()).device.type
+        self.waits = device == 'cpu'
         if hasattr(wrapper, 'loss_scaler'):
             return
         optimizer = wrapper.optimizer
         optimizer.register_step_pre_hook(self.before_step)
-        if next(unwrap(runner.model).parameters()).is_cuda and not _is_fused(optimizer):
+        if device == 'cuda' and not _is_fused(optimizer):
+            self.waits = True
             print_log(f'FiniteHook: {type(optimizer).__name__} without fused=True: each update waits for the GPU to say '
                       'whether its gradient is finite', logger='current')
 
     def watch_loss(self, loss: torch.Tensor) -> torch.Tensor:
         """A loss -> the same; a gradient of NaN, on all processes, if it is not finite (0-dimensional both)."""
-        finite = loss.detach() * 0 + 1
-        self.finite.append(finite)
-        return loss * finite
+        self.losses.append(loss.detach())
+        return loss * _one_if_finite(self.losses[-1])
 
     def before_step(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict[str, Any]) -> None:
         """Find out whether the gradients are finite, and have the optimiser leave the update out if they are not."""
@@ -87,23 +99,28 @@ class FiniteHook(Hook):
         self.skip = ~get_total_norm(gradients).isfinite()
         if _is_fused(optimizer):
             optimizer.found_inf = self.skip.float()
-        elif self.skip:
+        if self.waits and not self.replay and self.alone and self.skip:
+            self.gradients = gradients_sha256(self.model)
+        if not _is_fused(optimizer) and self.skip:
             optimizer.zero_grad()  # optimisers pass over parameters without a gradient
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | list | None = None) -> None:
         """Note the names of the images, and what the running statistics are."""
-        if not self.finite:
+        if not self.losses:
             self.names.clear()
+            self.batches.clear()
             if self.statistics:
                 torch._foreach_copy_(self.kept, self.statistics)
         self.names += [_image_names(batch) for batch in batches_of(data_batch)]
+        self.batches += [(runner.iter, batch) for batch in batches_of(data_batch)]
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | list | None = None,
                          outputs: dict | None = None) -> None:
         """After an update: restore the running statistics if it was left out; now and then, look."""
         if not runner.optim_wrapper.should_update():
             return
-        finite = torch.stack(self.finite).flatten()
+        losses = torch.stack(self.losses).flatten()
+        finite = _one_if_finite(losses)
         skip = self.skip
         if skip is None:  # with a gradient scaler
             skip = finite.isnan().any().float()
@@ -114,9 +131,23 @@ class FiniteHook(Hook):
         self.pending.append(SimpleNamespace(
             iteration=runner.iter + 1, skip=skip, finite=finite, names=self.names,
             checkpoint=self.saver and self.saver.newest))
-        self.finite, self.names, self.skip = [], [], None
+        if self.waits and not self.replay and skip:
+            self._leave_replay(runner, losses, finite)
+        self.losses, self.names, self.skip = [], [], None
         if len(self.pending) >= self.interval:
             self.look(runner)
+
+    def _leave_replay(self, runner: Runner, losses: torch.Tensor, finite: torch.Tensor) -> None:
+        """Leave the file of the first update that was left out, while the weights are those from before it."""
+        at_fault = finite.isnan().any().float()
+        anywhere = at_fault.clone()
+        dist.all_reduce(anywhere, 'max')
+        self.replay = 'left by another process'
+        if at_fault or not anywhere:
+            try:
+                self.replay = leave(runner, self.batches, losses, self.gradients, sum(self.names, []))
+            except OSError as error:
+                self.replay = f'not written ({error.strerror or error})'
 
     def before_checkpoint(self, runner: Runner) -> None:
         """Look: what is in a checkpoint will not be seen again, should the run end before the next look."""
@@ -147,13 +178,15 @@ class FiniteHook(Hook):
         count, self.pending = len(self.pending), []
         if not skipped:
             return
+        self.waits = self.waits or not self.replay  # the next one is seen while the weights are still the same
         path = os.path.join(runner.work_dir, 'skipped_updates.jsonl')
         if dist.is_main_process():
             with suppress(OSError), open(path, 'a') as file:  # a full disk is no reason to stop
                 file.writelines(json.dumps(update) + '\n' for update in skipped)
         print_log(f'{len(skipped)} of {count} updates left out, as the loss or a gradient was not finite: '
-                  f'{_listed(map(_in_words, skipped), "; ")}; all of them are in {path}; last checkpoint before: '
-                  f'{skipped[0]["checkpoint"] or "none"}', logger='current', level=logging.WARNING)
+                  f'{_listed(map(_in_words, skipped), "; ")}; all of them are in {path}; to run again: '
+                  f'{self.replay or "the next one"}; last checkpoint before: {skipped[0]["checkpoint"] or "none"}',
+                  logger='current', level=logging.WARNING)
         if len(self.row) >= self.max_skips:
             good = self.row[0]['checkpoint']
             if not good or not os.path.isfile(good):
@@ -163,6 +196,11 @@ class FiniteHook(Hook):
                 f'{_in_words(self.row[0])} on; last good checkpoint: {good}; look at the images, named in '
                 f"{path}, lower the learning rate, or add dict(type='LossSpikeHook', action='rollback') to custom_hooks, "
                 'and go on with --resume PATH of that checkpoint')
+
+
+def _one_if_finite(losses: torch.Tensor) -> torch.Tensor:
+    """1, or NaN for what is not finite."""
+    return losses * 0 + 1
 
 
 def _is_fused(optimizer: torch.optim.Optimizer) -> bool:

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.logging import MessageHub
 from mmengine.model import MMDistributedDataParallel
@@ -218,7 +219,7 @@ def test_between_two_looks_the_host_asks_for_no_value():
     layer = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)).to('meta')
     for fused in (True, False):
         optimizer = torch.optim.AdamW(layer.parameters(), fused=fused)
-        runner = SimpleNamespace(model=layer, iter=0, optim_wrapper=OptimWrapper(optimizer), hooks=[])
+        runner = SimpleNamespace(model=layer, iter=0, optim_wrapper=OptimWrapper(optimizer), hooks=[], work_dir='')
         hook = FiniteHook(interval=4)
         hook.before_train(runner)
         for runner.iter in range(3 if fused else 0):
@@ -259,7 +260,8 @@ def worker(rank, folder):
         wrapper = OptimWrapper(torch.optim.AdamW(inner.parameters(), fused=kind == 'fused'), accumulative_counts=2)
         if kind == 'scaler':
             wrapper.loss_scaler = None  # the hook leaves the gradients alone then
-        runner = SimpleNamespace(model=model, iter=0, optim_wrapper=wrapper, hooks=[], work_dir=f'{folder}/{kind}')
+        runner = SimpleNamespace(model=model, iter=0, optim_wrapper=wrapper, hooks=[], work_dir=f'{folder}/{kind}',
+                                 cfg=Config({}), seed=0)
         hook = FiniteHook(interval=2 if kind == 'scaler' else 4)
         hook.before_train(runner)
         hook.saver = saver
@@ -301,6 +303,8 @@ def test_all_processes_leave_the_same_updates_out(tmp_path):
         dict(iteration=4, not_finite='loss', images=['10.png', '11.png'], checkpoint='first.pth'),
         dict(iteration=6, not_finite='loss', images=['22.png', '23.png'], checkpoint='first.pth')]
     assert reports['scaler'] == reports['plain'][:1]  # the processes' losses differ, their reports do not
+    for kind in KINDS:  # the process whose loss it was leaves a file to run it again
+        assert [path.name for path in (tmp_path / kind).glob('replay_*')] == ['replay_iter_4_rank_1.pt']
     # They also agree that a checkpoint could not be written, which the first one alone knows.
     line = f'cannot write {tmp_path}/is_gone/stopped_8.pth: No such file or directory'
     for rank in range(2):
