@@ -73,7 +73,8 @@ def made_folder(folder: str | Path) -> Iterator[None]:
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f'cannot make the folder {folder}: {error.strerror or error}; choose another') from error
+            reason = 'Not a directory' if isinstance(error, FileExistsError) else error.strerror or error
+            raise UserError(f'cannot make the folder {folder}: {reason}; choose another folder') from error
         yield
     finally:
         remove_empty(new)

@@ -2,6 +2,7 @@
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -28,6 +29,11 @@ with locked(sys.argv[1]):
 '''
 
 
+def start(program, *args):
+    return subprocess.Popen([sys.executable, '-c', program, *map(str, args)], cwd=ROOT, stdin=subprocess.PIPE,
+                            stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+
 @pytest.fixture
 def patience(monkeypatch):
     monkeypatch.setattr(locks, 'PATIENCE', 0)
@@ -36,8 +42,7 @@ def patience(monkeypatch):
 @pytest.fixture
 def holder(tmp_path):
     """Another process that holds the lock of `tmp_path / 'run'`, and has a child."""
-    process = subprocess.Popen([sys.executable, '-c', HOLDER, str(tmp_path / 'run')], cwd=ROOT, stdin=subprocess.PIPE,
-                               stdout=subprocess.PIPE, text=True, start_new_session=True)
+    process = start(HOLDER, tmp_path / 'run')
     assert process.stdout.readline() == 'held\n'
     yield process
     os.killpg(process.pid, signal.SIGKILL)
@@ -55,6 +60,21 @@ def test_the_second_is_told_who_is_first_and_has_it_as_soon_as_the_first_is_kill
     with locked(tmp_path / 'run'):
         assert json.loads((tmp_path / 'run/.lock').read_text())['pid'] == os.getpid()
     assert not (tmp_path / 'run/.lock').exists()
+
+
+@pytest.mark.parametrize('end', [lambda process: process.stdin.close(), lambda process: process.kill()])
+def test_who_waits_says_so_and_goes_on_when_the_first_has_ended(tmp_path, holder, end):
+    second = start(HOLDER.replace('[1]', '[1], wait=True'), tmp_path / 'run')
+    try:
+        line = second.stdout.readline()
+        assert re.fullmatch(rf'{tmp_path}/run is in use: .*, process {holder.pid}\); waiting for it\n', line)
+        with pytest.raises(subprocess.TimeoutExpired):
+            second.wait(.3)
+        end(holder)
+        assert second.stdout.readline() == 'held\n'
+    finally:
+        os.killpg(second.pid, signal.SIGKILL)
+        second.wait()
 
 
 def test_one_process_has_a_folder_once_too(tmp_path, patience):
