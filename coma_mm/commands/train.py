@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--resume', nargs='?', const='auto', metavar='auto|PATH',
                         help='pick up from a checkpoint; auto, the default, is the latest one in the work dir')
     parser.add_argument('--overwrite', action='store_true',
-                        help='start anew also where an earlier run has left checkpoints; without effect beside --resume')
+                        help='start anew also where another run has left checkpoints; without effect if one is resumed')
     parser.add_argument('--amp', action='store_true', help='mixed precision: bf16, or what the config says')
     parser.add_argument('--no-validate', action='store_true', help='do not evaluate during training')
     parser.add_argument('--auto-scale-lr', action='store_true',

@@ -2,7 +2,7 @@
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import nn
 from coma_mm.config.data_roots import check_data_roots
 from coma_mm.config.read import environment_variables, need, say
 from coma_mm.errors import SharedError, UserError
-from coma_mm.files import made_folder, write_metrics
+from coma_mm.files import made_folder, write_metrics, write_whole
 from coma_mm.locks import locked
 from coma_mm.processes import is_first_process
 from coma_mm.weights.load import first_names, latest_checkpoint, load_weights_only
@@ -44,18 +44,54 @@ def train(cfg: Config, hooks: Sequence[dict] = (), overwrite: bool = False) -> n
     # The other processes are of the same run: if the first one is refused, the launcher ends them. Without a launcher each
     # is a run of its own, whatever number the environment gives it.
     is_alone = cfg.get('launcher', 'none') == 'none' or is_first_process()
-    with locked(cfg.work_dir) if is_alone else nullcontext():
-        if is_alone and not cfg.get('resume') and not overwrite:
-            _check_unused(cfg.work_dir)
+    with ExitStack() as stack:
+        for folder in _folders(cfg) if is_alone else ():
+            stack.enter_context(locked(folder))
+            if not overwrite and not _goes_on(cfg):
+                _check_unused(folder)
+        if is_alone and not _goes_on(cfg):
+            stack.enter_context(_forgotten(Path(cfg.work_dir, 'last_checkpoint')))
         return _train(cfg, hooks)
 
 
-def _check_unused(work_dir: str) -> None:
+def _folders(cfg: Config) -> list[str]:
+    """The work dir, and the folder beside it that the checkpoints go to if the config says so."""
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint')
+    out_dir = hook.get('out_dir') if isinstance(hook, dict) else None
+    if not isinstance(out_dir, str) or '://' in out_dir:  # a remote one
+        return [cfg.work_dir]
+    return [cfg.work_dir, os.path.join(out_dir, os.path.basename(os.path.abspath(cfg.work_dir)))]
+
+
+def _goes_on(cfg: Config) -> bool:
+    """Whether the run that is resumed, if any, is that of the work dir, not one elsewhere that branches off."""
+    path = cfg.get('load_from')
+    return bool(cfg.get('resume')) and (not path or any(
+        os.path.realpath(os.path.dirname(path)) == os.path.realpath(folder) for folder in _folders(cfg)))
+
+
+@contextmanager
+def _forgotten(note: Path) -> Iterator[None]:
+    """Remove what an older run is resumed by, since a new one that is killed as it starts is to be started anew.
+
+    It comes back if the new run fails at its start.
+    """
+    content = note.read_bytes() if note.is_file() else None
+    note.unlink(missing_ok=True)
+    try:
+        yield
+    except Exception as error:
+        if content is not None and getattr(error, 'at_start', True):
+            write_whole(note, content)
+        raise
+
+
+def _check_unused(folder: str) -> None:
     """Raise a UserError if a folder holds checkpoints of an earlier run."""
-    found = sorted(path.name for path in Path(work_dir).iterdir()
+    found = sorted(path.name for path in Path(folder).iterdir()
                    if path.suffix == '.pth' or path.name == 'last_checkpoint')
     if found:
-        raise UserError(f'{work_dir} holds checkpoints of an earlier run ({first_names(found)}), which a new one would '
+        raise UserError(f'{folder} holds checkpoints of an earlier run ({first_names(found)}), which this one would '
                         'overwrite: go on with it (--resume), start anew in its place (--overwrite), or choose another '
                         '--work-dir')
 

@@ -87,6 +87,57 @@ def test_a_new_run_does_not_start_among_an_older_ones_checkpoints(tmp_path, monk
     assert iterations(tmp_path / 'iter_8.pth') == 8
 
 
+def test_a_run_in_the_place_of_another_one_never_goes_on_with_it(tmp_path, monkeypatch):
+    train(make_cfg(tmp_path, iterations=4))
+    note = tmp_path / 'last_checkpoint'
+    before = note.read_bytes()
+    with pytest.raises(KeyError):  # bad input changes nothing
+        train(make_cfg(tmp_path, iterations=8, model=dict(type='NoModel')), overwrite=True)
+    assert note.read_bytes() == before
+
+    def killed(*_):
+        raise SystemExit(137)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):  # by a signal, while it is being built
+        patch.setattr('coma_mm.engine.train.check_data_roots', killed)
+        train(make_cfg(tmp_path, iterations=8), overwrite=True)
+    assert not note.exists()
+    train(make_cfg(tmp_path, iterations=2, resume=True))  # as torchrun starts it again; the old one had 4
+    assert {path.name for path in tmp_path.glob('*.pth')} == {'iter_2.pth', 'iter_4.pth'}
+
+
+def test_nor_does_a_run_that_branches_off_from_another_one(tmp_path):
+    for name in 'ab':
+        train(make_cfg(tmp_path / name, iterations=4))
+    for resumed, refused in (('a', True), ('b', False)):
+        cfg = make_cfg(tmp_path / 'b', iterations=6, resume=True, load_from=str(tmp_path / resumed / 'iter_4.pth'))
+        if refused:
+            with pytest.raises(UserError, match='b holds checkpoints of an earlier run'):
+                train(cfg)
+        else:
+            train(cfg)
+
+
+def test_a_folder_for_checkpoints_alone_is_guarded_too(tmp_path):
+    hooks = dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=4, out_dir=str(tmp_path / 'big')))
+    train(make_cfg(tmp_path / 'a/run', iterations=4, default_hooks=hooks))
+    with pytest.raises(UserError, match='big/run holds checkpoints of an earlier run'):
+        train(make_cfg(tmp_path / 'b/run', iterations=4, default_hooks=hooks))
+    with locked(tmp_path / 'big/run'), pytest.raises(UserError, match='big/run is in use'):
+        train(make_cfg(tmp_path / 'b/run', default_hooks=hooks), overwrite=True)
+    assert not (tmp_path / 'b').exists()
+    train(make_cfg(tmp_path / 'a/run', iterations=8, default_hooks=hooks, resume=True))
+    assert iterations(tmp_path / 'big/run/iter_8.pth') == 8
+
+
+def test_only_unfinished_files_of_ones_own_names_are_cleared_away(tmp_path):
+    names = ['iter_7.pth.tmp', 'stopped_3.pth.tmp', 'best_acc_iter_7.pth.tmp', 'mine.pth.tmp', 'iter_x.pth.tmp', 'a.tmp']
+    for name in names:
+        (tmp_path / name).write_text('')
+    train(make_cfg(tmp_path, iterations=1))
+    assert {path.name for path in tmp_path.glob('*.tmp')} == {*names[3:]}
+
+
 def test_of_a_run_of_several_processes_the_first_one_has_the_lock(tmp_path, monkeypatch):
     monkeypatch.setattr('coma_mm.engine.train._train', lambda cfg, hooks: os.listdir(tmp_path))
     monkeypatch.setattr('coma_mm.locks.PATIENCE', 0)
