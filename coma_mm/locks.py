@@ -29,6 +29,7 @@ SIGN_OF_LIFE, STALE = 60, 600
 """Seconds between two changes of the file's time, and without one after which a holder on another machine counts as dead."""
 SETTLE = 1
 """Seconds until all who write the file at once, where the system has no locks, see who was the last one."""
+_BEGINNING = b'{"host": '
 _HELD = {errno.EACCES, errno.EAGAIN}
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}
 _own: dict[Path, dict[str, Any]] = {}  # what this process holds: to the system all of its threads are one holder
@@ -45,9 +46,10 @@ def locked(folder: str | Path, file: str | Path | None = None, wait: bool = Fals
         wait (bool): Whether to say who holds the lock and wait for it. Defaults to False: wait for `PATIENCE` seconds.
 
     Raises:
-        UserError: If another one holds the lock, naming it, or the lock cannot be written.
+        UserError: If another one holds the lock, naming it, or the lock cannot be written or is a file of somebody else's.
     """
-    path = Path(os.path.realpath(file or Path(folder, NAME)))
+    path = Path(file or Path(folder, NAME)).absolute()
+    path = Path(os.path.realpath(path.parent), path.name)
     with made_folder(path.parent):
         try:
             descriptor, of_system = _take(path, folder, wait)
@@ -89,8 +91,12 @@ def _try(path: Path) -> tuple[int, bool] | dict[str, Any]:
     if path in _own:  # to open and close its file would open the lock
         return _own[path]
     path.parent.mkdir(parents=True, exist_ok=True)  # the last holder may have removed it
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     try:
+        if os.pread(descriptor, len(_BEGINNING), 0) != _BEGINNING[:os.fstat(descriptor).st_size]:
+            raise UserError(f'{path} is no lock of ours, and is left as it is: move it away, or choose another folder')
+        with suppress(OSError):  # of another user, who was asked the same
+            os.fchmod(descriptor, 0o666)
         of_system, free = True, True
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -125,7 +125,7 @@ def test_without_locks_of_the_system_what_the_file_says_counts(tmp_path, without
     assert not is_free(host='other', job='18') and not is_free(host='other', job='17')
     monkeypatch.setenv('SLURM_RESTART_COUNT', '1')
     assert is_free(host='other', job='17')
-    for text in ('', '[]', '{"half'):
+    for text in ('', '{"hos', '{"host": "half'):
         path.write_text(text)
         with locked(tmp_path):
             pass
@@ -137,6 +137,27 @@ def test_without_locks_of_the_system_the_holder_shows_that_it_lives(tmp_path, wi
         os.utime(tmp_path / '.lock', (0, 0))
         while (tmp_path / '.lock').stat().st_mtime < 1:
             time.sleep(.01)
+
+
+@pytest.mark.parametrize('content', ['[]', '{"packages": []}', 'mine'])
+def test_a_file_of_the_locks_name_that_is_none_is_left_as_it_is(tmp_path, content):
+    path = tmp_path / 'poetry.lock'
+    path.write_text(content)
+    with pytest.raises(UserError, match='poetry.lock is no lock of ours'), locked(tmp_path / 'poetry', path):
+        pass
+    (tmp_path / 'a.lock').symlink_to(path)
+    with pytest.raises(UserError, match='cannot write .*/a.lock'), locked(tmp_path / 'a', tmp_path / 'a.lock'):
+        pass
+    assert path.read_text() == content
+
+
+def test_the_lock_that_a_process_of_another_user_has_left_can_be_taken(tmp_path):
+    before = os.umask(0o077)
+    try:
+        with locked(tmp_path):
+            assert (tmp_path / '.lock').stat().st_mode & 0o777 == 0o666
+    finally:
+        os.umask(before)
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
