@@ -1,8 +1,13 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and folders that are left only if something is in them."""
 import json
 import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
+
+from coma_mm.errors import UserError
 
 PACKAGE = Path(__file__).resolve().parent
 MIM = PACKAGE / '.mim'
@@ -50,3 +55,33 @@ def write_metrics(metrics: dict[str, Any], path: str | Path) -> None:
     """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps(metrics, indent=2, default=float) + '\n')
+
+
+@contextmanager
+def made_folder(folder: str | Path) -> Iterator[None]:
+    """Make a folder; at the end those that were made, its parents too, go again if they are empty.
+
+    Args:
+        folder (str | Path): The folder.
+
+    Raises:
+        UserError: If it cannot be made.
+    """
+    path = Path(folder).absolute()
+    new = list(takewhile(lambda one: not one.exists(), (path, *path.parents)))
+    try:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            reason = 'Not a directory' if isinstance(error, FileExistsError) else error.strerror or error
+            raise UserError(f'cannot make the folder {folder}: {reason}; choose another folder') from error
+        yield
+    finally:
+        remove_empty(new)
+
+
+def remove_empty(folders: Iterable[str | Path]) -> None:
+    """Remove those of some folders in which nothing is; inner ones come first."""
+    for folder in folders:
+        with suppress(OSError):
+            os.rmdir(folder)

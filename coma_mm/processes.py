@@ -50,9 +50,10 @@ def start_pool_worker() -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def is_first_process():
-    """bool: Whether this is the job's first process, also before the processes know of each other."""
-    return int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))) == 0
+def is_first_process() -> bool:
+    """Whether this is the job's first process, also before the processes know of each other."""
+    numbers = map(os.environ.get, ('RANK', 'OMPI_COMM_WORLD_RANK', 'SLURM_PROCID'))  # of torchrun, mpirun and srun
+    return int(next(filter(None, numbers), 0)) == 0
 
 
 def pool_map(work: Callable, tasks: Sequence, workers: int, what: str, chunksize: int = 1, completed: int = 0,

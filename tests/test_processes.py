@@ -4,13 +4,24 @@ import os
 import pytest
 
 from coma_mm.errors import UserError
-from coma_mm.processes import pool_map
+from coma_mm.processes import is_first_process, pool_map
 
 
 @pytest.mark.parametrize('workers', [1, 2])
 def test_results_come_in_the_order_of_the_tasks_and_one_by_one(workers):
     results = pool_map(abs, [-3, -1, -2], workers, 'counting', disable=True)
     assert next(results) == 3 and list(results) == [1, 2]
+
+
+@pytest.mark.parametrize('variables, first', [
+    ({}, True), (dict(RANK='0', SLURM_PROCID='1'), True), (dict(RANK='1'), False), (dict(SLURM_PROCID='1'), False),
+    (dict(OMPI_COMM_WORLD_RANK='1', SLURM_PROCID='0'), False)])  # mpirun in a job of Slurm
+def test_the_first_process_is_known_before_the_processes_know_of_each_other(monkeypatch, variables, first):
+    for name in ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert is_first_process() is first
 
 
 def test_a_killed_process_is_one_line():

@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from importlib import import_module
 from typing import NoReturn
@@ -22,7 +22,18 @@ COMMANDS = ('train', 'test', 'dist_train', 'dist_test', 'knn', 'linear_probe', '
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, as all others are."""
+    """A parser whose errors are one line, as all others are, and that takes no empty text for a value."""
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+                         ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse the arguments, of a subcommand too."""
+        parsed, rest = super().parse_known_args(args, namespace)
+        for action in self._actions:
+            value = getattr(parsed, action.dest, None)
+            if value == '' or isinstance(value, list) and '' in value:
+                name = next(iter(action.option_strings), None) or action.metavar or action.dest
+                self.error(f'{name}: an empty value is given; is a shell variable in it not set?')
+        return parsed, rest
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f'{message} (see {self.prog} --help)')

@@ -14,6 +14,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Run the demo."""
     from coma_mm.benchmark.study.demo import run_demo
-    from coma_mm.benchmark.study.experiments import alone
-    with alone(args.work_dir, 'demo'):
+    from coma_mm.locks import locked
+    with locked(args.work_dir, wait=True):
         run_demo(args.work_dir, args.budget)

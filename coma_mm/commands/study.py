@@ -19,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the study."""
-    from coma_mm.benchmark.study.experiments import alone
     from coma_mm.benchmark.study.study import run_study
-    with alone(args.work_dir, 'study'):
+    from coma_mm.locks import locked
+    with locked(args.work_dir, wait=True):
         text, out = run_study(args.work_dir, args.out, args.seeds, args.pretrainings, args.jobs, args.complement)
     print(f'\n{text}\nwritten to {out}')

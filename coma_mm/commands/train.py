@@ -13,6 +13,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_arguments(parser)
     parser.add_argument('--resume', nargs='?', const='auto', metavar='auto|PATH',
                         help='pick up from a checkpoint; auto, the default, is the latest one in the work dir')
+    parser.add_argument('--overwrite', action='store_true',
+                        help='start anew also where another run has left checkpoints; without effect if one is resumed')
     parser.add_argument('--amp', action='store_true', help='mixed precision: bf16, or what the config says')
     parser.add_argument('--no-validate', action='store_true', help='do not evaluate during training')
     parser.add_argument('--auto-scale-lr', action='store_true',
@@ -29,7 +31,7 @@ def run(args: argparse.Namespace) -> None:
         args.resume = 'auto'
     cfg = read_config(args.config, parse_options(args.cfg_options), args.work_dir, args.launcher, data_root=args.data_root,
                       resume=args.resume, validate=not args.no_validate, amp=args.amp, auto_scale_lr=args.auto_scale_lr)
-    train(cfg, [dict(type='StopHook', max_time=args.max_time)])
+    train(cfg, [dict(type='StopHook', max_time=args.max_time)], args.overwrite)
 
 
 # torchrun starts again what ended with an error, also what ended on purpose and has noted so.

@@ -107,6 +107,9 @@ def read_config(path: str, cfg_options: dict[str, Any] | None = None, work_dir: 
     check_types(cfg, path)
     for line in check_keys(cfg, path):
         say(line)
+    for key in ('load_from', 'work_dir'):
+        if cfg.get(key) == '':
+            raise UserError(f'{path}: {key} is empty; is a shell variable in --cfg-options not set? (None stands for none)')
     if 'model' not in cfg:
         raise UserError(f'{path} has no key model; expected a whole config, with model, data loaders and loops')
     _fit_loaders(cfg)

@@ -1,6 +1,7 @@
 """mmengine's runner, with what all runs of the toolkit share."""
 import os
 import re
+import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import all_gather_object, get_rank, is_distributed, is_main_process
+from mmengine.dist import all_gather_object, broadcast_object_list, get_rank, is_distributed, is_main_process
 from mmengine.logging import MMLogger
 from mmengine.model import BaseTTAModel, revert_sync_batchnorm
 from mmengine.optim import OptimWrapper, OptimWrapperDict
@@ -22,7 +23,7 @@ from coma_mm.config_tree import type_name
 from coma_mm.datasets.annotations import check_annotations
 from coma_mm.datasets.seeding import seed_dataloader
 from coma_mm.errors import Stopped, UserError
-from coma_mm.files import write_whole
+from coma_mm.files import remove_empty, write_whole
 from coma_mm.processes import start_worker
 from coma_mm.weights.load import first_names
 from coma_mm.weights.safe_pickle import plain, restore_curves
@@ -43,6 +44,7 @@ class ComaRunner(Runner):
     - a run that was stopped, in the middle of an epoch too, ends with the same weights as one that was not: see
       `docs/reliability.md`;
     - checkpoints are written whole or not at all;
+    - the folder of a run's logs is its own, also if another run starts in the same second;
     - several processes work without a GPU too (gloo);
     - the learning rate is scaled by the batch of one *update*: gradient accumulation counts;
     - with `optim_wrapper.accumulative_counts='auto'` an update sees `auto_scale_lr.base_batch_size` images whatever the
@@ -55,6 +57,15 @@ class ComaRunner(Runner):
     in_loop = False
     trained = False
     _gradients = None  # of a checkpoint between two updates, until they are in the model
+    _logs = None  # the folder of logs that this run has made
+    _dumped = None  # the file of the config if this run has made it, and the time when
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        try:
+            super().__init__(*args, **kwargs)
+        except Exception as error:
+            error.runner = self  # which has written a part of its log
+            raise
 
     def build_dataloader(self, dataloader: dict | DataLoader, seed: int | None = None,
                          diff_rank_seed: bool = False) -> DataLoader | BatchGroups:
@@ -135,6 +146,43 @@ class ComaRunner(Runner):
                                 '(--launcher pytorch)')
             distributed.init_process_group('gloo')
         super().setup_env(env_cfg)
+        self._make_logs()
+
+    def _make_logs(self) -> None:
+        """Make the folder of the run's logs; while there is one of the same second, the second is moved on."""
+        if is_main_process():
+            while not self._logs:
+                try:
+                    os.mkdir(Path(self.work_dir, self._timestamp))
+                    self._logs = Path(self.work_dir, self._timestamp)
+                except FileExistsError:
+                    following = time.mktime(time.strptime(self._timestamp, '%Y%m%d_%H%M%S')) + 1
+                    self._timestamp = time.strftime('%Y%m%d_%H%M%S', time.localtime(following))
+        timestamps = [self._timestamp]
+        broadcast_object_list(timestamps)
+        self._timestamp, = timestamps
+
+    def dump_config(self) -> None:
+        """Write the config to the work_dir."""
+        path = Path(self.work_dir, os.path.basename(self.cfg.filename or f'{self.timestamp}.py'))
+        is_new = not path.exists()
+        super().dump_config()
+        if is_new and is_main_process():
+            self._dumped = path, path.stat().st_mtime_ns
+
+    def remove_logs(self) -> None:
+        """Remove what the start of this run has written to be read: the files that it names, and folders left empty."""
+        if self._dumped:
+            path, written = self._dumped
+            if path.exists() and path.stat().st_mtime_ns == written:  # a test beside this one may have written it anew
+                path.unlink()
+        if self._logs:
+            curves, name = self._logs / 'vis_data', self._logs.name
+            tensorboards = curves.glob(f'events.out.tfevents.*.{socket.gethostname()}.{os.getpid()}.*')
+            for path in (*self._logs.glob(f'{name}*.log'), curves / 'config.py', curves / 'scalars.json',
+                         curves / f'{name}.json', *tensorboards):
+                path.unlink(missing_ok=True)
+            remove_empty([curves / 'vis_image', curves, self._logs])
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap the model for several processes, on a CPU too."""

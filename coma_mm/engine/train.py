@@ -1,9 +1,9 @@
 """The jobs of `tools/train.py` and `tools/test.py`: a run starts here."""
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
@@ -14,7 +14,8 @@ from torch import nn
 from coma_mm.config.data_roots import check_data_roots
 from coma_mm.config.read import environment_variables, need, say
 from coma_mm.errors import SharedError, UserError
-from coma_mm.files import write_metrics
+from coma_mm.files import made_folder, write_metrics, write_whole
+from coma_mm.locks import locked
 from coma_mm.processes import is_first_process
 from coma_mm.weights.load import first_names, latest_checkpoint, load_weights_only
 
@@ -24,20 +25,78 @@ from .models import unwrap
 from .runner import ComaRunner
 
 
-def train(cfg: Config, hooks: Sequence[dict] = ()) -> nn.Module:
-    """Train as a config says, with the hooks of `RUN_HOOKS` added.
+def train(cfg: Config, hooks: Sequence[dict] = (), overwrite: bool = False) -> nn.Module:
+    """Train as a config says, with the hooks of `RUN_HOOKS` added; no other run does in the same folder meanwhile.
 
     Args:
         cfg (Config): From `read_config`.
         hooks (Sequence[dict]): Configs of more hooks. Defaults to none.
+        overwrite (bool): Whether a new run may start among the checkpoints of an earlier one. Defaults to False.
 
     Returns:
         nn.Module: The trained model.
 
     Raises:
-        UserError: If the config is not one for training, or a checkpoint cannot be read; nothing is written then.
+        UserError: If the config is not one for training, a checkpoint cannot be read, or the folder is another run's;
+            nothing is written then.
     """
     need(cfg, ('train_dataloader', 'train_cfg', 'optim_wrapper'), 'training')
+    # The other processes are of the same run: if the first one is refused, the launcher ends them. Without a launcher each
+    # is a run of its own, whatever number the environment gives it.
+    is_alone = cfg.get('launcher', 'none') == 'none' or is_first_process()
+    with ExitStack() as stack:
+        for folder in _folders(cfg) if is_alone else ():
+            stack.enter_context(locked(folder))
+            if not overwrite and not _goes_on(cfg):
+                _check_unused(folder)
+        if is_alone and not _goes_on(cfg):
+            stack.enter_context(_forgotten(Path(cfg.work_dir, 'last_checkpoint')))
+        return _train(cfg, hooks)
+
+
+def _folders(cfg: Config) -> list[str]:
+    """The work dir, and the folder beside it that the checkpoints go to if the config says so."""
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint')
+    out_dir = hook.get('out_dir') if isinstance(hook, dict) else None
+    if not isinstance(out_dir, str) or '://' in out_dir:  # a remote one
+        return [cfg.work_dir]
+    return [cfg.work_dir, os.path.join(out_dir, os.path.basename(os.path.abspath(cfg.work_dir)))]
+
+
+def _goes_on(cfg: Config) -> bool:
+    """Whether the run that is resumed, if any, is that of the work dir, not one elsewhere that branches off."""
+    path = cfg.get('load_from')
+    return bool(cfg.get('resume')) and (not path or any(
+        os.path.realpath(os.path.dirname(path)) == os.path.realpath(folder) for folder in _folders(cfg)))
+
+
+@contextmanager
+def _forgotten(note: Path) -> Iterator[None]:
+    """Remove what an older run is resumed by, since a new one that is killed as it starts is to be started anew.
+
+    It comes back if the new run fails at its start.
+    """
+    content = note.read_bytes() if note.is_file() else None
+    note.unlink(missing_ok=True)
+    try:
+        yield
+    except Exception as error:
+        if content is not None and getattr(error, 'at_start', True):
+            write_whole(note, content)
+        raise
+
+
+def _check_unused(folder: str) -> None:
+    """Raise a UserError if a folder holds checkpoints of an earlier run."""
+    found = sorted(path.name for path in Path(folder).iterdir()
+                   if path.suffix == '.pth' or path.name == 'last_checkpoint')
+    if found:
+        raise UserError(f'{folder} holds checkpoints of an earlier run ({first_names(found)}), which this one would '
+                        'overwrite: go on with it (--resume), start anew in its place (--overwrite), or choose another '
+                        '--work-dir')
+
+
+def _train(cfg: Config, hooks: Sequence[dict]) -> nn.Module:
     if cfg.get('resume') and not cfg.get('load_from'):
         latest = latest_checkpoint(cfg.work_dir)
         say(f'Resuming from {latest}' if latest else
@@ -52,7 +111,7 @@ def train(cfg: Config, hooks: Sequence[dict] = ()) -> nn.Module:
     own = [*(cfg.get('custom_hooks') or []), *hooks]
     present = [hook.get('type') for hook in own if isinstance(hook, dict)]
     cfg.custom_hooks = own + [dict(hook) for hook in RUN_HOOKS if hook['type'] not in present]
-    return _run(cfg, ComaRunner.train, ('train', 'val'))
+    return _run(cfg, ComaRunner.train, ('train', 'val'), ('provenance.json', 'last_checkpoint'))
 
 
 def test(cfg: Config, out: str | None = None) -> dict[str, float]:
@@ -76,7 +135,7 @@ def test(cfg: Config, out: str | None = None) -> dict[str, float]:
     return metrics
 
 
-def _run(cfg: Config, job: Callable[[ComaRunner], Any], splits: Sequence[str]) -> Any:
+def _run(cfg: Config, job: Callable[[ComaRunner], Any], splits: Sequence[str], files: Sequence[str] = ()) -> Any:
     """Build a runner and do a job with it.
 
     Args:
@@ -84,25 +143,36 @@ def _run(cfg: Config, job: Callable[[ComaRunner], Any], splits: Sequence[str]) -
         job (Callable): Takes the runner.
         splits (Sequence[str]): Which of 'train', 'val' and 'test' the job needs, to look for their data before anything
             is built.
+        files (Sequence[str]): What the job's hooks write into the work dir at its start, where no other run does
+            meanwhile. Defaults to none.
 
     Returns:
         Any: What `job` returns.
     """
-    before = _entries(cfg.work_dir)
+    new = [path for path in (Path(cfg.work_dir, name) for name in files) if not path.exists()]
     os.environ.setdefault('LOCAL_RANK', '0')
     runner = None
-    try:
-        with variables_named(cfg):
-            check_data_roots(cfg, splits)
-            runner = ComaRunner.from_cfg(cfg)
-            return job(runner)
-    except Exception as error:
-        # In a loop the processes see different data, so an error may be that of a single one.
-        error.of_one_process = bool(runner and runner.in_loop) and not isinstance(error, SharedError)
-        error.at_start = not (runner and runner.trained)
-        if explain(error) and not (runner and runner.trained):
-            _remove_new(cfg.work_dir, before)
-        raise
+    with made_folder(cfg.work_dir):
+        try:
+            with variables_named(cfg):
+                check_data_roots(cfg, splits)
+                runner = ComaRunner.from_cfg(cfg)
+                return job(runner)
+        except Exception as error:
+            # In a loop the processes see different data, so an error may be that of a single one.
+            error.of_one_process = bool(runner and runner.in_loop) and not isinstance(error, SharedError)
+            error.at_start = not (runner and runner.trained)
+            if error.at_start and is_first_process() and explain(error):
+                _remove_start(runner or getattr(error, 'runner', None), new)
+            raise
+
+
+def _remove_start(runner: ComaRunner | None, new: Sequence[Path]) -> None:
+    """Remove what a run that failed at its start has written, and nothing else."""
+    if runner:
+        runner.remove_logs()
+        for path in new:
+            path.unlink(missing_ok=True)
 
 
 def _test(runner: ComaRunner) -> dict[str, float]:
@@ -170,19 +240,3 @@ def _variable_hint(cfg: Config, line: str) -> str:
             how = 'is set to' if name in os.environ else 'is not set, which stands for'
             return f' (the environment variable {name} {how} {value})'
     return ''
-
-
-def _entries(folder: str) -> set[str] | None:
-    return set(os.listdir(folder)) if os.path.isdir(folder) else None
-
-
-def _remove_new(folder: str, before: set[str] | None) -> None:
-    """Remove what appeared in a folder, and the folder itself, with parents left empty, if it was not there."""
-    if not is_first_process() or not os.path.isdir(folder):
-        return
-    if before is None:
-        shutil.rmtree(folder, ignore_errors=True)
-        return
-    for name in _entries(folder) - before:
-        path = os.path.join(folder, name)
-        shutil.rmtree(path, ignore_errors=True) if os.path.isdir(path) else os.remove(path)

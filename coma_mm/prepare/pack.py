@@ -17,6 +17,7 @@ from coma_mm.datasets.packed_images import INDEX, VERSION, read_index, shard_nam
 from coma_mm.datasets.random_resized_crop import read_jpeg_header
 from coma_mm.errors import BadImageError, UserError
 from coma_mm.files import write_whole
+from coma_mm.locks import locked
 from coma_mm.processes import pool_map
 
 SKIPPED = 'skipped.txt'
@@ -25,7 +26,7 @@ SKIPPED = 'skipped.txt'
 def pack(source, out, short_side, quality=95, shard_size=4096, workers=1, skip_broken=False):
     """Pack a folder of images, or go on with it.
 
-    It grows in `<out>.partial`, file by file, and gets its name when it is whole.
+    It grows in `<out>.partial`, file by file, and gets its name when it is whole. Meanwhile `<out>.lock` keeps others out.
 
     Args:
         source (str): The folder, as `ImageFolder` reads it.
@@ -41,8 +42,8 @@ def pack(source, out, short_side, quality=95, shard_size=4096, workers=1, skip_b
         dict: The content of `INDEX`, and `written`: False if this very pack was there, whole.
 
     Raises:
-        UserError: A bad setting, an image that cannot be read, another pack or anything else in the place of this one, no
-            space. What is at `out` is as it was.
+        UserError: A bad setting, an image that cannot be read, another pack or anything else in the place of this one,
+            another process that packs it, no space. What is at `out` is as it was.
     """
     for name, value, low, high in (('short-side', short_side, 8, 65535), ('quality', quality, 1, 100),
                                    ('shard-size', shard_size, 1, 10**9), ('workers', workers, 1, 10**4)):
@@ -56,13 +57,22 @@ def pack(source, out, short_side, quality=95, shard_size=4096, workers=1, skip_b
     out = Path(os.path.abspath(out))
     if found := _find(out, plan):
         return dict(found, written=False)
+    with locked(out, f'{out}.lock'):
+        if found := _find(out, plan):  # by another process, meanwhile
+            return dict(found, written=False)
+        return dict(_write(source, out, plan, names, workers, skip_broken), written=True)
+
+
+def _write(source, out, plan, names, workers, skip_broken):
+    """Write a pack; returns the content of `INDEX`."""
     partial_folder = out.with_name(f'{out.name}.partial')
     try:
         _begin(partial_folder, plan)
-        shards = [names[start:start + shard_size] for start in range(0, len(names), shard_size)]
+        size = plan['shard_size']
+        shards = [names[start:start + size] for start in range(0, len(names), size)]
         todo = [(number, shard) for number, shard in enumerate(shards)
                 if not (partial_folder / shard_name(number, 'json')).exists()]
-        work = partial(_write_shard, str(partial_folder), source, short_side, quality, skip_broken)
+        work = partial(_write_shard, str(partial_folder), source, plan['short_side'], plan['quality'], skip_broken)
         for _ in pool_map(work, todo, workers, 'packing', completed=len(shards) - len(todo), unit='files'):
             pass
         index = _finish(partial_folder, plan, names, len(shards))
@@ -73,7 +83,7 @@ def pack(source, out, short_side, quality=95, shard_size=4096, workers=1, skip_b
             'choose another folder')
         raise UserError(
             f'cannot write {error.filename or partial_folder}: {error.strerror or error}; {hint}') from error
-    return dict(index, written=True)
+    return index
 
 
 def verify(folder, workers=1):

@@ -6,6 +6,7 @@ many there are. See docs/shapes.md for the layout.
 """
 import json
 import os
+import re
 import shutil
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from coma_mm.errors import UserError
-from coma_mm.files import write_whole
+from coma_mm.files import remove_empty, write_whole
+from coma_mm.locks import NAME, locked
 from coma_mm.processes import pool_map
 
 from .shape_scenes import CLASSES, PALETTE, SPLITS, Scene, render_scene
@@ -27,7 +29,8 @@ MIN_SIZE = 32
 JPEG_QUALITY = 92
 ADE_FOLDERS = {'train': 'training', 'val': 'validation', 'test': 'test'}
 LABELLED = tuple(ADE_FOLDERS)
-WRITTEN = ('unlabelled', 'imagenet', 'ade20k', 'coco', 'preview.png')  # what is removed before writing anew
+FOLDERS = ('unlabelled', 'imagenet', 'ade20k', 'coco')
+OWN = re.compile(rf'({"|".join(SPLITS)})_\d{{6,}}\.(jpg|png)|instances_({"|".join(LABELLED)})\.json')  # in these folders
 # Shares of the splits in a data set of which only the total is given.
 SHARES = {'unlabelled': 0.75, 'train': 0.15, 'val': 0.05, 'test': 0.05}
 
@@ -73,7 +76,7 @@ def write_shapes(out, counts: dict, size: int = 128, seed: int = 0, workers: int
         bool: False if the same data set was there, complete, and nothing was done.
 
     Raises:
-        UserError: A bad parameter, or a folder that cannot be written or must not be overwritten.
+        UserError: A bad parameter, or a folder that cannot be written, must not be overwritten, or is being written.
     """
     if size < MIN_SIZE:
         raise UserError(f'--size is {size}; expected at least {MIN_SIZE} pixels (the shapes are not to be told apart '
@@ -86,17 +89,27 @@ def write_shapes(out, counts: dict, size: int = 128, seed: int = 0, workers: int
     parameters = dict(seed=seed, size=size, counts={split: counts[split] for split in SPLITS})
     if _is_there(out, parameters, overwrite):
         return False
+    with locked(out):
+        if _is_there(out, parameters, overwrite):  # by another process, meanwhile
+            return False
+        _write(out, parameters, workers, progress)
+    return True
+
+
+def _write(out: Path, parameters: dict, workers: int, progress: bool) -> None:
+    counts, size, seed = parameters['counts'], parameters['size'], parameters['seed']
     try:
         # The marker says "incomplete" before the first file changes and "complete" after the last one is written.
-        out.mkdir(parents=True, exist_ok=True)
+        files, folders = _written(out)
         _write_marker(out, parameters, complete=False)
-        _remove_written(out)
+        for path in files:
+            path.unlink()
+        remove_empty(folders)
         _write_all(out, counts, size, seed, workers, progress)
         _write_marker(out, parameters, complete=True)
     except OSError as error:
         raise UserError(f'cannot write {error.filename or out}: {error.strerror or error}; free some space or choose '
                         'another folder') from error
-    return True
 
 
 def contact_sheet(scenes: list, columns: int = 4, min_side: int = 128) -> np.ndarray:
@@ -120,8 +133,8 @@ def contact_sheet(scenes: list, columns: int = 4, min_side: int = 128) -> np.nda
 def _is_there(out: Path, parameters: dict, overwrite: bool) -> bool:
     """Whether the data set is complete in `out`; raises UserError where writing it would destroy something."""
     try:
-        # A first marker that was never finished is not worth keeping.
-        if not out.exists() or all(path.name == f'{MARKER}.tmp' for path in out.iterdir()):
+        # A first marker that was never finished is not worth keeping, and a lock is no content.
+        if not out.exists() or all(path.name in (f'{MARKER}.tmp', NAME) for path in out.iterdir()):
             return False
         if not (out / MARKER).exists():
             raise UserError(f'{out} is not empty and was not made by this tool (it has no {MARKER}); choose another '
@@ -167,13 +180,16 @@ def _write_marker(out: Path, parameters: dict, complete: bool) -> None:
     write_whole(out / MARKER, json.dumps(content, indent=1) + '\n')
 
 
-def _remove_written(out: Path) -> None:
-    for name in WRITTEN:
-        path = out / name
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+def _written(out: Path) -> tuple[list[Path], list[Path]]:
+    """The files that were written before, and their folders, inner ones first; raises UserError for anything else."""
+    own = [out / name for name in FOLDERS]
+    found = [*own, *(path for folder in own for path in folder.rglob('*'))]
+    files = [path for path in found if path.is_symlink() or path.is_file()]
+    for path in files:
+        if path.is_symlink() or not OWN.fullmatch(path.name):
+            raise UserError(f'{path} is not of this tool, which is to write its folder anew; move it away')
+    folders = [path for path in reversed(found) if path.is_dir()]
+    return files + [path for path in (out / 'preview.png', ) if path.exists()], folders
 
 
 def _write_all(out: Path, counts: dict, size: int, seed: int, workers: int, progress: bool) -> None:

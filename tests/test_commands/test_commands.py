@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from coma_mm import commands
 from coma_mm.commands import COMMANDS
+from coma_mm.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 ASK_FOR_HELP = """
@@ -56,3 +58,17 @@ def test_a_script_of_the_same_name_as_a_tool_registers(tmp_path):
 
 def test_launchers_are_started_with_their_arguments():
     assert 'usage: ' in run(sys.executable, '-m', 'coma_mm', 'dist_train', 'config.py', code=2)
+
+
+@pytest.mark.parametrize('line, name', [
+    ('train @', 'CONFIG'), ('train a.py --resume @', '--resume'), ('train a.py --resume=@', '--resume'),
+    ('train a.py --work-dir @ --amp', '--work-dir'), ('train a.py --data-root @', '--data-root'),
+    ('train a.py --cfg-options a=1 @', '--cfg-options'), ('test a.py @', 'CHECKPOINT'), ('pack_dataset @ out', 'SOURCE'),
+    ('pack-dataset in @ --short-side 8', 'OUT'), ('make_shapes @', 'OUT'), ('visualize reconstruct a.py b.pth @', 'IMAGE'),
+    ('benchmark collect @', 'WORK_DIRS'), ('benchmark complexity --cfg-options @', '--cfg-options'),
+    ('dist_train a.py 2 --resume @', 'CONFIG')])
+def test_an_empty_value_is_one_line_that_names_its_option(monkeypatch, line, name):
+    """As a shell variable that is not set makes one; `--resume ""` would start anew."""
+    monkeypatch.setattr('sys.argv', ['coma-mm', *(word.replace('@', '') for word in line.split())])
+    with pytest.raises(UserError, match=f'^{name}.*: an empty value is given; is a shell variable in it not set'):
+        commands._run(None)

@@ -252,11 +252,33 @@ def test_bad_input_ends_with_one_line_and_leaves_nothing(inside, trained, run_to
     assert not os.path.exists('bad')
     # A folder that was there before keeps what it had, and nothing else. This one as users start it.
     before = set(os.listdir(checkpoint.parent))
-    process = start(folder, 'train.py', 'toy.py', options, 'model.backbone.img_sise=32')
+    process = start(folder, 'train.py', 'toy.py', '--overwrite', options, 'model.backbone.img_sise=32')
     out, err = process.communicate()
     assert process.returncode == 2
     assert err.strip().splitlines()[-1].startswith("error: VisionTransformer has no key 'img_sise'")
     assert 'Traceback' not in out + err and set(os.listdir(checkpoint.parent)) == before
+
+
+def test_of_two_seeds_in_one_folder_the_second_is_refused_and_the_first_goes_on(inside, run_tool, monkeypatch):
+    monkeypatch.setattr('coma_mm.locks.PATIENCE', 0)
+    options = ['--work-dir', 'seeds', '--no-validate', '--cfg-options', 'train_cfg.max_epochs=10000']
+    first = start(inside, 'train.py', 'toy.py', *options, 'randomness.seed=1')
+    try:
+        deadline = time.monotonic() + 120
+        while not (inside / 'seeds/epoch_1.pth').exists():
+            assert first.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
+        for more in ([], ['--resume'], ['--overwrite']):
+            line = run_tool('train.py', 'toy.py', *more, *options, 'randomness.seed=2', code=2)
+            assert re.fullmatch(r'error: seeds is in use: `.*train.py toy.py --work-dir seeds .*` runs there since .* '
+                                rf'\(host .*, process {first.pid}\); wait for its end, stop it, or .*', line)
+        first.send_signal(signal.SIGTERM)
+        assert 'stopped by SIGTERM' in finish(first, 75)
+    finally:
+        first.kill()
+    checkpoints = [load_weights_only(path)['meta'] for path in (inside / 'seeds').glob('*.pth')]
+    assert {meta['seed'] for meta in checkpoints} == {1}
+    assert len(list((inside / 'seeds').glob('*/*.log'))) == 1 and not (inside / 'seeds/.lock').exists()
 
 
 def test_two_processes_survive_the_death_of_one_and_a_warning(folder):

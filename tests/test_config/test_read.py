@@ -34,6 +34,14 @@ def said(monkeypatch):
     return lines
 
 
+@pytest.mark.parametrize('key', ['load_from', 'work_dir'])
+def test_an_empty_path_is_refused(tmp_path, key):
+    path = write(tmp_path, MINIMAL)
+    with pytest.raises(UserError, match=f'my.py: {key} is empty; is a shell variable in --cfg-options not set'):
+        read_config(path, {key: ''})
+    assert read_config(path, dict(load_from=None)).load_from is None
+
+
 def test_our_configs_are_read_by_the_packages_name():
     cfg = read_config('coma_mm::shapes/dyvit-tiny_scratch_shapes.py')
     assert cfg.model.backbone.arch == 'tiny' and cfg.work_dir == 'work_dirs/dyvit-tiny_scratch_shapes'

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from coma_mm.datasets import ImageFolder, PackedImages, SeededDataset, SeededSampler, read_image
 from coma_mm.datasets.packed_images import read_index
 from coma_mm.errors import BadImageError, UserError
+from coma_mm.locks import locked
 from coma_mm.prepare import pack as packing
 from coma_mm.prepare.pack import SKIPPED, encode, pack, verify
 from coma_mm.prepare.shape_scenes import render_scene
@@ -132,6 +133,15 @@ def test_a_killed_one_goes_on_and_ends_with_the_same_bytes(images, packed, tmp_p
     assert (tmp_path / 'out/shard-00000.tar').stat().st_mtime_ns == before and not unfinished.exists()
     assert {path.name: path.read_bytes() for path in (tmp_path / 'out').iterdir()} == {
         path.name: path.read_bytes() for path in packed.iterdir()}
+
+
+def test_of_two_at_once_the_second_is_refused(images, packed, tmp_path):
+    out = tmp_path / 'a/out'
+    with locked(out, f'{out}.lock'), pytest.raises(UserError, match='a/out is in use: .* runs there since'):
+        pack(images, out, 64, shard_size=4)
+    assert not (tmp_path / 'a').exists()
+    with locked(packed, f'{packed}.lock'):  # what is complete is as good as ever
+        assert pack(images, packed, 64, shard_size=4)['written'] is False
 
 
 def test_no_space_left(images, tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from coma_mm.errors import UserError
+from coma_mm.locks import locked
 from coma_mm.prepare import shapes
 from coma_mm.prepare.shape_scenes import CLASSES, render_scene
 from coma_mm.prepare.shapes import ADE_FOLDERS, LABELLED, MARKER, split_counts, write_shapes
@@ -212,6 +213,32 @@ def test_other_parameters_need_overwrite(tmp_path):
     assert write_shapes(tmp_path, fewer, 32, seed=1, overwrite=True, progress=False)
     assert len(list(tmp_path.glob('coco/train/*'))) == 1
     assert (tmp_path / 'notes.txt').read_text() == 'mine'
+
+
+@pytest.mark.parametrize('name', ['imagenet/train/mine/cat.jpg', 'coco/train/a/train_000001.jpg', 'unlabelled',
+                                  'ade20k/notes'])
+def test_what_a_user_has_put_between_is_never_removed(tmp_path, name):
+    out = tmp_path / 'out'
+    write_shapes(out, TINY, 32, progress=False)
+    if name == 'unlabelled':  # on another disk
+        (out / name).rename(tmp_path / 'elsewhere')
+        (out / name).symlink_to(tmp_path / 'elsewhere')
+    else:
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).symlink_to(tmp_path) if 'coco' in name else (out / name).write_text('mine')
+    before = digest(tmp_path)
+    with pytest.raises(UserError, match=f'{name} is not of this tool.* move it away'):
+        write_shapes(out, TINY, 32, seed=1, overwrite=True, progress=False)
+    assert digest(tmp_path) == before
+
+
+def test_of_two_at_once_the_second_is_refused(tmp_path):
+    with locked(tmp_path / 'a/out'), pytest.raises(UserError, match='a/out is in use: .* runs there since'):
+        write_shapes(tmp_path / 'a/out', TINY, 32, progress=False)
+    assert not (tmp_path / 'a').exists()
+    write_shapes(tmp_path, TINY, 32, progress=False)
+    with locked(tmp_path):  # what is complete is as good as ever
+        assert not write_shapes(tmp_path, TINY, 32, progress=False)
 
 
 @pytest.mark.parametrize('content', [None, '{"half', '[]', '{"complete": true, "version": 1, "parameters": 3}',

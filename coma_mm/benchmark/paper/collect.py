@@ -106,7 +106,7 @@ def _typed(frame: pandas.DataFrame) -> pandas.DataFrame:
 
 
 def _find(folder: Path) -> tuple[list[Path], list[Skipped]]:
-    """Folders that look like runs, and the uppermost ones that have none in them."""
+    """Folders that look like runs, and the uppermost ones that have none in them; hidden ones are passed over."""
     seen, found, skipped = [], [], []
 
     def skip(place, reason):
@@ -118,7 +118,7 @@ def _find(folder: Path) -> tuple[list[Path], list[Skipped]]:
             found.append(Path(place))
         elif RUNS not in files:
             seen.append(Path(place))
-        names[:] = sorted({*names} - {*starts})
+        names[:] = sorted(name for name in {*names} - {*starts} if not name.startswith('.'))
     above = {folder, *(parent for run in found for parent in run.parents)}
     for place in seen:
         if place not in above and place.parent in above.difference(found):

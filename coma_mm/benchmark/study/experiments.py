@@ -1,23 +1,21 @@
 """Sequences of training runs that go on where they were: what `make demo` and `make study` are made of."""
-import fcntl
 import hashlib
 import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 from rich.console import Console
 
 from coma_mm.errors import UserError
 from coma_mm.files import PACKAGE, write_whole
+from coma_mm.locks import locked
 from coma_mm.processes import end_with_parent
 from coma_mm.progress import Progress
 
@@ -69,25 +67,6 @@ def progress_bars() -> Progress:
     return Progress(Console())
 
 
-@contextmanager
-def alone(folder: str | Path, what: str) -> Iterator[None]:
-    """Keep others who would work in a folder waiting, and wait for one who does already.
-
-    Args:
-        folder (str | Path): The folder, which is made. The lock in it is open again when this process ends, however it ends.
-        what (str): What works there, for the one line of those who wait.
-    """
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    with open(Path(folder, '.lock'), 'w') as file:
-        with suppress(OSError):  # of file systems without locks
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                print(f'another {what} is running in {folder}; waiting for it', flush=True)
-                fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 class Experiment:
     """Runs in one folder, each in a process of its own; what is done stays done.
 
@@ -131,7 +110,8 @@ class Experiment:
             self.progress.console.print(f'{run.title}: done before')
             return state['seconds']
         if state and not same:  # an earlier version's, or another budget's: nothing to go on with
-            shutil.rmtree(work_dir)
+            kept = _set_aside(work_dir)
+            self.progress.console.print(f'{run.title}: its settings have changed, it is done anew; {kept} has the old one')
             state = {}
         work_dir.mkdir(parents=True, exist_ok=True)
         seconds = state.get('seconds', 0.)
@@ -197,6 +177,15 @@ class Experiment:
             if process.poll() is None:
                 process.terminate()
                 process.wait()
+
+
+def _set_aside(work_dir: Path) -> Path:
+    """Move a run's folder away; collecting runs passes over names with a dot in front."""
+    names = (work_dir.with_name(f'.{work_dir.name}.{number}') for number in count(1))
+    kept = next(path for path in names if not path.exists())
+    with locked(work_dir):
+        work_dir.rename(kept)
+    return kept
 
 
 def _environ() -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Checkpoints that are whole or not there: written beside, flushed, renamed; old ones go last."""
 import logging
 import os
+import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -86,8 +87,10 @@ class WholeCheckpointHook(CheckpointHook):
                 note.unlink(missing_ok=True)
             elif runner._resume and runner._load_from:  # a restart before the next checkpoint is to go on from there, too
                 write_whole(note, os.fspath(runner._load_from))
-            for unfinished in Path(self.out_dir).glob('*.pth.tmp'):
-                unfinished.unlink()
+            regular = re.escape(self.filename_tmpl).replace(r'\{\}', r'\d+')
+            for path in Path(self.out_dir).glob('*.tmp'):
+                if re.fullmatch(rf'({regular}|stopped_\d+\.pth|best_.+\.pth)\.tmp', path.name):
+                    path.unlink()
 
     def _own(self, path: str) -> str:
         """The file of that name in our folder: in a resumed run, paths are what its checkpoint says."""

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from coma_mm.benchmark.paper import collect as collect_module
 from coma_mm.benchmark.paper.collect import collect
 from coma_mm.benchmark.study import experiments
 from coma_mm.benchmark.study.experiments import ARMS, TASKS, Experiment, Run, fine_tunings
@@ -96,6 +97,7 @@ def test_what_is_done_is_not_repeated_and_what_changed_is_done_afresh(experiment
 
     (tmp_path / 'data' / 'coma_shapes.json').write_text(json.dumps(dict(version=1, parameters=dict(seed=1))))
     record.write_text(json.dumps(dict(old, inputs={})))
+    (experiment.folder / 'run' / 'notes.txt').write_text('mine')
     for change in (lambda: None, lambda: (tmp_path / 'pretrained.pth').write_text('others')):
         change()
         experiment.train(run)
@@ -103,6 +105,10 @@ def test_what_is_done_is_not_repeated_and_what_changed_is_done_afresh(experiment
         (experiment.folder / 'run' / 'count').write_text('7')
         experiment.train(run)
         assert starts(experiment, run) == 7
+    # Nothing of the earlier runs is lost, and nobody takes them for runs of today.
+    assert (experiment.folder / '.run.1' / 'notes.txt').read_text() == 'mine'
+    assert {path.name for path in experiment.folder.iterdir()} == {'run', '.run.1', '.run.2'}
+    assert {path.name for path in collect_module._find(experiment.folder)[0]} == {'run'}
     # From scratch, the pre-training is not an input.
     scratch = Run('scratch', 'Run', 'config', epochs=2)
     for text in ('one', 'two'):
@@ -131,35 +137,6 @@ def test_a_silent_run_does_not_silence_the_experiment(experiment):
     *during, last = out.getvalue().splitlines()
     assert len(during) >= 3 and re.fullmatch(r'Some run: 0.5 of 2 epochs, \d+ s so far', during[-1])
     assert re.fullmatch(r'Some run: \d+ s', last)
-
-
-LONE = '''
-import os, sys, time
-from coma_mm.benchmark.study.experiments import alone
-with alone(sys.argv[1], 'demo'):
-    print('begins', flush=True)
-    sys.stdin.readline()
-'''
-
-
-@pytest.mark.parametrize('end', [lambda process: process.communicate('\n'), lambda process: process.kill()])
-def test_of_two_in_one_folder_the_second_waits_for_the_first_and_says_so(tmp_path, end):
-    folder = tmp_path / 'demo'
-
-    def start():
-        return subprocess.Popen([sys.executable, '-c', LONE, str(folder)], cwd=ROOT, stdin=subprocess.PIPE,
-                                stdout=subprocess.PIPE, text=True)
-
-    first = start()
-    assert first.stdout.readline() == 'begins\n'
-    second = start()
-    assert second.stdout.readline() == f'another demo is running in {folder}; waiting for it\n'
-    with pytest.raises(subprocess.TimeoutExpired):
-        second.wait(1)
-    end(first)
-    assert second.stdout.readline() == 'begins\n'
-    end(second)
-    first.wait(), second.wait()
 
 
 def processes(text):
