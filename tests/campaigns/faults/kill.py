@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,18 +20,20 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).resolve().parents[3]
-TASKS = dict(classify='dyvit-tiny_scratch_shapes', segment='upernet_dyvit-tiny_scratch_shapes',
-             detect='mask-rcnn_dyvit-tiny_scratch_shapes')
-OPTIONS = ('epochs=4', 'train_cfg.val_interval=1', 'train_dataloader.batch_size=4', 'train_dataloader.num_workers=1',
-           'val_dataloader.num_workers=1', 'default_hooks.logger.interval=1', 'default_hooks.checkpoint.by_epoch=False',
-           'default_hooks.checkpoint.interval=3', 'default_hooks.checkpoint.max_keep_ckpts=3', 'randomness.seed=7',
-           'default_hooks.checkpoint.save_best=auto')
+OPTIONS = ['epochs=4', 'train_cfg.val_interval=1', 'train_dataloader.batch_size=4', 'train_dataloader.num_workers=1',
+           'val_dataloader.num_workers=1', 'val_dataloader.batch_size=1', 'default_hooks.logger.interval=1',
+           'default_hooks.checkpoint.max_keep_ckpts=3', 'default_hooks.checkpoint.save_best=auto', 'randomness.seed=7']
+MID_EPOCH = ['default_hooks.checkpoint.by_epoch=False', 'default_hooks.checkpoint.interval=4']
+TASKS = dict(classify=['dyvit-tiny_scratch_shapes', *OPTIONS], segment=['upernet_dyvit-tiny_scratch_shapes', *OPTIONS],
+             detect=['mask-rcnn_dyvit-tiny_scratch_shapes', *OPTIONS, *MID_EPOCH])
+"""The config and the options of each task; checkpoints come at the end of an epoch, or amid it too."""
 
 
-def start(config, folder):
+def start(task, folder):
     """Popen: A run, started or resumed."""
+    config, *options = TASKS[task]
     command = [sys.executable, 'tools/train.py', f'configs/shapes/{config}.py', '--work-dir', str(folder), '--resume',
-               '--cfg-options', *OPTIONS]
+               '--cfg-options', *options]
     with open(f'{folder}.log', 'ab') as log:
         return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
 
@@ -90,26 +93,27 @@ def main():
             rng, counts = random.Random(f'{task}{args.seed}'), dict(kills=0, in_validation=0, refused=0, runs=0, equal=0)
             whole, failures = Path(folder, task), []
             begun = time.monotonic()
-            if start(TASKS[task], whole).wait():
+            if start(task, whole).wait():
                 sys.exit(f'{task}: the run without a kill failed:\n{Path(f"{whole}.log").read_text()[-2000:]}')
             length, expected = time.monotonic() - begun, state(whole)
-            while counts['kills'] < args.kills:
+            finished = False
+            while counts['kills'] < args.kills or not finished:
                 again = Path(folder, f'{task}{counts["runs"]}')
-                process = start(TASKS[task], again)
+                process = start(task, again)
                 log = Path(f'{again}.log')
                 before, in_validation = log.stat().st_size, rng.random() < 0.3
-                end = time.monotonic() + rng.uniform(0.2, 1.1) * length
-                while process.poll() is None and (
-                        b'(val)' not in log.read_bytes()[before:] if in_validation else time.monotonic() < end):
+                end = time.monotonic() + rng.uniform(0.4, 1.3) * length
+                while process.poll() is None and (counts['kills'] == args.kills or (
+                        b'(val)' not in log.read_bytes()[before:] if in_validation else time.monotonic() < end)):
                     time.sleep(0.002)
-                if process.poll() is None:
-                    if rng.random() < 0.3:
-                        second = start(TASKS[task], again)
-                        second.wait()
-                        if process.poll() is None:
-                            counts['refused'] += second.returncode == 2
-                            if second.returncode != 2:
-                                failures.append(f'a second run ended with {second.returncode}')
+                finished = process.poll() is not None
+                if not finished:
+                    if rng.random() < 0.3 and Path(again, '.lock').exists():
+                        process.send_signal(signal.SIGSTOP)  # else it could end before the second one has started
+                        code = start(task, again).wait()
+                        counts['refused'] += code == 2
+                        if code != 2:
+                            failures.append(f'a second run ended with {code}')
                     process.kill()
                     process.wait()
                     counts['kills'] += 1

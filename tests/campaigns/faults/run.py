@@ -47,17 +47,20 @@ COMMON = {
 TASKS = {
     'pretrain': ('coma_dyvit-tiny_shapes', {
         'train_dataloader.batch_size': 8, 'model.decoder.mask_token': 'noise', 'optim_wrapper.accumulative_counts': 3}),
-    'classify': ('dyvit-tiny_scratch_shapes', {'train_dataloader.batch_size': 4}),
-    'upernet': ('upernet_dyvit-tiny_scratch_shapes', {'train_dataloader.batch_size': 4}),
-    'mask-rcnn': ('mask-rcnn_dyvit-tiny_scratch_shapes', {'train_dataloader.batch_size': 4}),
+    'classify': ('dyvit-tiny_scratch_shapes', {
+        'train_dataloader.batch_size': 4, 'default_hooks.checkpoint.save_best': 'accuracy/top1'}),
+    'upernet': ('upernet_dyvit-tiny_scratch_shapes', {
+        'train_dataloader.batch_size': 4, 'default_hooks.checkpoint.save_best': 'mIoU'}),
+    'mask-rcnn': ('mask-rcnn_dyvit-tiny_scratch_shapes', {
+        'train_dataloader.batch_size': 4, 'default_hooks.checkpoint.save_best': 'auto'}),
 }
 """The config of each task, and options beside `COMMON`: checkpoints in mid-epoch, between two updates, and often."""
 
 
-def start(task, folder, clock=0.):
+def start(task, folder, clock=0., log=None):
     """int: Process id of a child that trains, resuming what is in `folder`; in a process group of its own.
 
-    Its clock is wrong by `clock` seconds.
+    Its clock is wrong by `clock` seconds; its output goes to `log`, by default FOLDER.log.
     """
     config, options = TASKS[task]
     pid = os.fork()
@@ -66,7 +69,7 @@ def start(task, folder, clock=0.):
     os.setsid()
     right = time.time
     time.time = lambda: right() + clock
-    log = os.open(f'{folder}.log', os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+    log = os.open(log or f'{folder}.log', os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
     os.dup2(log, 1)
     os.dup2(log, 2)
 
@@ -112,6 +115,37 @@ def kill_while_saving(pid, folder, rng):
         os.kill(pid, signal.SIGKILL)
     else:
         raise ProcessLookupError
+
+
+def kill_while_validating(pid, folder, rng):
+    """SIGKILL as soon as a validation has begun."""
+    log = Path(f'{folder}.log')
+    if wait(pid, 20, lambda: b'(val)' in log.read_bytes()) is None:
+        os.kill(pid, signal.SIGKILL)
+    else:
+        raise ProcessLookupError
+
+
+def leave_a_lock(pid, folder, rng):
+    """SIGKILL; the lock that it leaves is that of a machine which has gone, or a part of one."""
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    text = json.dumps(dict(host='gone', pid=1, started='1', since='2026-01-01 00:00:00', command='train'))
+    if Path(folder).is_dir():
+        Path(folder, '.lock').write_text(text[:rng.choice([0, 20, len(text)])])
+
+
+def start_another(pid, folder, rng):
+    """A second run in the same folder, which must be refused, then SIGKILL to the first."""
+    task = Path(folder).parent.name
+    os.kill(pid, signal.SIGSTOP)  # else it could end before the second one has started
+    if not Path(folder, '.lock').exists():  # it has not begun, or is just finishing
+        os.kill(pid, signal.SIGKILL)
+        return
+    code = wait(start(task, folder, log=f'{folder}.second.log'))
+    if code != 2 or 'is in use' not in Path(f'{folder}.second.log').read_text():
+        raise RuntimeError(f'a second run in {folder} was not refused: exit code {code}')
+    os.kill(pid, signal.SIGKILL)
 
 
 def terminate(pid, folder, rng):
@@ -163,14 +197,21 @@ def damage(pid, folder, rng):
         os.utime(path, (rng.uniform(0, 4e9), ) * 2)
 
 
-FAULTS = [kill, kill, kill_while_saving, kill_while_saving, terminate, terminate_all, warn, interrupt, kill_worker, damage]
+FAULTS = [kill, kill_while_saving, kill_while_saving, kill_while_validating, leave_a_lock, start_another, terminate,
+          terminate_all, warn, interrupt, kill_worker, damage]
 
 
 def final(folder):
-    """dict: All that training left in the last checkpoint."""
+    """dict: All that training left: the last checkpoint, the best one, and the metrics of every validation."""
     checkpoint = load_weights_only(latest_checkpoint(str(folder)))
+    best = {path.name: load_weights_only(path)['state_dict'] for path in Path(folder).glob('best_*.pth')}
+    curve = {}
+    for file in sorted(Path(folder).glob('*/vis_data/scalars.json')):
+        for entry in map(json.loads, filter(lambda line: line.endswith('}'), file.read_text().splitlines())):
+            if 'loss' not in entry:
+                curve[entry['step']] = {key: value for key, value in entry.items() if key not in ('time', 'data_time')}
     return dict(
-        iterations=checkpoint['meta']['iter'], weights=checkpoint['state_dict'],
+        iterations=checkpoint['meta']['iter'], weights=checkpoint['state_dict'], best=best, validations=curve,
         optimizer=checkpoint['optimizer']['state'], schedules=checkpoint['param_schedulers'])
 
 
@@ -210,6 +251,8 @@ def campaign(task, stops, seed, folder):
                 counts[fault.__name__] += 1
             except ProcessLookupError:  # it was just finishing
                 pass
+            except RuntimeError as error:
+                failures.append(str(error))
             try:
                 code = wait(pid)
             except ChildProcessError:  # waited for by the fault
@@ -294,23 +337,32 @@ def two_processes(stops, seed, folder):
     return dict(stops=dict(counts), runs=runs, equal=equal, failures=failures, seconds_of_a_run=round(length, 1))
 
 
-def full_disk(task, folder):
-    """Train on a disk that is too small for two checkpoints, then on a larger one; needs root, for the disk.
+def full_disks(task, folder):
+    """Train on disks that are full at different moments, then on a larger one; needs root, for the disks.
+
+    The smallest has no room for the lock, then for the log, the curves, a checkpoint, the second one, the best one.
 
     Returns:
-        dict: The exit codes of both starts (0: trained; 2: the end could not be saved) and whether the result is `equal`.
+        dict: `disks`, exit codes on the small ones (0: trained; 2: something could not be saved), whether all results are
+        `equal` after more room was made, and `failures`.
     """
-    whole, disk = folder / 'whole', folder / 'disk'
-    size = int(1.5 * max(path.stat().st_size for path in whole.glob('*.pth'))) // 1024
+    expected, checkpoint = final(folder / 'whole'), max(path.stat().st_size for path in (folder / 'whole').glob('*.pth'))
+    disk, codes, equal, failures = folder / 'disk', [], True, []
     disk.mkdir()
-    subprocess.run(['mount', '-t', 'tmpfs', '-o', f'size={size}k', 'tmpfs', disk], check=True)
-    try:
-        first = wait(start(task, disk / 'run'))
-        subprocess.run(['mount', '-o', f'remount,size={20 * size}k', disk], check=True)
-        second = wait(start(task, disk / 'run'))
-        return dict(codes=[first, second], equal=second == 0 and same(final(disk / 'run'), final(whole)))
-    finally:
-        subprocess.run(['umount', disk], check=True)
+    for size in (4, 8, 16, 32, 64, *(int(share * checkpoint) // 1024 for share in (0.5, 1.05, 1.5, 2.1, 3.1))):
+        subprocess.run(['mount', '-t', 'tmpfs', '-o', f'size={size}k', 'tmpfs', disk], check=True)
+        try:
+            codes.append(wait(start(task, disk / 'run', log=folder / 'disk.log')))
+            if codes[-1] not in (0, 2):
+                failures.append(f'{task}: exit code {codes[-1]} on a disk of {size} kB: {tail(disk)}')
+            subprocess.run(['mount', '-o', f'remount,size={20 * checkpoint // 1024}k', disk], check=True)
+            second = wait(start(task, disk / 'run', log=folder / 'disk.log'))
+            if second or not same(final(disk / 'run'), expected):
+                equal = False
+                failures.append(f'{task}: after a full disk of {size} kB: exit code {second}: {tail(disk)}')
+        finally:
+            subprocess.run(['umount', disk], check=True)
+    return dict(disks=len(codes), codes=codes, equal=equal, failures=failures)
 
 
 def tail(folder):
@@ -339,11 +391,11 @@ def main():
                 continue
             results[task] = campaign(task, args.stops // len(args.task), args.seed, Path(folder) / task)
             if os.geteuid() == 0:
-                results[task]['full_disk'] = full_disk(task, Path(folder) / task)
+                results[task]['full_disks'] = full_disks(task, Path(folder) / task)
             print(task, json.dumps(results[task]), flush=True)
     if args.out:
         args.out.write_text(json.dumps(dict(seed=args.seed, tasks=results, environment=environment()), indent=2) + '\n')
-    disks = [result['full_disk']['equal'] for result in results.values() if 'full_disk' in result]
+    disks = [result['full_disks']['equal'] for result in results.values() if 'full_disks' in result]
     return int(not all(disks) or any(result['failures'] or result['equal'] < result['runs'] for result in results.values()))
 
 
