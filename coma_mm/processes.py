@@ -4,13 +4,18 @@ import multiprocessing
 import os
 import signal
 import threading
+import types
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from typing import NoReturn
 
-from coma_mm.errors import UserError
+from coma_mm.errors import EXIT_STOPPED, UserError
 from coma_mm.progress import track
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+"""What stops a run: of clusters, of Slurm before a job's end, and of Ctrl-C."""
 
 
 def end_with_parent(number: int = signal.SIGTERM) -> None:
@@ -32,6 +37,7 @@ def start_worker(worker_id: int, worker_init_fn: Callable[[int], None] | None = 
     """
     os.setpgid(0, 0)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # Slurm's warning, which reaches every process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent(signal.SIGKILL)
     if worker_init_fn:
         worker_init_fn(worker_id)
@@ -48,6 +54,44 @@ def start_pool_worker() -> None:
         os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def leave_when_told_to_stop() -> None:
+    """Before training, there is nothing to save: end at once, and well, by a signal that stops a run.
+
+    Nothing is raised, since what is imported or built meanwhile could catch it.
+    """
+
+    def leave(number: int, frame: types.FrameType | None) -> None:
+        end_at_once(EXIT_STOPPED, f'stopped by {signal.Signals(number).name}, not while training: there is nothing to save')
+
+    for number in STOP_SIGNALS:
+        signal.signal(number, leave)
+
+
+def end_at_once(code: int, line: str) -> NoReturn:
+    """End this process wherever it is, in a signal's handler for instance.
+
+    Args:
+        code (int): The exit code.
+        line (str): Why, for the terminal; said by the job's first process.
+    """
+    say_at_once(line)
+    note_exit_code(code)
+    os._exit(code)
+
+
+def say_at_once(line: str) -> None:
+    """Print a line on stderr, once per job, wherever this process is."""
+    if is_first_process():
+        os.write(2, f'{line}\n'.encode())
+
+
+def note_exit_code(code: int) -> None:
+    """Under tools/torchrun.py, whose own exit code is 1 for any failure, leave it a note."""
+    if note := os.environ.get('COMA_MM_EXIT_CODE'):
+        with suppress(OSError), open(note, 'a', encoding='utf-8') as file:  # OSError: a full disk
+            file.write(f'{code}\n')  # the first line, the first process's reason, is that of the run
 
 
 def is_first_process() -> bool:

@@ -1,7 +1,6 @@
 #!/usr/bin/env python
 """torchrun, ending with the exit code of the tool that it starts, and passing on the signals that stop a run well."""
 import os
-import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -28,7 +27,7 @@ def main():
         except (ChildFailedError, SignalException) as error:
             code = note.readline()
             if not code and isinstance(error, SignalException):  # before the tool was ready to stop
-                code = 130 if error.sigval == signal.SIGINT else EXIT_STOPPED
+                code = EXIT_STOPPED
             if not code:
                 raise
             sys.exit(int(code))

@@ -10,12 +10,11 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from importlib import import_module
 from typing import NoReturn
 
 from coma_mm.errors import EXIT_STOPPED, Stopped, UserError, printable
-from coma_mm.processes import is_first_process
+from coma_mm.processes import is_first_process, leave_when_told_to_stop, note_exit_code
 
 COMMANDS = ('train', 'test', 'dist_train', 'dist_test', 'knn', 'linear_probe', 'visualize', 'export_backbone', 'replay',
             'check_data', 'pack_dataset', 'make_shapes', 'benchmark', 'demo', 'study', 'make_recipes')
@@ -58,6 +57,8 @@ def _run(command: str | None) -> None:
         parser.description = 'Pre-train a vision backbone and use it for dense prediction.'
         add_commands(parser, __name__, COMMANDS)
     args = parser.parse_args()
+    if args.stops:
+        leave_when_told_to_stop()  # also while it imports, which takes seconds
     if args.registers:
         import coma_mm
         coma_mm.register()
@@ -89,7 +90,8 @@ def fill_parser(parser: argparse.ArgumentParser, module) -> None:
     """Let a module say what its command takes; `args.run` runs it, once everything is registered if it needs that."""
     parser.description = module.__doc__
     if hasattr(module, 'run'):  # else the command's own runs its subcommands
-        parser.set_defaults(run=module.run, registers=getattr(module, 'REGISTERS', True))
+        parser.set_defaults(run=module.run, registers=getattr(module, 'REGISTERS', True),
+                            stops=getattr(module, 'STOPS', False))
     module.add_arguments(parser)
 
 
@@ -133,8 +135,5 @@ def _explain(error: Exception) -> str | None:
 
 
 def _exit(code: int) -> None:
-    """Exit; under tools/torchrun.py, whose own exit code is 1 for any failure, leave it a note."""
-    if note := os.environ.get('COMA_MM_EXIT_CODE'):
-        with suppress(OSError), open(note, 'a', encoding='utf-8') as file:  # OSError: a full disk
-            file.write(f'{code}\n')  # the first line, the first process's reason, is that of the run
+    note_exit_code(code)
     sys.exit(code)

@@ -6,6 +6,9 @@ from pathlib import Path
 
 from .arguments import add_run_arguments
 
+STOPS = True
+"""A signal, Ctrl-C too, makes it save and end with an exit code of its own."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
@@ -20,7 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--auto-scale-lr', action='store_true',
                         help="scale the learning rate by the batch size over the config's base_batch_size")
     parser.add_argument('--max-time', help='save and stop after this time, e.g. 90m or 23:50:00, with exit code 75 '
-                        '(SIGTERM and SIGUSR1 do the same at once)')
+                        '(SIGTERM, SIGUSR1 and Ctrl-C do the same at once)')
+    parser.add_argument('--extend-to', type=int, metavar='N',
+                        help='with --resume: go on to this length, in epochs or iterations as the run is counted, with the '
+                        'schedules of a run that had it from its start')
 
 
 def run(args: argparse.Namespace) -> None:
@@ -30,8 +36,9 @@ def run(args: argparse.Namespace) -> None:
     if int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)):  # a process died
         args.resume = 'auto'
     cfg = read_config(args.config, parse_options(args.cfg_options), args.work_dir, args.launcher, data_root=args.data_root,
-                      resume=args.resume, validate=not args.no_validate, amp=args.amp, auto_scale_lr=args.auto_scale_lr)
-    train(cfg, [dict(type='StopHook', max_time=args.max_time)], args.overwrite)
+                      resume=args.resume, validate=not args.no_validate, amp=args.amp, auto_scale_lr=args.auto_scale_lr,
+                      extend_to=args.extend_to)
+    train(cfg, [dict(type='StopHook', max_time=args.max_time)], args.overwrite, args.extend_to is not None)
 
 
 # torchrun starts again what ended with an error, also what ended on purpose and has noted so.

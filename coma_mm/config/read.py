@@ -49,7 +49,7 @@ def parse_options(texts: Sequence[str] | None) -> dict[str, Any]:
 def read_config(path: str, cfg_options: dict[str, Any] | None = None, work_dir: str | None = None, launcher: str = 'none', *,
                 data_root: str | None = None, load_from: str | None = None, resume: str | None = None,
                 validate: bool = True, amp: bool = False, auto_scale_lr: bool = False,
-                show_dir: str | None = None) -> Config:
+                show_dir: str | None = None, extend_to: int | None = None) -> Config:
     """Read a config and merge the command line into it, `cfg_options` last.
 
     What follows other settings is set: the schedules follow `epochs` or `iters`, the data pipelines `size`, every
@@ -69,6 +69,7 @@ def read_config(path: str, cfg_options: dict[str, Any] | None = None, work_dir: 
         validate (bool): Whether training validates. Defaults to True.
         amp (bool): Train in mixed precision, see `use_amp`. Defaults to False.
         auto_scale_lr (bool): Scale the learning rate with the batch, see `use_auto_scale_lr`. Defaults to False.
+        extend_to (int, optional): The new length of a run that is resumed, in what it is counted in.
         show_dir (str, optional): Draws the predictions of a test into a folder, see `draw_predictions`.
 
     Returns:
@@ -96,6 +97,11 @@ def read_config(path: str, cfg_options: dict[str, Any] | None = None, work_dir: 
         cfg.load_from, cfg.resume = load_from, False
     if resume:
         cfg.resume, cfg.load_from = True, None if resume == 'auto' else resume
+    if extend_to is not None:
+        if not cfg.get('resume'):
+            raise UserError('--extend-to is for a run that is resumed: add --resume, or set epochs=N or iters=N')
+        unit = next((name for name, key in LENGTHS.items() if key in (cfg.get('train_cfg') or {})), 'epochs')
+        cfg_options = {**(cfg_options or {}), unit: extend_to}
     set_length(cfg, cfg_options or {})
     follow(cfg)
     if cfg_options:

@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 from mmengine.dist import all_gather_object, broadcast_object_list, get_rank, is_distributed, is_main_process
+from mmengine.hooks import EarlyStoppingHook, Hook
 from mmengine.logging import MMLogger
 from mmengine.model import BaseTTAModel, revert_sync_batchnorm
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import OPTIMIZERS, RUNNERS
-from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Priority, Runner
 from mmengine.visualization import Visualizer
 from torch import distributed, nn
 from torch.utils.data import DataLoader
@@ -33,7 +34,11 @@ from .hooks.evaluation_model import EvaluationModelHook
 from .hooks.stop import StopHook
 from .models import compile_training, serialize, to_cpu, unwrap
 from .optim.accumulation import BatchGroups, batches_per_update, is_auto, update
+from .resume import OwnSettings
 from .terminal import quieten
+
+HOOK_STATE = dict(EarlyStoppingHook=('best_score', 'wait_count'))
+"""What hooks of mmengine know from the run so far and keep in the process alone; checkpoints have it, too."""
 
 
 @RUNNERS.register_module()
@@ -51,12 +56,15 @@ class ComaRunner(Runner):
       number of processes, see `accumulation`: an iteration is then one update, of as many batches as it takes.
 
     Attributes:
+        extends (bool): Whether a run that is resumed has another length than before, and its schedules follow.
         in_loop (bool): Whether the training, validation or test loop was entered.
         trained (bool): Whether an iteration of training was finished.
     """
+    extends = False
     in_loop = False
     trained = False
     _gradients = None  # of a checkpoint between two updates, until they are in the model
+    _hook_states = None  # of a checkpoint, until they are in the hooks
     _logs = None  # the folder of logs that this run has made
     _dumped = None  # the file of the config if this run has made it, and the time when
 
@@ -202,6 +210,13 @@ class ComaRunner(Runner):
             hooks['checkpoint'] = {**checkpoint, 'type': 'WholeCheckpointHook', '_scope_': 'mmengine'}
         super().register_default_hooks(hooks)
 
+    def register_hook(self, hook: Hook | dict, priority: str | int | Priority | None = None) -> None:
+        """Register a hook; what is decided after a validation is decided before a checkpoint is written of it."""
+        chosen = priority is not None or isinstance(hook, dict) and 'priority' in hook
+        if type_name(hook) == 'EarlyStoppingHook' and not chosen:
+            priority = 'LOW'
+        super().register_hook(hook, priority)
+
     def _maybe_compile(self, target: str) -> None:
         """Compile, if the config says so, what `compile_training` compiles; mmengine would compile the whole step."""
         options = self.cfg.get('compile')
@@ -270,7 +285,7 @@ class ComaRunner(Runner):
         if self._resume:
             restore_curves(checkpoint['message_hub'])
         if at_start:  # else a hook reads weights alone
-            self._gradients = checkpoint.get('gradients')
+            self._gradients, self._hook_states = checkpoint.get('gradients'), checkpoint.get('hooks')
         weights = checkpoint.get('state_dict', checkpoint)
         for pattern, replacement in revise_keys:
             weights = {re.sub(pattern, replacement, name): value for name, value in weights.items()}
@@ -319,15 +334,38 @@ class ComaRunner(Runner):
             UserError: If what the checkpoint holds of the training does not fit this run.
         """
         try:
+            # Built before a checkpoint is loaded, for what this run's own config says.
+            self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
+            if self.param_schedulers is not None:
+                self.param_schedulers = self.build_param_scheduler(self.param_schedulers)
+            own = OwnSettings(self)
             super().resume(filename, *args, **kwargs)
             self._check_epochs(filename)
             self._resume_gradients(filename)
+            self._resume_hooks()
+            if self.extends and self.iter > self.max_iters:
+                raise UserError(f'--extend-to: {filename} was written after {self.iter} iterations, and the new end would '
+                                f'be after {self.max_iters}; expected a longer run than it is')
+            if self.extends:
+                own.extend()
+            for line in own.not_used():
+                self.logger.warning(line)
+            left = max(0, self.max_iters - self.iter)
+            self.logger.info(f'{self.iter} of {self.max_iters} iterations are done, {left} are left')
         except UserError:
             raise
         except Exception as error:  # by where the two differ: other parameter groups, other schedules, ...
             raise UserError(f'cannot resume from {filename}: its state of training does not fit this run '
                             f'({type(error).__name__}: {" ".join(str(error).split())}); resume with the config of its '
                             'run, or take it as load_from without --resume') from error
+
+    def _resume_hooks(self) -> None:
+        states, self._hook_states = self._hook_states or {}, None
+        for hook in self.hooks:
+            for name, value in states.get(type(hook).__name__, {}).items():
+                setattr(hook, name, value)
+        if any(isinstance(hook, EarlyStoppingHook) and hook.wait_count >= hook.patience for hook in self.hooks):
+            self.train_loop.stop_training = True
 
     def _check_epochs(self, filename: str) -> None:
         if isinstance(self.train_loop, EpochBasedTrainLoop):
@@ -380,6 +418,9 @@ class ComaRunner(Runner):
         checkpoint = dict(meta=meta, state_dict=model.state_dict(), message_hub=plain(self.message_hub.state_dict()))
         if gradients:
             checkpoint['gradients'] = gradients
+        if states := {type(hook).__name__: {name: getattr(hook, name) for name in HOOK_STATE[type(hook).__name__]}
+                      for hook in self.hooks if type(hook).__name__ in HOOK_STATE}:
+            checkpoint['hooks'] = plain(states)
         if save_optimizer:
             checkpoint['optimizer'] = self.optim_wrapper.state_dict()
         if save_param_scheduler and self.param_schedulers is not None:

@@ -25,13 +25,15 @@ from .models import unwrap
 from .runner import ComaRunner
 
 
-def train(cfg: Config, hooks: Sequence[dict] = (), overwrite: bool = False) -> nn.Module:
+def train(cfg: Config, hooks: Sequence[dict] = (), overwrite: bool = False, extend: bool = False) -> nn.Module:
     """Train as a config says, with the hooks of `RUN_HOOKS` added; no other run does in the same folder meanwhile.
 
     Args:
         cfg (Config): From `read_config`.
         hooks (Sequence[dict]): Configs of more hooks. Defaults to none.
         overwrite (bool): Whether a new run may start among the checkpoints of an earlier one. Defaults to False.
+        extend (bool): Whether a run that is resumed goes on with the schedules of the config, which is of another length.
+            Defaults to False.
 
     Returns:
         nn.Module: The trained model.
@@ -51,7 +53,7 @@ def train(cfg: Config, hooks: Sequence[dict] = (), overwrite: bool = False) -> n
                 _check_unused(folder)
         if is_alone and not _goes_on(cfg):
             stack.enter_context(_forgotten(Path(cfg.work_dir, 'last_checkpoint')))
-        return _train(cfg, hooks)
+        return _train(cfg, hooks, extend)
 
 
 def _folders(cfg: Config) -> list[str]:
@@ -96,7 +98,7 @@ def _check_unused(folder: str) -> None:
                         '--work-dir')
 
 
-def _train(cfg: Config, hooks: Sequence[dict]) -> nn.Module:
+def _train(cfg: Config, hooks: Sequence[dict], extend: bool) -> nn.Module:
     if cfg.get('resume') and not cfg.get('load_from'):
         latest = latest_checkpoint(cfg.work_dir)
         say(f'Resuming from {latest}' if latest else
@@ -111,7 +113,12 @@ def _train(cfg: Config, hooks: Sequence[dict]) -> nn.Module:
     own = [*(cfg.get('custom_hooks') or []), *hooks]
     present = [hook.get('type') for hook in own if isinstance(hook, dict)]
     cfg.custom_hooks = own + [dict(hook) for hook in RUN_HOOKS if hook['type'] not in present]
-    return _run(cfg, ComaRunner.train, ('train', 'val'), ('provenance.json', 'last_checkpoint'))
+
+    def job(runner: ComaRunner) -> nn.Module:
+        runner.extends = extend
+        return runner.train()
+
+    return _run(cfg, job, ('train', 'val'), ('provenance.json', 'last_checkpoint'))
 
 
 def test(cfg: Config, out: str | None = None) -> dict[str, float]:

@@ -48,7 +48,10 @@ def read_scalars(run: str | Path) -> tuple[list[dict], list[dict]]:
                 step = entry['step']
                 train.append(entry)
             else:
-                val.append(dict(entry, step=train[-1]['step'] if train else 0, logged_step=entry['step']))
+                place = dict(step=train[-1]['step'] if train else 0, logged_step=entry['step'])
+                # A run that is resumed makes up for a validation, which it may have made before.
+                val = [x for x in val if any(x[key] != place[key] for key in place)]
+                val.append({**entry, **place})
     return train, val
 
 

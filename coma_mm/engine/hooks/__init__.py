@@ -5,16 +5,17 @@ from .evaluation_model import EvaluationModelHook
 from .finite import FiniteHook
 from .iteration import IterationSeedHook, MeanLossHook
 from .loss_spike import LossSpikeHook
+from .missed_validation import MissedValidationHook
 from .provenance import ProvenanceHook
 from .stop import StopHook
 
 __all__ = [
     'BadImageHook', 'BatchSizeHook', 'EvaluationModelHook', 'FiniteHook', 'IterationSeedHook', 'LabelCheckHook',
-    'LossSpikeHook', 'MeanLossHook', 'ProvenanceHook', 'StopHook', 'WholeCheckpointHook'
+    'LossSpikeHook', 'MeanLossHook', 'MissedValidationHook', 'ProvenanceHook', 'StopHook', 'WholeCheckpointHook'
 ]
 
 RUN_HOOKS = tuple(
     dict(type=hook.__name__)
-    for hook in (IterationSeedHook, ProvenanceHook, BatchSizeHook, MeanLossHook, BadImageHook, LabelCheckHook, FiniteHook,
-                 LossSpikeHook))
+    for hook in (IterationSeedHook, ProvenanceHook, BatchSizeHook, MeanLossHook, BadImageHook, LabelCheckHook,
+                 MissedValidationHook, FiniteHook, LossSpikeHook))
 """Configs of the hooks that training adds to every run."""

@@ -68,12 +68,13 @@ class WholeCheckpointHook(CheckpointHook):
         self.outdated = []  # paths to remove once a newer checkpoint is whole
         self.failed = None  # why the latest checkpoint could not be written; known to all processes after `finish`
         self.newest = None  # path of the newest checkpoint that is whole; on the main process
+        self.saved = None  # what was done by then, as far as this start of the run has written it; on all processes
 
     def before_train(self, runner: Runner) -> None:
         """Prepare, and clear away what a killed run left unfinished."""
         super().before_train(runner)
         self.file_backend = _KeptUntilSaved(self.outdated)
-        self.newest = runner.message_hub.runtime_info.get('last_ckpt')
+        self.newest = self.last_ckpt = runner.message_hub.runtime_info.get('last_ckpt')
         interrupted = runner.message_hub.runtime_info.pop('interrupted_ckpt', None)
         if interrupted:
             self.outdated.append(self._own(interrupted))
@@ -95,6 +96,11 @@ class WholeCheckpointHook(CheckpointHook):
     def _own(self, path: str) -> str:
         """The file of that name in our folder: in a resumed run, paths are what its checkpoint says."""
         return os.path.join(self.out_dir, os.path.basename(str(path)))
+
+    def after_val_epoch(self, runner: Runner, metrics: Mapping[str, float]) -> None:
+        """Note that the training so far is validated, in the best checkpoint's companion too."""
+        runner.message_hub.update_info('validated', runner.iter)
+        super().after_val_epoch(runner, metrics)
 
     def after_train(self, runner: Runner) -> None:
         """Wait for the writing, and fail if it failed: the trained weights are nowhere then."""
@@ -132,6 +138,7 @@ class WholeCheckpointHook(CheckpointHook):
             meta (dict): With `epoch` and `iter`, what is done so far.
         """
         self.finish()
+        self.saved = dict(meta)
         checkpoint = runner.collect_checkpoint(self.save_optimizer, self.save_param_scheduler, meta, bool(self.writer))
         if is_main_process():
             self._save(runner, os.path.join(self.out_dir, name), checkpoint)
@@ -180,6 +187,8 @@ class WholeCheckpointHook(CheckpointHook):
             pending, self.pending = self.pending, None
             pending.result()
         self.failed = all_gather_object(self.failed)[0]
+        if self.failed:
+            self.saved = None
         if self.failed and self.on_error == 'stop':
             raise SharedError(f'{self.failed}; the older checkpoints are whole')
 

@@ -1,4 +1,5 @@
 """Ending a run in good time: by a signal, or at its time limit."""
+import math
 import re
 import signal
 import threading
@@ -13,6 +14,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from coma_mm.errors import Stopped, UserError
+from coma_mm.processes import STOP_SIGNALS, end_at_once, say_at_once
 
 from .checkpoint import saver_of
 
@@ -38,10 +40,11 @@ def seconds(text: str | float) -> float:
 
 @HOOKS.register_module()
 class StopHook(Hook):
-    """Saves and ends the run at the next update after SIGTERM or SIGUSR1, or when its time is over.
+    """Saves and ends the run at the next update after SIGTERM, SIGUSR1 or Ctrl-C, or when its time is over.
 
     Slurm sends such a signal before a job's time limit (`--signal=USR1@300`), clusters send SIGTERM before they take a
-    machine away. The run leaves with `EXIT_STOPPED`, and resumes with `--resume` as if it had not been stopped.
+    machine away. The run leaves with `EXIT_STOPPED`, and resumes with `--resume` as if it had not been stopped. A second
+    Ctrl-C ends it at once, with exit code 130.
 
     Args:
         max_time (str | float, optional): Time limit of this start of the run, see `seconds`. Defaults to None: none.
@@ -49,22 +52,27 @@ class StopHook(Hook):
             device. Defaults to 10.
     """
     priority = 'LOWEST'  # after the checkpoint hook
-    SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-
     def __init__(self, max_time: str | float | None = None, interval: int = 10):
         self.max_time = None if max_time is None else seconds(max_time)
         self.interval = interval
         self.start = time.monotonic()
         self.reason = None
+        self.noted = math.inf  # when a signal came
+        self.when = ''  # it will stop, in words
         self.previous = {}  # the handlers of signals that were there
 
     def before_train(self, runner: Runner) -> None:
         """Start listening to the signals that stop a run."""
         if threading.current_thread() is threading.main_thread():
-            self.previous = {number: signal.signal(number, self._note) for number in self.SIGNALS}
+            self.when = 'after this update' if runner.world_size == 1 else f'within {self.interval} updates'
+            self.previous = {number: signal.signal(number, self._note) for number in STOP_SIGNALS}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.reason = signal.Signals(number).name
+        if number == signal.SIGINT and time.monotonic() - self.noted > 1:  # before, it may be the same one, passed on
+            end_at_once(130, 'interrupted again: ends at once, and saves nothing more')
+        if self.noted == math.inf:
+            self.reason, self.noted = signal.Signals(number).name, time.monotonic()
+            say_at_once(f'{self.reason}: stops {self.when} and saves (Ctrl-C now ends at once, without saving)')
 
     def release(self) -> None:
         """Stop listening to the signals."""
@@ -82,9 +90,9 @@ class StopHook(Hook):
                        outputs: dict | None = None) -> None:
         """Stop in validation, which is no part of the training's state."""
         if runner.world_size == 1:  # the processes may see different numbers of batches here
-            self._stop_if_due(runner, dict(epoch=runner.epoch, iter=runner.iter))
+            self._stop_if_due(runner, dict(epoch=runner.epoch, iter=runner.iter), validating=True)
 
-    def _stop_if_due(self, runner: Runner, done: dict[str, int]) -> None:
+    def _stop_if_due(self, runner: Runner, done: dict[str, int], validating: bool = False) -> None:
         if self.max_time is not None and time.monotonic() - self.start > self.max_time:
             self.reason = self.reason or 'the time limit'
         due = self.reason is not None
@@ -93,7 +101,7 @@ class StopHook(Hook):
                 return
             due = torch.tensor(float(due), device=next(runner.model.parameters()).device)
             all_reduce(due, op='max')
-        if due and done['iter'] < runner.max_iters:
+        if due and (done['iter'] < runner.max_iters or validating):
             self.stop(runner, done)
 
     def stop(self, runner: Runner, done: dict[str, int]) -> NoReturn:
@@ -109,6 +117,8 @@ class StopHook(Hook):
         line = f'stopped by {self.reason or "another process"} after {done["iter"]} of {runner.max_iters} iterations'
         hook = saver_of(runner)
         if hook:
-            path = hook.save_interrupted(runner, done)
+            # After the last update nothing would clear away what is saved here, and the last checkpoint may be there.
+            last = done['iter'] == runner.max_iters and hook.saved == done
+            path = hook.newest if last else hook.save_interrupted(runner, done)
             line += f'; saved in {path}; go on with --resume'
         raise Stopped(line)
