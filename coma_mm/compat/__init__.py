@@ -4,6 +4,7 @@
 
 - mmcv without compiled operators: `mmcv._ext` comes from `coma_mm.compat.mmcv_ext`;
 - transformers 5 and newer, beside which `mmpretrain.models` cannot be imported;
+- reading whole files, which waits for no pipe;
 - config inheritance from mmsegmentation (`_base_ = 'mmseg::...'`), and from our configs (`'coma_mm::...'`);
 - lines that the libraries print on import and that no user can act upon.
 """
@@ -16,7 +17,7 @@ import sys
 import warnings
 
 from coma_mm.errors import UserError, nearest
-from coma_mm.files import CONFIGS
+from coma_mm.files import CONFIGS, read_regular
 
 __all__ = ['config_path', 'install']
 
@@ -29,6 +30,7 @@ def install() -> None:
     sys.meta_path.append(_MmcvExtFinder())
     _silence_import_noise()
     _map_configs()
+    _read_regular_files()
     _skip_multimodal_models_beside_transformers_5()
 
 
@@ -74,6 +76,13 @@ def _map_configs() -> None:
         return (config_path(path), None) if path.startswith('coma_mm::') else get_cfg_path(path, filename)
 
     Config._get_cfg_path = staticmethod(find)
+
+
+def _read_regular_files() -> None:
+    # What the libraries read whole: images, segmentation maps, annotations, lists of names.
+    from mmengine.fileio import LocalBackend
+    LocalBackend.get = lambda self, filepath: read_regular(filepath)
+    LocalBackend.get_text = lambda self, filepath, encoding='utf-8': read_regular(filepath).decode(encoding)
 
 
 def config_path(name: str) -> str:
