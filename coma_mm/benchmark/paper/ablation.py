@@ -5,6 +5,7 @@ import matplotlib
 import pandas
 from matplotlib.figure import Figure
 
+from coma_mm.errors import UserError
 from coma_mm.visualization import Picture, read_scalars
 from coma_mm.visualization.curves import DASHES
 from coma_mm.visualization.style import LINE_COLORS, RC
@@ -64,6 +65,14 @@ def ablation(frame: pandas.DataFrame, work_dirs: str | Path, dataset: str | None
                    '95 % confidence intervals; a cross at the bottom is a run that diverged, which no mean includes.', alt)
 
 
+def logged(folder: Path) -> tuple[list[dict], list[dict]]:
+    """What a run logged, see `read_scalars`; nothing, where there is only a test, or no log any more."""
+    try:
+        return read_scalars(folder)
+    except (UserError, OSError):
+        return [], []
+
+
 def _accuracy(ax, rows, x, label, dataset, scale=1):
     """str: What the panel shows, in words."""
     title = dict(mask_ratio='Masking ratio', decoder_depth='Decoder depth')[x]
@@ -106,7 +115,7 @@ def _losses(ax, frame, work_dirs):
         runs = max(alike, key=lambda group: (group['decoder'].nunique(), len(group)))
     curves = {}
     for row in runs.itertuples():
-        entries = [(entry['step'], entry[LOSS]) for entry in read_scalars(work_dirs / row.run)[1] if LOSS in entry]
+        entries = [(entry['step'], entry[LOSS]) for entry in logged(work_dirs / row.run)[1] if LOSS in entry]
         finite = [(step, loss) for step, loss in entries if abs(loss) < float('inf')]
         if finite:
             curves.setdefault(row.decoder, []).append((finite, row.status))
