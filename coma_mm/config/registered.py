@@ -5,6 +5,7 @@ from collections.abc import Collection
 from typing import Any
 
 from mmengine.registry import MODELS, TASK_UTILS, Registry
+from mmpretrain.registry import BATCH_AUGMENTS
 
 from coma_mm.errors import UserError, printable
 
@@ -14,8 +15,8 @@ PATHS = re.compile(
 """Keys that stand for a file, an address, a way to read one, or code, unless they hold a number or nothing."""
 WORDS = re.compile(r'[\w +-]*')
 """Text that can be none of them."""
-FUNCTIONS = ('nms', 'soft_nms')
-"""What a type of mmdetection may name beside the registries: mmcv looks these up by itself."""
+OPERATORS = ('nms', 'soft_nms', 'RoIAlign', 'RoIPool')
+"""What a type of mmdetection may name beside the registries: operators of mmcv, which looks them up by itself."""
 
 
 def registered(name: str, registry: Registry, scope: str | None = None) -> Any:
@@ -39,7 +40,8 @@ def registered(name: str, registry: Registry, scope: str | None = None) -> Any:
     return tables.get(scope or registry.scope, {}).get(name) or root.module_dict.get(name)
 
 
-def check_registered(cfg: Any, where: str, scope: str, registries: Collection[Registry] = (MODELS, TASK_UTILS),
+def check_registered(cfg: Any, where: str, scope: str,
+                     registries: Collection[Registry] = (MODELS, TASK_UTILS, BATCH_AUGMENTS),
                      only: Collection[str] | None = None, paths: Collection[str] = ()) -> Any:
     """Check a config that came with a foreign file, a checkpoint say, so that building it runs the libraries' classes alone.
 
@@ -51,7 +53,7 @@ def check_registered(cfg: Any, where: str, scope: str, registries: Collection[Re
         cfg (dict): Dicts, lists, numbers and texts.
         where (str): What it is, for the message: 'model'.
         scope (str): The library that it is for: its `default_scope`.
-        registries (Collection[Registry]): In which its types may be. Defaults to models, and mmdetection's task utilities.
+        registries (Collection[Registry]): In which its types may be. Defaults to those of what is in models.
         only (Collection[str], optional): The names of types that there may be. Defaults to all in the registries.
         paths (Collection[str]): Keys that may hold paths on the local disk. Defaults to none.
 
@@ -87,7 +89,7 @@ def check_registered(cfg: Any, where: str, scope: str, registries: Collection[Re
         return value
 
     def known_scope(name: Any, place: str) -> str:
-        if name not in libraries:
+        if not isinstance(name, str) or name not in libraries:
             raise refuse(place, f'the library {name!r} is none of {", ".join(sorted(libraries))}')
         return name
 
@@ -96,7 +98,7 @@ def check_registered(cfg: Any, where: str, scope: str, registries: Collection[Re
             return {}
         name = value['type']
         found = isinstance(name, str) and any(inspect.isclass(registered(name, one, scope)) for one in registries)
-        if not (found or name in FUNCTIONS) or only is not None and name.rpartition('.')[2] not in only:
+        if not (found or name in OPERATORS) or only is not None and name.rpartition('.')[2] not in only:
             raise refuse(f'{place}.type', f'{name!r} is no class of the libraries that may be built here')
         return {'type': name}
 

@@ -5,7 +5,8 @@ import matplotlib
 import pandas
 from matplotlib.figure import Figure
 
-from coma_mm.errors import UserError
+from coma_mm.errors import UserError, printable
+from coma_mm.markdown import escaped
 from coma_mm.visualization import Picture, read_scalars
 from coma_mm.visualization.curves import DASHES
 from coma_mm.visualization.style import LINE_COLORS, RC
@@ -38,8 +39,9 @@ def write(picture, folder, name):
     """
     folder.mkdir(parents=True, exist_ok=True)
     picture.image.savefig(folder / f'{name}.png', dpi=160, facecolor='white', metadata=dict(Description=picture.alt))
-    (folder / f'{name}.md').write_text(f'![{picture.alt}]({name}.png)\n\n{picture.caption}\n', encoding='utf-8')
-    print(f'{picture.caption}\n{folder / name}.png, .md')
+    text = f'![{escaped(picture.alt)}]({name}.png)\n\n{escaped(picture.caption)}\n'
+    (folder / f'{name}.md').write_text(text, encoding='utf-8')
+    print(f'{printable(picture.caption)}\n{folder / name}.png, .md')
 
 
 def ablation(frame: pandas.DataFrame, work_dirs: str | Path, dataset: str | None = None) -> Picture:
