@@ -6,7 +6,7 @@ import mmcv
 import numpy as np
 import pytest
 from mmengine.fileio import get, get_text, list_from_file, load
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from coma_mm.datasets.coco import CheckedCOCO
 from coma_mm.datasets.loading import read_image, verify_image
@@ -64,6 +64,8 @@ def test_an_image_of_a_format_that_its_name_does_not_promise_is_none(tmp_path, m
     for read in (read_image, verify_image):
         with pytest.raises(BadImageError, match='empty or not an image'):
             read(str(path))
+    with pytest.raises(UnidentifiedImageError):  # as mmsegmentation's maps are decoded
+        mmcv.imfrombytes(path.read_bytes(), flag='unchanged', backend='pillow')
 
 
 @pytest.mark.parametrize('suffix', ['.jpg', '.png', '.bmp', '.webp', '.tif', '.ppm', '.gif'])

@@ -5,8 +5,10 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any, BinaryIO
 
+import mmcv.image.io
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
@@ -67,6 +69,10 @@ def verify_image(path: str) -> None:
 def open_image(file: BinaryIO) -> Image.Image:
     """Have Pillow open an image of one of `FORMATS`; of any other an UnidentifiedImageError."""
     return Image.open(file, formats=FORMATS)
+
+
+# mmcv decodes with Pillow, too: mmsegmentation's maps.
+mmcv.image.io.Image = SimpleNamespace(open=open_image, new=Image.new)
 
 
 def _verify(file: BinaryIO) -> None:
