@@ -1,11 +1,13 @@
-"""Files that are written whole or not at all, and folders that are left only if something is in them."""
+"""Files that are written whole or not at all, and read if they are files; folders that go again if they are empty."""
+import errno
 import json
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from coma_mm.errors import UserError
 
@@ -44,6 +46,57 @@ def write_whole(path: str | Path, content: bytes | memoryview | str) -> None:
     except OSError:
         unfinished.unlink(missing_ok=True)
         raise
+
+
+def open_regular(path: str | Path, buffering: int = -1) -> BinaryIO:
+    """Open a file for reading, if it is a regular one or a link to one.
+
+    Reading a pipe waits for a writer, perhaps for ever, and some devices have no end.
+
+    Args:
+        path (str | Path): The file.
+        buffering (int): As of Python's `open`. Defaults to a buffer.
+
+    Returns:
+        BinaryIO: Open, at its beginning.
+
+    Raises:
+        OSError: If it cannot be opened; `strerror` says what it is if it is no file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return open(descriptor, 'rb', buffering)
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    kind = 'a pipe' if stat.S_ISFIFO(mode) else 'a device'
+    raise PermissionError(errno.EPERM, f'It is {kind}, not a file', os.fspath(path))
+
+
+def read_regular(path: str | Path) -> bytes:
+    """The content of a file, if it is a regular one; see `open_regular`."""
+    with open_regular(path, buffering=0) as file:
+        return file.read()
+
+
+def read_text(path: str | Path, limit: int = 2**28) -> str:
+    """The text of a file that somebody else may have written.
+
+    Args:
+        path (str | Path): The file.
+        limit (int): How many bytes it may have. Defaults to 256 MiB.
+
+    Returns:
+        str: As UTF-8; what is none is replaced.
+
+    Raises:
+        OSError: If it cannot be opened, is no regular file, or is larger.
+    """
+    with open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size > limit:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), os.fspath(path))
+        return file.read(limit).decode(errors='replace')
 
 
 def write_metrics(metrics: dict[str, Any], path: str | Path) -> None:

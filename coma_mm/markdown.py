@@ -1,7 +1,7 @@
 """Tables in Markdown, and pages that hold them."""
 import re
 
-from coma_mm.errors import choice
+from coma_mm.errors import choice, printable
 
 
 def markdown_table(header: list[str], rows: list[list[str]], numbers: int = 0, aligned: bool = False) -> str:
@@ -25,6 +25,18 @@ def markdown_table(header: list[str], rows: list[list[str]], numbers: int = 0, a
                   for i, (cell, width) in enumerate(zip(line, widths, strict=True))]
                  for line, fill in zip(lines, [' ', '-'] + [' '] * len(rows), strict=True)]
     return ''.join(f'| {" | ".join(line)} |\n' for line in lines)
+
+
+def escaped(text: str) -> str:
+    """A text from a file, say, as one in Markdown: in one line, and without HTML, code, links or the end of a cell."""
+    return re.sub(r'[`<|]|(?<=\])[(:]', r'\\\g<0>', printable(text))
+
+
+def code(text: str) -> str:
+    """A text as code in Markdown, also one with backticks."""
+    text = printable(text)
+    fence = '`' * (1 + max(map(len, re.findall('`+', text)), default=0))
+    return f'{fence} {text} {fence}' if '`' in text else f'{fence}{text}{fence}'
 
 
 def fill(page: str, mark: str, parts: dict[str, str]) -> str:

@@ -4,6 +4,8 @@
 
 - mmcv without compiled operators: `mmcv._ext` comes from `coma_mm.compat.mmcv_ext`;
 - transformers 5 and newer, beside which `mmpretrain.models` cannot be imported;
+- environment variables in configs, which are values there, whatever is in them, and not part of the code;
+- reading whole files, which waits for no pipe;
 - config inheritance from mmsegmentation (`_base_ = 'mmseg::...'`), and from our configs (`'coma_mm::...'`);
 - lines that the libraries print on import and that no user can act upon.
 """
@@ -15,8 +17,8 @@ import os.path as osp
 import sys
 import warnings
 
-from coma_mm.errors import UserError, nearest
-from coma_mm.files import CONFIGS
+from coma_mm.errors import UserError, nearest, printable
+from coma_mm.files import CONFIGS, read_regular
 
 __all__ = ['config_path', 'install']
 
@@ -29,6 +31,8 @@ def install() -> None:
     sys.meta_path.append(_MmcvExtFinder())
     _silence_import_noise()
     _map_configs()
+    _substitute_environment()
+    _read_regular_files()
     _skip_multimodal_models_beside_transformers_5()
 
 
@@ -74,6 +78,34 @@ def _map_configs() -> None:
         return (config_path(path), None) if path.startswith('coma_mm::') else get_cfg_path(path, filename)
 
     Config._get_cfg_path = staticmethod(find)
+
+
+def _substitute_environment() -> None:
+    # mmengine puts the value of {{$NAME:default}} into the config's code as it is.
+    import mmengine.logging
+    from mmengine.config import Config
+
+    from .environment import substitute
+
+    def write_substituted(filename, temp_config_name):
+        with open(filename, encoding='utf-8') as file:
+            text = file.read()
+        text, used = substitute(text, filename)
+        for name, value in used.items():
+            mmengine.logging.print_log(f'Using env variable `{name}` with value of {printable(value)} to replace item in '
+                                       'config.', logger='current')
+        with open(temp_config_name, 'w', encoding='utf-8') as file:
+            file.write(text)
+        return used
+
+    Config._substitute_env_variables = staticmethod(write_substituted)
+
+
+def _read_regular_files() -> None:
+    # What the libraries read whole: images, segmentation maps, annotations, lists of names.
+    from mmengine.fileio import LocalBackend
+    LocalBackend.get = lambda self, filepath: read_regular(filepath)
+    LocalBackend.get_text = lambda self, filepath, encoding='utf-8': read_regular(filepath).decode(encoding)
 
 
 def config_path(name: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from mmdet.datasets.api_wrappers import COCO
 
 from coma_mm.errors import UserError
+from coma_mm.files import open_regular
 
 MAX_SIDE = 100_000
 """More pixels than an image has on a side; a mask of so many, or of a polygon beyond, would take all memory."""
@@ -25,6 +26,10 @@ class CheckedCOCO(COCO):
 
     def __init__(self, annotation_file: str):
         self.annotation_file = annotation_file
+        try:
+            open_regular(annotation_file).close()  # the parent would wait for a pipe
+        except PermissionError as error:
+            raise UserError(f'cannot read {annotation_file}: {error.strerror}; expected COCO annotations') from error
         try:
             super().__init__(annotation_file)
         except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -5,8 +5,10 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any, BinaryIO
 
+import mmcv.image.io
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
@@ -14,6 +16,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from coma_mm.config_tree import type_name
 from coma_mm.errors import BadImageError, UserError
+from coma_mm.files import open_regular, read_regular
+
+FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
+"""Pillow's names of what `IMAGE_SUFFIXES` stand for. It knows others, whatever a file is called: a PostScript file starts
+Ghostscript."""
 
 
 def read_image(path: str, encoded: bytes | None = None) -> np.ndarray:
@@ -38,7 +45,7 @@ def read_image(path: str, encoded: bytes | None = None) -> np.ndarray:
         encoded = read_encoded(dict(img_path=path))
     with _named(path):
         _verify(io.BytesIO(encoded))
-        with Image.open(io.BytesIO(encoded)) as image:
+        with open_image(io.BytesIO(encoded)) as image:
             image = ImageOps.exif_transpose(image)
             if image.mode.startswith('I'):  # 16 bits per pixel; Pillow's own conversion clips at 255
                 image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257 + 0.5).astype(np.uint8))
@@ -55,12 +62,21 @@ def verify_image(path: str) -> None:
         BadImageError: If it was altered since it was written, or is no image.
         UserError: If there is no such file, or it may not be read.
     """
-    with _named(path):
-        _verify(path)
+    with _named(path), open_regular(path) as file:
+        _verify(file)
 
 
-def _verify(file: str | BinaryIO) -> None:
-    with Image.open(file) as image:
+def open_image(file: BinaryIO) -> Image.Image:
+    """Have Pillow open an image of one of `FORMATS`; of any other an UnidentifiedImageError."""
+    return Image.open(file, formats=FORMATS)
+
+
+# mmcv decodes with Pillow, too: mmsegmentation's maps.
+mmcv.image.io.Image = SimpleNamespace(open=open_image, new=Image.new)
+
+
+def _verify(file: BinaryIO) -> None:
+    with open_image(file) as image:
         try:
             image.verify()
         except Exception as error:  # of many types, some without a text
@@ -83,8 +99,7 @@ def read_encoded(sample: dict) -> bytes:
     """
     with _named(sample['img_path']):
         if 'shard' not in sample:
-            with open(sample['img_path'], 'rb') as file:
-                return file.read()
+            return read_regular(sample['img_path'])
         try:
             encoded = _read_at(sample)
         except OSError:  # a file kept open is of no use once its disk was away
@@ -103,7 +118,7 @@ def _read_at(sample: dict) -> bytes:
 @lru_cache(maxsize=256)
 def _open_shard(path: str) -> BinaryIO:
     """A pack's file, open until so many others were used; every process has its own cache."""
-    return open(path, 'rb', buffering=0)
+    return open_regular(path, buffering=0)
 
 
 @contextmanager

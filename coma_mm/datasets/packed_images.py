@@ -12,6 +12,7 @@ from typing import Any
 from mmengine.registry import DATASETS
 
 from coma_mm.errors import UserError
+from coma_mm.files import read_regular
 
 from .image_folder import ImageFolder
 
@@ -69,8 +70,7 @@ def shard_name(number: int, suffix: str = 'tar') -> str:
 def _read_json(folder: str, name: str, crc32: int | None = None) -> Any:
     path = os.path.join(folder, name)
     try:
-        with open(path, 'rb') as file:
-            content = file.read()
+        content = read_regular(path)
         if crc32 is not None and zlib.crc32(content) != crc32:
             raise ValueError('it was altered since it was written')
         return json.loads(content)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from coma_mm.errors import choice
 
-from .loading import read_encoded, read_image
+from .loading import open_image, read_encoded, read_image
 
 MARGIN = 16
 """Rows of px decoded below a crop: libjpeg's smooth upsampling of the colours looks at the row of blocks below."""
@@ -63,7 +63,7 @@ def read_jpeg_header(encoded: bytes) -> JpegHeader | None:
             at += 2 + length
         precision, height, width, components = struct.unpack_from('>BHHB', encoded, frame + 4)
         # Exif and XMP, which Pillow knows to read.
-        if has_app1 and Image.open(io.BytesIO(encoded)).getexif().get(0x0112, 1) != 1:
+        if has_app1 and open_image(io.BytesIO(encoded)).getexif().get(0x0112, 1) != 1:
             return None
     except Exception:  # a header that is cut off, or Exif data of any kind
         return None

@@ -14,11 +14,11 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from coma_mm.datasets.image_folder import IMAGE_SUFFIXES, is_folder, walk_files
-from coma_mm.datasets.loading import read_image
+from coma_mm.datasets.loading import open_image, read_image
 from coma_mm.errors import UserError
+from coma_mm.files import open_regular
 from coma_mm.processes import pool_map
 
 SAMPLE = 100
@@ -362,8 +362,8 @@ def _look_at_pair(paths):
 def _map_problem(image, seg_map, width, height):
     """str | None: What is wrong with a segmentation map."""
     try:
-        with Image.open(seg_map) as file:
-            values = np.asarray(file)
+        with open_regular(seg_map) as file, open_image(file) as image_file:
+            values = np.asarray(image_file)
     except Exception as error:  # on broken data Pillow's decoders raise many types
         return f'cannot read the map {seg_map}: {error}'
     if values.ndim != 2:

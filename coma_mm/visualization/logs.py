@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from coma_mm.errors import UserError
+from coma_mm.files import read_text
 
 PACKAGES = ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmpretrain', 'mmseg', 'mmdet', 'numpy', 'coma_mm')
 
@@ -28,18 +29,21 @@ def read_scalars(run: str | Path) -> tuple[list[dict], list[dict]]:
         UserError: There is no such file.
     """
     run = Path(run)
-    files = [run] if run.is_file() else sorted(run.glob('*/vis_data/scalars.json'))
+    files = [run] if run.is_file() else sorted(file for file in run.glob('*/vis_data/scalars.json') if file.is_file())
     if not files:
         raise UserError(f'no log of a run in {run}: expected a work_dir with */vis_data/scalars.json, or such a file')
     train, val = [], []
     for file in files:
         step = None  # of the last training entry in this file
-        for line in file.read_text(encoding='utf-8', errors='replace').splitlines():
+        for line in read_text(file).splitlines():
             try:
                 entry = json.loads(line)
-            except json.JSONDecodeError:  # the last line of a killed run
+            except (ValueError, RecursionError):  # the last line of a killed run
                 continue
-            if not isinstance(entry, dict) or not isinstance(entry.get('step'), int):
+            # Numbers alone; larger ones than a 64-bit one come from nowhere.
+            entry = {key: value for key, value in entry.items() if isinstance(value, float)
+                     or isinstance(value, int) and abs(value) < 2**63} if isinstance(entry, dict) else {}
+            if not isinstance(entry.get('step'), int):
                 continue
             if 'lr' in entry or 'loss' in entry:
                 if step is None:

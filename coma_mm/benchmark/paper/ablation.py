@@ -5,6 +5,8 @@ import matplotlib
 import pandas
 from matplotlib.figure import Figure
 
+from coma_mm.errors import UserError, printable
+from coma_mm.markdown import escaped
 from coma_mm.visualization import Picture, read_scalars
 from coma_mm.visualization.curves import DASHES
 from coma_mm.visualization.style import LINE_COLORS, RC
@@ -37,8 +39,9 @@ def write(picture, folder, name):
     """
     folder.mkdir(parents=True, exist_ok=True)
     picture.image.savefig(folder / f'{name}.png', dpi=160, facecolor='white', metadata=dict(Description=picture.alt))
-    (folder / f'{name}.md').write_text(f'![{picture.alt}]({name}.png)\n\n{picture.caption}\n', encoding='utf-8')
-    print(f'{picture.caption}\n{folder / name}.png, .md')
+    text = f'![{escaped(picture.alt)}]({name}.png)\n\n{escaped(picture.caption)}\n'
+    (folder / f'{name}.md').write_text(text, encoding='utf-8')
+    print(f'{printable(picture.caption)}\n{folder / name}.png, .md')
 
 
 def ablation(frame: pandas.DataFrame, work_dirs: str | Path, dataset: str | None = None) -> Picture:
@@ -62,6 +65,14 @@ def ablation(frame: pandas.DataFrame, work_dirs: str | Path, dataset: str | None
     alt = 'Three panels. ' + ' '.join(told)
     return Picture(fig, f'Ablations after Fig. 5. {" ".join(told)} Points are means over seeds, bars their '
                    '95 % confidence intervals; a cross at the bottom is a run that diverged, which no mean includes.', alt)
+
+
+def logged(folder: Path) -> tuple[list[dict], list[dict]]:
+    """What a run logged, see `read_scalars`; nothing, where there is only a test, or no log any more."""
+    try:
+        return read_scalars(folder)
+    except (UserError, OSError):
+        return [], []
 
 
 def _accuracy(ax, rows, x, label, dataset, scale=1):
@@ -106,7 +117,7 @@ def _losses(ax, frame, work_dirs):
         runs = max(alike, key=lambda group: (group['decoder'].nunique(), len(group)))
     curves = {}
     for row in runs.itertuples():
-        entries = [(entry['step'], entry[LOSS]) for entry in read_scalars(work_dirs / row.run)[1] if LOSS in entry]
+        entries = [(entry['step'], entry[LOSS]) for entry in logged(work_dirs / row.run)[1] if LOSS in entry]
         finite = [(step, loss) for step, loss in entries if abs(loss) < float('inf')]
         if finite:
             curves.setdefault(row.decoder, []).append((finite, row.status))

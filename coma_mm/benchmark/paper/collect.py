@@ -1,14 +1,17 @@
 """Find the runs under work_dirs and write their results to one file, a row for each run and metric."""
 import json
+import math
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas
 
 from coma_mm.config_tree import find_key, find_types, type_name
-from coma_mm.errors import UserError
-from coma_mm.files import write_whole
+from coma_mm.errors import UserError, printable
+from coma_mm.files import read_text, write_whole
 from coma_mm.progress import track
 
 from . import runs as reading
@@ -33,15 +36,16 @@ RUNS = 'runs.csv'
 
 HOW_TO_FILL = ('no runs: train something, for instance with make demo or a recipe of docs/recipes.md, and name the folder '
                'with its work_dir')
-ODD = (AttributeError, KeyError, TypeError, ValueError)
-"""What reading a file raises that holds other things than it usually does."""
 
 
 @dataclass
 class Skipped:
-    """A folder that gave no rows, and why."""
+    """A folder that gave no rows, or a test in it, and why; both without control characters."""
     path: str
     reason: str
+
+    def __post_init__(self):
+        self.path, self.reason = printable(self.path), printable(self.reason[:300])
 
 
 def collect(work_dirs: str | Path) -> tuple[pandas.DataFrame, list[Skipped]]:
@@ -53,6 +57,9 @@ def collect(work_dirs: str | Path) -> tuple[pandas.DataFrame, list[Skipped]]:
     Returns:
         tuple[DataFrame, list[Skipped]]: `COLUMNS` for each run and metric, and the folders that are no runs or broken
         ones. Paths are relative to `work_dirs`; metrics are in per cent, losses as they are.
+
+    What is in a folder may come from anywhere: nothing of it is run or imported, and whatever is odd about it costs its own
+    rows alone.
 
     Raises:
         UserError: If there is no such folder.
@@ -66,21 +73,27 @@ def collect(work_dirs: str | Path) -> tuple[pandas.DataFrame, list[Skipped]]:
         name = os.path.relpath(folder, work_dirs)
         try:
             run = reading.read_run(folder, name)
-            reading.task_of(run.config)
-            if not run.tested:
-                found[folder] = run
-            tests += [(test, run) for test in _tests(folder)]
-        except (Unreadable, OSError, *ODD) as error:
+            _check(run)
+        except Exception as error:
             skipped.append(Skipped(name, _reason(error)))
+            continue
+        if not run.tested:
+            found[folder] = run
+        for start in reading.starts_in(folder):
+            try:
+                tests += [(test, run) for test in _tests(start)]
+            except Exception as error:
+                skipped.append(Skipped(os.path.join(name, start.name), _reason(error)))
     for test, run in tests:
         owner = _run_of(test.checkpoint, found) or found.setdefault(run.folder, run)
         owner.tests.append(test)
     rows, settings = [], {}
     for run in found.values():
         try:
-            facts, settings[run.name] = _facts(run, found)
-            rows += _rows(run, facts)
-        except ODD as error:
+            facts, own_settings = _facts(run, found)
+            rows += [_checked(row) for row in _rows(run, facts)]
+            settings[run.name] = own_settings
+        except Exception as error:
             skipped.append(Skipped(run.name, _reason(error)))
     frame = _typed(pandas.DataFrame(rows, columns=COLUMNS))
     frame['variant'] = pandas.Series(_variants(frame, settings), dtype=object)
@@ -88,9 +101,38 @@ def collect(work_dirs: str | Path) -> tuple[pandas.DataFrame, list[Skipped]]:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, ODD):
-        return f'its config, log or provenance is not of the usual form ({type(error).__name__}: {error})'
-    return str(error)
+    if isinstance(error, (Unreadable, OSError)):
+        return str(error)
+    return f'its config, log or provenance is not of the usual form ({type(error).__name__}: {error})'
+
+
+def _check(run: LoggedRun) -> None:
+    """Raise anything if a run's facts are odd, its own as well as those that other runs take from it."""
+    _checked(_facts(run, {})[0])
+    own = _own_origin(run)
+    _checked({key: own[key] for key in MASKING} | dict(method=own['algorithm']))
+
+
+def _checked(row: dict) -> dict:
+    """A row whose values are of their columns' types.
+
+    Raises:
+        ValueError: If one is not.
+    """
+    row = dict(row)
+    for column, value in row.items():
+        if value is None:
+            continue
+        number = isinstance(value, (int, float)) and (column == 'value' or math.isfinite(value))
+        if column in WHOLE_NUMBERS:
+            good = number and value == int(value) and abs(value) < 2**53
+        elif column in NUMBERS:
+            good = number and isinstance(float(value), float)
+        else:
+            good = isinstance(value, str) and value == value.encode(errors='replace').decode()
+        if not good:
+            raise ValueError(f'{column} is {ascii(value)[:100]}')
+    return row
 
 
 def _typed(frame: pandas.DataFrame) -> pandas.DataFrame:
@@ -126,21 +168,24 @@ def _find(folder: Path) -> tuple[list[Path], list[Skipped]]:
     return found, skipped
 
 
-def _tests(folder: Path) -> list[Test]:
-    """The tests whose results are in a folder, by `tools/test.py` or a library's own."""
-    tests = []
-    for start in reading.starts_in(folder):
-        file = start / f'{start.name}.json'
-        if not file.is_file():
-            continue
-        try:
-            metrics = json.loads(file.read_text(encoding='utf-8'))
-            config = reading.read_config(start / 'vis_data/config.py')
-        except (ValueError, OSError, Unreadable):
-            continue
-        if isinstance(metrics, dict):
-            tests.append(Test(metrics, str(config.get('load_from') or ''), config))
-    return tests
+def _tests(start: Path) -> list[Test]:
+    """The test whose results are in the folder of a start, by `tools/test.py` or a library's own; or none."""
+    file = start / f'{start.name}.json'
+    if not file.is_file():
+        return []
+    try:
+        metrics = json.loads(read_text(file))
+        config = reading.read_config(start / 'vis_data/config.py')
+    except (ValueError, OSError, Unreadable):
+        return []
+    if not isinstance(metrics, dict) or not isinstance(config.get('model'), dict):
+        return []
+    for metric, value in metrics.items():
+        if isinstance(value, int | float):
+            _checked(dict(metric=metric, value=value))
+    test = Test(metrics, str(config.get('load_from') or ''), config)
+    _run_of(test.checkpoint, {})
+    return [test]
 
 
 def _run_of(checkpoint: str, found: dict[Path, LoggedRun]) -> LoggedRun | None:
@@ -201,7 +246,7 @@ def _facts(run: LoggedRun, found: dict[Path, LoggedRun]) -> tuple[dict, dict]:
         command=provenance.get('command'),
         checkpoint=run.checkpoint and _beside(run, run.checkpoint),
         log=run.log and _beside(run, run.log))
-    return facts, settings
+    return facts, {key: json.dumps(value, default=str) for key, value in settings.items()}
 
 
 def _own_origin(run: LoggedRun) -> dict:
@@ -326,7 +371,7 @@ def _cells(row: dict) -> list[str]:
 
 
 def _variants(frame: pandas.DataFrame, settings: dict) -> list[str]:
-    """For rows whose cell has runs with other settings: the settings that differ, and this run's values of them."""
+    """For rows whose cell has runs with other settings, given as JSON: those that differ, and this run's values of them."""
     variants = [''] * len(frame)
     for _, group in frame[frame['cell'] != ''].groupby(['cell', 'metric']):
         names = list(dict.fromkeys(group['run']))
@@ -334,16 +379,29 @@ def _variants(frame: pandas.DataFrame, settings: dict) -> list[str]:
         keys = sorted({key for name in names for key in settings[name]}, key=lambda key: (key.count('.'), key))
         keys = [key for key in keys
                 if not key.startswith('pretraining.') or all(key in settings[name] for name in names)]
-        differing = [key for key in keys if len({json.dumps(settings[name].get(key), default=str) for name in names}) > 1]
+        differing = [key for key in keys if len({settings[name].get(key, 'null') for name in names}) > 1]
         for index, name in zip(group.index, group['run'], strict=True):
-            variants[index] = ', '.join(f'{key}={json.dumps(settings[name].get(key), default=str)}' for key in differing)
+            variants[index] = ', '.join(f'{key}={settings[name].get(key, "null")}' for key in differing)
     return variants
+
+
+def _is_formula(text: Any) -> bool:
+    return isinstance(text, str) and bool(re.match(r'[=+\-@\t\r](?![\d.]+$)', text))
+
+
+def to_csv(frame: pandas.DataFrame, float_format: str | None = None) -> str:
+    """A table as CSV, in which a spreadsheet finds no formula: an apostrophe is put before a text that begins as one."""
+    frame = frame.copy()
+    for number, kind in enumerate(frame.dtypes):
+        if not pandas.api.types.is_numeric_dtype(kind):
+            frame.isetitem(number, [f"'{value}" if _is_formula(value) else value for value in frame.iloc[:, number]])
+    return frame.to_csv(index=False, float_format=float_format)
 
 
 def write(frame: pandas.DataFrame, path: str | Path) -> None:
     """Write the tidy file, whole or not at all."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, frame.to_csv(index=False, float_format='%.6g'))
+    write_whole(path, to_csv(frame, '%.6g'))
 
 
 def read(path: str | Path) -> pandas.DataFrame:
@@ -354,11 +412,14 @@ def read(path: str | Path) -> pandas.DataFrame:
     """
     try:
         frame = pandas.read_csv(path)
+        if missing := [column for column in COLUMNS if column not in frame]:
+            raise ValueError(f'it has no column {missing[0]}')
+        for column in frame.select_dtypes(exclude='number'):
+            frame[column] = [value[1:] if isinstance(value, str) and value[0] == "'" and _is_formula(value[1:]) else value
+                             for value in frame[column]]
+        return _typed(frame)
     except (OSError, ValueError) as error:
         raise UserError(f'cannot read {path}: {error}; expected what tools/benchmark.py collect writes') from error
-    if missing := [column for column in COLUMNS if column not in frame]:
-        raise UserError(f'{path} has no column {missing[0]}; expected what tools/benchmark.py collect writes')
-    return _typed(frame)
 
 
 def run(args):

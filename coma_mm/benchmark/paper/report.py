@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pandas
 from mmengine.config import Config
+from mmengine.registry import DATASETS, TASK_UTILS, TRANSFORMS
 from mmpretrain.registry import MODELS
 
 from coma_mm import visualization
 from coma_mm.benchmark.counting import complexity
+from coma_mm.config.registered import check_registered, registered
 from coma_mm.config_tree import type_name
 from coma_mm.engine.explain import explain
 from coma_mm.models.masked_autoencoder import MaskedAutoencoder
@@ -17,7 +19,7 @@ from coma_mm.visualization import Picture, Section, Table
 from coma_mm.visualization.logs import environment
 
 from . import coverage
-from .ablation import ablation
+from .ablation import ablation, logged
 from .collect import HOW_TO_FILL, Skipped, collect
 from .efficiency import efficiency
 from .runs import read_run
@@ -26,6 +28,10 @@ from .tables import EXPLANATION, build, linked, runs_section
 TITLE = 'CoMA and DyViT: the paper’s results and ours'
 LINES = 8  # in one figure of losses
 RECONSTRUCTIONS = 3  # pre-trainings of which there are pictures
+DATA = ('ImageFolder', 'PackedImages', 'LoadImage', 'LoadImageFromFile', 'LoadRandomResizedCrop', 'RandomResizedCrop',
+        'RandomHorizontalFlip', 'RandomFlip', 'Resize', 'ResizeEdge', 'CenterCrop', 'PatchMask', 'PackMaskedImage',
+        'UniformMaskSampler', 'ColorNoiseMaskSampler', 'BlockMaskSampler')
+"""Data sets and steps that a foreign run's config may name for the pictures."""
 TASKS = dict(pretraining='Pre-training', classification='Classification', segmentation='Segmentation', detection='Detection')
 
 
@@ -95,6 +101,7 @@ def sections(frame: pandas.DataFrame, skipped: list[Skipped], work_dirs: Path, f
 def _losses(frame, work_dirs):
     runs = frame.drop_duplicates('run')
     pictures = []
+    runs = runs[[any('loss' in entry for entry in logged(work_dirs / run)[0]) for run in runs['run']] or slice(0)]
     for (task, dataset), group in runs.groupby(['task', 'dataset'], dropna=False, sort=False):
         lines = {}
         for row in group.head(LINES).itertuples():
@@ -105,9 +112,8 @@ def _losses(frame, work_dirs):
         caption = f'Training loss: {"; ".join(lines)}.'
         if len(group) > LINES:
             caption += f' {LINES} of {len(group)} runs.'
-        if any(visualization.read_scalars(path)[0] for path in lines.values()):
-            pictures.append(Picture(visualization.curve_figure(lines, title=what), caption,
-                                    f'Training loss against iterations of {len(lines)} runs: {what}'))
+        pictures.append(Picture(visualization.curve_figure(lines, title=what), caption,
+                                f'Training loss against iterations of {len(lines)} runs: {what}'))
     return pictures and Section('Loss', pictures=pictures)
 
 
@@ -117,23 +123,36 @@ def _reconstructions(frame, work_dirs):
     pictures, notes = [], []
     for row in runs.tail(RECONSTRUCTIONS).itertuples():
         try:
-            config = Config(read_run(work_dirs / row.run, row.run).config)  # read, not run
-            kind = MODELS.get(type_name(config.model))
+            config = read_run(work_dirs / row.run, row.run).config  # read, not run
+            kind = registered(type_name(config['model']), MODELS)
             if not issubclass(kind, MaskedAutoencoder):
                 notes.append(f'{row.run}: no picture of {kind.__name__}, which gives no reconstruction as pixels here')
                 continue
-            model, dataset = visualization.load_for_viewing(config, work_dirs / row.checkpoint)
+            model, dataset = visualization.load_for_viewing(_viewable(config), work_dirs / row.checkpoint)
             figure = visualization.reconstruction_figure(model, dataset)
-        except Exception as error:
-            if not (reason := explain(error)):
-                raise
-            notes.append(f'{row.run}: no picture: {reason}')
+        except Exception as error:  # whatever comes of one run's files, the others have their pictures
+            notes.append(f'{row.run}: no picture: {explain(error) or f"{type(error).__name__}: {error}"}')
             continue
         pictures.append(Picture(
             figure, f'{row.run}, {Path(row.checkpoint).name}. {visualization.reconstruction_caption(model)}',
             'Rows of pictures: input, what each branch saw and reconstructed, and the image assembled from both', 900))
     return (pictures or notes) and Section('Reconstructions', 'What pre-trained models make of validation images.',
                                            pictures=pictures, notes=notes)
+
+
+def _viewable(config: dict) -> Config:
+    """What is needed of a run's config to draw its pictures, after a check: the run may come from anywhere.
+
+    Raises:
+        UserError: If it names anything but models, and the data sets and steps of the toolkit's own pre-trainings.
+    """
+    scope = config.get('default_scope', 'mmengine')
+    names = ('model', 'data_preprocessor')
+    parts = {name: check_registered(config[name], name, scope) for name in names if config.get(name)}
+    dataset = check_registered(
+        (config.get('val_dataloader') or {}).get('dataset'), 'val_dataloader.dataset', scope,
+        [DATASETS, TRANSFORMS, TASK_UTILS], only=DATA, paths=('data_root', 'data_prefix', 'img_path', 'ann_file'))
+    return Config(dict(parts, default_scope=scope, val_dataloader=dict(dataset=dataset)))
 
 
 def _coverage():

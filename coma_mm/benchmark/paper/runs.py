@@ -13,8 +13,10 @@ from pathlib import Path
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 from mmpretrain.registry import MODELS
 
+from coma_mm.config.registered import registered
 from coma_mm.config_tree import find_key, find_types, type_name
 from coma_mm.engine.hooks import RUN_HOOKS
+from coma_mm.files import read_text
 from coma_mm.visualization.logs import read_scalars
 
 START = re.compile(r'\d{8}_\d{6}')
@@ -62,10 +64,10 @@ def read_config(path: Path) -> dict:
         Unreadable: If it is no such file.
     """
     try:
-        lines = ast.parse(path.read_text(encoding='utf-8')).body
+        lines = ast.parse(read_text(path, limit=2**22)).body
         return {line.targets[0].id: literal(line.value) for line in lines
                 if isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name)}
-    except (SyntaxError, ValueError, TypeError, RecursionError) as error:
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
         raise Unreadable(f'cannot read the config {path.name}: {type(error).__name__}') from error
 
 
@@ -167,11 +169,11 @@ def read_run(folder: Path, name: str) -> LoggedRun:
     there = [key for key, file in checkpoints.items() if file.is_file()]
     newest = max(there, key=lambda key: (key[0] == unit, key[1]), default=None)
 
-    logs = [next(iter(sorted(start.glob('*.log'))), None) for start in logged]
+    logs = [next((log for log in sorted(start.glob('*.log')) if log.is_file()), None) for start in logged]
     logs = [log for log in logs if log]
     seconds, text, times = 0, '', []
     for log in logs:
-        text = log.read_text(encoding='utf-8', errors='replace')
+        text = read_text(log)
         times = _times(text)
         seconds += times[-1] - times[0] if times else 0
     if not seconds:
@@ -195,8 +197,8 @@ def read_run(folder: Path, name: str) -> LoggedRun:
 def _read_provenance(folder: Path) -> dict:
     file = folder / 'provenance.json'
     try:
-        provenance = json.loads(file.read_text(encoding='utf-8')) if file.is_file() else {}
-    except ValueError as error:
+        provenance = json.loads(read_text(file)) if file.is_file() else {}
+    except (ValueError, RecursionError) as error:
         raise Unreadable(f'provenance.json is damaged: {error}') from error
     if not isinstance(provenance, dict):
         raise Unreadable('provenance.json is damaged: no facts in it')
@@ -211,9 +213,9 @@ def _checkpoints(folder: Path, began: float) -> dict[tuple[str, int], Path]:
     """Checkpoints written since then, by unit and number in their names, 'epoch_3.pth'; also the last one if it is gone."""
     note = folder / 'last_checkpoint'
     files = [file for file in (*folder.glob('*.pth'), note) if file.is_file() and file.stat().st_mtime >= began]
-    names = [Path(file.read_text(errors='replace').strip()).name if file == note else file.name for file in files]
+    names = [Path(read_text(file).strip()).name if file == note else file.name for file in files]
     return {(match[1], int(match[2])): folder / name for name in names
-            if (match := re.fullmatch(r'(epoch|iter|stopped)_(\d+)\.pth', name))}
+            if (match := re.fullmatch(r'(epoch|iter|stopped)_(\d{1,18})\.pth', name))}
 
 
 def _status(train: list[dict], whole: bool, written: float, times: list[float]) -> str:
@@ -288,7 +290,7 @@ def task_of(config: dict) -> str:
         return dict(mmseg='segmentation', mmdet='detection')[scope]
     if type_name(model) == 'ImageClassifier':
         return 'classification'
-    kind = MODELS.get(type_name(model)) if type_name(model) else None
+    kind = registered(type_name(model), MODELS)  # a foreign config's: the registry itself would import what it names
     if isinstance(kind, type) and issubclass(kind, BaseSelfSupervisor):
         return 'pretraining'
     raise Unreadable(f'a {type_name(model) or "model without a type"} of {scope or "no known library"}: expected masked '

@@ -16,13 +16,14 @@ import pandas
 
 from coma_mm.benchmark.statistics import half_width
 from coma_mm.benchmark.study.experiments import METRICS
-from coma_mm.files import CHECKOUT, CONFIGS
-from coma_mm.markdown import fill, markdown_table
+from coma_mm.errors import printable
+from coma_mm.files import CHECKOUT, CONFIGS, write_whole
+from coma_mm.markdown import code, escaped, fill, markdown_table
 from coma_mm.models.dyvit import ARCHS
 from coma_mm.progress import duration
 from coma_mm.visualization import Cell, Section, Table, write_report
 
-from .collect import COPY, HOW_TO_FILL, RUNS, collect, read, write
+from .collect import COPY, HOW_TO_FILL, RUNS, collect, read, to_csv, write
 from .numbers import contradicted, from_tables, paper
 
 COMMITTED_RUNS = CHECKOUT / 'docs/results/runs.csv'
@@ -276,10 +277,10 @@ EXPLANATION = (
 def to_markdown(table: Table, drop_runs: bool = False) -> str:
     """A table with its notes, without the heading."""
     stop = -1 if drop_runs else None
-    rows = [[f'**{text}**' if (i, j) in table.bold else text.replace('|', '\\|') for j, text in enumerate(row)][:stop]
+    rows = [[f'**{escaped(text)}**' if (i, j) in table.bold else escaped(text) for j, text in enumerate(row)][:stop]
             for i, row in enumerate(table.rows)]
     text = markdown_table(table.columns[:stop], rows, max(0, table.numbers - drop_runs))
-    return text + ('\n' if table.notes else '') + ''.join(f'- {note}\n' for note in table.notes)
+    return text + ('\n' if table.notes else '') + ''.join(f'- {escaped(note)}\n' for note in table.notes)
 
 
 def to_latex(table: Table) -> str:
@@ -300,7 +301,7 @@ LATEX = str.maketrans({
 
 
 def _latex(text: str) -> str:
-    return text.translate(LATEX)
+    return printable(text).translate(LATEX)
 
 
 def linked(table: Table) -> Table:
@@ -350,8 +351,8 @@ def list_runs(runs: list[dict], base: str | None) -> str:
             links = [f'[{key}]({quote(os.path.join(base, run[key]))})' for key in there]
         else:
             links = [_config_link(run['config'])]
-        what = f'`{run["run"]}`, seed {run["seed"]}, {run["status"]}; {", ".join(filter(None, links))}'
-        lines.append(f'{number}. {what}' + (f'; `{run["command"]}`' if run['command'] else '') + '\n')
+        what = f'{code(run["run"])}, seed {run["seed"]}, {run["status"]}; {", ".join(filter(None, links))}'
+        lines.append(f'{number}. {what}' + (f'; {code(run["command"])}' if run['command'] else '') + '\n')
     return ''.join(lines)
 
 
@@ -362,8 +363,8 @@ def list_runs_latex(runs: list[dict]) -> str:
 
 
 def _config_link(config: str) -> str:
-    found = list(CONFIGS.resolve().rglob(Path(config).name)) if config else []
-    return f'[{found[0].stem}](../configs/{found[0].relative_to(CONFIGS.resolve())})' if len(found) == 1 else config
+    found = [file for file in CONFIGS.resolve().rglob('*.py') if file.name == Path(config).name]
+    return f'[{found[0].stem}](../configs/{found[0].relative_to(CONFIGS.resolve())})' if len(found) == 1 else escaped(config)
 
 
 def parts() -> dict[str, str]:
@@ -401,9 +402,9 @@ def run(args):
     latex = [*map(to_latex, tables), list_runs_latex(runs)]
     (out / 'tables.tex').write_text('\n'.join(latex), encoding='utf-8')
     for table in tables:
-        pandas.DataFrame(table.rows, columns=table.columns).to_csv(out / f'{table.name}.csv', index=False)
+        write_whole(out / f'{table.name}.csv', to_csv(pandas.DataFrame(table.rows, columns=table.columns)))
     found = cells(frame)
-    found.assign(runs=found['runs'].map('; '.join)).to_csv(out / 'cells.csv', index=False, float_format='%.6g')
+    write_whole(out / 'cells.csv', to_csv(found.assign(runs=found['runs'].map('; '.join)), '%.6g'))
     write(frame, out / RUNS)
     if not runs:
         print(HOW_TO_FILL)

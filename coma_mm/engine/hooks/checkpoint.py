@@ -72,16 +72,23 @@ class WholeCheckpointHook(CheckpointHook):
 
     def before_train(self, runner: Runner) -> None:
         """Prepare, and clear away what a killed run left unfinished."""
+        # In a resumed run all of this is what its checkpoint says, which is data: numbers and names, not places.
+        said = runner.message_hub.runtime_info
+        kept = said.pop('keep_ckpt_ids', None)
+        kept = [step for step in kept if type(step) is int and step >= 0] if isinstance(kept, (list, tuple)) else []
+        surplus = max(0, len(kept) - self.max_keep_ckpts) if self.max_keep_ckpts > 0 else 0
+        if kept:
+            said['keep_ckpt_ids'] = kept[surplus:]  # mmengine would remove the others at once
         super().before_train(runner)
         self.file_backend = _KeptUntilSaved(self.outdated)
-        self.newest = self.last_ckpt = runner.message_hub.runtime_info.get('last_ckpt')
-        interrupted = runner.message_hub.runtime_info.pop('interrupted_ckpt', None)
+        self.outdated += [os.path.join(self.out_dir, self.filename_tmpl.format(step)) for step in kept[:surplus]]
+        self.newest = self.last_ckpt = self._own(said.get('last_ckpt'))
+        interrupted = self._own(said.pop('interrupted_ckpt', None))
         if interrupted:
-            self.outdated.append(self._own(interrupted))
-        if getattr(self, 'best_ckpt_path', None):
-            self.best_ckpt_path = self._own(self.best_ckpt_path)
+            self.outdated.append(interrupted)
+        self.best_ckpt_path = self._own(getattr(self, 'best_ckpt_path', None))
         for key, path in getattr(self, 'best_ckpt_path_dict', {}).items():
-            self.best_ckpt_path_dict[key] = path and self._own(path)
+            self.best_ckpt_path_dict[key] = self._own(path)
         if is_main_process():
             note = Path(runner.work_dir, 'last_checkpoint')
             if not runner.iter:  # a new run: an older one's checkpoints are not its own
@@ -93,9 +100,14 @@ class WholeCheckpointHook(CheckpointHook):
                 if re.fullmatch(rf'({regular}|stopped_\d+\.pth|best_.+\.pth)\.tmp', path.name):
                     path.unlink()
 
-    def _own(self, path: str) -> str:
-        """The file of that name in our folder: in a resumed run, paths are what its checkpoint says."""
-        return os.path.join(self.out_dir, os.path.basename(str(path)))
+    def _own(self, path: Any) -> str | None:
+        """The file of that name in our folder, if it is the name of a checkpoint that we write; else None."""
+        name = os.path.basename(path) if isinstance(path, str) else ''
+        numbers = map(int, re.findall('[0-9]{1,18}', name))
+        regular = {self.filename_tmpl.format(number) for number in numbers}
+        ours = (name in regular or re.fullmatch(r'stopped_[0-9]+\.pth', name)
+                or name.startswith('best_') and any(name.endswith(f'_{one}') for one in regular))
+        return os.path.join(self.out_dir, name) if ours else None
 
     def after_val_epoch(self, runner: Runner, metrics: Mapping[str, float]) -> None:
         """Note that the training so far is validated, in the best checkpoint's companion too."""
@@ -205,7 +217,7 @@ class WholeCheckpointHook(CheckpointHook):
         self.newest = path
         best = {getattr(self, 'best_ckpt_path', None), *getattr(self, 'best_ckpt_path_dict', {}).values()}
         for old in set(outdated) - best - {path}:
-            if os.path.isfile(old):
+            if self._own(old) == old and os.path.isfile(old) and not os.path.islink(old):
                 os.remove(old)
 
     def _report(self, reason: str | OSError, what: str) -> None:

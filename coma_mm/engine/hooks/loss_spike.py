@@ -99,7 +99,7 @@ class LossSpikeHook(Hook):
 
     def _path(self, checkpoint: str) -> str:
         """The file of that name in our folder: in a resumed run, paths are what its checkpoint says."""
-        return os.path.join(self.saver.out_dir, os.path.basename(checkpoint))
+        return os.path.join(self.saver.out_dir, os.path.basename(str(checkpoint)))
 
     def go_back(self, runner: Runner, line: str) -> None:
         """Restore what was learnt up to the last good checkpoint.
