@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, suppress
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from coma_mm.errors import EXIT_STOPPED, UserError
 from coma_mm.progress import track
@@ -65,8 +65,19 @@ def leave_when_told_to_stop() -> None:
     def leave(number: int, frame: types.FrameType | None) -> None:
         end_at_once(EXIT_STOPPED, f'stopped by {signal.Signals(number).name}, not while training: there is nothing to save')
 
-    for number in STOP_SIGNALS:
-        signal.signal(number, leave)
+    listen(leave)
+
+
+def listen(handler: Callable) -> dict[int, Any]:
+    """Have a handler called for the signals that stop a run, but for those that are ignored, as nohup and a shell's & ask.
+
+    Args:
+        handler (Callable): Takes the number and the frame.
+
+    Returns:
+        dict[int, Any]: The handlers that were there.
+    """
+    return {number: signal.signal(number, handler) for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN}
 
 
 def end_at_once(code: int, line: str) -> NoReturn:

@@ -1,10 +1,13 @@
 """A pool of processes gives what one process gives, and says when one was killed."""
 import os
+import signal
+import subprocess
+import sys
 
 import pytest
 
-from coma_mm.errors import UserError
-from coma_mm.processes import is_first_process, pool_map
+from coma_mm.errors import EXIT_STOPPED, UserError
+from coma_mm.processes import STOP_SIGNALS, is_first_process, pool_map
 
 
 @pytest.mark.parametrize('workers', [1, 2])
@@ -40,3 +43,21 @@ def test_what_was_done_before_counts_in_the_progress(capfd):
     assert list(pool_map(abs, [-1, -2], 2, 'packing', completed=3, unit='files')) == [1, 2]
     out, err = capfd.readouterr()
     assert not out and err == 'packing: 5 of 5 files, done in 0 s\n'
+
+
+@pytest.mark.parametrize('number', STOP_SIGNALS)
+def test_a_signal_before_training_ends_well(tmp_path, number):
+    """Also where what is imported catches every exception, and without an import of torch."""
+    code = ('import os, signal, sys\n'
+            f'signal.signal({number}, signal.SIG_DFL)\n'  # a shell's background, where tests may run, ignores Ctrl-C
+            'from coma_mm.processes import leave_when_told_to_stop\n'
+            'leave_when_told_to_stop()\n'
+            'try:\n'
+            f'    os.kill(os.getpid(), {number})\n'
+            'except BaseException:\n'
+            '    pass\n')
+    note = tmp_path / 'note'
+    done = subprocess.run([sys.executable, '-c', code], env=dict(os.environ, COMA_MM_EXIT_CODE=str(note)), text=True,
+                          stderr=subprocess.PIPE)
+    line = f'stopped by {signal.Signals(number).name}, not while training: there is nothing to save\n'
+    assert (done.returncode, done.stderr, note.read_text()) == (EXIT_STOPPED, line, f'{EXIT_STOPPED}\n')

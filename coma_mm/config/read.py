@@ -80,7 +80,7 @@ def read_config(path: str, cfg_options: dict[str, Any] | None = None, work_dir: 
     """
     cfg = _parse(path)
     check_types(cfg, path)
-    _register_libraries(cfg)
+    register_libraries(cfg.get('default_scope', 'mmengine'))
     cfg.launcher = launcher
     cfg.work_dir = work_dir or cfg.get('work_dir') or os.path.join('work_dirs', Path(path).stem)
     _set_loader_defaults(cfg)
@@ -148,9 +148,12 @@ def _parse(path: str) -> Config:
         raise UserError(f'cannot read the config {path}: {type(error).__name__}: {text}') from error
 
 
-def _register_libraries(cfg: Config) -> None:
-    """Fill the registries of the library that the config is for."""
-    scope = cfg.get('default_scope', 'mmengine')
+def register_libraries(scope: str) -> None:
+    """Fill the registries of the library that a config is for, its `default_scope`.
+
+    Raises:
+        UserError: If there is none of that name.
+    """
     if scope == 'mmpretrain':
         from mmpretrain.utils import register_all_modules
     elif scope == 'mmseg':

@@ -9,12 +9,14 @@ from typing import Any
 import mmengine.dist as dist
 import numpy as np
 import torch
-from mmengine.config import ConfigDict
+from mmengine.config import Config
 from mmengine.registry import OPTIM_WRAPPERS
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from torch import nn
 
+from coma_mm.config.read import register_libraries
+from coma_mm.config.registered import check_registered
 from coma_mm.datasets.seeding import seed_generators
 from coma_mm.errors import UserError
 from coma_mm.files import write_whole
@@ -143,19 +145,24 @@ def replay(path: str, device: str = 'cpu') -> Replay:
         Replay: What came of it.
 
     Raises:
-        UserError: If it is no such file.
+        UserError: If it is no such file, or its config names anything but classes of the libraries.
     """
     content = load_weights_only(path)
     if not {'replay', 'losses', 'batches'} <= content.keys():
         raise UserError(f'{path} holds no step of a training; expected a replay_iter_*.pt that FiniteHook has left in a '
                         'work dir')
     facts, batches = content['replay'], unpack(content['batches'])
-    cfg = ConfigDict(facts['config'])
+    scope = facts['config'].get('default_scope', 'mmengine')
+    register_libraries(scope)
+    parts = {key: check_registered(facts['config'][key], f'{path}: {key}', scope)
+             for key in ('model', 'data_preprocessor') if key in facts['config']}
+    cfg = Config(dict(parts, default_scope=scope))
     model = build_model(cfg).to(device).train()
     model.load_state_dict(content['state_dict'])
-    wrapper = dict(cfg.optim_wrapper, optimizer=torch.optim.SGD(model.parameters(), lr=0.))
-    wrapper = OPTIM_WRAPPERS.build({key: value for key, value in wrapper.items()
-                                    if key not in ('accumulative_counts', 'constructor', 'paramwise_cfg')})
+    wrapper = {key: value for key, value in facts['config'].get('optim_wrapper', {}).items()
+               if key not in ('optimizer', 'accumulative_counts', 'constructor', 'paramwise_cfg')}
+    wrapper = check_registered({'type': 'OptimWrapper', **wrapper}, f'{path}: optim_wrapper', scope, (OPTIM_WRAPPERS, ))
+    wrapper = OPTIM_WRAPPERS.build(dict(wrapper, optimizer=torch.optim.SGD(model.parameters(), lr=0.)))
     losses, found, iterations = [], [], iter(facts['iterations'])
     scale_loss = wrapper.scale_loss
 

@@ -10,7 +10,7 @@ import pytest
 from mmengine.config import Config
 
 from coma_mm.config.data_roots import check_data_roots, use_data_root
-from coma_mm.config.read import _register_libraries, read_config
+from coma_mm.config.read import read_config, register_libraries
 from coma_mm.config_tree import type_name
 from coma_mm.errors import UserError
 
@@ -26,7 +26,7 @@ def make(*paths):
 
 def config(scope='mmpretrain', evaluator=None, **dataset):
     cfg = Config(dict(default_scope=scope, val_dataloader=dict(dataset=dataset), val_evaluator=evaluator or {}))
-    _register_libraries(cfg)
+    register_libraries(cfg.get('default_scope', 'mmengine'))
     return cfg
 
 
@@ -158,7 +158,7 @@ def test_no_config_of_the_libraries_confuses_it(library):
             cfg = Config.fromfile(path, import_custom_modules=False)
         except Exception:  # some of the shipped files cannot be read at all
             continue
-        _register_libraries(cfg)
+        register_libraries(cfg.get('default_scope', 'mmengine'))
         dataset = (cfg.get('train_dataloader') or {}).get('dataset') or {}
         if type_name(dataset) == known and dataset.get('ann_file', 'train2017').count('train2017'):
             check_data_roots(cfg, ['train'])

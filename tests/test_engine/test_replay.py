@@ -116,6 +116,18 @@ def test_a_full_disk_is_no_reason_to_stop(tmp_path, monkeypatch):
     assert runner.iter == 8 and 'No space left' in hook_of(runner, FiniteHook).replay
 
 
-def test_a_file_of_nothing_known_is_refused(tmp_path):
-    with pytest.raises(UserError):
-        replay(tmp_path / 'a.pt')
+
+
+def test_nothing_that_its_config_names_is_imported_or_run(tmp_path):
+    run_fragile(tmp_path, faults={2: 'inputs'})
+    file = tmp_path / 'replay_iter_2_rank_0.pt'
+    content = torch.load(file, weights_only=True)
+    for config in (dict(model=dict(type='subprocess.Popen', args=['touch', 'created'])),
+                   dict(model=dict(type='Fragile'), optim_wrapper=dict(type='subprocess.Popen')),
+                   dict(model=dict(type='Fragile'), data_preprocessor=dict(type='torch.nn.Linear')),
+                   dict(model=dict(type='Fragile'), default_scope='subprocess')):
+        torch.save({**content, 'replay': {**content['replay'], 'config': config}}, tmp_path / 'a.pt')
+        with pytest.raises(UserError, match='a.pt|default_scope'):
+            replay(tmp_path / 'a.pt')
+    torch.save({**content, 'replay': {**content['replay'], 'config': dict(model=dict(type='Fragile'))}}, tmp_path / 'a.pt')
+    assert replay(tmp_path / 'a.pt').losses.isnan().all()

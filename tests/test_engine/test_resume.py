@@ -3,6 +3,7 @@ import itertools
 import os
 import shutil
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -399,3 +400,23 @@ def test_a_copied_folder_is_resumed_from_its_own_checkpoint(tmp_path):
     run(make_cfg(tmp_path / 'run'))
     copy = shutil.copytree(tmp_path / 'run', tmp_path / 'copy')
     assert latest_checkpoint(copy) == str(copy / 'epoch_3.pth')
+
+
+def test_a_signal_is_acknowledged_and_a_second_ctrl_c_ends_at_once(monkeypatch, capfd):
+    hook, now, ended = StopHook(), [0.], []
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in a shell's background it is ignored
+    monkeypatch.setattr('coma_mm.engine.hooks.stop.time.monotonic', lambda: now[0])
+    monkeypatch.setattr('coma_mm.engine.hooks.stop.end_at_once', lambda code, line: ended.append((code, line)))
+    hook.before_train(SimpleNamespace(world_size=1))
+    try:
+        for second, number in ((0., signal.SIGINT), (.2, signal.SIGINT), (.3, signal.SIGTERM), (2., signal.SIGTERM)):
+            now[0] = second  # a launcher passes a signal on that the terminal has sent to all; schedulers repeat theirs
+            os.kill(os.getpid(), number)
+        assert not ended and hook.reason == 'SIGINT'
+        assert capfd.readouterr().err == ('SIGINT: stops after this update and saves (Ctrl-C now ends at once, without '
+                                          'saving)\n')
+        os.kill(os.getpid(), signal.SIGINT)
+        assert [code for code, _ in ended] == [130]
+    finally:
+        hook.release()
+        signal.signal(signal.SIGINT, before)

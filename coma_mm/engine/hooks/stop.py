@@ -14,7 +14,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from coma_mm.errors import Stopped, UserError
-from coma_mm.processes import STOP_SIGNALS, end_at_once, say_at_once
+from coma_mm.processes import end_at_once, listen, say_at_once
 
 from .checkpoint import saver_of
 
@@ -65,7 +65,7 @@ class StopHook(Hook):
         """Start listening to the signals that stop a run."""
         if threading.current_thread() is threading.main_thread():
             self.when = 'after this update' if runner.world_size == 1 else f'within {self.interval} updates'
-            self.previous = {number: signal.signal(number, self._note) for number in STOP_SIGNALS}
+            self.previous = listen(self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and time.monotonic() - self.noted > 1:  # before, it may be the same one, passed on

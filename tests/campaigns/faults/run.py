@@ -67,6 +67,7 @@ def start(task, folder, clock=0., log=None):
     if pid:
         return pid
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in a shell's background it is ignored
     right = time.time
     time.time = lambda: right() + clock
     log = os.open(log or f'{folder}.log', os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
