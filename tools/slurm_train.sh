@@ -27,7 +27,8 @@ unset MASTER_ADDR
 # The run notes its exit code (coma_mm.commands): srun's own is 137 or 143 if it killed processes that were leaving, too.
 COMA_MM_EXIT_CODE=$(mktemp "$PWD/.slurm_train.XXXXXX") # in a folder that all machines see
 export COMA_MM_EXIT_CODE
-again=() limit=() code=0
+again=() limit=() code=0 interrupted=''
+trap 'interrupted=1' INT # Ctrl-C reaches srun, too, and the run saves
 if [ -n "${SLURM_JOB_END_TIME:-}" ]; then
     left=$((SLURM_JOB_END_TIME - $(date +%s) - ${WARN_SECONDS:-300}))
     limit=(--max-time=$((left > 0 ? left : 0)))
@@ -41,7 +42,7 @@ srun -p "$partition" --job-name="$job_name" --nodes=$((gpus / per_node)) --gres=
 noted=$(head -n 1 "$COMA_MM_EXIT_CODE")
 rm "$COMA_MM_EXIT_CODE"
 code=${noted:-$code}
-if [ "$code" = 75 ]; then # the run was stopped, and saved
+if [ "$code" = 75 ] && [ -z "$interrupted" ]; then # the run was stopped, and saved
     if [ -n "${SLURM_JOB_ID:-}" ]; then exec scontrol requeue "$SLURM_JOB_ID"; fi
     SLURM_RESTART_COUNT=$((${SLURM_RESTART_COUNT:-0} + 1)) exec "$0" "$partition" "$job_name" "$config" "$@"
 fi

@@ -1,5 +1,4 @@
 """A run that is resumed: which settings of its own it does not use, and how it goes on to another length."""
-import copy
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -8,13 +7,14 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.optim.scheduler.param_scheduler import _ParamScheduler
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
+from coma_mm.errors import UserError
 from coma_mm.weights.safe_pickle import plain
 
 NAMES = dict(initial_lr='lr')
 """Of the entries of an optimiser's groups, in a config."""
-PASSED_OVER = {'params', 'param_names', 'lr', 'foreach', 'fused', 'capturable', 'differentiable', 'base_wd'}
-"""Entries of an optimiser's groups that a schedule changes, or that change no result."""
-MOVING = {'last_step', '_global_step', '_last_value', 'base_values', 'verbose'}
+PASSED_OVER = {'params', 'param_names', 'foreach', 'fused', 'capturable', 'differentiable', 'base_wd'}
+"""Entries of an optimiser's groups that change no result."""
+MOVING = {'last_step', '_global_step', '_last_value', 'base_values', 'verbose', 'best', 'num_bad_epochs', 'cooldown_counter'}
 """Entries of a schedule's state that change while it runs."""
 
 
@@ -28,7 +28,7 @@ class OwnSettings:
     def __init__(self, runner: Runner):
         self.runner = runner
         self.groups = [{key: value for key, value in group.items() if key != 'params'} for group in self._groups()]
-        self.schedules = [copy.deepcopy(one.state_dict()) for one in self._schedulers()]
+        self.schedules = [plain(one.state_dict()) for one in self._schedulers()]
 
     def _groups(self) -> list[dict[str, Any]]:
         """The groups of parameters of all optimisers."""
@@ -45,16 +45,31 @@ class OwnSettings:
     def _by_epoch(self) -> bool:
         return isinstance(self.runner.train_loop, EpochBasedTrainLoop)
 
+    def check_schedules(self, states: list | dict | None) -> None:
+        """Raise a UserError if a checkpoint's schedules are of another number or kind: mmengine mixes the two.
+
+        Args:
+            states (list | dict | None): Of the schedules, as the checkpoint has them, if it does.
+        """
+        if states is None:
+            return
+        states = [one for several in states.values() for one in several] if isinstance(states, dict) else states
+        kinds, own = ([sorted(set(one) - MOVING) for one in several] for several in (states, self.schedules))
+        if kinds != own:
+            raise UserError(f'cannot resume with other schedules: the checkpoint has {len(states)}, this config has '
+                            f'{len(own)}, or one is of another type; take the param_scheduler of the run, or pass '
+                            '--extend-to N, with which those of this config count')
+
     def not_used(self) -> Iterator[str]:
         """A line for each setting in whose place the checkpoint's is used, once that is loaded."""
-        said = set()
+        schedules = self._schedulers()
+        said = PASSED_OVER | {one.param_name for one in schedules}
         for own, loaded in zip(self.groups, self._groups(), strict=True):
-            for key in own.keys() & loaded.keys() - PASSED_OVER - said:
+            for key in sorted(own.keys() & loaded.keys() - said):
                 if _plain(own[key]) != _plain(loaded[key]):
                     said.add(key)
                     yield (f'optim_wrapper.optimizer.{NAMES.get(key, key)}={own[key]} is not used: the run goes on with '
                            f'{loaded[key]}, as its checkpoint says')
-        schedules = self._schedulers()
         for number, (own, loaded) in enumerate(zip(self.schedules, schedules, strict=True)):
             state = loaded.state_dict()
             for key in sorted(own.keys() - MOVING):
@@ -75,6 +90,9 @@ class OwnSettings:
         length from the start.
         """
         schedules, groups = self._schedulers(), self._groups()
+        if any(getattr(one, 'need_val_args', False) for one in schedules):
+            raise UserError('--extend-to: a schedule that goes by the results of validations cannot be run again; set the '
+                            'new length in the config (epochs=N) and resume without it')
         for one, state in zip(schedules, self.schedules, strict=True):
             one.load_state_dict(state)
         names = {one.param_name for one in schedules}

@@ -37,9 +37,6 @@ from .optim.accumulation import BatchGroups, batches_per_update, is_auto, update
 from .resume import OwnSettings
 from .terminal import quieten
 
-HOOK_STATE = dict(EarlyStoppingHook=('best_score', 'wait_count'))
-"""What hooks of mmengine know from the run so far and keep in the process alone; checkpoints have it, too."""
-
 
 @RUNNERS.register_module()
 class ComaRunner(Runner):
@@ -63,8 +60,7 @@ class ComaRunner(Runner):
     extends = False
     in_loop = False
     trained = False
-    _gradients = None  # of a checkpoint between two updates, until they are in the model
-    _hook_states = None  # of a checkpoint, until they are in the hooks
+    _loaded = {}  # of a checkpoint, while a run is resumed
     _logs = None  # the folder of logs that this run has made
     _dumped = None  # the file of the config if this run has made it, and the time when
 
@@ -285,7 +281,7 @@ class ComaRunner(Runner):
         if self._resume:
             restore_curves(checkpoint['message_hub'])
         if at_start:  # else a hook reads weights alone
-            self._gradients, self._hook_states = checkpoint.get('gradients'), checkpoint.get('hooks')
+            self._loaded = {key: checkpoint.get(key) for key in ('gradients', 'early_stopping', 'param_schedulers')}
         weights = checkpoint.get('state_dict', checkpoint)
         for pattern, replacement in revise_keys:
             weights = {re.sub(pattern, replacement, name): value for name, value in weights.items()}
@@ -340,9 +336,12 @@ class ComaRunner(Runner):
                 self.param_schedulers = self.build_param_scheduler(self.param_schedulers)
             own = OwnSettings(self)
             super().resume(filename, *args, **kwargs)
+            loaded, self._loaded = self._loaded, {}
+            if not self.extends:
+                own.check_schedules(loaded.get('param_schedulers'))
             self._check_epochs(filename)
-            self._resume_gradients(filename)
-            self._resume_hooks()
+            self._resume_gradients(filename, loaded.get('gradients'))
+            self._resume_early_stopping(loaded.get('early_stopping') or [])
             if self.extends and self.iter > self.max_iters:
                 raise UserError(f'--extend-to: {filename} was written after {self.iter} iterations, and the new end would '
                                 f'be after {self.max_iters}; expected a longer run than it is')
@@ -359,13 +358,17 @@ class ComaRunner(Runner):
                             f'({type(error).__name__}: {" ".join(str(error).split())}); resume with the config of its '
                             'run, or take it as load_from without --resume') from error
 
-    def _resume_hooks(self) -> None:
-        states, self._hook_states = self._hook_states or {}, None
-        for hook in self.hooks:
-            for name, value in states.get(type(hook).__name__, {}).items():
-                setattr(hook, name, value)
-        if any(isinstance(hook, EarlyStoppingHook) and hook.wait_count >= hook.patience for hook in self.hooks):
-            self.train_loop.stop_training = True
+    def _early_stopping(self) -> list[EarlyStoppingHook]:
+        return [hook for hook in self.hooks if isinstance(hook, EarlyStoppingHook)]
+
+    def _resume_early_stopping(self, states: list[dict[str, Any]]) -> None:
+        """What the hooks know from the run so far; mmengine keeps it in the process alone."""
+        for hook in self._early_stopping():
+            for state in states:
+                if state['monitor'] == hook.monitor:
+                    hook.best_score, hook.wait_count = state['best_score'], state['wait_count']
+            if hook.wait_count >= hook.patience:
+                self.train_loop.stop_training = True
 
     def _check_epochs(self, filename: str) -> None:
         if isinstance(self.train_loop, EpochBasedTrainLoop):
@@ -375,8 +378,7 @@ class ComaRunner(Runner):
                                 f'epoch of this run has {length}: resume with the same data, train_dataloader.batch_size '
                                 "and number of processes (which is free with optim_wrapper.accumulative_counts='auto')")
 
-    def _resume_gradients(self, filename: str) -> None:
-        gradients, self._gradients = self._gradients, None
+    def _resume_gradients(self, filename: str, gradients: list | None) -> None:
         if gradients and len(gradients) != self.world_size:
             raise UserError(f'{filename} was written between two updates by {len(gradients)} processes, and this run has '
                             f'{self.world_size}: resume with {len(gradients)}, or from another checkpoint')
@@ -418,9 +420,9 @@ class ComaRunner(Runner):
         checkpoint = dict(meta=meta, state_dict=model.state_dict(), message_hub=plain(self.message_hub.state_dict()))
         if gradients:
             checkpoint['gradients'] = gradients
-        if states := {type(hook).__name__: {name: getattr(hook, name) for name in HOOK_STATE[type(hook).__name__]}
-                      for hook in self.hooks if type(hook).__name__ in HOOK_STATE}:
-            checkpoint['hooks'] = plain(states)
+        if hooks := self._early_stopping():
+            checkpoint['early_stopping'] = plain([
+                dict(monitor=hook.monitor, best_score=hook.best_score, wait_count=hook.wait_count) for hook in hooks])
         if save_optimizer:
             checkpoint['optimizer'] = self.optim_wrapper.state_dict()
         if save_param_scheduler and self.param_schedulers is not None:

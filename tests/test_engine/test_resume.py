@@ -142,7 +142,7 @@ def test_a_checkpoint_between_two_updates_holds_the_gradients(tmp_path):
         killed.train()
     checkpoint = load_weights_only(latest_checkpoint(folder))
     assert checkpoint['meta']['iter'] == 4 and len(checkpoint['gradients']) == 1
-    assert resume(folder, accumulation=3)._gradients is None  # a copy of all weights' size
+    assert not resume(folder, accumulation=3)._loaded  # a copy of all weights' size
     assert_same(folder, tmp_path / 'whole')
 
 

@@ -173,6 +173,25 @@ def test_settings_that_are_not_used_are_named(tmp_path):
     assert len(lines) == 6
 
 
+def test_schedules_of_another_number_or_kind_are_refused_and_results_cannot_be_run_again(tmp_path):
+    train(cfg_of(tmp_path, epochs=1, schedule='poly'))
+    again = dict(resume=True, load_from=latest_checkpoint(tmp_path))
+    for schedule in ([], SCHEDULES['cosine'], [dict(type='ExponentialLR', gamma=0.9, end=EPOCHS)]):
+        with pytest.raises(UserError, match='cannot resume with other schedules: the checkpoint has 1'):
+            train(cfg_of(tmp_path, epochs=2, param_scheduler=[dict(one) for one in schedule], **again))
+    plateau = [dict(type='ReduceOnPlateauLR', monitor='score', rule='greater', patience=0, threshold=100.)]
+    train(cfg_of(tmp_path / 'plateau', epochs=3, param_scheduler=plateau))
+    again['load_from'] = latest_checkpoint(tmp_path / 'plateau')
+    assert warnings_of(train(cfg_of(tmp_path / 'plateau', epochs=3, param_scheduler=plateau, **again))) == []
+    with pytest.raises(UserError, match='--extend-to: a schedule that goes by the results of validations'):
+        train(cfg_of(tmp_path / 'plateau', epochs=4, param_scheduler=plateau, **again), extends=True)
+    train(cfg_of(tmp_path / 'constant', epochs=1, param_scheduler=None))
+    again['load_from'] = latest_checkpoint(tmp_path / 'constant')
+    line, = warnings_of(train(cfg_of(tmp_path / 'constant', epochs=2, param_scheduler=None, **again, optim_wrapper=dict(
+        optimizer=dict(type='AdamW', lr=0.02, fused=True)))))
+    assert line.startswith('optim_wrapper.optimizer.lr=0.02 is not used: the run goes on with 0.01')
+
+
 @pytest.mark.parametrize('schedule', [*SCHEDULES])
 def test_a_run_that_is_extended_goes_on_with_the_rates_of_a_longer_one(tmp_path, schedule):
     options = {'epochs': 8}

@@ -34,6 +34,7 @@ from coma_mm.config.read import read_config  # noqa: E402
 from coma_mm.engine.train import train  # noqa: E402
 from coma_mm.errors import EXIT_STOPPED  # noqa: E402
 from coma_mm.prepare.shapes import write_shapes  # noqa: E402
+from coma_mm.processes import leave_when_told_to_stop  # noqa: E402
 from coma_mm.visualization.logs import environment  # noqa: E402
 from coma_mm.weights import load_weights_only  # noqa: E402
 from coma_mm.weights.load import latest_checkpoint  # noqa: E402
@@ -68,6 +69,7 @@ def start(task, folder, clock=0., log=None):
         return pid
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # in a shell's background it is ignored
+    leave_when_told_to_stop()
     right = time.time
     time.time = lambda: right() + clock
     log = os.open(log or f'{folder}.log', os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
@@ -258,7 +260,7 @@ def campaign(task, stops, seed, folder):
                 code = wait(pid)
             except ChildProcessError:  # waited for by the fault
                 code = -signal.SIGKILL
-            allowed = {0, EXIT_STOPPED, 130, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGUSR1, -signal.SIGINT}
+            allowed = {0, EXIT_STOPPED, -signal.SIGKILL}
             if fault is kill_worker:
                 allowed |= {1, 2}
             if code not in allowed:
@@ -328,7 +330,7 @@ def two_processes(stops, seed, folder):
             code = wait(pid)
         if not fault:
             length = min(length, time.monotonic() - begun)  # the first run had a busier machine
-        if code not in (0, EXIT_STOPPED, 130, -signal.SIGKILL) or (code and not fault):
+        if code not in (0, EXIT_STOPPED, -signal.SIGKILL) or (code and not fault):
             failures.append(f'two processes: after {fault}: exit code {code}: {tail(again)}')
             break
         if code == 0 and again.exists():
