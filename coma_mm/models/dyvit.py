@@ -86,8 +86,9 @@ class DyViT(BaseBackbone):
         pos_embed (str): 'sincos', computed for the grid at hand, or 'learned' for `img_size` and resized
             bicubically to other grids; both at stride 4. Defaults to 'sincos'.
         img_size (int): Side in px that the learned position embedding is made for. Defaults to 224.
-        mask_before_stem (bool): Zero the pixels of dropped patches before the stem, whose 7×7 kernel otherwise sees
-            3 px of them (Eq. 1 masks the image, the text the feature map). Defaults to False.
+        mask_before_stem (bool): The pixels of dropped patches are zero for the stem (Eq. 1 masks the image). With False
+            its 7×7 kernel sees 3 px of them (the text drops patches after the stem), and reconstruction is in part
+            copying. Without `ids_keep` it changes nothing. Defaults to True.
         out_indices (Sequence[int] | int): Stages to return, 0 to 3; negative counts from the end. Each has an output
             LayerNorm. Defaults to (3, ).
         out_type (str): 'featmap' (B, C, ceil(H/stride), ceil(W/stride)); 'avg_featmap' (B, C), the map's mean; 'raw'
@@ -116,7 +117,7 @@ class DyViT(BaseBackbone):
                  mlp_ratio: float = 4.,
                  pos_embed: str = 'sincos',
                  img_size: int = 224,
-                 mask_before_stem: bool = False,
+                 mask_before_stem: bool = True,
                  out_indices: Sequence[int] | int = (3, ),
                  out_type: str = 'featmap',
                  drop_path_rate: float = 0.,
@@ -224,8 +225,6 @@ class DyViT(BaseBackbone):
         P = self.patch_size
         x = F.pad(x, (0, -W % P, 0, -H % P))
         grid = (x.shape[-2] // P, x.shape[-1] // P)
-        if ids_keep is not None and self.mask_before_stem:
-            x = x * self._pixel_mask(ids_keep, grid)
 
         position = grid_to_tokens(self._position([side // STRIDES[0] for side in x.shape[-2:]], x.device), self.sides[0])
         x = F.pad(x, (HALO, 0, HALO, 0))
@@ -251,19 +250,26 @@ class DyViT(BaseBackbone):
                 outs.append(self._format(out, i, grid, (H, W)))
         return tuple(outs)
 
-    def _pixel_mask(self, ids_keep: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-        """1 on the pixels of kept patches, 0 elsewhere: (B, 1, H, W)."""
-        B = ids_keep.shape[0]
-        keep = torch.zeros(B, grid[0] * grid[1], device=ids_keep.device).scatter_(1, ids_keep, 1.)
-        keep = keep.view(B, 1, *grid)
-        return keep.repeat_interleave(self.patch_size, 2).repeat_interleave(self.patch_size, 3)
-
     def _cut_patches(self, x: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-        """Some patches of padded images with what the stem sees of their neighbours: (B·K, in_channels, P+3, P+3)."""
+        """Some patches of padded images with what the stem sees of their neighbours: (B·K, in_channels, P+3, P+3).
+
+        With `mask_before_stem` neighbours that are not among `ids` are zero there, as if the whole image were masked.
+        """
         P = self.patch_size
         x = x.unfold(2, P + HALO, P).unfold(3, P + HALO, P)  # B in_channels rows columns P+3 P+3
         batch = torch.arange(len(ids), device=ids.device)[:, None]
-        return x[batch, :, ids // x.shape[3], ids % x.shape[3]].flatten(0, 1)
+        row, column = ids // x.shape[3], ids % x.shape[3]
+        patches = x[batch, :, row, column]  # B K in_channels P+3 P+3, a copy
+        if self.mask_before_stem:
+            # One more row above and column to the left, where the image ends: patch (y, x) is at (y + 1, x + 1).
+            dropped = torch.ones(len(ids), x.shape[2] + 1, x.shape[3] + 1, dtype=torch.bool, device=ids.device)
+            dropped[batch, row + 1, column + 1] = False
+            above, left, corner = (
+                dropped[batch, row + dy, column + dx][..., None, None, None] for dy, dx in ((0, 1), (1, 0), (0, 0)))
+            patches[..., :HALO, HALO:].masked_fill_(above, 0)
+            patches[..., HALO:, :HALO].masked_fill_(left, 0)
+            patches[..., :HALO, :HALO].masked_fill_(corner, 0)
+        return patches.flatten(0, 1)
 
     def _position(self, size: Sequence[int], device: torch.device) -> torch.Tensor:
         if self.pos_embed is None:

@@ -142,7 +142,7 @@ def sincos(rows: int, columns: int, dims: int) -> torch.Tensor:
     return out
 
 
-def dyvit(model, image, windows, position, keep=None, reduce='sum', dense=False, mask_before_stem=False, P=32):
+def dyvit(model, image, windows, position, keep=None, reduce='sum', dense=False, mask_before_stem=True, P=32):
     """DyViT on one image.
 
     Args:
@@ -151,6 +151,7 @@ def dyvit(model, image, windows, position, keep=None, reduce='sum', dense=False,
         windows: Window sides per stage.
         position (Tensor): Position embedding (C, H', W') of the padded image's stage-1 grid.
         keep (list[int], optional): Patches to keep.
+        mask_before_stem (bool): Whether the image is masked (Eq. 1), or only the stem's feature map.
         P (int): Side of a patch in px.
 
     Returns:

@@ -4,9 +4,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from coma_mm.datasets import masking
+from coma_mm.datasets.mask_samplers import ColorNoiseMaskSampler
 from coma_mm.models import CoMA, DyViT, MaskedAutoencoder
 
 ARCH = dict(dims=(8, 16, 32, 64), depths=(1, 1, 1, 1), num_heads=(2, 2, 4, 4))
+# All there are.
+SAMPLERS = [dict(type='UniformMaskSampler'), dict(type='BlockMaskSampler'),
+            *(dict(type='ColorNoiseMaskSampler', color=color) for color in ColorNoiseMaskSampler.COLORS)]
 # PyTorch's fused attention on a CPU, forth and back.
 FLASH = {f'aten::_scaled_dot_product_flash_attention_for_cpu{end}' for end in ('', '_backward')}
 

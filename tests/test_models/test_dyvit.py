@@ -4,12 +4,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from coma_mm.datasets import masking
 from coma_mm.errors import UserError
 from coma_mm.models import DyViT
 from coma_mm.models.token_layout import sincos_position
 
 from ..helpers import reference
-from ..helpers.small_models import ARCH, draw_masks, giga_macs, randomise, small_dyvit
+from ..helpers.small_models import ARCH, SAMPLERS, draw_masks, giga_macs, randomise, small_dyvit
 from ..helpers.suites import MaskedEncoderSuite
 
 STRIDES = {32: (4, 8, 16, 32), 16: (4, 8, 16, 16)}
@@ -55,14 +56,15 @@ def check_dense(model, x, windows=PAPER_WINDOWS, **kwargs):
                 torch.testing.assert_close(outs[i][b], expected, rtol=1e-10, atol=1e-10)
 
 
-def check_masked(model, x, ids_keep, windows=PAPER_WINDOWS, **kwargs):
+def check_masked(model, x, ids_keep, windows=PAPER_WINDOWS):
     """The same for raw tokens of masked input."""
     with torch.no_grad():
         outs = model(x, ids_keep)
         for b in range(len(x)):
             position = position_of(model, *x.shape[-2:])
             stages, _ = reference.dyvit(
-                model, x[b], windows, position, keep=ids_keep[b].tolist(), P=model.patch_size, **kwargs)
+                model, x[b], windows, position, keep=ids_keep[b].tolist(), P=model.patch_size,
+                mask_before_stem=model.mask_before_stem)
             for i in range(4):
                 torch.testing.assert_close(outs[i][b], reference.raw_tokens(stages[i]), rtol=1e-10, atol=1e-10)
 
@@ -94,10 +96,10 @@ def test_patches_of_16_px_agree_with_the_reference_at_any_size(size):
 
 
 def test_patches_of_16_px_agree_with_the_reference_in_its_other_readings():
-    """Masked before the stem, of a size that is padded; and learned positions at another size."""
+    """Masked after the stem, of a size that is padded; and learned positions at another size."""
     windows = PRESETS[16]['default']
-    model = small_dyvit(out_indices=ALL, patch_size=16, out_type='raw', mask_before_stem=True)
-    check_masked(model, images(2, 30, 35), draw_masks(2, (2, 3))[0], windows, mask_before_stem=True)
+    model = small_dyvit(out_indices=ALL, patch_size=16, out_type='raw', mask_before_stem=False)
+    check_masked(model, images(2, 30, 35), draw_masks(2, (2, 3))[0], windows)
     model = small_dyvit(out_indices=ALL, patch_size=16, pos_embed='learned', img_size=40)
     assert model.pos_embed.shape == (1, 8, 12, 12)
     check_dense(model, images(1, 32, 48), windows)
@@ -119,16 +121,17 @@ def test_agrees_with_the_reference_in_its_other_readings(kwargs):
     check_dense(model, images(1, 64, 64), PRESETS[32]['fine'], **reading)
 
 
+@pytest.mark.parametrize('mask_before_stem', [True, False])
 @pytest.mark.parametrize('ids_keep', [[[0, 3, 4]], [[5, 1, 0]], [[2]], [[0, 1, 2, 3, 4, 5]]])
-def test_agrees_with_the_reference_masked(ids_keep):
-    x = images(1, 64, 96)
-    check_masked(small_dyvit(out_indices=ALL, out_type='raw'), x, torch.tensor(ids_keep))
-    model = small_dyvit(out_indices=ALL, out_type='raw', mask_before_stem=True)
-    check_masked(model, x, torch.tensor(ids_keep), mask_before_stem=True)
+def test_agrees_with_the_reference_masked(ids_keep, mask_before_stem):
+    model = small_dyvit(out_indices=ALL, out_type='raw', mask_before_stem=mask_before_stem)
+    check_masked(model, images(1, 64, 96), torch.tensor(ids_keep))
 
 
-def test_agrees_with_the_reference_masked_and_padded():
-    check_masked(small_dyvit(out_indices=ALL, out_type='raw'), images(2, 60, 70), draw_masks(2, (2, 3))[0])
+@pytest.mark.parametrize('mask_before_stem', [True, False])
+def test_agrees_with_the_reference_masked_and_padded(mask_before_stem):
+    model = small_dyvit(out_indices=ALL, out_type='raw', mask_before_stem=mask_before_stem)
+    check_masked(model, images(2, 60, 70), draw_masks(2, (2, 3))[0])
 
 
 @pytest.mark.parametrize('size', [(64, 64), (96, 40)])
@@ -216,17 +219,28 @@ def pixel_distance(keep, grid):
     return distance
 
 
-def test_masked_pixels_do_not_reach_the_encoder_with_mask_before_stem():
-    model = small_dyvit(out_indices=ALL, out_type='raw', mask_before_stem=True)
-    x, keep = images(1, 96, 96), [1, 4, 5]
-    masked = pixel_distance(keep, (3, 3)) > 0
-    other = torch.where(masked, 1e3 * images(1, 96, 96, seed=2), x)
-    for a, b in zip(model(x, torch.tensor([keep])), model(other, torch.tensor([keep])), strict=True):
-        assert torch.equal(a, b)
+@pytest.mark.parametrize('P', [32, 16])
+@pytest.mark.parametrize('grid, less', [((2, 3), (0, 0)), ((4, 3), (4, 5)), ((1, 5), (0, 0)), ((5, 1), (3, 0)),
+                                        ((7, 7), (0, 0))])
+def test_masks_of_every_sampler_are_as_if_the_image_were_zero(grid, less, P):
+    """Both halves of each mask, also on images that end `less` px before the grid does. Without blocks the encoder agrees,
+    to rounding, with the reference (zero the pixels, convolve the whole image, drop patches), and to the bit with the
+    other setting on an image that is zero there."""
+    options = dict(arch=dict(ARCH, depths=(0, 0, 0, 0)), out_indices=ALL, out_type='raw', patch_size=P)
+    model, literal = small_dyvit(**options), small_dyvit(**options, mask_before_stem=False)
+    x = images(1, grid[0] * P - less[0], grid[1] * P - less[1])
+    for sampler in SAMPLERS:
+        for keep in masking.draw_masks(grid, [(0, 0, 0)], sampler, patch_size=1):
+            check_masked(model, x, keep, PRESETS[P]['default'])
+            zeroed = x.clone()
+            for row, column in (divmod(i, grid[1]) for i in range(grid[0] * grid[1]) if i not in keep):
+                zeroed[:, :, row * P:(row + 1) * P, column * P:(column + 1) * P] = 0
+            for a, b in zip(model(x, keep), literal(zeroed, keep), strict=True):
+                assert torch.equal(a, b)
 
 
 def test_without_it_the_stem_sees_three_pixels():
-    model = small_dyvit(out_type='raw')
+    model = small_dyvit(out_type='raw', mask_before_stem=False)
     x, keep = images(1, 96, 96), [4]
     distance = pixel_distance(keep, (3, 3))
     base = model(x, torch.tensor([keep]))[0]

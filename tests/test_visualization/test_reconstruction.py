@@ -89,9 +89,7 @@ def test_figure_and_caption(complement, norm_pix, columns):
 
 
 def test_without_statistics_nothing_comes_from_hidden_pixels():
-    cfg = model_cfg(type='CoMA')
-    cfg['backbone']['mask_before_stem'] = True
-    model = MODELS.build(cfg)
+    model = MODELS.build(model_cfg(type='CoMA'))
     other = images()
     for i, rest in enumerate(REST):
         for index in rest.tolist():
