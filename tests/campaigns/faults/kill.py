@@ -72,7 +72,7 @@ def differences(found, expected):
         lines.append(f'{found["iterations"]} iterations of {expected["iterations"]}')
     # A validation after the checkpoint that a run resumes from is made again, and must be the same.
     if sorted({str(one) for one in found['curve']}) != sorted({str(one) for one in expected['curve']}):
-        lines.append(f'validations {found["curve"]} of {expected["curve"]}')
+        lines.append(f'validations {[step for step, _ in found["curve"]]} of {[step for step, _ in expected["curve"]]}')
     return lines
 
 
@@ -108,8 +108,8 @@ def main():
                     time.sleep(0.002)
                 finished = process.poll() is not None
                 if not finished:
+                    process.send_signal(signal.SIGSTOP)  # else it could end before a second one has started
                     if rng.random() < 0.3 and Path(again, '.lock').exists():
-                        process.send_signal(signal.SIGSTOP)  # else it could end before the second one has started
                         code = start(task, again).wait()
                         counts['refused'] += code == 2
                         if code != 2:
