@@ -36,7 +36,8 @@ def write_data(folder):
     write_coco(folder / 'coco')
     write_coco(folder / 'coco-mini')
     write_segmentation(folder / 'coco-mini/semseg', highest=80)
-    write_shapes(folder / 'shapes', dict(unlabelled=10, train=8, val=4, test=4), size=64, progress=False)
+    for name, level in (('shapes', 'hard'), ('shapes-easy', 'easy')):
+        write_shapes(folder / name, dict(unlabelled=10, train=8, val=4, test=4), size=64, progress=False, level=level)
     for index, (image, *_) in enumerate(scenes('train')):
         save(image, folder / f'images/album{index % 2}/{index}.png')
     save(image, folder / 'images/0.JPG')
