@@ -140,7 +140,7 @@ def shrink(cfg):
            lambda key, value: smaller(value) if key in SIZES else value)
     if 'stride' in test_cfg:
         test_cfg.stride = tuple(side // 8 for side in test_cfg.stride)
-    if 'ConcatStages' in types(cfg):  # narrowed one by one, the stages have another sum
+    if 'ConcatStages' in str(cfg.model.get('neck')):  # narrowed one by one, the stages have another sum
         cfg.model.head.in_channels = sum(backbone.arch['dims'])
     shorten(cfg)
 
