@@ -19,7 +19,7 @@ from coma_mm.datasets.loading import use_load_image
 from coma_mm.engine import AutocastOptimWrapper
 from coma_mm.engine.optim.accumulation import batches_per_update
 from coma_mm.models import MaskedAutoencoder
-from coma_mm.prepare.shape_scenes import CLASSES
+from coma_mm.prepare.shape_scenes import LEVELS
 
 ROOT = Path(__file__).parents[1] / 'configs'
 NAMES = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob('*.py') if '_base_' not in path.parts)
@@ -45,10 +45,14 @@ PARAMETERS = {
     'segmentation/upernet_dyvit-base_*': (103_768_908, 70_290_976),
     'detection/mask-rcnn_dyvit-small_*': (55_404_816, 35_130_912),
     'detection/mask-rcnn_dyvit-base_*': (90_626_320, 70_290_976),
-    'shapes/coma_dyvit-tiny_*': (2_502_624, 1_504_032),
-    'shapes/dyvit-tiny_*': (1_506_154, 1_503_584),
-    'shapes/mask-rcnn_dyvit-tiny_*': (2_693_548, 1_504_032),
-    'shapes/upernet_dyvit-tiny_*': (2_213_556, 1_504_032),
+    'shapes/coma_dyvit-tiny_shapes.py': (2_502_624, 1_504_032),
+    'shapes/dyvit-tiny_*_shapes.py': (1_506_154, 1_503_584),
+    'shapes/mask-rcnn_dyvit-tiny_*_shapes.py': (2_693_548, 1_504_032),
+    'shapes/upernet_dyvit-tiny_*_shapes.py': (2_213_556, 1_504_032),
+    'shapes/coma_dyvit-tiny-p16_shapes-easy.py': (2_101_728, 1_498_656),
+    'shapes/dyvit-tiny-p16_*_shapes-easy.py': (1_501_061, 1_498_656),
+    'shapes/mask-rcnn_dyvit-tiny-p16_*_shapes-easy.py': (2_635_982, 1_498_400),
+    'shapes/upernet_dyvit-tiny-p16_*_shapes-easy.py': (2_207_530, 1_498_656),
     'small/coma_dyvit-tiny_*': (2_502_624, 1_504_032),
     'small/mask-rcnn_dyvit-tiny_*': (2_788_048, 1_504_032),
     'small/upernet_dyvit-tiny_*': (2_222_656, 1_504_032),
@@ -118,7 +122,7 @@ def test_shapes_agree_at_full_size(config):
         assert model(images).shape == (2, model.head.num_classes)
     else:
         feats = model.backbone(images)
-        strides = (4, 8, 16, 32)
+        strides = [model.backbone.strides[stage] for stage in model.backbone.out_indices]
         assert [feat.shape[2:] for feat in feats] == [(height // stride, width // stride) for stride in strides]
         if cfg.default_scope == 'mmseg':
             for head, stride in ((model.decode_head, 4), (model.auxiliary_head, 16)):
@@ -126,7 +130,7 @@ def test_shapes_agree_at_full_size(config):
         else:
             heads = model.roi_head
             levels = model.neck(feats)
-            assert len(model.rpn_head(levels)[0]) == len(levels) == 5
+            assert len(model.rpn_head(levels)[0]) == len(levels) == model.neck.num_outs
             boxes = torch.zeros(7, heads.bbox_roi_extractor.out_channels, 7, 7)
             assert heads.bbox_head(boxes)[0].shape == (7, heads.bbox_head.num_classes + 1)
             masks = torch.zeros(7, heads.mask_roi_extractor.out_channels, 14, 14)
@@ -217,7 +221,7 @@ def test_classes(config):
         number = len(metainfo.classes) if metainfo else 150
         assert model.decode_head.num_classes == model.auxiliary_head.num_classes == number
     elif cfg.model.type == 'ImageClassifier':
-        number = 10 if 'shapes' in name else 1000
+        number = 5 if 'easy' in name else 10 if 'shapes' in name else 1000
         preprocessor = cfg.get('data_preprocessor') or cfg.model.data_preprocessor
         assert model.head.num_classes == preprocessor.num_classes == number
 
@@ -246,4 +250,5 @@ def test_pretraining_is_found_by_default(config):
 
 def test_named_classes_are_those_of_the_data():
     assert Config.fromfile(ROOT / '_base_/datasets/coco_mini.py').coco_classes == CocoDataset.METAINFO['classes']
-    assert Config.fromfile(ROOT / '_base_/datasets/shapes.py').shapes_classes == CLASSES
+    shapes = Config.fromfile(ROOT / '_base_/datasets/shapes.py')
+    assert (shapes.shapes_classes, shapes.easy_classes) == tuple(LEVELS[name].classes for name in ('hard', 'easy'))

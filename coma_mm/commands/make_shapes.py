@@ -7,13 +7,15 @@ REGISTERS = False
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    from coma_mm.prepare.shapes import SHARES  # a second of imports, for this command alone
+    from coma_mm.prepare.shapes import LEVELS, SHARES  # a second of imports, for this command alone
     shares = ', '.join(f'{share:.0%} {split}' for split, share in SHARES.items())
     parser.add_argument('out', metavar='OUT', help='folder to write: absent, empty, or made by this tool')
     parser.add_argument('--images', type=int, default=4000, metavar='N',
                         help=f'pictures in all, shared out as {shares}'.replace('%', '%%') + ' (default: %(default)s)')
     for split in SHARES:
         parser.add_argument(f'--{split}', type=int, metavar='N', help='pictures of the split, instead of its share')
+    parser.add_argument('--level', default='hard',
+                        help=f'how hard the scenes are: {" or ".join(LEVELS)} (default: %(default)s)')
     parser.add_argument('--size', type=int, default=128, help='side of the pictures in pixels (default: %(default)s)')
     parser.add_argument('--seed', type=int, default=0, help='same seed, same bytes (default: %(default)s)')
     parser.add_argument('--workers', type=int, default=len(os.sched_getaffinity(0)), metavar='N',
@@ -26,7 +28,8 @@ def run(args: argparse.Namespace) -> None:
     """Draw, and write."""
     from coma_mm.prepare.shapes import SHARES, split_counts, write_shapes
     counts = split_counts(args.images, **{split: getattr(args, split) for split in SHARES})
-    written = write_shapes(args.out, counts, args.size, args.seed, args.workers, args.overwrite)
+    written = write_shapes(args.out, counts, args.size, args.seed, args.workers, args.overwrite,
+                           level=args.level)
     summary = ', '.join(f'{count} {split}' for split, count in counts.items())
     print(f'{args.out}: {"wrote" if written else "already complete, left as it is:"} {summary} '
-          f'({args.size} px, seed {args.seed})')
+          f'({args.size} px, {args.level}, seed {args.seed})')

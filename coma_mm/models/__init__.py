@@ -9,11 +9,11 @@ from .dyvit import DyViT
 from .heads import PixelHead
 from .masked_autoencoder import CoMA, MaskedAutoencoder, MaskedImagePreprocessor
 from .masked_vit import MaskedVisionTransformer
-from .necks import MultiScaleFusion
+from .necks import ConcatStages, MultiScaleFusion
 
 __all__ = [
-    'CoMA', 'ConvNeXtDecoder', 'DyViT', 'MaskedAutoencoder', 'MaskedImagePreprocessor', 'MaskedVisionTransformer',
-    'MultiScaleFusion', 'MultiWindowAttention', 'PixelHead', 'ViTDecoder'
+    'CoMA', 'ConcatStages', 'ConvNeXtDecoder', 'DyViT', 'MaskedAutoencoder', 'MaskedImagePreprocessor',
+    'MaskedVisionTransformer', 'MultiScaleFusion', 'MultiWindowAttention', 'PixelHead', 'ViTDecoder'
 ]
 
 # The names by which mmpretrain's `get_model`, `list_models` and inferencers know our configs.

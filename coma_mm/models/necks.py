@@ -1,4 +1,4 @@
-"""Fusion of an encoder's stages for the pre-training decoder ("Positional Downsampling", Eq. 5 and 6)."""
+"""Fusion of an encoder's stages: for the pre-training decoder ("Positional Downsampling", Eq. 5 and 6), for a classifier."""
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -67,3 +67,15 @@ class MultiScaleFusion(BaseModule):
         for conv, x in zip(self.convs, others, strict=True):
             y = conv(y.reshape(B, x.shape[1], -1)) + x
         return y
+
+
+@MODELS.register_module()
+class ConcatStages(BaseModule):
+    """Lays the pooled features of all stages side by side, for a linear classifier (ours).
+
+    After pre-training the finer stages hold what the last one does not, since the decoder saw them all.
+    """
+
+    def forward(self, feats: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
+        """Per stage (B, C_i), as DyViT's `out_type='avg_featmap'` gives them -> one (B, ΣC_i)."""
+        return (torch.cat(feats, 1), )

@@ -1,6 +1,6 @@
 """The scenes of CoMA-Shapes: textured shapes that overlap, among clutter, under uneven light.
 
-A scene is a function of (seed, split, index) and the image side alone. Class, texture, colours, pose and light are
+A scene is a function of (seed, split, index), level and image side alone. Class, texture, colours, pose and light are
 drawn independently of one another, so neither colour nor texture tells the class; the outline does. Coordinates are
 fractions of the image side, x to the right, y down. Everything is drawn `SUPERSAMPLING` times too large and averaged
 down, and an instance's mask is the set of output pixels of which it covers the largest visible share.
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-# Alphabetical, so that folder order, COCO's category order and the segmentation index agree.
+# All classes; a level has some of them. Alphabetical, so that folder order, COCO's category order and the segmentation
+# index agree.
 CLASSES = ('arrow', 'circle', 'crescent', 'cross', 'heart', 'hourglass', 'ring', 'square', 'star', 'triangle')
 PALETTE = ((230, 80, 60), (70, 130, 230), (245, 200, 60), (90, 190, 110), (225, 100, 170), (150, 100, 215),
            (250, 145, 50), (60, 195, 200), (190, 220, 90), (165, 120, 85))
@@ -22,6 +23,67 @@ MIN_VISIBLE_SHARE = 0.5  # of an object's own area, what lies outside of the ima
 MIN_VISIBLE_SHARE_DOMINANT = 0.75
 MIN_VISIBLE_AREA = 0.004  # of the image
 
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Level:
+    """How hard the scenes are. Ranges are (low, high); lengths are fractions of the image side.
+
+    Attributes:
+        classes (tuple[str, ...]): Its classes, alphabetical.
+        same_area (float): How outlines of one reach are sized: 0 gives them the same circumscribed circle, 1 the same area.
+        dominant, others (Range): Reach of the dominant object, and of the others.
+        numbers (tuple[float, ...]): Probability that 0, 1, 2, … others are tried.
+        clutter (int): Pieces of clutter, at most.
+        dark, light (Range): Brightness (HSV's value, 0 to 1) of the background's colours, and of the things' on it.
+        unlike (float): Distance between the mean colours of a thing and of the background, at least, in RGB of 0 to 1.
+        lighter (float): By how much a thing's luminance is above the background's, at least; -1: it may be darker.
+        background, surface (Range): Contrast of the textures, as in `_Surface`.
+        angle, stretch, shear (float): Largest turn in radians, log of the stretch, and shear, either way.
+        slope (float): Largest fall of the light across the image.
+        shadow (float): Probability of a shadow from outside of the image.
+        noise (float): Largest standard deviation of the pixels' noise, in colours of 0 to 1.
+    """
+    classes: tuple[str, ...]
+    same_area: float
+    dominant: Range
+    others: Range
+    numbers: tuple[float, ...]
+    clutter: int
+    dark: Range
+    light: Range
+    unlike: float
+    lighter: float
+    background: Range
+    surface: Range
+    angle: float
+    stretch: float
+    shear: float
+    slope: float
+    shadow: float
+    noise: float
+
+    @property
+    def palette(self) -> tuple[tuple[int, int, int], ...]:
+        """RGB by class."""
+        return tuple(PALETTE[CLASSES.index(name)] for name in self.classes)
+
+
+LEVELS = {
+    'easy': Level(
+        classes=('circle', 'cross', 'square', 'star', 'triangle'), same_area=1., dominant=(0.21, 0.28),
+        others=(0.09, 0.13), numbers=(.4, .35, .25), clutter=2, dark=(0.1, 0.55), light=(0.6, 1.), unlike=0.35,
+        lighter=0.2, background=(0.02, 0.15), surface=(0.02, 0.2), angle=np.pi / 12, stretch=0.1, shear=0.08, slope=0.3,
+        shadow=0.1, noise=0.012),
+    'hard': Level(
+        classes=CLASSES, same_area=0.5, dominant=(0.19, 0.265), others=(0.08, 0.15),
+        numbers=(.28, .28, .2, .12, .07, .05), clutter=3, dark=(0.3, 1.), light=(0.3, 1.), unlike=0.35, lighter=-1.,
+        background=(0.1, 0.4), surface=(0.1, 0.7), angle=np.pi / 8, stretch=0.15, shear=0.12, slope=0.8, shadow=0.35,
+        noise=0.035),
+}
+LUMINANCE = np.array([0.299, 0.587, 0.114])  # of red, green and blue (BT.601)
+
 
 @dataclass
 class Scene:
@@ -30,8 +92,8 @@ class Scene:
     Attributes:
         image (np.ndarray): RGB, uint8, (S, S, 3).
         instances (np.ndarray): uint8, (S, S); 0 is background and clutter, k is the object `classes[k - 1]`.
-        classes (list[int]): Index in `CLASSES` of each object. The first object is the dominant one: its visible area
-            is at least `DOMINANCE` times any other's.
+        classes (list[int]): Index among its level's classes of each object. The first object is the dominant one: its
+            visible area is at least `DOMINANCE` times any other's.
     """
     image: np.ndarray
     instances: np.ndarray
@@ -39,7 +101,7 @@ class Scene:
 
     @property
     def label(self) -> int:
-        """Index in `CLASSES` of the dominant object."""
+        """Index among its level's classes of the dominant object."""
         return self.classes[0]
 
     @property
@@ -49,7 +111,7 @@ class Scene:
         return lookup[self.instances]
 
 
-def render_scene(seed: int, split: str, index: int, size: int) -> Scene:
+def render_scene(seed: int, split: str, index: int, size: int, level: str = 'hard') -> Scene:
     """Draw the scene `index` of `split`.
 
     Args:
@@ -57,26 +119,29 @@ def render_scene(seed: int, split: str, index: int, size: int) -> Scene:
         split (str): One of `SPLITS`.
         index (int): Number of the scene in its split, from 0.
         size (int): Side of the square image in pixels, at least 32.
+        level (str): One of `LEVELS`. Defaults to 'hard'.
     """
+    setting = LEVELS[level]
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
-    label = dominant_class(seed, split, index)
-    background = _Surface(rng, period=(0.08, 0.3), contrast=(0.1, 0.4))
-    elements, instances, classes = _lay_out(rng, label, size)
+    label = dominant_class(seed, split, index, level)
+    background = _Surface(rng, period=(0.08, 0.3), contrast=setting.background, value=setting.dark)
+    elements, instances, classes = _lay_out(rng, setting, label, size)
 
     side = size * SUPERSAMPLING
     light = rng.uniform(0, 2 * np.pi)
     canvas = background.paint(_grid(side, (0, 0, side, side)))
     for element in elements:
-        _draw(rng, canvas, element, background.colour, light)
+        _draw(rng, setting, canvas, element, background.colour, light)
     image = cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA)
-    return Scene(_expose(rng, image, light), instances, classes)
+    return Scene(_expose(rng, setting, image, light), instances, classes)
 
 
-def dominant_class(seed: int, split: str, index: int) -> int:
-    """Class of a scene's dominant object: a fresh permutation of all classes for each run of ten scenes."""
-    block, position = divmod(index, len(CLASSES))
-    rng = np.random.default_rng([seed, SPLITS.index(split), block, len(CLASSES)])
-    return int(rng.permutation(len(CLASSES))[position])
+def dominant_class(seed: int, split: str, index: int, level: str = 'hard') -> int:
+    """Class of a scene's dominant object: a fresh permutation of all classes for each run of as many scenes."""
+    classes = len(LEVELS[level].classes)
+    block, position = divmod(index, classes)
+    rng = np.random.default_rng([seed, SPLITS.index(split), block, classes])
+    return int(rng.permutation(classes)[position])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -107,7 +172,7 @@ def _star() -> np.ndarray:
 
 
 def _outlines() -> dict:
-    """Closed contours of each class, centred on the bounding box, sized so that the classes weigh about the same.
+    """Closed contours of each class, centred on the bounding box, in a circumscribed circle of radius 1.
 
     Where contours lie within each other, what is inside an even number of them is outside of the shape (the ring).
     """
@@ -131,9 +196,7 @@ def _outlines() -> dict:
         low, high = parts[0].min(0), parts[0].max(0)
         parts = [part - (low + high) / 2 for part in parts]
         reach = np.linalg.norm(parts[0], axis=1).max()
-        parts = [part / reach for part in parts]
-        # Halfway between "same circumscribed circle" and "same area".
-        outlines[name] = [part * (np.pi / _area(parts))**0.25 for part in parts]
+        outlines[name] = [part / reach for part in parts]
     return outlines
 
 
@@ -158,21 +221,22 @@ class _Element:
     reach: float  # radius, a fraction of the image side
 
 
-def _lay_out(rng, label: int, size: int):
+def _lay_out(rng, level: Level, label: int, size: int):
     """Choose the elements, back to front, and the instance map.
 
     Objects are added one by one at a random depth and kept only if every object then stays recognisable and the
     dominant one stays dominant, so a scene never shows an object that is not annotated.
     """
     side = size * SUPERSAMPLING
-    elements = [_clutter(rng, side) for _ in range(rng.integers(0, 4))]
-    dominant = _object(rng, side, label, reach=rng.uniform(0.19, 0.265), margin=0.15)
+    elements = [_clutter(rng, side) for _ in range(rng.integers(0, level.clutter + 1))]
+    dominant = _object(rng, level, side, label, reach=rng.uniform(*level.dominant), margin=0.15)
     objects = [dominant]
     elements.insert(rng.integers(0, len(elements) + 1) if rng.random() < 0.25 else len(elements), dominant)
     if not _acceptable(elements, objects, size):  # clutter hides too much
         elements = [e for e in elements if e is not dominant] + [dominant]
-    for _ in range(rng.choice(6, p=[.28, .28, .2, .12, .07, .05])):
-        candidate = _object(rng, side, int(rng.integers(len(CLASSES))), reach=rng.uniform(0.08, 0.15), margin=0.03)
+    for _ in range(rng.choice(len(level.numbers), p=level.numbers)):
+        class_id = int(rng.integers(len(level.classes)))
+        candidate = _object(rng, level, side, class_id, reach=rng.uniform(*level.others), margin=0.03)
         trial = list(elements)
         trial.insert(rng.integers(0, len(trial) + 1), candidate)
         if len(objects) < 5 and _acceptable(trial, objects + [candidate], size):
@@ -201,15 +265,17 @@ def _instance_map(elements, objects, size: int) -> np.ndarray:
     return votes.argmax(0).astype(np.uint8)
 
 
-def _object(rng, side: int, class_id: int, reach: float, margin: float) -> _Element:
-    angle = rng.uniform(-np.pi / 8, np.pi / 8)
-    stretch, shear = np.exp(rng.uniform(-0.15, 0.15)), rng.uniform(-0.12, 0.12)
+def _object(rng, level: Level, side: int, class_id: int, reach: float, margin: float) -> _Element:
+    angle = rng.uniform(-level.angle, level.angle)
+    stretch, shear = np.exp(rng.uniform(-level.stretch, level.stretch)), rng.uniform(-level.shear, level.shear)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     pose = reach * turn @ np.array([[stretch, shear], [0, 1 / stretch]])
     mirrored = rng.random() < 0.5
     low = margin + 0.8 * reach if margin > 0.1 else margin
     centre = rng.uniform(low, 1 - low, 2)
-    parts = [part * ((-1, 1) if mirrored else (1, 1)) @ pose.T + centre for part in OUTLINES[CLASSES[class_id]]]
+    outline = OUTLINES[level.classes[class_id]]
+    scale = (np.pi / _area(outline))**(level.same_area / 2)
+    parts = [part * scale * ((-1, 1) if mirrored else (1, 1)) @ pose.T + centre for part in outline]
     return _Element(class_id, _fill(parts, side), _area(parts) * side**2, reach)
 
 
@@ -269,8 +335,8 @@ def _grid(side: int, box):
     return x[None, :], y[:, None]
 
 
-def _random_colour(rng) -> np.ndarray:
-    hue, saturation, value = rng.uniform(0, 6), rng.uniform(0.1, 0.95), rng.uniform(0.3, 1)
+def _random_colour(rng, value: Range) -> np.ndarray:
+    hue, saturation, value = rng.uniform(0, 6), rng.uniform(0.1, 0.95), rng.uniform(*value)
     ramp = np.clip(np.abs((hue + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)
     return value * (1 - saturation * (1 - ramp))
 
@@ -282,16 +348,22 @@ class _Surface:
         rng (np.random.Generator): Source of all choices.
         period (tuple): Range of the texture's period, a fraction of the image side.
         contrast (tuple): Range of the share of the second colour, 0 to 1.
+        value (tuple): Range of the brightness of both.
         unlike (np.ndarray, optional): RGB colour that the mean colour must differ from, so that outlines show.
+        distance (float): By how much, as a Euclidean distance. Defaults to 0.
+        lighter (float): By how much its luminance is higher, at least. Defaults to -1: it may be lower.
     """
 
-    def __init__(self, rng, period, contrast, unlike=None):
+    def __init__(self, rng, period, contrast, value, unlike=None, distance=0., lighter=-1.):
         contrast = rng.uniform(*contrast)
         for _ in range(20):
-            self.first, second = _random_colour(rng), _random_colour(rng)
+            self.first, second = _random_colour(rng, value), _random_colour(rng, value)
             self.second = self.first + contrast * (second - self.first)
             self.colour = (self.first + self.second) / 2
-            if unlike is None or np.linalg.norm(self.colour - unlike) > 0.35:
+            if unlike is None:
+                break
+            difference = self.colour - unlike
+            if np.linalg.norm(difference) > distance and LUMINANCE @ difference > lighter:
                 break
         self.texture = rng.choice(['stripes', 'checks', 'dots', 'waves', 'noise', 'gradient', 'plain'])
         self.period = np.exp(rng.uniform(*np.log(period)))
@@ -341,10 +413,10 @@ class _Surface:
         return 0.3 * self._noise(u / 2, v / 2)
 
 
-def _draw(rng, canvas: np.ndarray, element: _Element, background_colour, light: float) -> None:
+def _draw(rng, level: Level, canvas: np.ndarray, element: _Element, background_colour, light: float) -> None:
     """Paint an element's shadow and surface onto the canvas (in place)."""
     side = len(canvas)
-    surface = _Surface(rng, period=(0.045, 0.13), contrast=(0.1, 0.7), unlike=background_colour)
+    surface = _Surface(rng, (0.045, 0.13), level.surface, level.light, background_colour, level.unlike, level.lighter)
     relief, shadow, outlined = rng.uniform(0, 1), rng.uniform(0, 0.6), rng.random() < 0.25
     rows, columns = np.flatnonzero(element.mask.any(1)), np.flatnonzero(element.mask.any(0))
     if not len(rows):
@@ -374,18 +446,18 @@ def _draw(rng, canvas: np.ndarray, element: _Element, background_colour, light: 
     np.copyto(patch, colour, where=mask[..., None])
 
 
-def _expose(rng, image: np.ndarray, light: float) -> np.ndarray:
+def _expose(rng, level: Level, image: np.ndarray, light: float) -> np.ndarray:
     """Uneven light, a soft cast shadow, colour cast, blur and noise; float RGB (S, S, 3) to uint8."""
     size = len(image)
     x, y = _grid(size, (0, 0, size, size))
-    slope = rng.uniform(0, 0.8)
+    slope = rng.uniform(0, level.slope)
     shade = 1 + np.float32(slope) * ((x - 0.5) * np.float32(np.cos(light)) + (y - 0.5) * np.float32(np.sin(light)))
-    if rng.random() < 0.35:  # the shadow of something outside of the picture
+    if rng.random() < level.shadow:  # the shadow of something outside of the picture
         angle, place = rng.uniform(0, 2 * np.pi), rng.uniform(-0.3, 0.3)
         distance = (x - 0.5) * np.float32(np.cos(angle)) + (y - 0.5) * np.float32(np.sin(angle)) - np.float32(place)
         shade = shade * (1 - np.float32(rng.uniform(0.15, 0.4)) * np.clip(0.5 + 20 * distance, 0, 1))
     image = image * shade[..., None] * (rng.uniform(0.85, 1.1) * rng.uniform(0.92, 1.08, 3)).astype(np.float32)
     if rng.random() < 0.3:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 0.8) * size / 128)
-    noise = np.float32(rng.uniform(0, 0.035)) * rng.standard_normal((size, size, 3), np.float32)
+    noise = np.float32(rng.uniform(0, level.noise)) * rng.standard_normal((size, size, 3), np.float32)
     return np.clip((image + noise) * 255 + 0.5, 0, 255).astype(np.uint8)

@@ -16,12 +16,12 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from coma_mm.errors import UserError
+from coma_mm.errors import UserError, choice
 from coma_mm.files import remove_empty, write_whole
 from coma_mm.locks import NAME, locked
 from coma_mm.processes import pool_map
 
-from .shape_scenes import CLASSES, PALETTE, SPLITS, Scene, render_scene
+from .shape_scenes import LEVELS, SPLITS, Level, Scene, render_scene
 
 VERSION = 1  # to be raised by every change that changes a written byte
 MARKER = 'coma_shapes.json'
@@ -60,7 +60,7 @@ def split_counts(images: int, **counts) -> dict:
 
 
 def write_shapes(out, counts: dict, size: int = 128, seed: int = 0, workers: int = 1, overwrite: bool = False,
-                 progress: bool = True) -> bool:
+                 progress: bool = True, level: str = 'hard') -> bool:
     """Write the data set, or find it already there.
 
     Args:
@@ -71,6 +71,7 @@ def write_shapes(out, counts: dict, size: int = 128, seed: int = 0, workers: int
         workers (int): Processes that draw. Does not change a byte. Defaults to 1.
         overwrite (bool): Replace a data set of other parameters that this function made. Defaults to False.
         progress (bool): Show a progress bar. Defaults to True.
+        level (str): How hard the scenes are, 'easy' or 'hard'. Defaults to 'hard'.
 
     Returns:
         bool: False if the same data set was there, complete, and nothing was done.
@@ -85,8 +86,9 @@ def write_shapes(out, counts: dict, size: int = 128, seed: int = 0, workers: int
         raise UserError(f'--seed is {seed}; expected 0 or more')
     if workers < 1:
         raise UserError(f'--workers is {workers}; expected 1 or more')
+    choice('--level', level, LEVELS)
     out = Path(out)
-    parameters = dict(seed=seed, size=size, counts={split: counts[split] for split in SPLITS})
+    parameters = dict(seed=seed, level=level, size=size, counts={split: counts[split] for split in SPLITS})
     if _is_there(out, parameters, overwrite):
         return False
     with locked(out):
@@ -97,7 +99,6 @@ def write_shapes(out, counts: dict, size: int = 128, seed: int = 0, workers: int
 
 
 def _write(out: Path, parameters: dict, workers: int, progress: bool) -> None:
-    counts, size, seed = parameters['counts'], parameters['size'], parameters['seed']
     try:
         # The marker says "incomplete" before the first file changes and "complete" after the last one is written.
         files, folders = _written(out)
@@ -105,25 +106,26 @@ def _write(out: Path, parameters: dict, workers: int, progress: bool) -> None:
         for path in files:
             path.unlink()
         remove_empty(folders)
-        _write_all(out, counts, size, seed, workers, progress)
+        _write_all(out, **parameters, workers=workers, progress=progress)
         _write_marker(out, parameters, complete=True)
     except OSError as error:
         raise UserError(f'cannot write {error.filename or out}: {error.strerror or error}; free some space or choose '
                         'another folder') from error
 
 
-def contact_sheet(scenes: list, columns: int = 4, min_side: int = 128) -> np.ndarray:
+def contact_sheet(scenes: list, level: str, columns: int = 4, min_side: int = 128) -> np.ndarray:
     """Pictures beside their annotations: instance masks and boxes in the colour of the class, the label below.
 
     Args:
         scenes (list[Scene]): Scenes of one size.
+        level (str): Their level.
         columns (int): Scenes per row. Defaults to 4.
         min_side (int): Pictures smaller than this are enlarged by a whole factor, in pixels. Defaults to 128.
 
     Returns:
         np.ndarray: RGB, uint8.
     """
-    cells = [_annotated(scene, -(-min_side // len(scene.image))) for scene in scenes]
+    cells = [_annotated(scene, LEVELS[level], -(-min_side // len(scene.image))) for scene in scenes]
     blank = np.full_like(cells[0], 255)
     rows = [cells[i:i + columns] for i in range(0, len(cells), columns)]
     rows = [np.hstack(row + [blank] * (min(columns, len(cells)) - len(row))) for row in rows]
@@ -141,6 +143,7 @@ def _is_there(out: Path, parameters: dict, overwrite: bool) -> bool:
                             'folder, it is left as it is')
         marker = json.loads((out / MARKER).read_text())
         complete, version, found = marker['complete'], marker['version'], dict(marker['parameters'])
+        found.setdefault('level', 'hard')  # which was the only one once
         in_words = f'version {version}, {_in_words(found)}'
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f'{out} cannot be used: {type(error).__name__}: {error}; expected a folder to write to, '
@@ -155,7 +158,7 @@ def _is_there(out: Path, parameters: dict, overwrite: bool) -> bool:
 
 def _in_words(parameters: dict) -> str:
     counts = ', '.join(f'{count} {split}' for split, count in parameters['counts'].items())
-    return f'{counts}, {parameters["size"]} px, seed {parameters["seed"]}'
+    return f'{counts}, {parameters["size"]} px, {parameters["level"]}, seed {parameters["seed"]}'
 
 
 def _has_all_files(out: Path, counts: dict) -> bool:
@@ -175,8 +178,8 @@ def _has_all_files(out: Path, counts: dict) -> bool:
 
 
 def _write_marker(out: Path, parameters: dict, complete: bool) -> None:
-    content = dict(name='CoMA-Shapes', version=VERSION, complete=complete, parameters=parameters, classes=CLASSES,
-                   palette=PALETTE)
+    content = dict(name='CoMA-Shapes', version=VERSION, complete=complete, parameters=parameters,
+                   classes=LEVELS[parameters['level']].classes, palette=LEVELS[parameters['level']].palette)
     write_whole(out / MARKER, json.dumps(content, indent=1) + '\n')
 
 
@@ -192,11 +195,12 @@ def _written(out: Path) -> tuple[list[Path], list[Path]]:
     return files + [path for path in (out / 'preview.png', ) if path.exists()], folders
 
 
-def _write_all(out: Path, counts: dict, size: int, seed: int, workers: int, progress: bool) -> None:
+def _write_all(out: Path, counts: dict, size: int, seed: int, level: str, workers: int, progress: bool) -> None:
+    classes = LEVELS[level].classes
     for split in LABELLED:
         # Every class has its folder, also where a small split has no picture of it: libraries number the classes by
         # the folders they find.
-        for name in CLASSES:
+        for name in classes:
             (out / 'imagenet' / split / name).mkdir(parents=True)
         for kind in ('images', 'annotations'):
             (out / 'ade20k' / kind / ADE_FOLDERS[split]).mkdir(parents=True)
@@ -205,7 +209,7 @@ def _write_all(out: Path, counts: dict, size: int, seed: int, workers: int, prog
     (out / 'unlabelled').mkdir()
 
     tasks = [(split, index) for split in SPLITS for index in range(counts[split])]
-    write = partial(_write_scene, out, seed, size)
+    write = partial(_write_scene, out, seed, size, level)
     records = {split: [] for split in LABELLED}
     results = pool_map(write, tasks, workers, 'CoMA-Shapes', 16, unit='pictures', disable=not progress)
     for (split, _), record in zip(tasks, results, strict=True):
@@ -213,18 +217,18 @@ def _write_all(out: Path, counts: dict, size: int, seed: int, workers: int, prog
             records[split].append(record)
     for split in LABELLED:
         path = out / 'coco' / 'annotations' / f'instances_{split}.json'
-        path.write_text(json.dumps(_coco(records[split], size), separators=(',', ':')))
+        path.write_text(json.dumps(_coco(records[split], size, classes), separators=(',', ':')))
     split = next(split for split in ('val', 'train', 'test', 'unlabelled') if counts[split])
-    scenes = [render_scene(seed, split, index, size) for index in range(min(12, counts[split]))]
-    sheet = Image.fromarray(contact_sheet(scenes))
+    scenes = [render_scene(seed, split, index, size, level) for index in range(min(12, counts[split]))]
+    sheet = Image.fromarray(contact_sheet(scenes, level))
     # 256 colours, dithered, are enough to look at and a quarter of the size.
     sheet.quantize(palette=sheet.quantize(256)).save(out / 'preview.png', optimize=True)
 
 
-def _write_scene(out: Path, seed: int, size: int, task: tuple) -> dict | None:
+def _write_scene(out: Path, seed: int, size: int, level: str, task: tuple) -> dict | None:
     """Draw one scene and write its files; returns its part of the COCO annotations, None for `unlabelled`."""
     split, index = task
-    scene = render_scene(seed, split, index, size)
+    scene = render_scene(seed, split, index, size, level)
     name = f'{split}_{index:06d}'
     jpeg = _encode('.jpg', scene.image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     if split == 'unlabelled':
@@ -232,7 +236,7 @@ def _write_scene(out: Path, seed: int, size: int, task: tuple) -> dict | None:
         return None
     picture = out / 'coco' / split / f'{name}.jpg'
     picture.write_bytes(jpeg)
-    _link(picture, out / 'imagenet' / split / CLASSES[scene.label] / f'{name}.jpg')
+    _link(picture, out / 'imagenet' / split / LEVELS[level].classes[scene.label] / f'{name}.jpg')
     _link(picture, out / 'ade20k' / 'images' / ADE_FOLDERS[split] / f'{name}.jpg')
     (out / 'ade20k' / 'annotations' / ADE_FOLDERS[split] / f'{name}.png').write_bytes(_encode('.png', scene.semantic))
     return dict(file_name=f'{name}.jpg', objects=[_coco_object(scene, k) for k in range(len(scene.classes))])
@@ -261,28 +265,29 @@ def _coco_object(scene: Scene, k: int) -> dict:
                 segmentation=dict(size=list(code['size']), counts=code['counts'].decode('ascii')))
 
 
-def _coco(records: list, size: int) -> dict:
+def _coco(records: list, size: int, classes: tuple[str, ...]) -> dict:
     images, annotations = [], []
     for image_id, record in enumerate(records, 1):
         images.append(dict(id=image_id, file_name=record['file_name'], width=size, height=size))
         for annotation in record['objects']:
             annotations.append(dict(id=len(annotations) + 1, image_id=image_id, **annotation))
-    categories = [dict(id=i, name=name, supercategory='shape') for i, name in enumerate(CLASSES, 1)]
+    categories = [dict(id=i, name=name, supercategory='shape') for i, name in enumerate(classes, 1)]
     return dict(info=dict(description='CoMA-Shapes', version=str(VERSION)), licenses=[], images=images,
                 annotations=annotations, categories=categories)
 
 
-def _annotated(scene: Scene, factor: int) -> np.ndarray:
+def _annotated(scene: Scene, level: Level, factor: int) -> np.ndarray:
     image = np.kron(scene.image, np.ones((factor, factor, 1), np.uint8))
     instances = np.kron(scene.instances, np.ones((factor, factor), np.uint8))
     overlay = image // 2
     for k, class_id in enumerate(scene.classes, 1):
         mask = instances == k
-        overlay[mask] = (0.25 * image[mask] + 0.75 * np.array(PALETTE[class_id])).astype(np.uint8)
+        overlay[mask] = (0.25 * image[mask] + 0.75 * np.array(level.palette[class_id])).astype(np.uint8)
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        cv2.rectangle(overlay, (int(columns[0]), int(rows[0])), (int(columns[-1]), int(rows[-1])), PALETTE[class_id])
+        cv2.rectangle(overlay, (int(columns[0]), int(rows[0])), (int(columns[-1]), int(rows[-1])),
+                      level.palette[class_id])
     cell = np.hstack([image, overlay])
     cell = cv2.copyMakeBorder(cell, 3, 18, 3, 3, cv2.BORDER_CONSTANT, value=(255, 255, 255))
     place = (6, cell.shape[0] - 5)
-    cv2.putText(cell, CLASSES[scene.label], place, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (40, 40, 40), 1, cv2.LINE_AA)
+    cv2.putText(cell, level.classes[scene.label], place, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (40, 40, 40), 1, cv2.LINE_AA)
     return cell

@@ -36,7 +36,8 @@ def write_data(folder):
     write_coco(folder / 'coco')
     write_coco(folder / 'coco-mini')
     write_segmentation(folder / 'coco-mini/semseg', highest=80)
-    write_shapes(folder / 'shapes', dict(unlabelled=10, train=8, val=4, test=4), size=64, progress=False)
+    for name, level in (('shapes', 'hard'), ('shapes-easy', 'easy')):
+        write_shapes(folder / name, dict(unlabelled=10, train=8, val=4, test=4), size=64, progress=False, level=level)
     for index, (image, *_) in enumerate(scenes('train')):
         save(image, folder / f'images/album{index % 2}/{index}.png')
     save(image, folder / 'images/0.JPG')
@@ -139,6 +140,8 @@ def shrink(cfg):
            lambda key, value: smaller(value) if key in SIZES else value)
     if 'stride' in test_cfg:
         test_cfg.stride = tuple(side // 8 for side in test_cfg.stride)
+    if 'ConcatStages' in str(cfg.model.get('neck')):  # narrowed one by one, the stages have another sum
+        cfg.model.head.in_channels = sum(backbone.arch['dims'])
     shorten(cfg)
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from coma_mm.errors import UserError
-from coma_mm.models import MultiScaleFusion
+from coma_mm.models import ConcatStages, DyViT, MultiScaleFusion
 
 from ..helpers import reference
 from ..helpers.small_models import ARCH, randomise
@@ -57,3 +57,10 @@ def test_features_that_do_not_fit(mode):
 def test_unknown_mode():
     with pytest.raises(UserError, match='cascade'):
         MultiScaleFusion(ARCH['dims'], mode='serial')
+
+
+def test_a_classifier_sees_the_means_of_all_stages():
+    backbone = DyViT(ARCH, out_indices=(0, 1, 2, 3), out_type='avg_featmap')
+    means = backbone(torch.randn(2, 3, 64, 64))
+    out, = ConcatStages()(means)
+    assert torch.equal(out, torch.cat(means, 1)) and out.shape == (2, sum(ARCH['dims']))

@@ -16,7 +16,7 @@ from pycocotools.coco import COCO
 from coma_mm.errors import UserError
 from coma_mm.locks import locked
 from coma_mm.prepare import shapes
-from coma_mm.prepare.shape_scenes import CLASSES, render_scene
+from coma_mm.prepare.shape_scenes import CLASSES, LEVELS, render_scene
 from coma_mm.prepare.shapes import ADE_FOLDERS, LABELLED, MARKER, split_counts, write_shapes
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'make_shapes.py'
@@ -59,6 +59,30 @@ def test_pictures_and_annotations_do_not_depend_on_how_many_there_are(root, tmp_
         short, long = json.loads((tmp_path / 'few' / name).read_text()), json.loads((root / name).read_text())
         for key in ('images', 'annotations'):
             assert short[key] == long[key][:len(short[key])]
+
+
+def test_the_level_is_a_parameter_and_its_classes_are_those_on_disk(root, tmp_path):
+    level = LEVELS['easy']
+    write_shapes(tmp_path / 'easy', COUNTS, SIZE, seed=3, progress=False, level='easy')
+    ours, other = digest(root, 'unlabelled/*'), digest(tmp_path / 'easy', 'unlabelled/*')
+    assert ours.keys() == other.keys() and not set(ours.values()) & set(other.values())
+    assert sorted(path.name for path in (tmp_path / 'easy/imagenet/train').iterdir()) == list(level.classes)
+    coco = json.loads((tmp_path / 'easy/coco/annotations/instances_val.json').read_text())
+    assert [category['name'] for category in coco['categories']] == list(level.classes)
+    with Image.open(tmp_path / 'easy/ade20k/annotations/validation/val_000005.png') as png:
+        np.testing.assert_array_equal(np.array(png), render_scene(3, 'val', 5, SIZE, 'easy').semantic)
+    marker = json.loads((tmp_path / 'easy' / MARKER).read_text())
+    assert marker['parameters']['level'] == 'easy' and tuple(marker['classes']) == level.classes
+    with pytest.raises(UserError, match='48 px, easy, seed 3; asked for .*48 px, hard, seed 3'):
+        write_shapes(tmp_path / 'easy', COUNTS, SIZE, seed=3, progress=False)
+
+
+def test_data_of_before_there_were_levels_are_hard(tmp_path):
+    write_shapes(tmp_path, TINY, 32, progress=False)
+    marker = json.loads((tmp_path / MARKER).read_text())
+    assert marker['parameters'].pop('level') == 'hard'
+    (tmp_path / MARKER).write_text(json.dumps(marker))
+    assert not write_shapes(tmp_path, TINY, 32, progress=False)
 
 
 def test_another_seed_gives_other_pictures(root, tmp_path):
@@ -301,7 +325,7 @@ def test_tool_writes_and_says_so(tmp_path):
     options = [tmp_path / 'a', '--images', 20, '--size', 32, '--seed', 5]
     first, second = run_tool(*options), run_tool(*options)
     assert first.returncode == second.returncode == 0
-    assert 'wrote 15 unlabelled, 3 train, 1 val, 1 test (32 px, seed 5)' in first.stdout
+    assert 'wrote 15 unlabelled, 3 train, 1 val, 1 test (32 px, hard, seed 5)' in first.stdout
     assert len(second.stdout.splitlines()) == 1 and 'already complete' in second.stdout
     with Image.open(tmp_path / 'a' / 'preview.png') as sheet:
         assert sheet.size[0] > 128
@@ -314,6 +338,7 @@ def test_tool_writes_and_says_so(tmp_path):
     (['--images', 0], 'no pictures'),
     (['--images', -5], '--images is -5'),
     (['--seed', -1], '--seed is -1'),
+    (['--level', 'eazy'], "'eazy'"),
     (['--workers', 0], '--workers is 0'),
     (['--imagse', 3], 'unrecognized arguments'),
 ])

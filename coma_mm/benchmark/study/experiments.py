@@ -194,14 +194,14 @@ def _environ() -> dict[str, str]:
     return {**os.environ, 'PYTHONPATH': path, 'PYTHONUNBUFFERED': '1'}
 
 
-def make_shapes(out: str | Path, size: int, **counts: int) -> None:
-    """Make CoMA-Shapes, in a process of its own, unless it is there.
+def make_shapes(out: str | Path, level: str, size: int, **counts: int) -> None:
+    """Make CoMA-Shapes of a level, in a process of its own, unless it is there.
 
     Raises:
         UserError: It failed, and has said why.
     """
     arguments = [f'--{split}={count}' for split, count in counts.items()]
-    command = ['make_shapes', str(out), f'--size={size}', '--overwrite', *arguments]
+    command = ['make_shapes', str(out), f'--level={level}', f'--size={size}', '--overwrite', *arguments]
     environ = {**_environ(), 'OMP_NUM_THREADS': '1'}
     code = subprocess.run([*PROGRAM, *command], env=environ, preexec_fn=end_with_parent).returncode
     if code == 130:
@@ -226,16 +226,19 @@ METRICS = (
 ARMS = dict(coma='from CoMA', scratch='from scratch')
 
 
-def fine_tunings(epochs: dict[str, int], seed: int = 0, options: dict | None = None) -> dict[tuple[str, str], Run]:
+def fine_tunings(epochs: dict[str, int], seed: int = 0, options: dict | None = None,
+                 easy: bool = False) -> dict[tuple[str, str], Run]:
     """Runs by (task, arm), with the same budget for both arms.
 
     Args:
         epochs (dict[str, int]): By task.
         seed (int): Defaults to 0.
         options (dict, optional): More `--cfg-options` by task.
+        easy (bool): By the configs for the easy level of the scenes. Defaults to False: for the hard one.
     """
+    name = '{}-p16_{}_shapes-easy' if easy else '{}_{}_shapes'
     return {
-        (task, arm): Run(f'{prefix}_{arm}_seed{seed}', f'{task} {how}, seed {seed}', f'{prefix}_{arm}_shapes',
+        (task, arm): Run(f'{prefix}_{arm}_seed{seed}', f'{task} {how}, seed {seed}', name.format(prefix, arm),
                          epochs[task], seed, (options or {}).get(task, {}), pretrained=arm == 'coma')
         for task, prefix in TASKS
         for arm, how in ARMS.items()

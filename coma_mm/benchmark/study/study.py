@@ -31,7 +31,7 @@ def run_study(work_dir: str, out: str | None = None, seeds: int = 3, pretraining
         tuple[str, Path]: The table, and where it was written.
     """
     folder = Path(work_dir).absolute()
-    experiments.make_shapes(folder / 'data', 128, **IMAGES)
+    experiments.make_shapes(folder / 'data', 'hard', 128, **IMAGES)
     bases = [
         Run(f'pretrain_seed{seed}', f'Pre-training, seed {seed}', 'coma_dyvit-tiny_shapes', EPOCHS['Pre-training'], seed,
             {'model.complement': complement, **OPTIONS}) for seed in range(pretrainings)

@@ -36,14 +36,15 @@ def test_a_run_is_a_command_that_resumes():
     assert run.checkpoint(Path('/out')) == Path('/out/name/epoch_8.pth')
 
 
-def test_both_arms_have_the_same_budget_and_seed():
+@pytest.mark.parametrize('easy', [False, True])
+def test_both_arms_have_the_same_budget_and_seed(easy):
     epochs = {task: number for number, (task, _) in enumerate(TASKS, 5)}
-    runs = fine_tunings(epochs, seed=4, options={'UperNet': {'x': 1}})
+    runs = fine_tunings(epochs, seed=4, options={'UperNet': {'x': 1}}, easy=easy)
     assert set(runs) == {(task, arm) for task, _ in TASKS for arm in ARMS}
     for (task, arm), run in runs.items():
         other = runs[task, 'scratch']
         assert (run.epochs, run.seed, run.options) == (epochs[task], 4, other.options) and run.pretrained == (arm == 'coma')
-        assert (ROOT / f'configs/shapes/{run.config}.py').exists()
+        assert (ROOT / f'configs/shapes/{run.config}.py').exists() and run.config.endswith('-easy') == easy
     assert len({run.name for run in runs.values()}) == len(runs)
 
 
@@ -214,6 +215,9 @@ def test_demo_goes_on_where_it_was_killed_and_reports(tmp_path):
     finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     text = finished.stdout
     assert finished.returncode == 0, text + finished.stderr
+    # The first lines say what comes, how long it takes, and where there is something to look at.
+    assert text.startswith('The demo draws scenes of 64 px') and 'about 1 min without a GPU' in text
+    assert f'Twelve of the scenes: {folder}/data/preview.png' in text and (folder / 'data/preview.png').is_file()
     assert 'Pre-training with CoMA: done before' in text and text.count('done before') == 1
     assert (folder / 'pretrain' / 'epoch_2.pth').stat().st_mtime_ns == before
     log = (run / 'log.txt').read_text()
@@ -229,9 +233,9 @@ def test_demo_goes_on_where_it_was_killed_and_reports(tmp_path):
     assert len(files) == 3 * 7 and all((folder / file).is_file() for file in files)  # config, log, checkpoint of each run
     # Predictions 2, Figures 1, 2 and 5, losses 4, reconstructions.
     assert sum(link.startswith('data:image/') for link in page.links) == 10
-    assert page.headings[:3] == ['Small scale: CoMA-Shapes', 'UperNet: segmentations', 'Mask R-CNN: detections']
+    assert page.headings[:3] == ['UperNet: segmentations', 'Mask R-CNN: detections', 'Small scale: CoMA-Shapes']
     assert {'Beside the paper', 'Coverage of patches', 'Reconstructions', 'Loss', 'Runs'} <= set(page.headings)
-    assert 'top-1 accuracy' in page.text and 'dyvit-tiny_coma_shapes.py' in page.text
+    assert 'top-1 accuracy' in page.text and 'dyvit-tiny-p16_coma_shapes-easy.py' in page.text
 
     checkpoint = folder / 'pretrain' / 'epoch_2.pth'
     for _, prefix in TASKS:

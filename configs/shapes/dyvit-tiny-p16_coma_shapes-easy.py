@@ -1,0 +1,3 @@
+_base_ = './dyvit-tiny-p16_scratch_shapes-easy.py'
+model = dict(
+    backbone=dict(init_cfg=dict(type='Pretrained', checkpoint={{_base_.pretrained_easy}}, prefix='backbone.')))
