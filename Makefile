@@ -15,7 +15,7 @@ help:
 	@echo 'make fuzz    thousands of damaged files and settings (FUZZ_ARGS="--only images --seed 1")'
 	@echo 'make study   the demo with a longer budget and several seeds'
 	@echo 'make install only create .venv (PYTHON=python3.12)'
-	@echo 'make faults  stop runs in many ways, resume them, compare the last bits; look for leaks (about an hour)'
+	@echo 'make faults  stop runs in many ways, resume them, compare the last bits; look for leaks (about two hours)'
 	@echo 'make lint    check the style'
 	@echo 'make clean   remove .venv and caches; runs in work_dirs stay'
 
@@ -42,6 +42,7 @@ study: $(INSTALLED)
 
 faults: $(INSTALLED)
 	$(RUN) tests/campaigns/faults/run.py
+	$(RUN) tests/campaigns/faults/kill.py
 	$(RUN) tests/campaigns/faults/leaks.py
 
 lint: $(INSTALLED)

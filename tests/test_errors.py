@@ -1,6 +1,9 @@
-"""What a person reads who chose a name that there is not."""
+"""What a person reads who chose a name that there is not, or a file."""
 import pytest
 
+from coma_mm.datasets import ImageFolder
+from coma_mm.datasets.loading import read_image
+from coma_mm.engine.explain import explain
 from coma_mm.errors import UserError, choice
 
 
@@ -18,3 +21,11 @@ def test_a_choice_that_there_is_not_names_those_that_there_are_and_the_nearest(v
 
 def test_a_choice_that_there_is_is_returned():
     assert choice('x', 'b', iter('abc')) == 'b'
+
+
+def test_a_file_that_is_missing_is_also_pythons_own_error():
+    with pytest.raises(FileNotFoundError, match='cannot open the image no.png: No such file') as caught:
+        read_image('no.png')
+    assert isinstance(caught.value, UserError) and explain(caught.value) == str(caught.value)
+    with pytest.raises(FileNotFoundError, match='data_root nowhere does not exist'):
+        ImageFolder(data_root='nowhere')

@@ -6,7 +6,7 @@ from typing import Any
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 
-from coma_mm.errors import UserError, choice
+from coma_mm.errors import MissingFileError, UserError, choice
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.pgm', '.gif')
 
@@ -81,8 +81,10 @@ class ImageFolder(BaseDataset):
         """One `dict(img_path=...)` per image, sorted."""
         root = os.path.normpath(self.data_prefix['img_path'])
         if not os.path.isdir(root):
-            what = 'is not a folder' if os.path.exists(root) else 'does not exist'
-            raise UserError(f'data_root {root} {what}; expected a folder with images in it or in folders below it')
+            there = os.path.exists(root)
+            what = 'is not a folder' if there else 'does not exist'
+            kind = UserError if there else MissingFileError
+            raise kind(f'data_root {root} {what}; expected a folder with images in it or in folders below it')
         paths, others = [], 0
         for path in walk_files(root):
             if path.lower().endswith(self.suffixes):

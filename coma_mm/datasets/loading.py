@@ -15,7 +15,7 @@ from mmengine.registry import TRANSFORMS
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from coma_mm.config_tree import type_name
-from coma_mm.errors import BadImageError, UserError
+from coma_mm.errors import BadImageError, MissingFileError, UserError
 from coma_mm.files import open_regular, read_regular
 
 FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
@@ -130,8 +130,8 @@ def _named(path: str) -> Iterator[None]:
     except UserError:
         raise
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-        raise UserError(f'cannot open the image {path}: {error.strerror}; check data_root and the '
-                        'annotations') from None
+        kind = MissingFileError if isinstance(error, FileNotFoundError) else UserError
+        raise kind(f'cannot open the image {path}: {error.strerror}; check data_root and the annotations') from None
     except UnidentifiedImageError:
         reason = 'empty or not an image'
     except Exception as error:  # on broken data Pillow's decoders raise many types, SyntaxError and struct.error too

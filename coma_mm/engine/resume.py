@@ -54,11 +54,11 @@ class OwnSettings:
         if states is None:
             return
         states = [one for several in states.values() for one in several] if isinstance(states, dict) else states
-        kinds, own = ([sorted(set(one) - MOVING) for one in several] for several in (states, self.schedules))
-        if kinds != own:
+        if len(states) != len(self.schedules) or any(
+                set(own) - MOVING - set(there) for own, there in zip(self.schedules, states, strict=True)):
             raise UserError(f'cannot resume with other schedules: the checkpoint has {len(states)}, this config has '
-                            f'{len(own)}, or one is of another type; take the param_scheduler of the run, or pass '
-                            '--extend-to N, with which those of this config count')
+                            f'{len(self.schedules)}, or one is of another type; take the param_scheduler of the run, or '
+                            'pass --extend-to N, with which those of this config count')
 
     def not_used(self) -> Iterator[str]:
         """A line for each setting in whose place the checkpoint's is used, once that is loaded."""
