@@ -84,12 +84,12 @@ def _load_pickle(path: str, map_location: str | torch.device) -> Any:
         print_log(f'{path} is of the format that torch.save had before version 1.6, without check sums: damage to its '
                   'weights would go unnoticed', logger='current', level=logging.WARNING)
     try:
-        with safe_pickle.only_plain_values(size):
+        with safe_pickle.only_plain_values(size, mapped=start == b'PK'):
             # From the mapped file no tensor can have more than what is in it; read otherwise, torch does not check that.
             loaded = torch.load(path, map_location=map_location, weights_only=True, mmap=start == b'PK')
         return safe_pickle.PlainValues(size)(loaded)
     except pickle.UnpicklingError as error:
-        code = safe_pickle.code_named(error) or (start[1:] > b'\x02' and f'pickle protocol {start[1]}')
+        code = safe_pickle.code_named(error) or (start != b'PK' and start[1:] > b'\x02' and f'pickle protocol {start[1]}')
         if not code:
             raise UserError(_not_a_checkpoint(path, f' ({_first_line(error)})')) from error
         if not safe_pickle.trusted:
