@@ -33,7 +33,8 @@ def write_whole(path: str | Path, content: bytes | memoryview | str) -> None:
     data = content.encode() if isinstance(content, str) else content
     unfinished = Path(f'{path}.tmp')
     try:
-        with open(unfinished, 'wb') as file:
+        unfinished.unlink(missing_ok=True)  # of a run that was killed; or a link or a pipe, which are not to be written to
+        with open(unfinished, 'xb') as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

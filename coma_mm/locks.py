@@ -93,7 +93,9 @@ def _try(path: Path) -> tuple[int, bool] | dict[str, Any]:
     path.parent.mkdir(parents=True, exist_ok=True)  # the last holder may have removed it
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     try:
-        if os.pread(descriptor, len(_BEGINNING), 0) != _BEGINNING[:os.fstat(descriptor).st_size]:
+        found = os.fstat(descriptor)
+        # A second name of somebody's file is not ours either, even of an empty one: this would be written into it.
+        if found.st_nlink > 1 or os.pread(descriptor, len(_BEGINNING), 0) != _BEGINNING[:found.st_size]:
             raise UserError(f'{path} is no lock of ours, and is left as it is: move it away, or choose another folder')
         with suppress(OSError):  # of another user, who was asked the same
             os.fchmod(descriptor, 0o666)
@@ -135,7 +137,7 @@ def _read(descriptor: int) -> dict[str, Any]:
     """What a holder says of itself; nothing if it is just about to."""
     try:
         found = json.loads(os.pread(descriptor, 1 << 16, 0))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -12,7 +12,7 @@ from coma_mm.datasets.coco import CheckedCOCO
 from coma_mm.datasets.loading import read_image, verify_image
 from coma_mm.datasets.packed_images import _read_json
 from coma_mm.errors import BadImageError, UserError
-from coma_mm.files import open_regular, read_regular, read_text
+from coma_mm.files import open_regular, read_regular, read_text, write_whole
 
 
 @pytest.fixture(params=['pipe', 'zero', 'endless'])
@@ -75,3 +75,13 @@ def test_the_formats_that_names_promise_are_read(tmp_path, suffix):
     assert read_image(str(path)).shape == (16, 32, 3) and np.ptp(read_image(str(path))) < 3
     if suffix in ('.jpg', '.png'):
         assert np.allclose(cv2.imread(str(path)), read_image(str(path)), atol=3)
+
+
+@pytest.mark.parametrize('place', [lambda path, other: path.symlink_to(other), lambda path, _: os.mkfifo(path),
+                                   lambda path, other: os.link(other, path)], ids=['link', 'pipe', 'second name'])
+def test_what_lies_where_a_file_is_prepared_is_not_written_to(tmp_path, place):
+    (tmp_path / 'other').write_text('mine')
+    place(tmp_path / 'a.tmp', tmp_path / 'other')
+    write_whole(tmp_path / 'a', 'new')
+    assert (tmp_path / 'a').read_text() == 'new' and (tmp_path / 'other').read_text() == 'mine'
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['a', 'other'] and not (tmp_path / 'a').is_symlink()

@@ -139,6 +139,25 @@ def test_without_locks_of_the_system_the_holder_shows_that_it_lives(tmp_path, wi
             time.sleep(.01)
 
 
+@pytest.mark.parametrize('content', ['', '{"host": "db", "password": "x"}'])
+def test_a_second_name_of_somebodys_file_is_no_lock(tmp_path, content):
+    (tmp_path / 'other').write_text(content)
+    (tmp_path / 'other').chmod(0o600)
+    (tmp_path / 'run').mkdir()
+    os.link(tmp_path / 'other', tmp_path / 'run/.lock')
+    with pytest.raises(UserError, match='is no lock of ours'), locked(tmp_path / 'run'):
+        pass
+    assert (tmp_path / 'other').read_text() == content and (tmp_path / 'other').stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / 'run/.lock').exists()
+
+
+def test_what_a_holder_says_of_itself_may_be_nested_without_end(tmp_path):
+    (tmp_path / 'a').write_text('{"host": ' + '[' * 50_000)
+    descriptor = os.open(tmp_path / 'a', os.O_RDONLY)
+    assert locks._read(descriptor) == {}
+    os.close(descriptor)
+
+
 @pytest.mark.parametrize('content', ['[]', '{"packages": []}', 'mine'])
 def test_a_file_of_the_locks_name_that_is_none_is_left_as_it_is(tmp_path, content):
     path = tmp_path / 'poetry.lock'

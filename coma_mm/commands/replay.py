@@ -7,6 +7,8 @@ instance on another device.
 import argparse
 import sys
 
+from coma_mm.errors import printable
+
 from .arguments import add_trust_argument
 
 
@@ -21,9 +23,10 @@ def run(args: argparse.Namespace) -> None:
     """Run the step again, and say what comes of it."""
     from coma_mm.engine.replay import replay
     step = replay(args.file, args.device)
-    facts, spoilt = step.facts, step.spoilt
-    images = facts['images']
-    print(f'iteration {facts["iterations"][-1] + 1} of {facts["config_file"] or "a run"}, process {facts["rank"] + 1} of '
+    facts, spoilt = step.facts, [*map(printable, step.spoilt)]
+    images = [*map(printable, facts['images'])]
+    of = printable(facts['config_file']) or 'a run'
+    print(f'iteration {facts["iterations"][-1] + 1} of {of}, process {facts["rank"] + 1} of '
           f'{facts["world_size"]}, seed {facts["seed"]}; images: {", ".join(images[:3]) or "not named"}'
           + (f' and {len(images) - 3} more' if len(images) > 3 else ''))
     print(f'loss in the run: {step.losses.tolist()}; again: {step.again.tolist()}')

@@ -18,7 +18,7 @@ from torch import nn
 from coma_mm.config.read import register_libraries
 from coma_mm.config.registered import check_registered
 from coma_mm.datasets.seeding import seed_generators
-from coma_mm.errors import UserError
+from coma_mm.errors import UserError, printable
 from coma_mm.files import write_whole
 from coma_mm.weights.load import load_weights_only, weights_sha256
 from coma_mm.weights.safe_pickle import plain
@@ -145,13 +145,35 @@ def replay(path: str, device: str = 'cpu') -> Replay:
         Replay: What came of it.
 
     Raises:
-        UserError: If it is no such file, or its config names anything but classes of the libraries.
+        UserError: If it is no such file, its config names anything but classes of the libraries, or its step fails.
     """
     content = load_weights_only(path)
-    if not {'replay', 'losses', 'batches'} <= content.keys():
+    if not {'replay', 'losses', 'batches'} <= content.keys() or not _are_facts(content['replay']) or not isinstance(
+            content['losses'], torch.Tensor) or not isinstance(content['batches'], list):
         raise UserError(f'{path} holds no step of a training; expected a replay_iter_*.pt that FiniteHook has left in a '
                         'work dir')
+    try:
+        return _run_again(path, content, device)
+    except UserError:
+        raise
+    except Exception as error:  # whatever the libraries raise on a batch or a config that somebody has changed
+        line = printable(' '.join(f'{type(error).__name__}: {error}'.split()))[:500]
+        raise UserError(f'{path}: its step cannot be run again ({line}); expected a file that FiniteHook has left, and the '
+                        'versions of the libraries with which it did') from error
+
+
+def _are_facts(facts: Any) -> bool:
+    """Whether something is what `leave` notes of a run."""
+    kinds = dict(config=dict, seed=int, rank=int, world_size=int, iterations=(list, tuple), images=(list, tuple),
+                 gradients=(str, type(None)), config_file=str)
+    return isinstance(facts, dict) and all(isinstance(facts.get(key), kind) for key, kind in kinds.items()) and all(
+        isinstance(one, int) for one in facts['iterations']) and all(isinstance(one, str) for one in facts['images'])
+
+
+def _run_again(path: str, content: dict[str, Any], device: str) -> Replay:
     facts, batches = content['replay'], unpack(content['batches'])
+    if not 0 < len(batches) == len(facts['iterations']):
+        raise ValueError(f'{len(batches)} batches of {len(facts["iterations"])} iterations')
     scope = facts['config'].get('default_scope', 'mmengine')
     register_libraries(scope)
     parts = {key: check_registered(facts['config'][key], f'{path}: {key}', scope)

@@ -24,7 +24,7 @@ from safetensors import safe_open
 from torch import nn
 
 from coma_mm.config_tree import type_name
-from coma_mm.errors import MissingFileError, UserError, nearest
+from coma_mm.errors import MissingFileError, UserError, nearest, printable
 
 from . import safe_pickle
 
@@ -46,6 +46,11 @@ def load_weights_only(path: str | Path, map_location: str | torch.device | None 
             checkpoint, or asks for more than weights and plain values, unless `--trust-checkpoint` was given.
     """
     path = _local_file(os.fspath(path))
+    try:
+        torch.empty(0, device=map_location or 'cpu')
+    except Exception as error:  # RuntimeError, AssertionError, ... by what is missing; the file is not to blame
+        raise UserError(f'cannot put the checkpoint {path} on {map_location} ({_first_line(error)}); choose a device that '
+                        'is there, such as cpu') from error
     if path.endswith('.safetensors'):
         checkpoint = _load_safetensors(path, map_location)
     else:
@@ -84,12 +89,12 @@ def _load_pickle(path: str, map_location: str | torch.device) -> Any:
         print_log(f'{path} is of the format that torch.save had before version 1.6, without check sums: damage to its '
                   'weights would go unnoticed', logger='current', level=logging.WARNING)
     try:
-        with safe_pickle.only_plain_values(size):
+        with safe_pickle.only_plain_values(size, mapped=start == b'PK'):
             # From the mapped file no tensor can have more than what is in it; read otherwise, torch does not check that.
             loaded = torch.load(path, map_location=map_location, weights_only=True, mmap=start == b'PK')
         return safe_pickle.PlainValues(size)(loaded)
     except pickle.UnpicklingError as error:
-        code = safe_pickle.code_named(error) or (start[1:] > b'\x02' and f'pickle protocol {start[1]}')
+        code = safe_pickle.code_named(error) or (start != b'PK' and start[1:] > b'\x02' and f'pickle protocol {start[1]}')
         if not code:
             raise UserError(_not_a_checkpoint(path, f' ({_first_line(error)})')) from error
         if not safe_pickle.trusted:
@@ -349,7 +354,7 @@ def load_backbone(module: nn.Module, checkpoint: str | Path, prefix: str = 'back
 def first_names(names: Iterable[str]) -> str:
     """The first three of some names."""
     names = list(names)
-    return ', '.join(names[:3]) + (', …' if len(names) > 3 else '')
+    return ', '.join(map(printable, names[:3])) + (', …' if len(names) > 3 else '')
 
 
 def stated_backbone(meta: dict[str, Any]) -> dict[str, Any]:
@@ -368,7 +373,7 @@ def stated_backbone(meta: dict[str, Any]) -> dict[str, Any]:
         nodes = ast.walk(ast.parse(str(meta.get('cfg', ''))))  # read, not run
         backbone = next(node.value for node in nodes if isinstance(node, ast.keyword) and node.arg == 'backbone')
         values = {one.arg: one.value.value for one in backbone.keywords if isinstance(one.value, ast.Constant)}
-    except (SyntaxError, StopIteration, AttributeError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError, StopIteration, AttributeError):
         return {}
     known = dict(backbone=type_name(values), arch=values.get('arch'))
     return {key: value for key, value in known.items() if value}
@@ -382,4 +387,4 @@ def _origin(facts: dict[str, Any]) -> str:
     if not facts:
         return ' (of unknown origin)'
     length = f'{facts["epochs"]} epochs' if facts.get('epochs') else f'{facts.get("iters", "?")} iterations'
-    return f' (pre-trained with {facts.get("algorithm", "?")}, {length})'
+    return printable(f' (pre-trained with {facts.get("algorithm", "?")}, {length})')

@@ -9,8 +9,7 @@ import torch
 from coma_mm.weights import safe_pickle
 
 READABLE_NAMES = [name for _, name in safe_pickle._FUNCTIONS] + [
-    'collections.OrderedDict', 'torch.Size', 'torch.device', 'torch.float32', 'torch.FloatStorage',
-    'torch.storage.UntypedStorage', *(f'torch._utils.{name}' for name in safe_pickle._TENSORS)]
+    'collections.OrderedDict', 'torch.device', 'torch.float32', 'torch.FloatStorage', 'torch.storage.UntypedStorage']
 """What a pickle may name."""
 
 
@@ -27,8 +26,8 @@ class Call:
 class Storage:
     """Pickled as the values of a tensor: so many of a type, in a record of the archive."""
 
-    def __init__(self, count, record='0', kind=torch.FloatStorage):
-        self.id = ('storage', kind, record, 'cpu', count)
+    def __init__(self, count, record='0', kind=torch.FloatStorage, view=()):
+        self.id = ('storage', kind, record, 'cpu', count, *view)
 
 
 class _Pickler(pickle.Pickler):
@@ -57,6 +56,20 @@ def write(path, content, records=(b'\0' * 64, )):
         for number, record in enumerate(records):
             archive.writestr(f'a/data/{number}', record)
         archive.writestr('a/version', '3\n')
+    return path
+
+
+def write_legacy(path, content, keys=(), values=b''):
+    """Write a checkpoint as torch did before 1.6: `keys` are the storages whose lengths and values follow."""
+    with open(path, 'wb') as file:
+        for header in (torch.serialization.MAGIC_NUMBER, torch.serialization.PROTOCOL_VERSION, {}):
+            pickle.dump(header, file, 2)
+        if isinstance(content, bytes):
+            file.write(content)
+        else:
+            _Pickler(file, 2).dump(content)
+        pickle.dump(list(keys), file, 2)
+        file.write(values)
     return path
 
 

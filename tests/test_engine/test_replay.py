@@ -116,6 +116,26 @@ def test_a_full_disk_is_no_reason_to_stop(tmp_path, monkeypatch):
     assert runner.iter == 8 and 'No space left' in hook_of(runner, FiniteHook).replay
 
 
+def test_a_file_that_somebody_has_changed_is_refused_in_one_line(tmp_path):
+    run_fragile(tmp_path, faults={2: 'inputs'})
+    content = torch.load(tmp_path / 'replay_iter_2_rank_0.pt', weights_only=True)
+    deep = []
+    for _ in range(300):
+        deep = [deep]
+    changes = [dict(batches=batches) for batches in (
+        3, [], [{}], [dict(kind='os.system')], [dict(kind=[])], [dict(kind='dict', items=[])],
+        [dict(kind='array', values=3)], [deep], [dict(kind='BitmapMasks', arguments=[1, 2, 3])], [dict(kind='DataSample')],
+        [dict(kind='DetDataSample', metainfo={}, data=dict(kind='dict', items={'__class__': 1}))])]
+    changes += [dict(replay={**content['replay'], **facts}) for facts in (
+        dict(seed='x'), dict(rank=None), dict(iterations=()), dict(iterations=('a', )), dict(images=3), dict(images=[3]),
+        dict(config=3), dict(config={}), dict(config=dict(model=3)), dict(config_file=None), dict(gradients=3),
+        dict(config={**content['replay']['config'], 'optim_wrapper': 3}))]
+    changes += [dict(losses=3), dict(losses=[]), dict(replay=[]), dict(state_dict=dict(a=torch.ones(1)))]
+    for change in changes:
+        torch.save({**content, **change}, tmp_path / 'a.pt')
+        with pytest.raises(UserError) as caught:
+            replay(tmp_path / 'a.pt')
+        assert 'a.pt' in str(caught.value) and '\n' not in str(caught.value) and len(str(caught.value)) < 900, change
 
 
 def test_nothing_that_its_config_names_is_imported_or_run(tmp_path):

@@ -12,6 +12,7 @@ from torch import nn
 import coma_mm.weights.load as checkpoint_module
 from coma_mm.errors import UserError
 from coma_mm.weights import load_backbone, load_weights_only, safe_pickle
+from coma_mm.weights.load import stated_backbone
 from tests.helpers.pickles import tensor, write
 
 
@@ -251,3 +252,26 @@ def test_a_backbone_that_does_not_fit_is_refused(tmp_path, log):
     tolerant.allowed_missing = ('1.weight', '1.bias')
     load_backbone(tolerant, save(tmp_path / 'part.pth', part))
     assert 'loaded 2 of 4' in log[-1]
+
+
+@pytest.mark.parametrize('cfg', ['x=' + '-' * 200_000 + '1', 'x=' + '+'.join('1' * 100_000), 'x=1\0'])
+def test_a_config_text_that_cannot_be_read_says_nothing_of_the_backbone(cfg):
+    assert stated_backbone(dict(cfg=cfg)) == {}
+
+
+def test_what_a_checkpoint_says_of_itself_reaches_the_log_as_text(tmp_path, monkeypatch):
+    lines = []
+    monkeypatch.setattr('coma_mm.weights.load.print_log', lambda line, **_: lines.append(line))
+    weights = {**nn.Linear(2, 2).state_dict(), 'a\n\x1b[31m': torch.ones(1)}
+    torch.save(dict(state_dict=weights, meta=dict(coma_mm=dict(algorithm='A\nB', epochs='\x1b[31m'))), tmp_path / 'a.pth')
+    load_backbone(nn.Linear(2, 2), tmp_path / 'a.pth')
+    assert lines and all(line.isprintable() for line in lines) and any('A\\nB' in line for line in lines)
+
+
+@pytest.mark.parametrize('name', ['a.pth', 'a.safetensors'])
+def test_a_device_that_is_not_there_is_not_called_damage(tmp_path, name):
+    weights = dict(a=torch.ones(1))
+    (save_file if name.endswith('safetensors') else torch.save)(weights, tmp_path / name)
+    with pytest.raises(UserError, match=f'cannot put the checkpoint .*{name} on xpu') as caught:
+        load_weights_only(tmp_path / name, map_location='xpu')
+    assert 'damaged' not in str(caught.value)

@@ -7,6 +7,7 @@ import pathlib
 import pickle
 import subprocess
 import sys
+import threading
 import time
 
 import mmengine
@@ -15,12 +16,13 @@ import pytest
 import torch
 from mmengine.dataset import BaseDataset
 from mmengine.logging import HistoryBuffer
+from mmengine.optim import OneCycleLR
 
 from coma_mm.engine.explain import explain
 from coma_mm.errors import UserError
 from coma_mm.weights import load_weights_only, safe_pickle
 from coma_mm.weights.safe_pickle import plain, restore_curves
-from tests.helpers.pickles import READABLE_NAMES, Call, named, tensor, text, write
+from tests.helpers.pickles import READABLE_NAMES, Call, named, tensor, text, write, write_legacy
 
 RECONSTRUCT = np._core.multiarray._reconstruct
 ENCODE = __import__('_codecs').encode
@@ -76,6 +78,9 @@ def hostile_values(created):
         attributes=Call(safe_pickle.plain, 1, state=dict(__defaults__=())),
         date=Call(datetime.datetime, b'0123456789', b'0'),
         path=Call(pathlib.PosixPath, *['a' * 100] * 100),
+        many_dimensions=array((1, (2**2000, ) * 60_000, np.dtype('f8'), False, b'01234567')),
+        set_of_a_tensor=Call(set, tensor(16, (10**7, ), (0, ))),
+        size_of_a_tensor=Call(torch.Size, tensor(16, (10**7, ), (0, ))),
     )
 
 
@@ -86,6 +91,51 @@ def test_a_hostile_checkpoint_is_refused_in_one_line(tmp_path, name):
         read(tmp_path / 'a.pth', hostile_values(tmp_path / 'created')[name])
     assert 'a.pth' in str(caught.value) and '\n' not in str(caught.value) and not (tmp_path / 'created').exists()
     assert time.monotonic() - begun < 10
+
+
+def legacy_tensor(count, *args, view=None):
+    return tensor(count, *args, view=(view, ))
+
+
+@pytest.mark.parametrize('value, keys', [
+    (dict(a=legacy_tensor(8, view=('b', 0, 8)), b=legacy_tensor(8, (10**6, ))), '0'),
+    (dict(a=legacy_tensor(8, (1000, ))), ''),
+    (dict(a=legacy_tensor(10**9)), ''),
+    (dict(a=Call(set, legacy_tensor(8, (10**7, ), (0, )))), '0'),
+    (dict(a=Call(torch.Size, legacy_tensor(10**8).parts[1][0])), ''),
+    (dict(a=Call(frozenset, legacy_tensor(10**8).parts[1][0])), ''),
+], ids=['freed', 'grown', 'huge', 'set', 'size', 'frozenset'])
+def test_a_file_of_the_old_format_gets_no_other_memory(tmp_path, value, keys):
+    begun = time.monotonic()
+    path = write_legacy(tmp_path / 'a.pth', value, keys, (8).to_bytes(8, 'little') + bytes(10**5))
+    with pytest.raises(UserError, match='a.pth'):
+        load_weights_only(path)
+    assert time.monotonic() - begun < 5
+
+
+def test_values_that_a_file_of_the_old_format_leaves_out_are_not_those_of_older_memory(tmp_path):
+    path = write_legacy(tmp_path / 'a.pth', dict(a=legacy_tensor(1000)), values=bytes(4000))
+    for _ in range(20):
+        used = torch.full((1000, ), 7.)
+        del used
+        assert not load_weights_only(path)['state_dict']['a'].any()
+
+
+@pytest.mark.parametrize('opcodes', [b')' + b'\x85' * 500_000, b')' + b'q\0h\0\x86' * 60], ids=['deep', 'doubled'])
+@pytest.mark.parametrize('use', [b'}%sNs.', b'cbuiltins\nset\n(](%setR.', b'(Xstoragectorch\nFloatStorage\n%sNNtQ.'])
+def test_tuples_in_tuples_as_keys_neither_crash_nor_hang(opcodes, use):
+    pickled = use.replace(b'%s', opcodes).replace(b'Xstorage', text('storage'))
+    with pytest.raises(pickle.UnpicklingError, match='nested too deeply'), safe_pickle.only_plain_values(len(pickled)):
+        torch._weights_only_unpickler.load(io.BytesIO(pickled))
+
+
+@pytest.mark.parametrize('legacy', [False, True])
+def test_complex_tensors_are_read_as_they_were_seen(tmp_path, legacy):
+    values = torch.tensor([1 + 2j, 3j])
+    weights = dict(plain=values, conjugate=values.conj(), negative=torch._neg_view(torch.ones(2)), number=values[1])
+    torch.save(weights, tmp_path / 'a.pth', _use_new_zipfile_serialization=not legacy)
+    for name, value in load_weights_only(tmp_path / 'a.pth')['state_dict'].items():
+        assert torch.equal(value, weights[name]) and not value.is_conj() and not value.is_neg(), name
 
 
 def test_every_name_refuses_arguments_that_it_does_not_expect():
@@ -108,6 +158,13 @@ def test_every_name_refuses_arguments_that_it_does_not_expect():
     assert {dict, str, bytes, set} <= kinds <= {
         type(None), bool, int, str, bytes, complex, set, frozenset, dict, collections.OrderedDict, torch.Size, torch.device,
         datetime.date, datetime.datetime, datetime.timedelta, argparse.Namespace}, kinds
+
+
+def test_a_refused_archive_is_not_called_a_pickle_that_runs_code(tmp_path):
+    torch.save(dict(a=torch.ones(1).expand(5, 5)), tmp_path / 'a.pth')
+    with pytest.raises(UserError, match='more values than the file') as caught:
+        load_weights_only(tmp_path / 'a.pth')
+    assert '--trust-checkpoint' not in str(caught.value)
 
 
 def test_a_value_in_itself_and_one_that_doubles_at_each_level_end_soon(tmp_path):
@@ -154,7 +211,9 @@ def test_harmless_values_are_read(tmp_path, legacy):
 def test_tensors_own_their_memory_and_share_what_they_shared(tmp_path):
     weight = torch.arange(12.).reshape(3, 4)
     weights = collections.OrderedDict(a=weight, tied=weight, view=weight.t()[1:], parameter=torch.nn.Parameter(weight * 2),
-                                      byte=torch.ones(2, dtype=torch.float8_e4m3fn), empty=torch.zeros(0))
+                                      byte=torch.ones(2, dtype=torch.float8_e4m3fn), empty=torch.zeros(0),
+                                      marked=torch.nn.Parameter(weight + 1))
+    weights['marked'].no_decay = True  # such parameters are pickled by another name
     weights._metadata = collections.OrderedDict({'': dict(version=2)})
     torch.save(weights, tmp_path / 'a.pth')
     loaded = load_weights_only(tmp_path / 'a.pth')['state_dict']
@@ -230,6 +289,16 @@ def test_what_mmengines_own_checkpoints_hold_is_read(tmp_path, module):
     assert loaded['curve'].current() == 3
 
 
+def test_the_state_of_mmengines_one_cycle_schedule_is_read_without_its_function(tmp_path):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
+    schedule = OneCycleLR(optimizer, eta_max=0.1, total_steps=8)
+    torch.save(dict(state_dict=dict(a=torch.ones(1)), param_schedulers=[schedule.state_dict()]), tmp_path / 'a.pth')
+    state, = load_weights_only(tmp_path / 'a.pth')['param_schedulers']
+    assert state == plain(schedule.state_dict()) and 'anneal_func' not in state
+    schedule.load_state_dict(state)
+    schedule.step()
+
+
 def test_torch_reads_as_before_afterwards(tmp_path):
     torch.save(dict(a=bytearray(b'a'), b=collections.Counter('a')), tmp_path / 'a.pth')
     expected, others = torch.load(tmp_path / 'a.pth', weights_only=True), torch.serialization.get_safe_globals()
@@ -238,3 +307,28 @@ def test_torch_reads_as_before_afterwards(tmp_path):
         load_weights_only(tmp_path / 'b.pth')
     assert torch.load(tmp_path / 'a.pth', weights_only=True) == expected
     assert torch.serialization.get_safe_globals() == others
+
+
+def test_threads_read_one_after_the_other(tmp_path):
+    torch.save({str(number): torch.ones(1) for number in range(100)}, tmp_path / 'a.pth')
+    tables = torch._weights_only_unpickler._get_allowed_globals(), torch.serialization.get_safe_globals()
+    before, failed = [*map(list, tables)], []
+
+    def read_often():
+        try:
+            for _ in range(5):
+                load_weights_only(tmp_path / 'a.pth')
+        except UserError as error:
+            failed.append(error)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        threads = [threading.Thread(target=read_often) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not failed and [*map(list, (tables[0], torch.serialization.get_safe_globals()))] == before
