@@ -146,6 +146,8 @@ def _exchanged(key: str, value: int | Sequence[int], before: Settings, now: Sett
             return type(value)(now.widths)
         if value in before.widths and len(before.widths) == len(now.widths):
             return now.widths[before.widths.index(value)]
+        if value == sum(before.widths):  # all of them, side by side
+            return sum(now.widths)
     return value
 
 

@@ -315,8 +315,10 @@ class ComaRunner(Runner):
         try:
             return super().train()
         except RuntimeError as error:
+            if stop and 'DataLoader worker' in str(error):
+                time.sleep(1)  # the signal that has reached them may be on its way here
             if stop and stop.reason and 'DataLoader worker' in str(error):
-                # The signal reached them too; this may be the middle of an update, so nothing is saved.
+                # This may be the middle of an update, so nothing is saved.
                 raise Stopped(f'stopped by {stop.reason}, with the loader\'s workers; go on with --resume') from error
             raise
         finally:

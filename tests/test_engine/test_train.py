@@ -139,7 +139,7 @@ def test_only_unfinished_files_of_ones_own_names_are_cleared_away(tmp_path):
 
 
 def test_of_a_run_of_several_processes_the_first_one_has_the_lock(tmp_path, monkeypatch):
-    monkeypatch.setattr('coma_mm.engine.train._train', lambda cfg, hooks: os.listdir(tmp_path))
+    monkeypatch.setattr('coma_mm.engine.train._train', lambda cfg, hooks, extend: os.listdir(tmp_path))
     monkeypatch.setattr('coma_mm.locks.PATIENCE', 0)
     cfg = make_cfg(tmp_path, launcher='pytorch')
     monkeypatch.setenv('RANK', '1')

@@ -12,13 +12,18 @@ from coma_mm.datasets.seeding import seed_generators
 class IterationSeedHook(Hook):
     """Makes what a training step draws (drop path, dropout, mixup, noise) a function of (seed, process, iteration).
 
-    So no generator's state needs saving, and neither validation nor a data loader's start can shift what follows.
+    So no generator's state needs saving, and neither validation nor a data loader's start can shift what follows. What a
+    validation draws (the noise of mask tokens) is one, too: the same if it is made again.
     """
     priority = 'VERY_HIGH'
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | list | None = None) -> None:
         """Seed Python's, NumPy's and torch's generators, on all devices."""
         torch.manual_seed(seed_generators(runner.seed, dist.get_rank(), runner.iter))
+
+    def before_val_iter(self, runner: Runner, batch_idx: int, data_batch: dict | list | None = None) -> None:
+        """Seed them for each batch, since a loader that starts draws a number, too."""
+        torch.manual_seed(seed_generators(runner.seed, dist.get_rank(), runner.iter, batch_idx))
 
 
 @HOOKS.register_module()
