@@ -63,7 +63,8 @@ def leave_when_told_to_stop() -> None:
     """
 
     def leave(number: int, frame: types.FrameType | None) -> None:
-        end_at_once(EXIT_STOPPED, f'stopped by {signal.Signals(number).name}, not while training: there is nothing to save')
+        say_at_once(f'stopped by {signal.Signals(number).name}, not while training: there is nothing to save')
+        os._exit(EXIT_STOPPED)  # without a note for torchrun, which also sends SIGTERM to those that it starts again
 
     listen(leave)
 

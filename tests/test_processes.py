@@ -60,4 +60,5 @@ def test_a_signal_before_training_ends_well(tmp_path, number):
     done = subprocess.run([sys.executable, '-c', code], env=dict(os.environ, COMA_MM_EXIT_CODE=str(note)), text=True,
                           stderr=subprocess.PIPE)
     line = f'stopped by {signal.Signals(number).name}, not while training: there is nothing to save\n'
-    assert (done.returncode, done.stderr, note.read_text()) == (EXIT_STOPPED, line, f'{EXIT_STOPPED}\n')
+    assert (done.returncode, done.stderr) == (EXIT_STOPPED, line)
+    assert not note.exists()  # torchrun sends SIGTERM to those, too, that it starts again
