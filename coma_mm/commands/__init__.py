@@ -107,6 +107,7 @@ def exit_with(job: Callable[[], None]) -> None:
     logging.raiseExceptions = False  # else a traceback for each line that a full disk keeps out of the log file
     try:
         job()
+        _part()
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
         _exit(130)
@@ -125,6 +126,15 @@ def exit_with(job: Callable[[], None]) -> None:
         if is_first_process() or getattr(error, 'of_one_process', False):
             print(f'error: {line}{getattr(error, "hint", "")}', file=sys.stderr)
         _exit(2)
+
+
+def _part() -> None:
+    """Have the processes of a run part in order: one that just exits may abort in the threads that connect it to others."""
+    if 'torch.distributed' in sys.modules:
+        from torch import distributed
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.barrier()
+            distributed.destroy_process_group()
 
 
 def _explain(error: Exception) -> str | None:
