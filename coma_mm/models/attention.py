@@ -9,6 +9,8 @@ from torch import nn
 
 from coma_mm.errors import choice
 
+from .norm import SameDtypeLN
+
 
 class WindowConv(nn.Module):
     """Strided convolution of keys and values, kernel = stride = window, inside each patch: Conv_k in Eq. 9.
@@ -80,10 +82,17 @@ class MultiWindowAttention(BaseModule):
         def heads(t):  # B, M, C -> B, heads, M, C/heads
             return t.view(B, t.shape[1], self.num_heads, -1).transpose(1, 2)
 
-        q, kv = self.qkv(x).split((C, 2 * C), dim=-1)
+        qkv = self.qkv(x)
+        if self.convs:
+            q, kv = qkv.split((C, 2 * C), dim=-1)
+            pairs = [conv(kv).chunk(2, dim=-1) for conv in self.convs]
+        else:
+            q, *pair = qkv.chunk(3, dim=-1)  # in one go, whose gradients are then laid side by side once
+            pairs = [pair]
         q = heads(q)
-        pooled = [conv(kv) for conv in self.convs] if self.convs else [kv]
-        out = sum(F.scaled_dot_product_attention(q, *map(heads, t.chunk(2, dim=-1))) for t in pooled)
+        out, *others = (F.scaled_dot_product_attention(q, heads(k), heads(v)) for k, v in pairs)
+        for other in others:  # not sum(), which would add the first to 0
+            out = out + other
         out = out.transpose(1, 2).reshape(B, N, C)
         return self.proj(out * self.scale if self.scale != 1 else out)
 
@@ -109,9 +118,9 @@ class Block(BaseModule):
                  init_cfg=None,
                  **attention):
         super().__init__(init_cfg)
-        self.norm1 = nn.LayerNorm(dims, eps=1e-6)
+        self.norm1 = SameDtypeLN(dims, eps=1e-6)
         self.attn = MultiWindowAttention(dims, num_heads, windows, **attention)
-        self.norm2 = nn.LayerNorm(dims, eps=1e-6)
+        self.norm2 = SameDtypeLN(dims, eps=1e-6)
         hidden = int(dims * mlp_ratio)
         self.mlp = nn.Sequential(nn.Linear(dims, hidden), nn.GELU(), nn.Linear(hidden, dims))
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()

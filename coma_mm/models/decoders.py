@@ -10,6 +10,7 @@ from torch import nn
 
 from coma_mm.errors import choice
 
+from .norm import SameDtypeLN
 from .token_layout import gather_patches, sincos_position
 
 
@@ -35,7 +36,7 @@ class PatchDecoder(BaseModule):
         if self.mask_token is not None:
             nn.init.normal_(self.mask_token, std=.02)
         self.blocks = nn.Sequential(*blocks)
-        self.norm = nn.LayerNorm(embed_dims, eps=1e-6)
+        self.norm = SameDtypeLN(embed_dims, eps=1e-6)
         self.predict = nn.Linear(embed_dims, patch_size**2 * out_channels)
 
     def forward(self,
@@ -96,7 +97,7 @@ class ViTDecoder(PatchDecoder):
                  mask_token: str = 'learned',
                  out_channels: int = 3,
                  init_cfg=(dict(type='Xavier', layer='Linear', distribution='uniform'), )):
-        norm_cfg = dict(type='LN', eps=1e-6)
+        norm_cfg = dict(type='SameDtypeLN', eps=1e-6)
         blocks = (TransformerEncoderLayer(embed_dims, num_heads, 4 * embed_dims, norm_cfg=norm_cfg)
                   for _ in range(depth))
         super().__init__(blocks, in_channels, patch_size, embed_dims, mask_token, out_channels, init_cfg)

@@ -13,6 +13,7 @@ from coma_mm.errors import UserError, choice
 from coma_mm.weights.init_cfg import load_pretrained
 
 from .attention import Block
+from .norm import SameDtypeLN
 from .token_layout import grid_to_tokens, sincos_position, tokens_to_grid
 
 # Table 1 of the paper; 'tiny' is ours, for CPUs, tests and the demo.
@@ -48,7 +49,7 @@ class Downsample(nn.Module):
     def __init__(self, in_dims: int, out_dims: int, pool: int = 2):
         super().__init__()
         self.area = pool**2
-        self.norm = nn.LayerNorm(in_dims, eps=1e-6)
+        self.norm = SameDtypeLN(in_dims, eps=1e-6)
         self.expand = nn.Linear(in_dims, out_dims)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -173,7 +174,7 @@ class DyViT(BaseBackbone):
                 downsample = Downsample(self.dims[i - 1], dims, pool=self.sides[i - 1] // self.sides[i])
             self.stages.append(ModuleList([downsample, *blocks]))
         for i in self.out_indices:
-            self.add_module(f'norm{i}', nn.LayerNorm(self.dims[i], eps=1e-6))
+            self.add_module(f'norm{i}', SameDtypeLN(self.dims[i], eps=1e-6))
         self._freeze()
 
     @classmethod
@@ -223,7 +224,8 @@ class DyViT(BaseBackbone):
             raise ValueError(f"masked input gives no feature map: use out_type='raw', not {self.out_type!r}")
         H, W = x.shape[-2:]
         P = self.patch_size
-        x = F.pad(x, (0, -W % P, 0, -H % P))
+        if H % P or W % P:  # a pad of nothing copies the images
+            x = F.pad(x, (0, -W % P, 0, -H % P))
         grid = (x.shape[-2] // P, x.shape[-1] // P)
 
         position = grid_to_tokens(self._position([side // STRIDES[0] for side in x.shape[-2:]], x.device), self.sides[0])

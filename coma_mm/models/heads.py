@@ -5,8 +5,6 @@ from mmpretrain.registry import MODELS
 
 from coma_mm.errors import UserError
 
-from .token_layout import gather_patches
-
 
 @MODELS.register_module()
 class PixelHead(BaseModule):
@@ -43,6 +41,14 @@ class PixelHead(BaseModule):
         x = images.reshape(B, C, rows, P, columns, P)
         return x.permute(0, 2, 4, 3, 5, 1).reshape(B, rows * columns, P * P * C)
 
+    def cut(self, images: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        """Some patches as `patchify` has them, (B, M, P²·C), of int64 indices (B, M), without copying the others."""
+        P = self.patch_size
+        rows, columns = self.grid(images)
+        x = images.unflatten(3, (columns, P)).unflatten(2, (rows, P)).permute(0, 2, 4, 3, 5, 1)  # B rows columns P P C
+        batch = torch.arange(len(ids), device=ids.device)[:, None]
+        return x[batch, ids // columns, ids % columns].flatten(2)
+
     def unpatchify(self, patches: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
         """The inverse of `patchify` for a grid of (rows, columns)."""
         B, P = patches.shape[0], self.patch_size
@@ -55,9 +61,7 @@ class PixelHead(BaseModule):
 
     def target(self, images: torch.Tensor, ids: torch.Tensor | None = None) -> torch.Tensor:
         """What the decoder should predict: (B, n, P²·C); of the patches `ids` (B, M) alone, where given."""
-        patches = self.patchify(images)
-        if ids is not None:
-            patches = gather_patches(patches, ids)
+        patches = self.patchify(images) if ids is None else self.cut(images, ids)
         if self.norm_pix:
             mean, std = self._moments(patches)
             patches = (patches - mean) / std

@@ -62,7 +62,9 @@ class MultiScaleFusion(BaseModule):
             raise UserError(f'MultiScaleFusion: the stages have {areas} tokens per patch, expected {self.areas}: '
                             "set the neck's in_channels and sides to the stages of the backbone")
         if self.mode == 'parallel':
-            return last + sum(conv(x.reshape(B, K, -1)) for conv, x in zip(self.convs, feats, strict=True))
+            for conv, x in zip(self.convs, feats, strict=True):
+                last = last + conv(x.reshape(B, K, -1))
+            return last
         y, *others = *feats, last
         for conv, x in zip(self.convs, others, strict=True):
             y = conv(y.reshape(B, x.shape[1], -1)) + x
