@@ -11,6 +11,9 @@ from torch import nn
 
 from coma_mm.errors import UserError, choice
 
+from .attention import WindowConv
+from .norm import SameDtypeLN
+
 
 @MODELS.register_module()
 class MaskedImagePreprocessor(BaseDataPreprocessor):
@@ -208,6 +211,8 @@ class CoMA(MaskedAutoencoder):
             name: _freeze(copy.deepcopy(getattr(self, name))) for name in self.COPIES[complement]
         }).eval()
         self._handle = None  # of the hook in an optimiser's step that updates the evaluation model
+        self._rounded = ()  # the evaluation model in autocast's precision; in a tuple, as it is no part of the model
+        self.register_load_state_dict_post_hook(lambda model, _: model._round())
 
     def init_weights(self):
         """Initialise; the evaluation model starts equal."""
@@ -250,11 +255,30 @@ class CoMA(MaskedAutoencoder):
             torch._foreach_lerp_(lagged, current, 1 - momentum)
         else:
             torch._foreach_copy_(lagged, current)
+        self._round()
 
-    def follow(self, optimizer: torch.optim.Optimizer) -> None:
+    @torch.no_grad()
+    def _round(self) -> None:
+        """Set the evaluation model in autocast's precision, if there is one, from the evaluation model."""
+        for rounded in self._rounded:
+            pairs = [(low, full) for low, full in zip(rounded.buffers(), self.evaluation.buffers(), strict=True)
+                     if low.dtype != full.dtype]
+            torch._foreach_copy_(*map(list, zip(*pairs, strict=True)))
+
+    def _branch(self, device: torch.device) -> nn.ModuleDict:
+        """The evaluation model; under autocast the one that `follow` has prepared for it."""
+        return self._rounded[0] if self._rounded and torch.is_autocast_enabled(device.type) else self.evaluation
+
+    def follow(self, optimizer: torch.optim.Optimizer, dtype: torch.dtype | None = None) -> None:
         """Let the evaluation model lag by one update of `optimizer`.
 
         Another call follows another optimiser instead.
+
+        Args:
+            optimizer (Optimizer): Of this model's parameters.
+            dtype (torch.dtype, optional): The precision of autocast in training. The evaluation model is kept in it too
+                then, so that its weights, which no gradient needs, are cast once for each update and not in each forward
+                pass. What it computes is the same. Defaults to None: autocast casts them.
 
         Tied to the optimiser's own step, so that gradient accumulation counts as one update, and a step that is left
         out as none: one that a gradient scaler skips (fused optimisers are called even then, with `found_inf`), or
@@ -265,6 +289,7 @@ class CoMA(MaskedAutoencoder):
             if any(p.grad is not None for group in optimizer.param_groups for p in group['params']):
                 self.sync_evaluation(self.momentum, getattr(optimizer, 'found_inf', None))
 
+        self._rounded = (_rounded(self.evaluation, dtype), ) if dtype and self.evaluation else ()
         if self._handle:
             self._handle.remove()
         self._handle = optimizer.register_step_pre_hook(before_step)
@@ -275,10 +300,10 @@ class CoMA(MaskedAutoencoder):
         ids = ids_keep if unseen_only else None
         if self.complement == 'frozen':
             with torch.no_grad():
-                preds['evaluation'] = self.reconstruct(images, ids_rest, self.evaluation, ids)
+                preds['evaluation'] = self.reconstruct(images, ids_rest, self._branch(images.device), ids)
         elif self.complement == 'decoder':
             with torch.no_grad():
-                feats = self.evaluation['backbone'](images, ids_rest)
+                feats = self._branch(images.device)['backbone'](images, ids_rest)
             preds['evaluation'] = self.decoder(self.neck(feats), ids_rest, self.head.grid(images), ids)
         elif self.complement == 'full':
             preds['evaluation'] = self.reconstruct(images, ids_rest, ids=ids)
@@ -321,6 +346,17 @@ def _with_defaults(part, **defaults):
         return part
     taken = inspect.signature(kind).parameters
     return {**{key: value for key, value in defaults.items() if value is not None and key in taken}, **part}
+
+
+def _rounded(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """A copy of a module without parameters, with those weights in another dtype that autocast casts to it."""
+    copied = copy.deepcopy(module)
+    for part, original in zip(copied.modules(), module.modules(), strict=True):
+        if isinstance(part, (nn.Linear, nn.Conv2d, SameDtypeLN, WindowConv)):
+            part.to(dtype)
+        else:
+            part._buffers.update(original._buffers)
+    return copied
 
 
 def _freeze(module: nn.Module) -> nn.Module:

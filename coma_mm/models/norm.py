@@ -20,7 +20,7 @@ class SameDtypeLN(nn.LayerNorm):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(..., C) -> the same shape and dtype."""
-        if x.dtype == self.weight.dtype:
+        if x.dtype not in (torch.bfloat16, torch.float16):
             return super().forward(x)
         with torch.autocast(x.device.type, enabled=False):
             return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)

@@ -385,6 +385,45 @@ def test_a_step_that_the_gradient_scaler_skips_is_no_update(fused):
     assert len(history) == 1 + 3
 
 
+def small_float_coma(complement, **kwargs):
+    torch.manual_seed(0)
+    model = CoMA(**model_settings(**kwargs), complement=complement).train()
+    model.init_weights()
+    return model
+
+
+@pytest.mark.parametrize('complement', ['frozen', 'decoder'])
+def test_in_autocasts_precision_the_evaluation_model_computes_the_same(complement):
+    """Bit for bit, after updates, a skipped one, and a checkpoint."""
+    models = [small_float_coma(complement) for _ in range(2)]
+    optimizers = [torch.optim.AdamW(model.parameters(), lr=1e-2, fused=True) for model in models]
+    for model, optimizer, dtype in zip(models, optimizers, (None, torch.bfloat16), strict=True):
+        model.follow(optimizer, dtype)
+    batch = {**small_batch(), 'inputs': small_batch()['inputs'].float()}
+
+    def losses(model):
+        with torch.autocast('cpu', torch.bfloat16):
+            return model(**batch, mode='loss')
+
+    for step in range(4):
+        expected, found = map(losses, models)
+        assert expected.keys() == found.keys() and all(torch.equal(found[name], expected[name]) for name in expected)
+        for model, optimizer, loss in zip(models, optimizers, (expected, found), strict=True):
+            optimizer.zero_grad()
+            loss['loss'].backward()
+            optimizer.found_inf = torch.tensor(float(step == 2))
+            optimizer.step()
+    assert models[0].state_dict().keys() == models[1].state_dict().keys()
+    other = small_float_coma(complement)
+    for model in models:
+        model.load_state_dict(other.state_dict())
+    assert torch.equal(losses(models[0])['mse_evaluation'], losses(models[1])['mse_evaluation'])
+    for model in models:  # without autocast, as in validation
+        model.eval()
+    validated = [model(**batch, mode='predict')[0].reconstruction_error for model in models]
+    assert validated[0] == validated[1]
+
+
 def test_momentum_makes_it_a_moving_average():
     model = small_coma(momentum=0.75)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-1)

@@ -198,7 +198,7 @@ def _training_step(model, setting, data, optim_wrapper=None):
     model.to(setting.device).train()
     wrapper = optim_wrapper or _optim_wrapper(model, setting)
     if isinstance(model, CoMA):
-        model.follow(wrapper.optimizer)
+        model.follow(wrapper.optimizer, getattr(wrapper, 'cast_dtype', None))
     if setting.compiled:
         compile_training(model)
     return TrainingStep(model, wrapper, data)

@@ -35,7 +35,7 @@ class EvaluationModelHook(Hook):
                             "custom_hooks (or take CoMA with complement='none')")
         if runner.iter == 0:
             model.sync_evaluation()
-        model.follow(runner.optim_wrapper.optimizer)
+        model.follow(runner.optim_wrapper.optimizer, getattr(runner.optim_wrapper, 'cast_dtype', None))
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | list | None = None) -> None:
         """Leave the complementary branch out of the iteration's loss, by its number alone: the same after a resume."""

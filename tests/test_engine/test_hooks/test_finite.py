@@ -177,7 +177,7 @@ def test_the_evaluation_hook_sees_whether_an_update_is_left_out(tmp_path):
         def sync_evaluation(self):
             pass
 
-        def follow(self, optimizer):
+        def follow(self, optimizer, dtype=None):
             optimizer.register_step_pre_hook(lambda optimizer, *_: seen.append(optimizer.found_inf.item()))
 
     run(tmp_path, model=dict(type='Followed', faults={2: 'loss'}), iterations=3, hooks=[dict(type='EvaluationModelHook')])
