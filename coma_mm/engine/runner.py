@@ -199,11 +199,13 @@ class ComaRunner(Runner):
         return super().wrap_model(model_wrapper_cfg, model)
 
     def register_default_hooks(self, hooks: dict | None = None) -> None:
-        """Register the default hooks; mmengine's `CheckpointHook` becomes a `WholeCheckpointHook`."""
+        """Register the default hooks; two of mmengine's become a `WholeCheckpointHook` and a `LateRuntimeInfoHook`."""
         hooks = dict(hooks or {})
-        checkpoint = hooks.get('checkpoint', dict(type='CheckpointHook', interval=1))
-        if isinstance(checkpoint, dict) and type_name(checkpoint) == 'CheckpointHook':
-            hooks['checkpoint'] = {**checkpoint, 'type': 'WholeCheckpointHook', '_scope_': 'mmengine'}
+        for name, theirs, ours in (('checkpoint', dict(type='CheckpointHook', interval=1), 'WholeCheckpointHook'),
+                                   ('runtime_info', dict(type='RuntimeInfoHook'), 'LateRuntimeInfoHook')):
+            hook = hooks.get(name, theirs)
+            if isinstance(hook, dict) and type_name(hook) == theirs['type']:
+                hooks[name] = {**hook, 'type': ours, '_scope_': 'mmengine'}
         super().register_default_hooks(hooks)
 
     def register_hook(self, hook: Hook | dict, priority: str | int | Priority | None = None) -> None:

@@ -408,7 +408,7 @@ def test_in_autocasts_precision_the_evaluation_model_computes_the_same(complemen
     for step in range(4):
         expected, found = map(losses, models)
         assert expected.keys() == found.keys() and all(torch.equal(found[name], expected[name]) for name in expected)
-        for model, optimizer, loss in zip(models, optimizers, (expected, found), strict=True):
+        for optimizer, loss in zip(optimizers, (expected, found), strict=True):
             optimizer.zero_grad()
             loss['loss'].backward()
             optimizer.found_inf = torch.tensor(float(step == 2))

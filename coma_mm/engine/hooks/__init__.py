@@ -7,11 +7,13 @@ from .iteration import IterationSeedHook, MeanLossHook
 from .loss_spike import LossSpikeHook
 from .missed_validation import MissedValidationHook
 from .provenance import ProvenanceHook
+from .runtime_info import LateRuntimeInfoHook
 from .stop import StopHook
 
 __all__ = [
     'BadImageHook', 'BatchSizeHook', 'EvaluationModelHook', 'FiniteHook', 'IterationSeedHook', 'LabelCheckHook',
-    'LossSpikeHook', 'MeanLossHook', 'MissedValidationHook', 'ProvenanceHook', 'StopHook', 'WholeCheckpointHook'
+    'LateRuntimeInfoHook', 'LossSpikeHook', 'MeanLossHook', 'MissedValidationHook', 'ProvenanceHook', 'StopHook',
+    'WholeCheckpointHook'
 ]
 
 RUN_HOOKS = tuple(
