@@ -48,6 +48,8 @@ class ComaRunner(Runner):
     - checkpoints are written whole or not at all;
     - the folder of a run's logs is its own, also if another run starts in the same second;
     - several processes work without a GPU too (gloo);
+    - on a GPU products of float32 matrices are computed in TF32, unless `env_cfg` says `tf32=False`, or
+      `randomness.deterministic` is set;
     - the learning rate is scaled by the batch of one *update*: gradient accumulation counts;
     - with `optim_wrapper.accumulative_counts='auto'` an update sees `auto_scale_lr.base_batch_size` images whatever the
       number of processes, see `accumulation`: an iteration is then one update, of as many batches as it takes.
@@ -150,6 +152,10 @@ class ComaRunner(Runner):
                                 '(--launcher pytorch)')
             distributed.init_process_group('gloo')
         super().setup_env(env_cfg)
+        deterministic = (self.cfg.get('randomness') or {}).get('deterministic', False)
+        if deterministic:  # read when cuBLAS starts; without it torch refuses matrix products
+            os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
+        torch.backends.cuda.matmul.allow_tf32 = bool(env_cfg.get('tf32', not deterministic))
         self._make_logs()
 
     def _make_logs(self) -> None:

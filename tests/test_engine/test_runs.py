@@ -1,5 +1,6 @@
 """The runner, its hooks and the optimiser wrapper, in small runs in this process."""
 import logging
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -94,6 +95,22 @@ def test_learning_rate_is_scaled_by_the_images_per_update(tmp_path, accumulation
     log = log_of(runner)
     assert f'16 images per update, this run has {2 * accumulation}' in log
     assert ('accumulative_counts=4 is more than the 3 batches of an epoch' in log) == (accumulation == 4)
+
+
+@pytest.mark.parametrize('settings, tf32, workspace', [
+    (dict(), True, None), (dict(env_cfg=dict(tf32=False)), False, None),
+    (dict(randomness=dict(seed=0, deterministic=True)), False, ':4096:8')])
+def test_a_gpu_multiplies_in_tf32_unless_the_run_is_deterministic(tmp_path, monkeypatch, settings, tf32, workspace):
+    monkeypatch.delenv('CUBLAS_WORKSPACE_CONFIG', raising=False)
+    matmul = torch.backends.cuda.matmul
+    before, matmul.allow_tf32 = matmul.allow_tf32, not tf32
+    try:
+        train(make_cfg(tmp_path, **settings))
+        assert matmul.allow_tf32 == tf32
+    finally:
+        matmul.allow_tf32 = before
+        torch.use_deterministic_algorithms(False)
+    assert os.environ.pop('CUBLAS_WORKSPACE_CONFIG', None) == workspace
 
 
 def test_autocast_wrapper_runs_in_bf16_and_keeps_float_weights(tmp_path):

@@ -32,7 +32,9 @@ def noted(hook, kind, name, batches=10, epochs=2, stop_at=None, hooks=()):
     """What a hook notes of some iterations, whose losses are of a kind; and a checkpoint's copy before one of them."""
     hub, copied = MessageHub.get_instance(name), None
     runner = SimpleNamespace(
-        message_hub=hub, hooks=[hook, *(hooks or [LoggerHook(interval=4)])], train_dataloader=Loader([None] * batches), epoch=0, iter=0, max_epochs=epochs, max_iters=batches * epochs, optim_wrapper=SimpleNamespace(get_lr=dict))
+        message_hub=hub, hooks=[hook, *(hooks or [LoggerHook(interval=4)])],
+        train_dataloader=Loader([None] * batches), epoch=0, iter=0, max_epochs=epochs, max_iters=batches * epochs,
+        optim_wrapper=SimpleNamespace(get_lr=dict))
     hook.before_train(runner)
     for index in range(batches * epochs):
         runner.iter = index
