@@ -10,6 +10,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 # Before torch is imported, and inherited by processes that tests start.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
+# Most tests compare with bits of a CPU, so a GPU is hidden unless `pytest -m gpu` asks for it; inherited as well.
+if 'gpu' in sys.argv[1:]:
+    os.environ['COMA_MM_TESTS_ON_GPU'] = '1'
+if 'COMA_MM_TESTS_ON_GPU' not in os.environ:
+    os.environ['CUDA_VISIBLE_DEVICES'] = ''
 os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
 
 import numpy as np  # noqa: E402

@@ -87,6 +87,7 @@ def test_no_attention_matrix_in_whole_models_on_cpu(windows, with_cp, dtype):
     assert twice.largest <= 2 * once.largest
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 @pytest.mark.parametrize('windows', SETS)
 def test_no_attention_matrix_on_cuda(windows):
@@ -95,6 +96,7 @@ def test_no_attention_matrix_on_cuda(windows):
     assert attention and all('flash' in name or 'cudnn' in name for name in attention), attention
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 def test_no_attention_matrix_in_whole_models_on_cuda():
     attention = recorded_models('cuda', torch.bfloat16, 'default', (0, 2), 4).attention()

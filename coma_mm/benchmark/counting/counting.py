@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode, bmm_flop
+from torch.utils.flop_counter import FlopCounterMode, bmm_flop, flop_registry
 
 from coma_mm.datasets.mask_samplers import UniformMaskSampler
 from coma_mm.models import MaskedAutoencoder
@@ -41,8 +41,19 @@ class Operations(FlopCounterMode):
             return flops
 
         bmm._get_raw = True
+        aten = torch.ops.aten
+        # Torch before 2.12 has formulas for attention on a GPU alone; those on a CPU are the same.
+        on_cpu = {getattr(aten, f'{name}_for_cpu{end}'): flop_registry[getattr(aten, name + end)]
+                  for name in ('_scaled_dot_product_flash_attention', ) for end in ('', '_backward')}
         super().__init__(display=False, custom_mapping={
-            torch.ops.aten.bmm: bmm, torch.ops.aten.convolution_backward: _convolution_backward_flop})
+            **on_cpu, aten.bmm: bmm, aten.convolution_backward: _convolution_backward_flop})
+
+    def _count_flops(self, func_packet, *args):
+        """Count an operator as the parent does, but no attention as nothing."""
+        if 'attention' in func_packet.__name__ and func_packet not in self.flop_registry:
+            raise NotImplementedError(f'torch {torch.__version__} has no formula for the operations of '
+                                      f'{func_packet.__name__}, which would count as nothing')
+        return super()._count_flops(func_packet, *args)
 
     def macs(self):
         """dict[str, int]: By rule."""

@@ -3,7 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from coma_mm.benchmark.counting.counting import LivingTensors, Operations, measure
 from coma_mm.models import DyViT
@@ -89,6 +89,19 @@ def test_the_two_rules(fused, contiguous):
     with torch.no_grad():
         assert macs(Attention(fused), x) == dict(layers=layers, attention=layers + products)
     assert macs(Attention(fused), x, backward=True)['layers'] == 2 * layers
+
+
+def test_no_attention_counts_as_nothing(monkeypatch):
+    """Older torch has no formulas for what runs on a CPU; and of others nobody has one."""
+    x = torch.randn(3, 10, 16, requires_grad=True)
+    expected = macs(Attention(True), x, backward=True)
+    for name in ('_scaled_dot_product_flash_attention_for_cpu', '_scaled_dot_product_flash_attention_for_cpu_backward'):
+        monkeypatch.delitem(flop_registry, getattr(torch.ops.aten, name))
+    assert macs(Attention(True), x, backward=True) == expected
+    counter = Operations()
+    counter.flop_registry = {}
+    with pytest.raises(NotImplementedError, match='no formula for the operations of _scaled_dot_product'), counter:
+        Attention(True)(x)
 
 
 def test_a_weight_in_a_batched_product_is_a_layer():
