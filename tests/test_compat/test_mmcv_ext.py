@@ -10,7 +10,8 @@ from ..helpers import operators as reference
 
 pytestmark = pytest.mark.skipif(
     not _ext.__file__.endswith('.py'), reason='mmcv has compiled operators, which coma_mm leaves alone')
-DEVICES = ['cpu', pytest.param('cuda', marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')])]
+NEEDS_GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')]
+DEVICES = ['cpu', pytest.param('cuda', marks=NEEDS_GPU)]
 # Multiples of 1/4, exact in float16 and bfloat16 too; from outside to outside of a 16 px image.
 coordinates = st.integers(-32, 96).map(lambda i: i / 4)
 

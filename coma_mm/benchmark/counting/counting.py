@@ -4,6 +4,7 @@ Everything that the project says about parameters, MACs and bytes of activations
 """
 import copy
 import weakref
+from functools import partial
 from math import prod
 
 import torch
@@ -43,8 +44,10 @@ class Operations(FlopCounterMode):
         bmm._get_raw = True
         aten = torch.ops.aten
         # Torch before 2.12 has formulas for attention on a GPU alone; those on a CPU are the same.
-        on_cpu = {getattr(aten, f'{name}_for_cpu{end}'): flop_registry[getattr(aten, name + end)]
-                  for name in ('_scaled_dot_product_flash_attention', ) for end in ('', '_backward')}
+        attention, on_cpu = '_scaled_dot_product_flash_attention', {}
+        for end in ('', '_backward'):
+            formula = on_cpu[getattr(aten, f'{attention}_for_cpu{end}')] = partial(flop_registry[getattr(aten, attention + end)])
+            formula._get_raw = True  # it looks at the shapes of tensors by itself
         super().__init__(display=False, custom_mapping={
             **on_cpu, aten.bmm: bmm, aten.convolution_backward: _convolution_backward_flop})
 
