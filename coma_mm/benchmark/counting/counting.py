@@ -46,8 +46,9 @@ class Operations(FlopCounterMode):
         # Torch before 2.12 has formulas for attention on a GPU alone; those on a CPU are the same.
         attention, on_cpu = '_scaled_dot_product_flash_attention', {}
         for end in ('', '_backward'):
-            formula = on_cpu[getattr(aten, f'{attention}_for_cpu{end}')] = partial(flop_registry[getattr(aten, attention + end)])
+            formula = partial(flop_registry[getattr(aten, attention + end)])
             formula._get_raw = True  # it looks at the shapes of tensors by itself
+            on_cpu[getattr(aten, f'{attention}_for_cpu{end}')] = formula
         super().__init__(display=False, custom_mapping={
             **on_cpu, aten.bmm: bmm, aten.convolution_backward: _convolution_backward_flop})
 
