@@ -350,12 +350,10 @@ def _with_defaults(part, **defaults):
 
 def _rounded(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     """A copy of a module without parameters, with those weights in another dtype that autocast casts to it."""
-    copied = copy.deepcopy(module)
-    for part, original in zip(copied.modules(), module.modules(), strict=True):
+    copied = copy.deepcopy(module, {id(tensor): tensor for tensor in module.buffers()})  # shares the tensors so far
+    for part in copied.modules():
         if isinstance(part, (nn.Linear, nn.Conv2d, SameDtypeLN, WindowConv)):
             part.to(dtype)
-        else:
-            part._buffers.update(original._buffers)
     return copied
 
 

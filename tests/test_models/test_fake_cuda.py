@@ -2,9 +2,9 @@
 import pytest
 import torch
 
+from coma_mm.benchmark.speed.fake_cuda import Trace, fake_cuda, to_fake
 from coma_mm.models import CoMA, DyViT
 
-from ..helpers.fake_cuda import Trace, fake_cuda, to_fake
 from ..helpers.small_models import ARCH, model_settings
 
 BATCH = 6

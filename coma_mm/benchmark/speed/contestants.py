@@ -183,22 +183,26 @@ def _fake_images(setting):
         256, (setting.batch, 3, setting.size, setting.size), dtype=torch.uint8, generator=generator).to(setting.device)
 
 
-def _optim_wrapper(model, setting):
-    """OptimWrapper: The same for all: that of CoMA's configs, with the learning rate for the batch at hand."""
+def optim_wrapper_of(model, setting):
+    """OptimWrapper: The same for all: that of CoMA's configs, with the learning rate for the batch at hand.
+
+    CoMA follows it.
+    """
     cfg = _read(CONFIGS / '_base_/schedules/pretrain_bs4096-300e.py').optim_wrapper
     cfg.pop('accumulative_counts')
     cfg.type = 'AutocastOptimWrapper' if setting.precision == 'bf16' else 'OptimWrapper'
     cfg.optimizer.lr *= setting.batch / 4096
-    return build_optim_wrapper(model, cfg)
+    wrapper = build_optim_wrapper(model, cfg)
+    if isinstance(model, CoMA):
+        model.follow(wrapper.optimizer, getattr(wrapper, 'cast_dtype', None))
+    return wrapper
 
 
 def _training_step(model, setting, data, optim_wrapper=None):
     torch.manual_seed(setting.seed)
     model.init_weights()
     model.to(setting.device).train()
-    wrapper = optim_wrapper or _optim_wrapper(model, setting)
-    if isinstance(model, CoMA):
-        model.follow(wrapper.optimizer, getattr(wrapper, 'cast_dtype', None))
+    wrapper = optim_wrapper or optim_wrapper_of(model, setting)
     if setting.compiled:
         compile_training(model)
     return TrainingStep(model, wrapper, data)

@@ -1,0 +1,49 @@
+"""What a step would move on a GPU, counted without one."""
+import pytest
+import torch
+
+from coma_mm.benchmark.speed.contestants import Setting, contestants
+from coma_mm.benchmark.speed.fake_cuda import Trace, allow_backward, fake_cuda, fake_like
+from coma_mm.benchmark.speed.traffic import trace_step
+
+SETTING = Setting('tiny', torch.device('cpu'), 64, 4, 'bf16')
+BY_NAME = {one.name: one for one in contestants()}
+
+
+def test_bytes_and_operations_of_operators():
+    with fake_cuda() as mode:
+        a, b = fake_like([torch.empty(8, 16), torch.empty(16, 4)], mode)
+        with mode, Trace() as trace:
+            (a @ b).view(4, 8).add_(1)
+            a[:, :1].expand(8, 16).clone()
+    found = [(kernel.name, kernel.traffic, kernel.flops) for kernel in trace.kernels]
+    assert found == [('mm', 4 * (8 * 16 + 16 * 4 + 8 * 4), 2 * 8 * 16 * 4), ('add_', 2 * 4 * 8 * 4, 0),
+                     ('clone', 4 * (8 + 8 * 16), 0)]
+
+
+def test_devices_and_waits_are_seen():
+    with fake_cuda() as mode:
+        a = fake_like(torch.empty(3), mode)
+        with mode, Trace() as trace:
+            a.cpu()
+            torch.nonzero_static(a, size=1)
+            torch.ones(2) + 1
+    assert +trace.mixed == {'_to_copy': 1} and 'add' in +trace.on_cpu and trace.casts == []
+
+
+def test_of_inference_and_of_a_forward_pass_without_a_compiler():
+    for name in ('inference/dyvit', 'pretrain/coma-frozen'):
+        trace = trace_step(BY_NAME[name], SETTING, whole=False)
+        assert {kernel.phase for kernel in trace.kernels} == {'forward'}
+        assert sum(kernel.flops for kernel in trace.kernels) > 0
+        assert +trace.mixed == +trace.waits == {}
+
+
+def test_a_whole_step_has_one_device_and_waits_for_nothing():
+    if not allow_backward():
+        pytest.skip('no C++ compiler')
+    trace = trace_step(BY_NAME['pretrain/coma-decoder'], SETTING)
+    assert +trace.mixed == +trace.waits == +trace.on_cpu == {}
+    assert list(dict.fromkeys(kernel.phase for kernel in trace.kernels)) == ['forward', 'backward', 'update']
+    names = [kernel.name for kernel in trace.kernels if kernel.phase == 'update']
+    assert names.count('_fused_adamw_') == 2 and 'lerp_' not in names
