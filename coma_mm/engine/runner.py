@@ -23,10 +23,9 @@ from torch.utils.data import DataLoader
 from coma_mm.config_tree import type_name
 from coma_mm.datasets.annotations import check_annotations
 from coma_mm.datasets.seeding import seed_dataloader
-from coma_mm.errors import Stopped, UserError
+from coma_mm.errors import Stopped, UserError, first_names
 from coma_mm.files import remove_empty, write_whole
 from coma_mm.processes import start_worker
-from coma_mm.weights.load import first_names
 from coma_mm.weights.safe_pickle import plain, restore_curves
 
 from .explain import unknown_type
