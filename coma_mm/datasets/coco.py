@@ -131,9 +131,9 @@ class CheckedCOCO(NamedCOCO):
         objects = getattr(found, 'objects', {})
         if any(objects.values()) and not any(name in objects for name in cat_names):
             whose = "COCO's own 80 classes" if list(cat_names) == list(CocoDataset.METAINFO['classes']) else 'the classes'
-            raise UserError(f'{self.annotation_file} has objects of {first_names(objects)}, and none of {whose} '
-                            f'{first_names(cat_names)} that metainfo.classes of its data set names; expected metainfo='
-                            f'dict(classes=...) with the names of the file, and num_classes={len(objects)} of the heads')
+            raise UserError(f'CocoDataset finds no sample of {whose} {first_names(cat_names)} in {self.annotation_file}, '
+                            f'whose objects are of {first_names(objects)}; set metainfo=dict(classes=...) of the data set '
+                            f'to the names in the file, and num_classes={len(objects)} of the heads')
         return found
 
     def createIndex(self) -> None:

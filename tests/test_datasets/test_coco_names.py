@@ -19,10 +19,10 @@ def named():
     register_libraries('mmdet')
 
 
-def write(path, names=NAMES, used=NAMES, masks=True, ids=None):
+def write(path, names=NAMES, used=NAMES, masks=True, ids=None, images=(1, 2, 3), suffix='.jpg'):
     """A file with its categories in the order of `names`, where image n has one object of each of `used`."""
     ids = dict(zip(names, ids or itertools.count(1), strict=False))
-    images = [dict(id=number, file_name=f'{number}.jpg', width=64, height=64) for number in (1, 2, 3)]
+    images = [dict(id=number, file_name=f'{number}{suffix}', width=64, height=64) for number in images]
     annotations = []
     for image, (place, name) in itertools.product(images, enumerate(used)):
         x, y = 20 * place, 4 * image['id']
@@ -104,10 +104,10 @@ def test_own_classes_where_coco_s_are_looked_for_are_named(tmp_path):
     with pytest.raises(UserError) as caught:
         CocoDataset(ann_file=path, data_prefix=dict(img=''))
     assert str(caught.value) == (
-        f"{path} has objects of disc, box, bar, and none of COCO's own 80 classes person, bicycle, car, … that "
-        'metainfo.classes of its data set names; expected metainfo=dict(classes=...) with the names of the file, and '
-        'num_classes=3 of the heads')
-    with pytest.raises(UserError, match='none of the classes a, b that'):
+        f"CocoDataset finds no sample of COCO's own 80 classes person, bicycle, car, … in {path}, whose objects are of "
+        'disc, box, bar; set metainfo=dict(classes=...) of the data set to the names in the file, and num_classes=3 of the '
+        'heads')
+    with pytest.raises(UserError, match='no sample of the classes a, b in'):
         dataset(path, ('a', 'b'))
     path = write(tmp_path / 'b.json', used=())  # images without any object
     assert len(dataset(path, ('a', 'b'))) == 3
