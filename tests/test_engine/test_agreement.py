@@ -13,6 +13,7 @@ from mmseg.models import FCNHead
 from torch import nn
 
 from coma_mm.config.read import register_libraries
+from coma_mm.engine import ComaRunner
 from coma_mm.engine.agreement.class_names import check_class_names
 from coma_mm.engine.agreement.class_numbers import check_class_numbers
 from coma_mm.engine.agreement.ground_truth import check_ground_truth
@@ -22,6 +23,7 @@ from coma_mm.engine.agreement.parts import Parts, Split
 from coma_mm.errors import UserError
 from coma_mm.evaluation import ReconstructionError
 from tests.test_datasets.test_coco_names import NAMES, dataset, scores, write
+from tests.test_engine.test_runs import Squares, make_cfg
 
 
 @pytest.fixture(autouse=True, scope='module')
@@ -309,3 +311,26 @@ def test_masks_that_are_evaluated_or_loaded_are_there(tmp_path):
     found = line(check_ground_truth, val=dataset(masks), metrics=[CocoMetric(masks, **segm)], model=module())
     assert found == ("val_evaluator.metric has 'segm', and Module predicts no masks; set val_evaluator.metric=bbox, or take "
                      'a model with a mask_head')
+
+
+# The whole run.
+
+def test_a_run_that_disagrees_ends_before_its_first_iteration(tmp_path):
+    val = dict(dataset=dict(type='Squares'), batch_size=2, sampler=dict(type='DefaultSampler', shuffle=False))
+    checkpoint = dict(type='CheckpointHook', save_best='reconstruction/maskd', rule='less')
+    cfg = make_cfg(tmp_path, val_dataloader=val, val_evaluator=dict(type='ReconstructionError'), val_cfg={},
+                   default_hooks=dict(checkpoint=checkpoint))
+    runner = ComaRunner.from_cfg(cfg)
+    with pytest.raises(UserError, match="default_hooks.checkpoint.save_best='reconstruction/maskd' is no metric"):
+        runner.train()
+    assert not runner.model.seen and not runner.in_loop
+
+
+def test_a_test_is_compared_too(tmp_path, monkeypatch):
+    loader = dict(dataset=dict(type='Squares'), batch_size=2, sampler=dict(type='DefaultSampler', shuffle=False))
+    metric = dict(type='mmpretrain.SingleLabelMetric', num_classes=4)
+    runner = ComaRunner.from_cfg(make_cfg(tmp_path, test_dataloader=loader, test_cfg={}, test_evaluator=metric))
+    monkeypatch.setattr(Squares, 'metainfo', dict(classes=NAMES), raising=False)
+    with pytest.raises(UserError, match='test_evaluator.num_classes=4, but the data have 3 classes .*test_dataloader: disc'):
+        runner.test()
+    assert not runner.in_loop
