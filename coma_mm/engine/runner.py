@@ -56,10 +56,12 @@ class ComaRunner(Runner):
         extends (bool): Whether a run that is resumed has another length than before, and its schedules follow.
         in_loop (bool): Whether the training, validation or test loop was entered.
         trained (bool): Whether an iteration of training was finished.
+        trained_on (dict | None): What the checkpoint to test says of the data that it was trained on.
     """
     extends = False
     in_loop = False
     trained = False
+    trained_on = None
     _loaded = {}  # of a checkpoint, while a run is resumed
     _logs = None  # the folder of logs that this run has made
     _dumped = None  # the file of the config if this run has made it, and the time when

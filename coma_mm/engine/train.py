@@ -209,7 +209,9 @@ def _check_fit(runner: ComaRunner) -> None:
     if isinstance(model, BaseTTAModel):
         model = model.module
     own, path = model.state_dict(), runner.cfg.load_from
-    weights = load_weights_only(path)['state_dict']
+    checkpoint = load_weights_only(path)
+    runner.trained_on = (checkpoint.get('meta') or {}).get('dataset_meta')
+    weights = checkpoint['state_dict']
     weights = {name.removeprefix('module.'): value for name, value in weights.items()}
     for name, value in own.items():
         if name in weights and weights[name].shape != value.shape:

@@ -140,8 +140,9 @@ def named_classes(*names, **values):
 def test_data_sets_name_the_classes_in_one_order(warnings):
     train = named_classes('a', 'b', 'c')
     found = line(check_class_names, train, named_classes('a', 'c', 'b'))
-    assert found.startswith('metainfo.classes of train_dataloader (a, b, c) and metainfo.classes of val_dataloader (a, c, '
-                            "b) have 'c' at different places, 2 and 1")
+    assert found == ('metainfo.classes of train_dataloader (a, b, c) and metainfo.classes of val_dataloader (a, c, b) have '
+                     "'c' at different places, 2 and 1, so its label would mean another class; take the same classes in the "
+                     'same order')
     assert 'has 3 names and metainfo' in line(check_class_names, train, named_classes('a', 'b'))
     check_class_names(parts(train, named_classes('a', 'b', 'c')))
     assert not warnings
@@ -149,6 +150,16 @@ def test_data_sets_name_the_classes_in_one_order(warnings):
     assert 'have different names' in warnings[0]
     for val in (SimpleNamespace(), SimpleNamespace(metainfo=None), SimpleNamespace(metainfo={})):
         check_class_names(parts(train, val))
+
+
+def test_a_checkpoint_is_tested_with_its_classes():
+    tested = parts(val=folders('test', 'a', 'c'))
+    for trained_on in (None, ('a', 'c'), ('x', 'y')):
+        tested.trained_on = trained_on
+        check_class_names(tested)
+    tested.trained_on = ('a', 'b', 'c')
+    with pytest.raises(UserError, match=r"the checkpoint \(a, b, c\) and the class folders of val_dataloader \(a, c\) have"):
+        check_class_names(tested)
 
 
 # Numbers of classes.

@@ -25,6 +25,9 @@ def check_class_names(parts: Parts) -> None:
         _check_files(split)
         for metric in split.metrics_of('CocoMetric'):
             _check_evaluator(split, metric)
+    for split in parts.evaluated if parts.trained_on else ():
+        if split.classes:
+            _check_places('the checkpoint', parts.trained_on, split)
     for split in parts.evaluated if parts.train else ():
         _check_folders(parts.train, split)
         _check_order(parts.train, split)
@@ -118,13 +121,23 @@ def _check_folders(train: Split, split: Split) -> None:
 def _check_order(train: Split, split: Split) -> None:
     """The names of two data sets."""
     expected, found = train.classes, split.classes
-    if not expected or not found or expected == found or hasattr(split.datasets[0], 'folder_to_idx'):
+    in_folders = all(hasattr(one.datasets[0], 'folder_to_idx') for one in (train, split))
+    if not expected or not found or expected == found or in_folders:
         return
+    _check_places(f'metainfo.classes of {train.loader}', expected, split)
     where = [f'metainfo.classes of {one.loader} ({first_names(one.classes)})' for one in (train, split)]
-    for name in found:
-        if name in expected and found.index(name) != expected.index(name):
-            raise UserError(f'{where[0]} and {where[1]} have {name!r} at different places, {expected.index(name)} and '
-                            f'{found.index(name)}, so its label would mean another class; set the same list for both')
     if len(expected) != len(found):
         raise UserError(f'{where[0]} has {len(expected)} names and {where[1]} has {len(found)}; set the same list for both')
     warn(f'{where[0]} and {where[1]} have different names; labels are compared by their place')
+
+
+def _check_places(where: str, expected: Sequence[str], split: Split) -> None:
+    """Raise a UserError if a class that a model is trained on has another label in a data set to evaluate."""
+    places = {name: label for label, name in enumerate(expected)}
+    for label, name in enumerate(split.classes):
+        if places.get(name, label) != label:
+            kind = 'the class folders' if getattr(split.datasets[0], 'folder_to_idx', None) else 'metainfo.classes'
+            found = f'{kind} of {split.loader} ({first_names(split.classes)})'
+            raise UserError(f'{where} ({first_names(expected)}) and {found} have {name!r} at different places, '
+                            f'{places[name]} and {label}, so its label would mean another class; take the same classes in '
+                            'the same order')

@@ -66,12 +66,14 @@ class Parts:
         hooks (list[Hook]): All.
         schedules (list): Of the learning rate, ...
         where (str): Where the config has the data preprocessor.
+        trained_on (tuple[str, ...] | None): The classes of the checkpoint to test, if it names them.
     """
     model: nn.Module
     splits: list[Split]
     hooks: list[Hook]
     schedules: list[Any]
     where: str
+    trained_on: tuple[str, ...] | None = None
 
     @property
     def train(self) -> Split | None:
@@ -115,7 +117,10 @@ def parts_of(runner: Runner) -> Parts:
         model = model.module
     schedules = runner.param_schedulers if isinstance(runner.param_schedulers, list) else []
     where = 'data_preprocessor' if 'data_preprocessor' in runner.cfg else 'model.data_preprocessor'
-    return Parts(model, splits, runner.hooks, schedules, where)
+    meta = getattr(runner, 'trained_on', None)
+    classes = meta.get('classes') if isinstance(meta, dict) else None
+    trained_on = tuple(classes) if isinstance(classes, (list, tuple)) else None
+    return Parts(model, splits, runner.hooks, schedules, where, trained_on)
 
 
 def warn(line: str) -> None:
