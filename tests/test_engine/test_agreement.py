@@ -40,10 +40,10 @@ def warnings(monkeypatch):
     return said
 
 
-def parts(train=None, val=None, metrics=(), model=None, hooks=(), schedules=()):
+def parts(train=None, val=None, metrics=(), model=None, hooks=(), schedules=(), trained_on=None):
     splits = [Split(name, data if isinstance(data, list) else [data], list(metrics) if name == 'val' else [])
               for name, data in (('train', train), ('val', val)) if data is not None]
-    return Parts(model or nn.Module(), splits, list(hooks), list(schedules), 'model.data_preprocessor')
+    return Parts(model or nn.Module(), splits, list(hooks), list(schedules), 'model.data_preprocessor', trained_on)
 
 
 def module(children=None, **values):
@@ -157,6 +157,8 @@ def test_a_checkpoint_is_tested_with_its_classes():
     for trained_on in (None, ('a', 'c'), ('x', 'y')):
         tested.trained_on = trained_on
         check_class_names(tested)
+    twice = named_classes('b', 'c', 'x', 'a', 'a')  # as ImageNet's cranes
+    check_class_names(parts(val=twice, trained_on=('b', 'c', 'a', 'a')))
     tested.trained_on = ('a', 'b', 'c')
     with pytest.raises(UserError, match=r"the checkpoint \(a, b, c\) and the class folders of val_dataloader \(a, c\) have"):
         check_class_names(tested)

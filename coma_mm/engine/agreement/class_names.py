@@ -1,5 +1,6 @@
 """Whether all files and settings of a run have the same classes in the same order."""
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from torch.utils.data import Dataset
@@ -133,7 +134,8 @@ def _check_order(train: Split, split: Split) -> None:
 
 def _check_places(where: str, expected: Sequence[str], split: Split) -> None:
     """Raise a UserError if a class that a model is trained on has another label in a data set to evaluate."""
-    places = {name: label for label, name in enumerate(expected)}
+    twice = [name for names in (expected, split.classes) for name, count in Counter(names).items() if count > 1]
+    places = {name: label for label, name in enumerate(expected) if name not in twice}  # ImageNet has two cranes
     for label, name in enumerate(split.classes):
         if places.get(name, label) != label:
             kind = 'the class folders' if getattr(split.datasets[0], 'folder_to_idx', None) else 'metainfo.classes'
