@@ -37,6 +37,12 @@ def printable(text: str) -> str:
     return ''.join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
+def first_names(names: Iterable[str]) -> str:
+    """The first three of some names."""
+    names = list(names)
+    return ', '.join(map(printable, names[:3])) + (', …' if len(names) > 3 else '')
+
+
 def choice(what: str, value: Any, names: Iterable[str]) -> Any:
     """Check a choice among names.
 

@@ -159,11 +159,10 @@ def register_libraries(scope: str) -> None:
     elif scope == 'mmseg':
         from mmseg.utils import register_all_modules
     elif scope == 'mmdet':
-        from mmdet.datasets import CocoDataset
         from mmdet.utils import register_all_modules
 
-        from coma_mm.datasets.coco import CheckedCOCO
-        CocoDataset.COCOAPI = CheckedCOCO
+        from coma_mm.datasets.coco import use_names
+        use_names()
     elif scope == 'mmengine':
         return
     else:

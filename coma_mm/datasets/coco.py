@@ -1,19 +1,102 @@
-"""COCO annotations that are checked while they are read."""
+"""COCO annotations that are checked while they are read, and whose labels follow the names of the classes."""
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from mmdet.datasets.api_wrappers import COCO
+from mmdet.datasets import CocoDataset
+from mmdet.datasets.api_wrappers import COCO, COCOeval, COCOevalMP
+from mmdet.evaluation.metrics import coco_metric
 
-from coma_mm.errors import UserError
+from coma_mm.errors import UserError, first_names
 from coma_mm.files import open_regular
 
 MAX_SIDE = 100_000
 """More pixels than an image has on a side; a mask of so many, or of a polygon beyond, would take all memory."""
 
 
-class CheckedCOCO(COCO):
+def use_names() -> None:
+    """Have mmdet's `CocoDataset` and `CocoMetric` read with the classes of this module."""
+    CocoDataset.COCOAPI = CheckedCOCO
+    coco_metric.COCO, coco_metric.COCOeval, coco_metric.COCOevalMP = NamedCOCO, NamedCOCOeval, NamedCOCOevalMP
+
+
+class CategoryIds(list):
+    """The ids of the categories of some classes, in the order of the classes, and what else the file has.
+
+    Attributes:
+        path (str): The file.
+        objects (dict[str, int]): The number of objects of each category of the file, by its name.
+    """
+
+    def __init__(self, ids: Iterable[int | str], path: str, objects: Mapping[str, int]):
+        super().__init__(ids)
+        self.path, self.objects = path, dict(objects)
+
+
+class NamedCOCO(COCO):
+    """mmdet's reader, where the n-th class has the label n whatever the order of the categories in the file.
+
+    mmdet's own gives labels in the order of the file: they differ between files of one data set, and from the names.
+
+    Args:
+        annotation_file (str): The JSON file.
+    """
+
+    def __init__(self, annotation_file: str):
+        self.annotation_file = annotation_file
+        super().__init__(annotation_file)
+
+    def get_cat_ids(self, cat_names: Sequence[str] = (), sup_names: Sequence[str] = (),
+                    cat_ids: Sequence[int | str] = ()) -> list[int | str]:
+        """The ids of categories; for names one for each, in their order.
+
+        A class that is not in the file gets an id that no category has, so the labels of the others stay theirs.
+        """
+        if not len(cat_names) or len(sup_names) or len(cat_ids):
+            return super().get_cat_ids(cat_names, sup_names, cat_ids)
+        by_name = {category['name']: category['id'] for category in self.dataset['categories']}
+        are_texts = any(isinstance(one, str) for one in by_name.values())
+        ids = []
+        for number, name in enumerate(cat_names, 1):
+            if name not in by_name:
+                free = next(n for n in range(-number, -10**9, -1) if n not in self.cats)
+                by_name[name] = f'{free}' if are_texts else free
+                self.cats[by_name[name]] = dict(id=by_name[name], name=name)
+            ids.append(by_name[name])
+        counts = Counter(annotation['category_id'] for annotation in self.dataset.get('annotations', ()))
+        objects = {category['name']: counts[category['id']] for category in self.dataset['categories']}
+        return CategoryIds(ids, self.annotation_file, objects)
+
+
+class _InOrder:
+    """Results by category in the order of the categories that were asked for; pycocotools sorts them by their ids."""
+
+    def evaluate(self) -> None:
+        """Evaluate, and remember the order."""
+        self._asked = list(self.params.catIds)
+        super().evaluate()
+
+    def accumulate(self, p: Any = None) -> None:
+        """Accumulate, and put the results into the order."""
+        super().accumulate(p)
+        if self.params.useCats:
+            place = {one: number for number, one in enumerate(self.params.catIds)}
+            order = [place[one] for one in self._asked]
+            for key, axis in (('precision', 2), ('scores', 2), ('recall', 1)):
+                self.eval[key] = self.eval[key].take(order, axis)
+
+
+class NamedCOCOeval(_InOrder, COCOeval):
+    """pycocotools' evaluation, with results in the order of the classes."""
+
+
+class NamedCOCOevalMP(_InOrder, COCOevalMP):
+    """mmdet's evaluation in several processes, with results in the order of the classes."""
+
+
+class CheckedCOCO(NamedCOCO):
     """mmdet's reader of COCO annotations, which names what is missing or out of range instead of passing over it.
 
     Args:
@@ -25,7 +108,6 @@ class CheckedCOCO(COCO):
     """
 
     def __init__(self, annotation_file: str):
-        self.annotation_file = annotation_file
         try:
             open_regular(annotation_file).close()  # the parent would wait for a pipe
         except PermissionError as error:
@@ -37,6 +119,22 @@ class CheckedCOCO(COCO):
                             'annotations') from error
         except AssertionError as error:  # the parent's, of what is not a dict
             raise UserError(f'{annotation_file} holds no dict; expected COCO annotations') from error
+
+    def get_cat_ids(self, cat_names: Sequence[str] = (), sup_names: Sequence[str] = (),
+                    cat_ids: Sequence[int | str] = ()) -> list[int | str]:
+        """The ids of categories; for names one for each, in their order.
+
+        Raises:
+            UserError: If the file has objects, and none of them is of any of the names.
+        """
+        found = super().get_cat_ids(cat_names, sup_names, cat_ids)
+        objects = getattr(found, 'objects', {})
+        if any(objects.values()) and not any(name in objects for name in cat_names):
+            whose = "COCO's own 80 classes" if list(cat_names) == list(CocoDataset.METAINFO['classes']) else 'the classes'
+            raise UserError(f'CocoDataset finds no sample of {whose} {first_names(cat_names)} in {self.annotation_file}, '
+                            f'whose objects are of {first_names(objects)}; set metainfo=dict(classes=...) of the data set '
+                            f'to the names in the file, and num_classes={len(objects)} of the heads')
+        return found
 
     def createIndex(self) -> None:
         """Check, and index as the parent does."""

@@ -21,14 +21,14 @@ from torch import distributed, nn
 from torch.utils.data import DataLoader
 
 from coma_mm.config_tree import type_name
-from coma_mm.datasets.annotations import check_annotations
+from coma_mm.datasets.annotations import check_annotations, check_class_lists
 from coma_mm.datasets.seeding import seed_dataloader
-from coma_mm.errors import Stopped, UserError
+from coma_mm.errors import Stopped, UserError, first_names
 from coma_mm.files import remove_empty, write_whole
 from coma_mm.processes import start_worker
-from coma_mm.weights.load import first_names
 from coma_mm.weights.safe_pickle import plain, restore_curves
 
+from .agreement import check_agreement
 from .explain import unknown_type
 from .hooks.evaluation_model import EvaluationModelHook
 from .hooks.stop import StopHook
@@ -58,10 +58,12 @@ class ComaRunner(Runner):
         extends (bool): Whether a run that is resumed has another length than before, and its schedules follow.
         in_loop (bool): Whether the training, validation or test loop was entered.
         trained (bool): Whether an iteration of training was finished.
+        trained_on (dict | None): What the checkpoint to test says of the data that it was trained on.
     """
     extends = False
     in_loop = False
     trained = False
+    trained_on = None
     _loaded = {}  # of a checkpoint, while a run is resumed
     _logs = None  # the folder of logs that this run has made
     _dumped = None  # the file of the config if this run has made it, and the time when
@@ -78,6 +80,7 @@ class ComaRunner(Runner):
         """Build a data loader with per-sample seeds; the run's config is left as its author wrote it."""
         for_training = dataloader is self._train_dataloader
         if isinstance(dataloader, dict):
+            check_class_lists(dataloader.get('dataset'))
             dataloader = dict(dataloader, sampler=_copy(dataloader.get('sampler')))
             seed_dataloader(dataloader)
         loader = Runner.build_dataloader(dataloader, seed=seed, diff_rank_seed=diff_rank_seed)
@@ -453,7 +456,9 @@ class ComaRunner(Runner):
             write_whole(os.path.join(out_dir, filename), serialize(checkpoint))
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
-        """Call the hooks, and keep track of how far the run got."""
+        """Call the hooks, and keep track of how far the run got; first of all compare what it was built of."""
+        if fn_name == 'before_run':
+            check_agreement(self)
         if fn_name in ('before_train', 'before_val', 'before_test'):
             self.in_loop = True
         if fn_name == 'after_train_iter':  # before the hooks: one may stop the run, and name a file in the work_dir

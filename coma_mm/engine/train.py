@@ -13,11 +13,11 @@ from torch import nn
 
 from coma_mm.config.data_roots import check_data_roots
 from coma_mm.config.read import environment_variables, need, say
-from coma_mm.errors import SharedError, UserError
+from coma_mm.errors import SharedError, UserError, first_names
 from coma_mm.files import made_folder, write_metrics, write_whole
 from coma_mm.locks import locked
 from coma_mm.processes import is_first_process
-from coma_mm.weights.load import first_names, latest_checkpoint, load_weights_only
+from coma_mm.weights.load import latest_checkpoint, load_weights_only
 
 from .explain import explain
 from .hooks import RUN_HOOKS
@@ -209,7 +209,9 @@ def _check_fit(runner: ComaRunner) -> None:
     if isinstance(model, BaseTTAModel):
         model = model.module
     own, path = model.state_dict(), runner.cfg.load_from
-    weights = load_weights_only(path)['state_dict']
+    checkpoint = load_weights_only(path)
+    runner.trained_on = (checkpoint.get('meta') or {}).get('dataset_meta')
+    weights = checkpoint['state_dict']
     weights = {name.removeprefix('module.'): value for name, value in weights.items()}
     for name, value in own.items():
         if name in weights and weights[name].shape != value.shape:

@@ -319,7 +319,7 @@ def _check_categories(categories, findings):
     official = CocoDataset.METAINFO['classes']
     if set(names) != set(official):
         findings.warn(f'{len(names)} categories that are not COCO\'s 80: {_names(names)}; set metainfo.classes of the data '
-                      f'sets to their names, in the order of the file, and num_classes={len(names)}')
+                      f'sets to their names, and num_classes={len(names)}')
     elif names != official:
         findings.problem('the categories are COCO\'s in another order: a model would learn other class ids than COCO\'s')
     elif list(ids) != _COCO_IDS:

@@ -7,7 +7,6 @@ import os
 import pickle
 import struct
 import zipfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlparse
@@ -24,7 +23,7 @@ from safetensors import safe_open
 from torch import nn
 
 from coma_mm.config_tree import type_name
-from coma_mm.errors import MissingFileError, UserError, nearest, printable
+from coma_mm.errors import MissingFileError, UserError, first_names, nearest, printable
 
 from . import safe_pickle
 
@@ -349,12 +348,6 @@ def load_backbone(module: nn.Module, checkpoint: str | Path, prefix: str = 'back
     print_log(line, logger='current')
     module.provenance = dict(facts, checkpoint=str(checkpoint), sha256=_sha256(_local_file(os.fspath(checkpoint))))
     return module.provenance
-
-
-def first_names(names: Iterable[str]) -> str:
-    """The first three of some names."""
-    names = list(names)
-    return ', '.join(map(printable, names[:3])) + (', …' if len(names) > 3 else '')
 
 
 def stated_backbone(meta: dict[str, Any]) -> dict[str, Any]:

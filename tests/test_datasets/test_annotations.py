@@ -9,7 +9,7 @@ from mmpretrain.datasets import CustomDataset
 from mmseg.datasets import BaseSegDataset
 
 from coma_mm.datasets import SeededDataset
-from coma_mm.datasets.annotations import check_annotations
+from coma_mm.datasets.annotations import check_annotations, check_class_lists, missing_files
 from coma_mm.errors import UserError
 
 
@@ -84,3 +84,53 @@ def test_coco_objects_without_segmentation_are_named(tmp_path, with_mask, traini
     expected = pytest.raises(UserError, match=r'ann.json: an object in .*a.jpg has no segmentation')
     with expected if with_mask and training else nullcontext():
         check_annotations(dataset, training)
+
+
+LOAD = dict(type='LoadImage')
+
+
+def test_files_that_are_named_are_there(tmp_path):
+    (tmp_path / 'img/b').mkdir(parents=True)
+    for name in ('a.jpg', 'b/größe 1.jpg'):
+        (tmp_path / 'img' / name).write_text('')
+    (tmp_path / 'img/link.jpg').symlink_to('a.jpg')
+    (tmp_path / 'img/nowhere.jpg').symlink_to('gone.jpg')
+    names = ['a.jpg', 'x.jpg', 'b/größe 1.jpg', 'b/x.jpg', 'c/x.jpg', 'nowhere.jpg', 'link.jpg']
+    paths = [f'{tmp_path}/img/{name}' for name in names]
+    gone = [paths[number] for number in (1, 3, 4, 5)]
+    assert missing_files(paths) == missing_files([*paths, *paths]) == gone
+    (tmp_path / 'list').write_text('\n'.join(f'{name} 0' for name in names))
+
+    def dataset(*steps):
+        return CustomDataset(data_root=str(tmp_path), ann_file='list', data_prefix='img', pipeline=steps,
+                             serialize_data=False)
+
+    with pytest.raises(UserError) as caught:
+        check_annotations(SeededDataset(dataset(LOAD)))
+    assert str(caught.value) == (f'no such file or folder: {", ".join(gone[:3])}, … (4 of the 7 files of {tmp_path}/list); '
+                                 'check data_root, ann_file and data_prefix in the config')
+    check_annotations(dataset())  # it reads no image
+    check_annotations(dataset(dict(type='LoadImageFromFile', ignore_empty=True)))  # which passes over them
+    check_annotations(dataset(dict(type='LoadImageFromFile', backend_args=dict(backend='petrel'))))
+
+
+def test_maps_that_the_names_of_images_stand_for_are_there_if_they_are_read(tmp_path):
+    for path in ('img/a.jpg', 'img/b.jpg', 'ann/a.png'):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text('')
+
+    def dataset(*steps):
+        return BaseSegDataset(data_root=str(tmp_path), data_prefix=dict(img_path='img', seg_map_path='ann'), pipeline=steps,
+                              serialize_data=False)
+
+    with pytest.raises(UserError, match=f'^no such file or folder: {tmp_path}/ann/b.png; check data_root'):
+        check_annotations(dataset(LOAD, dict(type='mmseg.LoadAnnotations')))
+    check_annotations(dataset(LOAD))  # of a test set without maps
+
+
+def test_the_name_of_one_class_is_no_list_of_names(tmp_path):
+    (tmp_path / 'names.txt').write_text('disc')
+    for classes in (('disc', ), str(tmp_path / 'names.txt'), 's3://names.txt', None):
+        check_class_lists(dict(dataset=[dict(metainfo=dict(classes=classes))]))
+    with pytest.raises(UserError, match=r"^classes='disc' in .* write classes=\('disc', \) with the comma$"):
+        check_class_lists(dict(dataset=[dict(metainfo=dict(classes='disc'))]))
