@@ -18,6 +18,8 @@ from coma_mm.config_tree import type_name
 from coma_mm.errors import BadImageError, MissingFileError, UserError
 from coma_mm.files import open_regular, read_regular
 
+from .image_kinds import why_not_8_bit
+
 FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
 """Pillow's names of what `IMAGE_SUFFIXES` stand for. It knows others, whatever a file is called: a PostScript file starts
 Ghostscript."""
@@ -26,8 +28,8 @@ Ghostscript."""
 def read_image(path: str, encoded: bytes | None = None) -> np.ndarray:
     """Read any image file as 8-bit BGR, the OpenMMLab libraries' channel order.
 
-    The EXIF orientation is applied; grey, palette, CMYK and 16-bit images are converted (16 bits are scaled to 8, not
-    clipped), transparency is dropped, of an animation the first frame is taken.
+    The EXIF orientation is applied; grey, palette and CMYK images are converted, transparency is dropped, of an animation
+    the first frame is taken.
 
     Args:
         path (str): The image file.
@@ -38,18 +40,40 @@ def read_image(path: str, encoded: bytes | None = None) -> np.ndarray:
         np.ndarray[uint8]: The image, of shape (H, W, 3).
 
     Raises:
-        BadImageError: If the file cannot be decoded to its end.
+        BadImageError: If the file cannot be decoded to its end, or would lose by it: other than 8 bits, more bands than a
+            colour has, several pages (see `why_not_8_bit`).
         UserError: If there is no such file, or it may not be read.
     """
     if encoded is None:
         encoded = read_encoded(dict(img_path=path))
     with _named(path):
-        _verify(io.BytesIO(encoded))
-        with open_image(io.BytesIO(encoded)) as image:
-            image = ImageOps.exif_transpose(image)
-            if image.mode.startswith('I'):  # 16 bits per pixel; Pillow's own conversion clips at 255
-                image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257 + 0.5).astype(np.uint8))
-            return np.ascontiguousarray(np.asarray(image.convert('RGB'))[..., ::-1])
+        if reason := why_not_8_bit(encoded):
+            raise ValueError(reason)
+        return np.ascontiguousarray(np.asarray(_decode(encoded).convert('RGB'))[..., ::-1])
+
+
+def read_size(path: str) -> tuple[int, int]:
+    """Decode an image file of any kind, a segmentation map say, for its size alone.
+
+    Args:
+        path (str): The file.
+
+    Returns:
+        tuple[int, int]: Height and width in px, as it is viewed.
+
+    Raises:
+        BadImageError: If the file cannot be decoded to its end.
+        UserError: If there is no such file, or it may not be read.
+    """
+    encoded = read_encoded(dict(img_path=path))
+    with _named(path):
+        return _decode(encoded).size[::-1]
+
+
+def _decode(encoded: bytes) -> Image.Image:
+    _verify(io.BytesIO(encoded))
+    with open_image(io.BytesIO(encoded)) as image:
+        return ImageOps.exif_transpose(image)
 
 
 def verify_image(path: str) -> None:

@@ -25,7 +25,7 @@ from torch.utils.data import Dataset
 from coma_mm.config_tree import type_name
 from coma_mm.errors import BadImageError, UserError, choice
 
-from .loading import read_image, use_load_image, verify_image
+from .loading import read_size, use_load_image, verify_image
 
 
 class SampleIndex(int):
@@ -209,7 +209,7 @@ class SeededDataset:
             return None
         image_path = self._file_name(index)
         try:
-            size, expected = (' × '.join(map(str, read_image(one).shape[1::-1])) for one in (path, image_path))
+            size, expected = (' × '.join(map(str, read_size(one)[::-1])) for one in (path, image_path))
         except BadImageError as error:
             return error
         return None if size == expected else BadImageError(

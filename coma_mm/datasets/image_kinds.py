@@ -1,0 +1,117 @@
+"""Which image files are 8-bit grey or colour; of all others Pillow makes 8-bit ones in silence, or does not know them.
+
+It clips floats, drops the bands behind the third, takes the low bits off 16, and reads signed values as unsigned.
+"""
+import io
+import re
+from importlib.util import find_spec
+
+import cv2
+import numpy as np
+from PIL.TiffImagePlugin import PREFIXES, ImageFileDirectory_v2
+
+PNG_BANDS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""Bands by PNG's type of colour, a palette's index as one."""
+TIFF_BANDS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}
+"""Bands by TIFF's PhotometricInterpretation: grey, RGB, palette, CMYK, YCbCr, Lab."""
+SUBFILE, WIDTH, HEIGHT, BITS, PHOTOMETRIC, BANDS, EXTRA, FORMAT = 254, 256, 257, 258, 262, 277, 338, 339
+"""TIFF's tags."""
+ALPHA = (1, 2, 999)
+"""Values of `EXTRA` that say transparency; the last is CorelDRAW's."""
+MAX_PIXELS = 2**27
+"""Of larger images the range of values is not said."""
+
+
+def why_not_8_bit(encoded: bytes) -> str | None:
+    """Look at the header of an image file for pixels that cannot be read as 8-bit grey or colour without a loss.
+
+    Transparency is no band: it is dropped. The frames of an animation are no pages.
+
+    Args:
+        encoded (bytes): The file's content.
+
+    Returns:
+        str | None: What the file holds (kind, range, bands or pages) and what to do about it, or None if it may be read, or
+        its header is of no kind that is known here.
+    """
+    if encoded.startswith(b'\x89PNG\r\n\x1a\n'):
+        found = _png(encoded)
+    elif encoded.startswith(tuple(PREFIXES)):
+        try:
+            found = _tiff(encoded)
+        except Exception:  # a damaged header, which Pillow will name
+            return None
+    else:
+        found = _netpbm(encoded)
+    return found and (f'it holds {found}, and what is read is one image of 8 bits in grey or colour: convert it '
+                      '(docs/data.md, "Depths and bands", shows how)')
+
+
+def _png(encoded: bytes) -> str | None:
+    if len(encoded) < 26 or encoded[24] <= 8:
+        return None
+    return _values(encoded, '16-bit', PNG_BANDS.get(encoded[25], 1))
+
+
+def _netpbm(encoded: bytes) -> str | None:
+    """PGM and PPM of 16 bits, PFM of floats."""
+    token = rb'(?:\s+(?:#[^\n]*\n\s*)*(-?[\d.]+))'
+    header = re.match(rb'P([2356fF])' + 3 * token, encoded[:1000])
+    if not header:
+        return None
+    bands = 3 if header[1] in b'36F' else 1
+    if header[1] in b'fF':
+        return _values(encoded, '32-bit floating-point', bands)
+    return _values(encoded, '16-bit', bands) if float(header[4]) > 255 else None
+
+
+def _tiff(encoded: bytes) -> str | None:
+    file = io.BytesIO(encoded)
+    first, pages = None, 0
+    directory = ImageFileDirectory_v2(encoded[:16 if encoded[2] == 43 or encoded[3] == 43 else 8])
+    seen = set()
+    while directory.next and directory.next not in seen:
+        seen.add(directory.next)
+        file.seek(directory.next)
+        directory.load(file)
+        first = first or dict(directory)
+        pages += not directory.get(SUBFILE, 0) & 5  # not one in less detail, nor a mask
+    bands, photometric = first.get(BANDS, 1), first.get(PHOTOMETRIC)
+    bits, kinds = max(first.get(BITS, (1, ))), {*first.get(FORMAT, (1, ))} - {1, 4}  # 4: undefined
+    kind = f'{"signed " if kinds == {2} else ""}{bits}-bit{" floating-point" if kinds == {3} else ""}'
+    extra = bands - TIFF_BANDS.get(photometric, bands)
+    if pages > 1:
+        return f'{pages} pages of {kind} values'
+    if bits > 8 or kinds or extra and not (extra == 1 and first.get(EXTRA, (0, ))[0] in ALPHA):
+        return _values(encoded, kind, bands, first.get(WIDTH, 0) * first.get(HEIGHT, 0))
+    return None
+
+
+def _values(encoded: bytes, kind: str, bands: int, pixels: int = 0) -> str:
+    """The kind of values and their range, both as decoded if they can be, and the number of bands."""
+    span, values = '', _decode(encoded, bands) if pixels <= MAX_PIXELS else None
+    if values is not None:
+        sign = 'signed ' if values.dtype.kind == 'i' else ''
+        floats = values.dtype.kind == 'f'
+        kind = f'{sign}{8 * values.itemsize}-bit{" floating-point" if floats else ""}'
+        values = values[np.isfinite(values)] if floats else values
+        if values.size:
+            low, high = values.min(), values.max()
+            span = f' from {low:g} to {high:g}' if floats else f' from {low} to {high}'
+    return f'{kind} values{span} in {bands} band{"s" if bands > 1 else ""}'
+
+
+def _decode(encoded: bytes, bands: int) -> np.ndarray | None:
+    """All values in a file, by OpenCV or, if that is installed, tifffile."""
+    level = cv2.getLogLevel()
+    cv2.setLogLevel(0)  # it would tell the terminal what it does not decode
+    try:
+        values = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED) if bands <= 4 else None
+        if values is None and find_spec('tifffile'):
+            import tifffile
+            values = tifffile.imread(io.BytesIO(encoded), key=0)
+        return values
+    except Exception:  # damaged, or of a kind that neither knows
+        return None
+    finally:
+        cv2.setLogLevel(level)
