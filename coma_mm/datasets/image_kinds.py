@@ -4,6 +4,7 @@ It clips floats, drops the bands behind the third, takes the low bits off 16, an
 """
 import io
 import re
+import struct
 from importlib.util import find_spec
 
 import cv2
@@ -34,38 +35,36 @@ def why_not_8_bit(encoded: bytes) -> str | None:
         str | None: What the file holds (kind, range, bands or pages) and what to do about it, or None if it may be read, or
         its header is of no kind that is known here.
     """
-    if encoded.startswith(b'\x89PNG\r\n\x1a\n'):
-        found = _png(encoded)
-    elif encoded.startswith(tuple(PREFIXES)):
-        try:
-            found = _tiff(encoded)
-        except Exception:  # a damaged header, which Pillow will name
-            return None
-    else:
-        found = _netpbm(encoded)
+    try:
+        found = _png(encoded) or _tiff(encoded) or _netpbm(encoded)
+    except Exception:  # a damaged header, which the decoder will name
+        return None
     return found and (f'it holds {found}, and what is read is one image of 8 bits in grey or colour: convert it '
                       '(docs/data.md, "Depths and bands", shows how)')
 
 
 def _png(encoded: bytes) -> str | None:
-    if len(encoded) < 26 or encoded[24] <= 8:
+    if not encoded.startswith(b'\x89PNG\r\n\x1a\n'):
         return None
-    return _values(encoded, '16-bit', PNG_BANDS.get(encoded[25], 1))
+    width, height, bits, color = struct.unpack_from('>IIBB', encoded, 16)
+    return _values(encoded, '16-bit', PNG_BANDS.get(color, 1), width * height) if bits > 8 else None
 
 
 def _netpbm(encoded: bytes) -> str | None:
     """PGM and PPM of 16 bits, PFM of floats."""
-    token = rb'(?:\s+(?:#[^\n]*\n\s*)*(-?[\d.]+))'
-    header = re.match(rb'P([2356fF])' + 3 * token, encoded[:1000])
+    header = re.match(rb'P([2356fF])' + 3 * rb'(?:\s+(?:#[^\n]*\n\s*)*(-?[\d.]+))', encoded[:1000])
     if not header:
         return None
-    bands = 3 if header[1] in b'36F' else 1
-    if header[1] in b'fF':
-        return _values(encoded, '32-bit floating-point', bands)
-    return _values(encoded, '16-bit', bands) if float(header[4]) > 255 else None
+    kind, width, height, highest = header.groups()
+    floats, bands = kind in b'fF', 3 if kind in b'36F' else 1
+    if not floats and float(highest) <= 255:
+        return None
+    return _values(encoded, '32-bit floating-point' if floats else '16-bit', bands, int(width) * int(height))
 
 
 def _tiff(encoded: bytes) -> str | None:
+    if not encoded.startswith(tuple(PREFIXES)):
+        return None
     file = io.BytesIO(encoded)
     first, pages = None, 0
     directory = ImageFileDirectory_v2(encoded[:16 if encoded[2] == 43 or encoded[3] == 43 else 8])
@@ -83,11 +82,11 @@ def _tiff(encoded: bytes) -> str | None:
     if pages > 1:
         return f'{pages} pages of {kind} values'
     if bits > 8 or kinds or extra and not (extra == 1 and first.get(EXTRA, (0, ))[0] in ALPHA):
-        return _values(encoded, kind, bands, first.get(WIDTH, 0) * first.get(HEIGHT, 0))
+        return _values(encoded, kind, bands, first[WIDTH] * first[HEIGHT])
     return None
 
 
-def _values(encoded: bytes, kind: str, bands: int, pixels: int = 0) -> str:
+def _values(encoded: bytes, kind: str, bands: int, pixels: int) -> str:
     """The kind of values and their range, both as decoded if they can be, and the number of bands."""
     span, values = '', _decode(encoded, bands) if pixels <= MAX_PIXELS else None
     if values is not None:

@@ -1,6 +1,8 @@
 """Reading images from files and packs, whatever their mode, depth and orientation."""
 import io
 import os
+import re
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +25,8 @@ from .image_kinds import why_not_8_bit
 FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
 """Pillow's names of what `IMAGE_SUFFIXES` stand for. It knows others, whatever a file is called: a PostScript file starts
 Ghostscript."""
+MAX_PIXELS = 'COMA_MM_MAX_IMAGE_PIXELS'
+"""An environment variable: the largest image that is decoded. It defaults to Pillow's limit, 178,956,970 pixels."""
 
 
 def read_image(path: str, encoded: bytes | None = None) -> np.ndarray:
@@ -92,7 +96,20 @@ def verify_image(path: str) -> None:
 
 def open_image(file: BinaryIO) -> Image.Image:
     """Have Pillow open an image of one of `FORMATS`; of any other an UnidentifiedImageError."""
+    _limit_pixels()
     return Image.open(file, formats=FORMATS)
+
+
+@lru_cache(maxsize=1)
+def _limit_pixels() -> None:
+    """Tell Pillow the limit of `MAX_PIXELS`."""
+    value = os.environ.get(MAX_PIXELS)
+    if value is None:
+        return
+    if not value.isdecimal() or not int(value):
+        raise UserError(f'the environment variable {MAX_PIXELS} is {value!r}; expected a number of pixels, e.g. 400000000')
+    Image.MAX_IMAGE_PIXELS = -(-int(value) // 2)  # from where on it warns; it refuses twice as many
+    warnings.simplefilter('ignore', Image.DecompressionBombWarning)
 
 
 # mmcv decodes with Pillow, too: mmsegmentation's maps.
@@ -156,6 +173,10 @@ def _named(path: str) -> Iterator[None]:
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         kind = MissingFileError if isinstance(error, FileNotFoundError) else UserError
         raise kind(f'cannot open the image {path}: {error.strerror}; check data_root and the annotations') from None
+    except Image.DecompressionBombError as error:
+        pixels = re.search(r'\d+', str(error))[0]
+        reason = (f'it has {pixels} pixels, and more than {2 * Image.MAX_IMAGE_PIXELS} are not decoded, as a small file may '
+                  f'unfold to any size: set the environment variable {MAX_PIXELS}={pixels} if you know where it is from')
     except UnidentifiedImageError:
         reason = 'empty or not an image'
     except Exception as error:  # on broken data Pillow's decoders raise many types, SyntaxError and struct.error too

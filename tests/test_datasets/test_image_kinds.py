@@ -136,6 +136,14 @@ def test_a_damaged_header_is_left_to_the_decoder(tmp_path):
     assert why_not_8_bit(looping) is None
 
 
+def test_of_what_says_to_be_huge_no_value_is_decoded(monkeypatch):
+    monkeypatch.setattr(cv2, 'imdecode', lambda *_: pytest.fail('it was decoded'))
+    content = bytearray(REFUSED['full.png'][0])
+    content[16:24] = struct.pack('>II', 30000, 30000)
+    for one in (bytes(content), b'P5 30000 30000 65535\n', tiff((DEEP, {256: 30000, 257: 30000}))):
+        assert 'it holds 16-bit values in 1 band' in why_not_8_bit(one)
+
+
 def test_every_tool_refuses_alike(tmp_path):
     source = tmp_path / 'in'
     source.mkdir()

@@ -1,4 +1,6 @@
 """Images of every kind, and folders of them."""
+import re
+import warnings
 from copy import deepcopy
 
 import numpy as np
@@ -9,7 +11,7 @@ from mmengine.registry import DATASETS, TRANSFORMS
 from PIL import Image
 
 from coma_mm.datasets import ImageFolder, LoadImage, read_image
-from coma_mm.datasets.loading import use_load_image
+from coma_mm.datasets.loading import MAX_PIXELS, _limit_pixels, use_load_image
 from coma_mm.errors import BadImageError, UserError
 
 
@@ -93,6 +95,31 @@ def test_a_png_whose_check_sums_differ_is_refused(tmp_path):
     assert ended  # by Pillow alone, in silence
 
 
+@pytest.fixture
+def limit(monkeypatch):
+    """Function: sets the environment's limit of pixels; afterwards Pillow's is as before."""
+    before = Image.MAX_IMAGE_PIXELS
+    with warnings.catch_warnings():
+        yield lambda value: (monkeypatch.setenv(MAX_PIXELS, value), _limit_pixels.cache_clear())
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', before)
+    monkeypatch.delenv(MAX_PIXELS)
+    _limit_pixels.cache_clear()
+
+
+def test_the_limit_of_pixels_is_an_option_that_the_error_names(tmp_path, limit):
+    Image.new('1', (20, 10)).save(tmp_path / 'a.png')
+    limit('198')
+    with pytest.raises(BadImageError, match='a.png: it has 200 pixels, and more than 198 are') as caught:
+        read_image(str(tmp_path / 'a.png'))
+    setting = re.search(f'{MAX_PIXELS}=(\\d+)', str(caught.value))
+    limit(setting[1])
+    assert read_image(str(tmp_path / 'a.png')).shape == (10, 20, 3)
+    for value in ('0', 'many', '-1', ''):
+        limit(value)
+        with pytest.raises(UserError, match=f"{MAX_PIXELS} is '{value}'; expected a number of pixels"):
+            read_image(str(tmp_path / 'a.png'))
+
+
 def test_load_image_fills_the_keys_of_the_libraries(tmp_path, scene):
     Image.fromarray(scene).save(tmp_path / 'a.png')
     for scope in ('mmpretrain', 'mmseg', 'mmdet'):
@@ -121,6 +148,23 @@ def test_image_folder_finds_images_at_any_depth_in_order(tmp_path, scene):
         str(tmp_path / name) for name in names)
     assert dataset[0]['img'].shape == (6, 8, 3)
     assert len(ImageFolder(str(tmp_path), indices=2)) == 2
+
+
+def test_image_folder_names_the_suffixes_that_it_does_not_read_once(tmp_path, scene, monkeypatch):
+    lines = []
+    monkeypatch.setattr('coma_mm.datasets.image_folder.print_log', lambda line, logger: lines.append(line))
+    Image.fromarray(scene).save(tmp_path / 'a.png')
+    Image.fromarray(scene).save(tmp_path / 'b.png')
+    for part in ('train', 'val'):
+        ImageFolder(str(tmp_path), part=part)
+    assert not lines
+    for name in ('a.avif', 'b.AVIF', 'c.npy', 'd', 'e.\n', 'f.4', 'g.5'):
+        (tmp_path / name).touch()
+    for part in ('train', 'val'):
+        ImageFolder(str(tmp_path), part=part)
+    start, named = lines.pop().split('not read: ')
+    assert start == f'{tmp_path}: 7 files with other suffixes are ' and named.startswith('*.avif (2), *')
+    assert named.endswith(', …') and named.count('(1)') == 4 and '\n' not in named and not lines
 
 
 def test_image_folder_says_what_is_wrong_with_the_root(tmp_path):
