@@ -74,6 +74,20 @@ def read_size(path: str) -> tuple[int, int]:
         return _decode(encoded).size[::-1]
 
 
+def as_color(image: np.ndarray) -> np.ndarray:
+    """Give a grey image three equal channels.
+
+    Args:
+        image (np.ndarray): Grey, (H, W) or (H, W, 1), or any other image.
+
+    Returns:
+        np.ndarray: Of shape (H, W, 3) if it was grey, of the same type; others as they are.
+    """
+    if image.ndim == 2:
+        image = image[..., None]
+    return image.repeat(3, axis=2) if image.shape[2:] == (1, ) else image
+
+
 def _decode(encoded: bytes) -> Image.Image:
     _verify(io.BytesIO(encoded))
     with open_image(io.BytesIO(encoded)) as image:
@@ -191,7 +205,7 @@ class LoadImage(BaseTransform):
 
     Required keys: `img_path`, or those of a sample in a pack (see `read_encoded`). Added keys: `img` (np.ndarray[uint8] of
     shape (H, W, 3), BGR), `img_shape` and `ori_shape`, both (H, W). A sample without a path that has its `img` already, as
-    mmpretrain's inferencers make them, is passed on as it is.
+    mmpretrain's inferencers make them, is passed on, a grey one (H, W) or (H, W, 1) with three equal channels.
 
     Raises:
         BadImageError: If the file is truncated, empty or not an image, or not of the size that its annotations say
@@ -202,6 +216,7 @@ class LoadImage(BaseTransform):
     def transform(self, results: dict) -> dict:
         """Read `results['img_path']`; see the class."""
         if 'img' in results and 'img_path' not in results:
+            results['img'] = as_color(results['img'])
             return results
         path = results['img_path']
         image = read_image(path, read_encoded(results))
