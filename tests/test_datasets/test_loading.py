@@ -181,6 +181,13 @@ def test_an_image_that_is_there_is_passed_on():
     assert LoadImage()(dict(img=image, img_shape=(2, 3)))['img'] is image
 
 
+def test_a_grey_image_that_is_there_gets_three_channels():
+    image = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    for grey in (image, image[..., None]):
+        found = LoadImage()(dict(img=grey))['img']
+        np.testing.assert_array_equal(found, np.stack([image] * 3, -1))
+
+
 THEIRS = dict(type='LoadImageFromFile')
 
 
