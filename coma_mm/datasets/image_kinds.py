@@ -3,12 +3,15 @@
 It clips floats, drops the bands behind the third, takes the low bits off 16, and reads signed values as unsigned.
 """
 import io
+import logging
 import re
 import struct
+from contextlib import suppress
 from importlib.util import find_spec
 
 import cv2
 import numpy as np
+from PIL import Image
 from PIL.TiffImagePlugin import PREFIXES, ImageFileDirectory_v2
 
 PNG_BANDS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -19,8 +22,8 @@ SUBFILE, WIDTH, HEIGHT, BITS, PHOTOMETRIC, BANDS, EXTRA, FORMAT = 254, 256, 257,
 """TIFF's tags."""
 ALPHA = (1, 2, 999)
 """Values of `EXTRA` that say transparency; the last is CorelDRAW's."""
-MAX_PIXELS = 2**27
-"""Of larger images the range of values is not said."""
+MAX_VALUES = 2**27
+"""Of an image with more values their range is not said."""
 
 
 def why_not_8_bit(encoded: bytes) -> str | None:
@@ -47,7 +50,11 @@ def _png(encoded: bytes) -> str | None:
     if not encoded.startswith(b'\x89PNG\r\n\x1a\n'):
         return None
     width, height, bits, color = struct.unpack_from('>IIBB', encoded, 16)
-    return _values(encoded, '16-bit', PNG_BANDS.get(color, 1), width * height) if bits > 8 else None
+    if bits <= 8:
+        return None
+    with Image.open(io.BytesIO(encoded), formats=['PNG']) as image:
+        image.verify()
+    return _values(encoded, '16-bit', PNG_BANDS.get(color, 1), width * height)
 
 
 def _netpbm(encoded: bytes) -> str | None:
@@ -88,7 +95,7 @@ def _tiff(encoded: bytes) -> str | None:
 
 def _values(encoded: bytes, kind: str, bands: int, pixels: int) -> str:
     """The kind of values and their range, both as decoded if they can be, and the number of bands."""
-    span, values = '', _decode(encoded, bands) if pixels <= MAX_PIXELS else None
+    span, values = '', _decode(encoded, bands) if pixels * bands <= MAX_VALUES else None
     if values is not None:
         sign = 'signed ' if values.dtype.kind == 'i' else ''
         floats = values.dtype.kind == 'f'
@@ -106,11 +113,13 @@ def _decode(encoded: bytes, bands: int) -> np.ndarray | None:
     cv2.setLogLevel(0)  # it would tell the terminal what it does not decode
     try:
         values = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED) if bands <= 4 else None
-        if values is None and find_spec('tifffile'):
-            import tifffile
-            values = tifffile.imread(io.BytesIO(encoded), key=0)
-        return values
-    except Exception:  # damaged, or of a kind that neither knows
-        return None
+    except cv2.error:
+        values = None
     finally:
         cv2.setLogLevel(level)
+    if values is None and encoded.startswith(tuple(PREFIXES)) and find_spec('tifffile'):
+        import tifffile
+        logging.getLogger('tifffile').addFilter(lambda _: False)  # so would tifffile
+        with suppress(Exception), tifffile.TiffFile(io.BytesIO(encoded)) as file:  # it may be damaged
+            values = file.pages.first.asarray() if file.pages.first.size <= MAX_VALUES else None
+    return values

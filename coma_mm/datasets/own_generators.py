@@ -7,7 +7,7 @@ import logging
 import random
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import numpy as np
@@ -24,13 +24,14 @@ PIPELINES = ('pipeline', 'dataset', 'datasets', 'transform', 'transforms')
 """Where data sets and their wrappers have their transforms."""
 
 
-def find_generators(dataset: Any) -> list[Any]:
+def find_generators(dataset: Any, trial: Callable[[], AbstractContextManager] = nullcontext) -> list[Any]:
     """Find what draws random numbers of its own in the pipelines of a data set.
 
     What cannot be seeded, the system's own randomness say, is named in a warning.
 
     Args:
         dataset (Any): A data set, perhaps a wrapper of others.
+        trial (Callable): Makes the context in which seeding is tried. Defaults to none.
 
     Returns:
         list[Any]: Generators, or objects that seed theirs themselves, for `seed_own`; in a certain order.
@@ -48,7 +49,8 @@ def find_generators(dataset: Any) -> list[Any]:
             todo += reversed(list(_members(one, place)))
             continue
         try:
-            seed(0)
+            with trial():
+                seed(0)
             found.append(one)
         except Exception as error:  # of whatever it is made
             unseeded[place] = str(error) or type(error).__name__

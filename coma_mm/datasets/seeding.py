@@ -244,8 +244,7 @@ class SeededDataset:
         self._find_own_generators()
 
     def _find_own_generators(self) -> None:
-        with kept_generators():  # who knows what is seeded
-            self._own_generators = find_generators(self.dataset)
+        self._own_generators = find_generators(self.dataset, kept_generators)
 
     def __len__(self) -> int:
         return len(self.dataset)

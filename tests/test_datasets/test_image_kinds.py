@@ -1,6 +1,7 @@
 """Images that would lose what they hold if they were read as 8-bit colour are refused, and say what they hold."""
 import re
 import struct
+import zlib
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -130,16 +131,23 @@ def test_a_damaged_header_is_left_to_the_decoder(tmp_path):
         assert why_not_8_bit(content[:end]) is None
         with pytest.raises(BadImageError, match='empty or not an image|truncated'):
             read_image('', content[:end])
+    deep = REFUSED['full.png'][0]
+    for damaged in (deep[:-20], deep[:60] + b'\0' + deep[61:]):
+        assert why_not_8_bit(damaged) is None
+        with pytest.raises(BadImageError, match='truncated, or altered'):
+            read_image('', damaged)
     looping = content[:4] + struct.pack('<I', 8) + content[8:]
     link = 8 + 2 + 12 * struct.unpack_from('<H', content, 8)[0]
     looping = looping[:link] + struct.pack('<I', 8) + looping[link + 4:]
     assert why_not_8_bit(looping) is None
 
 
+@pytest.mark.filterwarnings('ignore:Image size')
 def test_of_what_says_to_be_huge_no_value_is_decoded(monkeypatch):
     monkeypatch.setattr(cv2, 'imdecode', lambda *_: pytest.fail('it was decoded'))
     content = bytearray(REFUSED['full.png'][0])
-    content[16:24] = struct.pack('>II', 30000, 30000)
+    content[16:24] = struct.pack('>II', 12000, 12000)
+    content[29:33] = struct.pack('>I', zlib.crc32(content[12:29]))
     for one in (bytes(content), b'P5 30000 30000 65535\n', tiff((DEEP, {256: 30000, 257: 30000}))):
         assert 'it holds 16-bit values in 1 band' in why_not_8_bit(one)
 
