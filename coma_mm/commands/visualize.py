@@ -1,7 +1,7 @@
 """Look inside a model, on images of your own: what it reconstructs, what it attends to, what its features are.
 
 Writes a PNG per image and gallery.html, one file with all of them, into a folder. Images are scaled to the short side that
-the config's validation has, and cropped to whole patches.
+the config's validation has, and cropped to whole patches; of one longer than eight times its short side the middle is drawn.
 """
 import argparse
 import math

@@ -1,6 +1,7 @@
 """Data sets, transforms and samplers; importing the package registers them."""
 from .image_folder import ImageFolder
 from .loading import LoadImage, read_image
+from .long_images import ResizeEdge
 from .mask_samplers import BlockMaskSampler, ColorNoiseMaskSampler, UniformMaskSampler
 from .masking import PackMaskedImage, PatchMask, RandomHorizontalFlip, draw_masks
 from .packed_images import PackedImages
@@ -9,6 +10,6 @@ from .seeding import SampleIndex, SeededDataset, SeededInfiniteSampler, SeededSa
 
 __all__ = [
     'BlockMaskSampler', 'ColorNoiseMaskSampler', 'ImageFolder', 'LoadImage', 'LoadRandomResizedCrop', 'PackMaskedImage',
-    'PackedImages', 'PatchMask', 'RandomHorizontalFlip', 'SampleIndex', 'SeededDataset', 'SeededInfiniteSampler',
-    'SeededSampler', 'UniformMaskSampler', 'draw_masks', 'read_image', 'seed_dataloader'
+    'PackedImages', 'PatchMask', 'RandomHorizontalFlip', 'ResizeEdge', 'SampleIndex', 'SeededDataset',
+    'SeededInfiniteSampler', 'SeededSampler', 'UniformMaskSampler', 'draw_masks', 'read_image', 'seed_dataloader'
 ]

@@ -1,6 +1,8 @@
 """Reading images from files and packs, whatever their mode, depth and orientation."""
 import io
 import os
+import re
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,16 +20,20 @@ from coma_mm.config_tree import type_name
 from coma_mm.errors import BadImageError, MissingFileError, UserError
 from coma_mm.files import open_regular, read_regular
 
+from .image_kinds import why_not_8_bit
+
 FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
 """Pillow's names of what `IMAGE_SUFFIXES` stand for. It knows others, whatever a file is called: a PostScript file starts
 Ghostscript."""
+MAX_PIXELS = 'COMA_MM_MAX_IMAGE_PIXELS'
+"""An environment variable: the largest image that is decoded. It defaults to Pillow's limit, 178,956,970 pixels."""
 
 
 def read_image(path: str, encoded: bytes | None = None) -> np.ndarray:
     """Read any image file as 8-bit BGR, the OpenMMLab libraries' channel order.
 
-    The EXIF orientation is applied; grey, palette, CMYK and 16-bit images are converted (16 bits are scaled to 8, not
-    clipped), transparency is dropped, of an animation the first frame is taken.
+    The EXIF orientation is applied; grey, palette and CMYK images are converted, transparency is dropped, of an animation
+    the first frame is taken.
 
     Args:
         path (str): The image file.
@@ -38,18 +44,54 @@ def read_image(path: str, encoded: bytes | None = None) -> np.ndarray:
         np.ndarray[uint8]: The image, of shape (H, W, 3).
 
     Raises:
-        BadImageError: If the file cannot be decoded to its end.
+        BadImageError: If the file cannot be decoded to its end, or would lose by it: other than 8 bits, more bands than a
+            colour has, several pages (see `why_not_8_bit`).
         UserError: If there is no such file, or it may not be read.
     """
     if encoded is None:
         encoded = read_encoded(dict(img_path=path))
     with _named(path):
-        _verify(io.BytesIO(encoded))
-        with open_image(io.BytesIO(encoded)) as image:
-            image = ImageOps.exif_transpose(image)
-            if image.mode.startswith('I'):  # 16 bits per pixel; Pillow's own conversion clips at 255
-                image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257 + 0.5).astype(np.uint8))
-            return np.ascontiguousarray(np.asarray(image.convert('RGB'))[..., ::-1])
+        if reason := why_not_8_bit(encoded):
+            raise ValueError(reason)
+        return np.ascontiguousarray(np.asarray(_decode(encoded).convert('RGB'))[..., ::-1])
+
+
+def read_size(path: str) -> tuple[int, int]:
+    """Decode an image file of any kind, a segmentation map say, for its size alone.
+
+    Args:
+        path (str): The file.
+
+    Returns:
+        tuple[int, int]: Height and width in px, as it is viewed.
+
+    Raises:
+        BadImageError: If the file cannot be decoded to its end.
+        UserError: If there is no such file, or it may not be read.
+    """
+    encoded = read_encoded(dict(img_path=path))
+    with _named(path):
+        return _decode(encoded).size[::-1]
+
+
+def as_color(image: np.ndarray) -> np.ndarray:
+    """Give a grey image three equal channels.
+
+    Args:
+        image (np.ndarray): Grey, (H, W) or (H, W, 1), or any other image.
+
+    Returns:
+        np.ndarray: Of shape (H, W, 3) if it was grey, of the same type; others as they are.
+    """
+    if image.ndim == 2:
+        image = image[..., None]
+    return image.repeat(3, axis=2) if image.shape[2:] == (1, ) else image
+
+
+def _decode(encoded: bytes) -> Image.Image:
+    _verify(io.BytesIO(encoded))
+    with open_image(io.BytesIO(encoded)) as image:
+        return ImageOps.exif_transpose(image)
 
 
 def verify_image(path: str) -> None:
@@ -68,7 +110,20 @@ def verify_image(path: str) -> None:
 
 def open_image(file: BinaryIO) -> Image.Image:
     """Have Pillow open an image of one of `FORMATS`; of any other an UnidentifiedImageError."""
+    _limit_pixels()
     return Image.open(file, formats=FORMATS)
+
+
+@lru_cache(maxsize=1)
+def _limit_pixels() -> None:
+    """Tell Pillow the limit of `MAX_PIXELS`."""
+    value = os.environ.get(MAX_PIXELS)
+    if value is None:
+        return
+    if not value.isdecimal() or not int(value):
+        raise UserError(f'the environment variable {MAX_PIXELS} is {value!r}; expected a number of pixels, e.g. 400000000')
+    Image.MAX_IMAGE_PIXELS = -(-int(value) // 2)  # from where on it warns; it refuses twice as many
+    warnings.simplefilter('ignore', Image.DecompressionBombWarning)
 
 
 # mmcv decodes with Pillow, too: mmsegmentation's maps.
@@ -132,6 +187,10 @@ def _named(path: str) -> Iterator[None]:
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         kind = MissingFileError if isinstance(error, FileNotFoundError) else UserError
         raise kind(f'cannot open the image {path}: {error.strerror}; check data_root and the annotations') from None
+    except Image.DecompressionBombError as error:
+        pixels = re.search(r'\d+', str(error))[0]
+        reason = (f'it has {pixels} pixels, and more than {2 * Image.MAX_IMAGE_PIXELS} are not decoded, as a small file may '
+                  f'unfold to any size: set the environment variable {MAX_PIXELS}={pixels} if you know where it is from')
     except UnidentifiedImageError:
         reason = 'empty or not an image'
     except Exception as error:  # on broken data Pillow's decoders raise many types, SyntaxError and struct.error too
@@ -146,7 +205,7 @@ class LoadImage(BaseTransform):
 
     Required keys: `img_path`, or those of a sample in a pack (see `read_encoded`). Added keys: `img` (np.ndarray[uint8] of
     shape (H, W, 3), BGR), `img_shape` and `ori_shape`, both (H, W). A sample without a path that has its `img` already, as
-    mmpretrain's inferencers make them, is passed on as it is.
+    mmpretrain's inferencers make them, is passed on, a grey one (H, W) or (H, W, 1) with three equal channels.
 
     Raises:
         BadImageError: If the file is truncated, empty or not an image, or not of the size that its annotations say
@@ -157,6 +216,7 @@ class LoadImage(BaseTransform):
     def transform(self, results: dict) -> dict:
         """Read `results['img_path']`; see the class."""
         if 'img' in results and 'img_path' not in results:
+            results['img'] = as_color(results['img'])
             return results
         path = results['img_path']
         image = read_image(path, read_encoded(results))

@@ -105,7 +105,7 @@ def draw_masks(size: tuple[int, int], samples: Iterable[tuple[int, ...]], sample
 
 @TRANSFORMS.register_module()
 class PackMaskedImage(BaseTransform):
-    """Packs a masked image for `default_collate`: `inputs` (3, H, W) uint8, `ids_keep`, `ids_rest` and
+    """Packs a masked image for `default_collate`: `inputs` (C, H, W) uint8, `ids_keep`, `ids_rest` and
     `data_samples` with the meta keys.
 
     Args:
@@ -129,7 +129,8 @@ class PackMaskedImage(BaseTransform):
 
 
 def _planes(image: np.ndarray) -> np.ndarray:
-    """Copy of an image (H, W, C) as (C, H, W); OpenCV is several times faster at it than NumPy."""
+    """Copy of an image (H, W, C), or (H, W), as (C, H, W); OpenCV is several times faster at it than NumPy."""
+    image = image if image.ndim == 3 else image[..., None]
     height, width, channels = image.shape
     planes = np.empty((channels, height, width), image.dtype)
     if image.strides[1] < 0:  # a view, mmcv's horizontal flip; OpenCV would copy it byte by byte

@@ -106,7 +106,7 @@ class LoadRandomResizedCrop(RandomResizedCrop):
       the output's, libjpeg decodes at 1/4 (1/8) of the size, and the crop's place stays exact to a fraction of a pixel.
       (1/2 was measured: the Huffman codes are nearly all of the time, so it gains nothing.)
     - Resizing is antialiased as Pillow's is, by torch's vectorised kernels.
-    - What is no plain JPEG is read as `LoadImage` does: other formats, progressive, CMYK, 16 bits, to be turned by Exif,
+    - What is no plain JPEG is read as `LoadImage` does: other formats, progressive, CMYK, to be turned by Exif,
       damaged.
 
     Required keys: `img_path`, or those of a sample in a pack (see `read_encoded`). Added keys: `img` (np.ndarray[uint8] of

@@ -25,7 +25,8 @@ from torch.utils.data import Dataset
 from coma_mm.config_tree import type_name
 from coma_mm.errors import BadImageError, UserError, choice
 
-from .loading import read_image, use_load_image, verify_image
+from .loading import read_size, use_load_image, verify_image
+from .own_generators import find_generators, seed_own
 
 
 class SampleIndex(int):
@@ -130,6 +131,7 @@ class SeededDataset:
         self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
         self.on_bad_image = choice('SeededDataset: on_bad_image', on_bad_image, ('error', 'skip'))
         self.wait_for_storage = wait_for_storage
+        self._find_own_generators()
         # One byte per sample, shared by the loader's workers: 1 where the sample was found to be bad.
         self._bad = multiprocessing.RawArray('B', len(self.dataset)) if on_bad_image == 'skip' else None
 
@@ -170,6 +172,8 @@ class SeededDataset:
                 if path := self._segmentation_map(index):
                     verify_image(path)
                 seed_generators(index.seed, index.epoch, index)
+                if self._own_generators:
+                    seed_own(self._own_generators, index.seed, index.epoch, index)
                 return self.dataset[index]
             except Exception as error:
                 folder = self._missing_folder(index)
@@ -209,7 +213,7 @@ class SeededDataset:
             return None
         image_path = self._file_name(index)
         try:
-            size, expected = (' × '.join(map(str, read_image(one).shape[1::-1])) for one in (path, image_path))
+            size, expected = (' × '.join(map(str, read_size(one)[::-1])) for one in (path, image_path))
         except BadImageError as error:
             return error
         return None if size == expected else BadImageError(
@@ -237,6 +241,10 @@ class SeededDataset:
     @pipeline.setter
     def pipeline(self, value: Callable) -> None:
         self.dataset.pipeline = value
+        self._find_own_generators()
+
+    def _find_own_generators(self) -> None:
+        self._own_generators = find_generators(self.dataset, kept_generators)
 
     def __len__(self) -> int:
         return len(self.dataset)

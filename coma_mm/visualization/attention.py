@@ -15,6 +15,7 @@ from matplotlib.patheffects import withStroke
 from mmpretrain.models.backbones import VisionTransformer
 from torch import nn
 
+from coma_mm.datasets.loading import as_color
 from coma_mm.errors import UserError
 from coma_mm.models import DyViT, MultiWindowAttention
 from coma_mm.models.token_layout import tokens_to_grid
@@ -181,7 +182,7 @@ def attention_figure(picture: np.ndarray, maps: list[AttentionMap], per_head: bo
     """Attention over the image, on one colour scale.
 
     Args:
-        picture (ndarray): The image, RGB uint8 (H, W, 3).
+        picture (ndarray): The image, RGB uint8 (H, W, 3), or grey (H, W).
         maps (list[AttentionMap]): From `attention_maps`.
         per_head (bool): A figure per query with a row per head, instead of one with a row per query and the mean of
             the heads. Defaults to False.
@@ -189,6 +190,7 @@ def attention_figure(picture: np.ndarray, maps: list[AttentionMap], per_head: bo
     Returns:
         list[Figure]: For `savefig`.
     """
+    picture = as_color(picture)
     highest = max(x.weights.max() for x in maps) if per_head else max(x.weights.mean(1).max() for x in maps)
     norm = LogNorm(.25, max(4, 2**np.ceil(np.log2(highest))))
     queries = range(len(maps[0].boxes))
@@ -294,13 +296,13 @@ def features_figure(picture: np.ndarray, features: list[tuple[str, torch.Tensor]
     """The image and each stage's features as colours, in one row.
 
     Args:
-        picture (ndarray): RGB uint8 (H, W, 3).
+        picture (ndarray): RGB uint8 (H, W, 3), or grey (H, W).
         features (list[tuple[str, Tensor]]): From `feature_maps`.
 
     Returns:
         Figure: For `savefig`.
     """
-    panels = [('Image', picture)]
+    panels = [('Image', as_color(picture))]
     for name, values in features:
         rgb, share = principal_components(values)
         panels.append((f'{name}\n{100 * share:.0f} % of variance', rgb))

@@ -13,7 +13,8 @@ from torch.utils.data import Dataset
 from coma_mm.config_tree import find_types
 from coma_mm.datasets.annotations import check_annotations
 from coma_mm.datasets.image_folder import IMAGE_SUFFIXES, walk_files
-from coma_mm.datasets.loading import read_image, use_load_image
+from coma_mm.datasets.loading import as_color, read_image, use_load_image
+from coma_mm.datasets.long_images import cut_middle
 from coma_mm.datasets.seeding import SeededDataset
 from coma_mm.engine.models import build_model
 from coma_mm.errors import UserError
@@ -92,7 +93,7 @@ def find_images(paths: list[str]) -> list[str]:
 
 
 def read_fitted(path: str, size: int, multiple: int) -> np.ndarray:
-    """Read an image, scale its short side to `size` px, and crop the middle to whole patches.
+    """Read an image, scale its short side to `size` px, and crop the middle to whole patches, eight times as long at most.
 
     Args:
         path (str): The file.
@@ -106,8 +107,8 @@ def read_fitted(path: str, size: int, multiple: int) -> np.ndarray:
         BadImageError: The file cannot be decoded.
         UserError: There is no such file.
     """
-    image = read_image(path)
     size = max(size // multiple, 1) * multiple
+    image = cut_middle(read_image(path), size, 8 * size)  # of a picture that is longer little would be seen
     height, width = image.shape[:2]
     scale = size / min(height, width)
     image = mmcv.imresize(image, (max(round(width * scale), size), max(round(height * scale), size)),
@@ -122,12 +123,12 @@ def prepare(model: nn.Module, image: np.ndarray) -> torch.Tensor:
 
     Args:
         model (nn.Module): With a `data_preprocessor`.
-        image (ndarray): BGR uint8 (H, W, 3), see `read_fitted`.
+        image (ndarray): BGR uint8 (H, W, 3), see `read_fitted`; or grey (H, W).
 
     Returns:
         Tensor: What the backbone takes, (1, 3, H, W).
     """
-    inputs = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    inputs = torch.from_numpy(np.ascontiguousarray(as_color(image).transpose(2, 0, 1)))
     inputs = inputs[None] if isinstance(model.data_preprocessor, MaskedImagePreprocessor) else [inputs]
     inputs = model.data_preprocessor(dict(inputs=inputs))['inputs']
     return inputs[..., :image.shape[0], :image.shape[1]]  # without padding

@@ -5,7 +5,6 @@ picture of 100 px; these figures put them on top at the figure's resolution, in 
 """
 import cv2
 import matplotlib
-import mmcv
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -16,6 +15,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.structures import InstanceData
 from mmseg.datasets.transforms import LoadAnnotations as LoadSegmentation
 
+from coma_mm.datasets.loading import read_image
 from coma_mm.errors import UserError
 
 from .loading import spread_indices
@@ -54,7 +54,7 @@ def segmentation_figure(model, dataset, number: int = 4) -> Figure:
     rows, shown = [], set()
     for index in spread_indices(dataset, number):
         info = load_truth(dataset.get_data_info(index))
-        image = mmcv.imread(info['img_path'], channel_order='rgb')
+        image = read_image(info['img_path'])[..., ::-1]
         truth = info['gt_seg_map']
         prediction = _predict(model, dataset, index).pred_sem_seg.data[0].numpy()
         if not image.shape[:2] == truth.shape == prediction.shape:
@@ -99,7 +99,7 @@ def detection_figure(model, dataset, number: int = 4, score_threshold: float = .
     rows = []
     for index in spread_indices(dataset, number):
         info = dataset.get_data_info(index)
-        image = mmcv.imread(info['img_path'], channel_order='rgb')
+        image = read_image(info['img_path'])[..., ::-1]
         info = load_truth(dict(info, ori_shape=image.shape[:2]))
         truth = InstanceData(
             bboxes=info['gt_bboxes'].tensor,

@@ -82,7 +82,7 @@ def ratios_figure(model, inputs: torch.Tensor, masks: dict[float, tuple], own_st
 
     Args:
         model (MaskedAutoencoder): See `reconstruction_panels`.
-        inputs (Tensor): The image, uint8 (3, H, W).
+        inputs (Tensor): The image, uint8 (3, H, W), or grey (H, W).
         masks (dict[float, tuple[Tensor, Tensor]]): By ratio the indices of the patches that the adaptive model sees,
             and of the others.
         own_statistics (bool): See `reconstruction_panels`. Defaults to True.
@@ -92,6 +92,7 @@ def ratios_figure(model, inputs: torch.Tensor, masks: dict[float, tuple], own_st
         patches only, on one colour scale.
     """
     P = model.head.patch_size
+    inputs = inputs if inputs.ndim == 3 else inputs.expand(3, -1, -1)
     rows = {}
     for ratio, (keep, rest) in masks.items():
         panels = reconstruction_panels(model, inputs[None], keep[None], rest[None], own_statistics)

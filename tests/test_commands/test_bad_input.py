@@ -288,7 +288,7 @@ def test_a_checkpoint_that_runs_code_is_refused_unless_it_is_trusted(run, checkp
     assert '--trust-checkpoint: hostile.pth runs code of its own' in shown and os.path.exists('created')
 
 
-def test_images_of_any_kind_are_handled(run, tmp_path):
+def test_images_of_any_mode_are_handled(run, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 255, (70, 60, 4)).astype(np.uint8)
     exif = Image.Exif()
     exif[0x112] = 6
@@ -297,13 +297,17 @@ def test_images_of_any_kind_are_handled(run, tmp_path):
     Image.fromarray(pixels[..., 0]).save(folder / 'grey.png')
     Image.fromarray(pixels).save(folder / 'rgba.png')
     Image.fromarray(pixels).convert('RGB').convert('CMYK').save(folder / 'cmyk.jpg')
-    Image.fromarray(pixels[..., 0].astype(np.uint16) * 200).save(folder / '16bit.png')
+    Image.fromarray(pixels[..., 0]).convert('P').save(folder / 'palette.tif')
     Image.fromarray(pixels[..., :3]).save(folder / 'exif.jpg', exif=exif)
     Image.fromarray(pixels[:7, :5, :3]).save(folder / 'small.png')
     Image.fromarray(pixels[:1, :1, :3]).save(folder / 'pixel.png')
     log = run(PRETRAINING, f'train_dataloader.dataset.data_root={folder}', 'train_dataloader.dataset.part=all',
               'train_dataloader.batch_size=7', code=0)
     assert 'Epoch(train) [1][1/1]' in log
+    Image.fromarray(pixels[..., 0].astype(np.uint16) * 16).save(folder / 'deep.png')
+    line = run(PRETRAINING, f'train_dataloader.dataset.data_root={folder}', 'train_dataloader.dataset.part=all',
+               'train_dataloader.batch_size=8')
+    assert f'{folder}/deep.png: it holds 16-bit values from 0 to 4064 in 1 band' in line
 
 
 def test_the_terminal_is_quiet_and_the_log_file_is_not(run):

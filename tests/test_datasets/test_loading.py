@@ -1,4 +1,6 @@
 """Images of every kind, and folders of them."""
+import re
+import warnings
 from copy import deepcopy
 
 import numpy as np
@@ -9,7 +11,7 @@ from mmengine.registry import DATASETS, TRANSFORMS
 from PIL import Image
 
 from coma_mm.datasets import ImageFolder, LoadImage, read_image
-from coma_mm.datasets.loading import use_load_image
+from coma_mm.datasets.loading import MAX_PIXELS, _limit_pixels, use_load_image
 from coma_mm.errors import BadImageError, UserError
 
 
@@ -44,15 +46,10 @@ def test_modes(tmp_path, scene, mode):
     np.testing.assert_allclose(image[middles].astype(int), expected[middles].astype(int), atol=3)
 
 
-def test_grey_and_16_bit_are_scaled_not_clipped(tmp_path):
-    ramp = np.linspace(0, 65535, 48).reshape(6, 8).astype(np.uint16)
-    Image.fromarray(ramp).save(tmp_path / 'deep.png')
-    Image.fromarray(ramp).save(tmp_path / 'deep.tif')
-    Image.fromarray((ramp >> 8).astype(np.uint8)).save(tmp_path / 'grey.png')
-    for name in ('deep.png', 'deep.tif'):
-        image = read_image(tmp_path / name)
-        np.testing.assert_allclose(image, np.repeat(ramp[..., None] / 257, 3, axis=2), atol=0.51)
-    np.testing.assert_array_equal(read_image(tmp_path / 'grey.png'), np.repeat((ramp >> 8)[..., None], 3, axis=2))
+def test_grey_has_three_equal_channels(tmp_path):
+    ramp = np.arange(48, dtype=np.uint8).reshape(6, 8)
+    Image.fromarray(ramp).save(tmp_path / 'grey.png')
+    np.testing.assert_array_equal(read_image(tmp_path / 'grey.png'), np.repeat(ramp[..., None], 3, axis=2))
 
 
 def test_exif_orientation_is_applied(tmp_path, scene):
@@ -98,6 +95,31 @@ def test_a_png_whose_check_sums_differ_is_refused(tmp_path):
     assert ended  # by Pillow alone, in silence
 
 
+@pytest.fixture
+def limit(monkeypatch):
+    """Function: sets the environment's limit of pixels; afterwards Pillow's is as before."""
+    before = Image.MAX_IMAGE_PIXELS
+    with warnings.catch_warnings():
+        yield lambda value: (monkeypatch.setenv(MAX_PIXELS, value), _limit_pixels.cache_clear())
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', before)
+    monkeypatch.delenv(MAX_PIXELS)
+    _limit_pixels.cache_clear()
+
+
+def test_the_limit_of_pixels_is_an_option_that_the_error_names(tmp_path, limit):
+    Image.new('1', (20, 10)).save(tmp_path / 'a.png')
+    limit('198')
+    with pytest.raises(BadImageError, match='a.png: it has 200 pixels, and more than 198 are') as caught:
+        read_image(str(tmp_path / 'a.png'))
+    setting = re.search(f'{MAX_PIXELS}=(\\d+)', str(caught.value))
+    limit(setting[1])
+    assert read_image(str(tmp_path / 'a.png')).shape == (10, 20, 3)
+    for value in ('0', 'many', '-1', ''):
+        limit(value)
+        with pytest.raises(UserError, match=f"{MAX_PIXELS} is '{value}'; expected a number of pixels"):
+            read_image(str(tmp_path / 'a.png'))
+
+
 def test_load_image_fills_the_keys_of_the_libraries(tmp_path, scene):
     Image.fromarray(scene).save(tmp_path / 'a.png')
     for scope in ('mmpretrain', 'mmseg', 'mmdet'):
@@ -128,6 +150,23 @@ def test_image_folder_finds_images_at_any_depth_in_order(tmp_path, scene):
     assert len(ImageFolder(str(tmp_path), indices=2)) == 2
 
 
+def test_image_folder_names_the_suffixes_that_it_does_not_read_once(tmp_path, scene, monkeypatch):
+    lines = []
+    monkeypatch.setattr('coma_mm.datasets.image_folder.print_log', lambda line, logger: lines.append(line))
+    Image.fromarray(scene).save(tmp_path / 'a.png')
+    Image.fromarray(scene).save(tmp_path / 'b.png')
+    for part in ('train', 'val'):
+        ImageFolder(str(tmp_path), part=part)
+    assert not lines
+    for name in ('a.avif', 'b.AVIF', 'c.npy', 'd', 'e.\n', 'f.4', 'g.5'):
+        (tmp_path / name).touch()
+    for part in ('train', 'val'):
+        ImageFolder(str(tmp_path), part=part)
+    start, named = lines.pop().split('not read: ')
+    assert start == f'{tmp_path}: 7 files with other suffixes are ' and named.startswith('*.avif (2), *')
+    assert named.endswith(', …') and named.count('(1)') == 4 and '\n' not in named and not lines
+
+
 def test_image_folder_says_what_is_wrong_with_the_root(tmp_path):
     (tmp_path / 'file').write_text('')
     (tmp_path / 'empty').mkdir()
@@ -140,6 +179,13 @@ def test_image_folder_says_what_is_wrong_with_the_root(tmp_path):
 def test_an_image_that_is_there_is_passed_on():
     image = np.zeros((2, 3, 3), np.uint8)
     assert LoadImage()(dict(img=image, img_shape=(2, 3)))['img'] is image
+
+
+def test_a_grey_image_that_is_there_gets_three_channels():
+    image = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    for grey in (image, image[..., None]):
+        found = LoadImage()(dict(img=grey))['img']
+        np.testing.assert_array_equal(found, np.stack([image] * 3, -1))
 
 
 THEIRS = dict(type='LoadImageFromFile')

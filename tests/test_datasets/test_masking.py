@@ -132,6 +132,14 @@ def test_packed_pixels_are_those_of_the_image(height, width, margin, seed, chann
     np.testing.assert_array_equal(image, before)
 
 
+@pytest.mark.parametrize('flip', [False, True])
+def test_a_grey_image_is_packed_as_one_channel(flip):
+    grey = np.random.default_rng(0).integers(0, 256, (32, 64), np.uint8)
+    sample = PatchMask()(RandomHorizontalFlip(float(flip))(dict(img=grey.copy())))
+    inputs = PackMaskedImage()(sample)['inputs']
+    np.testing.assert_array_equal(inputs, grey[None, :, ::-1] if flip else grey[None])
+
+
 @given(seed=st.integers(0, 2**32 - 1), prob=st.one_of(st.sampled_from([0., 0.5, 1.]), st.floats(0, 1)))
 def test_flips_are_mmcvs(seed, prob):
     found = []

@@ -114,7 +114,8 @@ def test_features(build, names):
     assert last.shape[1:] == (2, 3)
     if names[0] == 'Stage 1':  # before the output norm
         torch.testing.assert_close(backbone.norm3(last.permute(1, 2, 0)).permute(2, 0, 1)[None], backbone(x)[-1])
-    fig = features_figure(np.zeros((64, 96, 3), np.uint8), found)
+    fig = features_figure(np.zeros((64, 96), np.uint8), found)
+    assert fig.axes[0].images[0].get_array().shape == (64, 96, 3)  # a grey picture is drawn in grey
     assert len(fig.axes) == 5 and all('% of variance' in ax.get_title() for ax in fig.axes[1:])
 
 
@@ -136,7 +137,7 @@ def test_principal_components():
 @pytest.mark.parametrize('per_head, figures, rows', [(False, 1, 2), (True, 2, 4)])
 def test_figures_have_one_scale(per_head, figures, rows):
     maps = attention_maps(small_dyvit(), image(), POINTS, windows=False)
-    drawn = attention_figure(np.zeros((64, 96, 3), np.uint8), maps, per_head)
+    drawn = attention_figure(np.zeros((64, 96, 3)[:2 + per_head], np.uint8), maps, per_head)
     assert len(drawn) == figures
     shown = [x.norm for fig in drawn for ax in fig.axes for x in ax.images if isinstance(x.norm, LogNorm)]
     norms = {(norm.vmin, norm.vmax) for norm in shown}

@@ -113,7 +113,7 @@ def test_without_statistics_nothing_comes_from_hidden_pixels():
 def test_ratios_figure(complement):
     model = MODELS.build(model_cfg(type='CoMA', complement=complement))
     masks = {.5: (torch.tensor([0, 1, 2]), torch.tensor([3, 4, 5])), .8: (torch.tensor([4]), torch.tensor([0, 1, 2, 3, 5]))}
-    fig = ratios_figure(model, images()[0], masks)
+    fig = ratios_figure(model, images()[0] if complement == 'none' else images()[0, 0], masks)
     panels = 7 if complement == 'frozen' else 4
     assert len(fig.axes) == 2 * panels + 1
     errors = [fig.axes[row * panels + panels - 1].images[0] for row in range(2)]

@@ -94,7 +94,6 @@ def _pictures():
         jpeg=_saved(colour, 'JPEG'), progressive=_saved(colour, 'JPEG', progressive=True, exif=exif),
         cmyk=_saved(colour.convert('CMYK'), 'JPEG'), grey=_saved(colour.convert('L'), 'JPEG'),
         exif=_saved(colour, 'JPEG', exif=exif), png=_saved(colour, 'PNG', exif=exif),
-        png16=_saved(Image.fromarray((rows * 1500).astype(np.uint16)), 'PNG'),
         palette=_saved(colour.quantize(16), 'PNG', transparency=3), rgba=_saved(colour.convert('RGBA'), 'PNG'),
         bits=_saved(colour.convert('1'), 'PNG'), gif=_saved(colour, 'GIF'), webp=_saved(colour, 'WEBP'),
         bmp=_saved(colour, 'BMP'), tiff=_saved(colour, 'TIFF', compression='tiff_lzw'))

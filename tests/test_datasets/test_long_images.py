@@ -1,0 +1,53 @@
+"""Very long images fit the memory; nothing else changes."""
+import numpy as np
+import pytest
+from mmengine.dataset import Compose
+from mmpretrain.datasets.transforms import ResizeEdge as TheirResizeEdge
+from mmpretrain.registry import TRANSFORMS
+from PIL import Image
+
+from coma_mm.datasets.long_images import LONGEST, ResizeEdge, cut_middle
+from coma_mm.visualization import read_fitted
+
+
+@pytest.mark.parametrize(('shape', 'expected'), [
+    ((6, 20000, 3), 1534), ((20000, 6, 3), 1534), ((20001, 6), 1535), ((1, 300), 254), ((6, 1535, 3), 1535), ((1, 1, 3), 1),
+    ((480, 640, 3), 640)])
+def test_what_is_left_of_a_long_image_is_its_middle(shape, expected):
+    length = max(shape[:2])
+    axis = shape.index(length)
+    image = np.broadcast_to(np.arange(length).reshape(-1, *[1] * (len(shape) - 1 - axis)), shape)
+    left = cut_middle(image, 256)
+    assert left.shape == (*shape[:axis], expected, *shape[axis + 1:]) and (left is image) == (expected == length)
+    assert expected * 256 // min(shape[:2]) <= LONGEST
+    start = (length - expected) // 2
+    assert left.flat[0] == start and left.flat[-1] == start + expected - 1
+
+
+def test_validation_crops_a_long_image_as_if_all_of_it_had_been_enlarged():
+    noise = np.random.default_rng(0).integers(0, 256, (6, 20000, 3), np.uint8)
+    steps = Compose([TRANSFORMS.build(dict(type='ResizeEdge', scale=64, edge='short', backend='pillow')),
+                     TRANSFORMS.build(dict(type='CenterCrop', crop_size=56))])
+    half = 28 * 6 / 64
+    expected = Image.fromarray(noise).resize((56, 56), Image.Resampling.BILINEAR,
+                                             (10000 - half, 3 - half, 10000 + half, 3 + half))
+    cropped = steps(dict(img=noise))['img'].astype(int)
+    assert np.abs(cropped - np.asarray(expected)).mean() < 2
+    turned = steps(dict(img=noise.transpose(1, 0, 2).copy()))['img'].astype(int)
+    assert np.abs(cropped - turned.transpose(1, 0, 2)).mean() < 2
+
+
+@pytest.mark.parametrize('edge', ['short', 'long', 'width', 'height'])
+def test_of_other_images_nothing_changes(edge):
+    assert TRANSFORMS.get('ResizeEdge') is ResizeEdge
+    for shape in ((30, 600, 3), (50, 40, 3)):
+        image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        one, other = (kind(scale=20, edge=edge)(dict(img=image)) for kind in (ResizeEdge, TheirResizeEdge))
+        np.testing.assert_array_equal(one.pop('img'), other.pop('img'))
+        assert one == other
+
+
+def test_a_long_image_is_drawn_in_its_middle(tmp_path):
+    for size in ((5000, 6), (6, 5000)):
+        Image.new('L', size).save(tmp_path / 'a.png')
+        assert sorted(read_fitted(str(tmp_path / 'a.png'), 64, 32).shape) == [3, 64, 512]
