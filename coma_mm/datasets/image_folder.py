@@ -8,6 +8,8 @@ from mmengine.registry import DATASETS
 
 from coma_mm.errors import MissingFileError, UserError, choice
 
+from .passed_over import counts
+
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.pgm', '.gif')
 
 
@@ -85,15 +87,15 @@ class ImageFolder(BaseDataset):
             what = 'is not a folder' if there else 'does not exist'
             kind = UserError if there else MissingFileError
             raise kind(f'data_root {root} {what}; expected a folder with images in it or in folders below it')
-        paths, others = [], 0
+        paths, others = [], counts(self).files
         for path in walk_files(root):
             if path.lower().endswith(self.suffixes):
                 paths.append(path)
             else:
-                others += 1
+                others[os.path.splitext(path)[1].lower()] += 1
         if not paths:
-            raise UserError(f'no image in data_root {root} ({others} other files in it and below); expected files that '
-                            f'end in {", ".join(self.suffixes)}')
+            raise UserError(f'no image in data_root {root} ({others.total()} other files in it and below); expected files '
+                            f'that end in {", ".join(self.suffixes)}')
         return [dict(img_path=path) for path in self.select(sorted(paths))]
 
     def select(self, images: list) -> list:
