@@ -11,7 +11,7 @@ from mmengine.logging import print_log
 
 from coma_mm.compat import config_path
 from coma_mm.config_tree import type_name
-from coma_mm.datasets import passed_over
+from coma_mm.datasets import maps, passed_over
 from coma_mm.errors import UserError, choice, nearest
 from coma_mm.processes import is_first_process
 
@@ -160,6 +160,7 @@ def register_libraries(scope: str) -> None:
         passed_over.count_in_classification()
     elif scope == 'mmseg':
         from mmseg.utils import register_all_modules
+        maps.check_maps()
     elif scope == 'mmdet':
         from mmdet.datasets import CocoDataset
         from mmdet.utils import register_all_modules

@@ -49,8 +49,8 @@ def test_what_mmdet_leaves_out_is_counted_by_its_reason(tmp_path):
                *[dict(category_id=5)] * 2, dict(image_id=99)]
     dataset = coco(tmp_path, objects, filter_cfg=dict(filter_empty_gt=True, min_size=32))
     expected = ('2 images, 3 objects of 2 of 3 classes (none of cow); not used: 3 objects of area 0, 3 objects whose '
-                'category is no class (hen 2, pig 1), 2 crowds, 1 object less than 1 px wide or high, 1 object outside of the image, '
-                '1 object marked ignore, 1 object whose image is not in the file, 2 images without objects')
+                'category is no class (hen 2, pig 1), 2 crowds, 1 object less than 1 px wide or high, 1 object outside of '
+                'the image, 1 object marked ignore, 1 object whose image is not in the file, 2 images without objects')
     found = usage(dataset)
     assert sorted(found.line.split(', ')) == sorted(expected.split(', '))
     assert found.classes == dict(cat=2, dog=1, cow=0) and found.objects['object of area 0'] == 3
