@@ -29,9 +29,10 @@ def map_problem(values: np.ndarray) -> str | None:
     """
     if values.ndim == 3 and values.shape[-1] > 1:
         equal = (values == values[..., :1]).all()
-        return (f'does not fit its image: it has {values.shape[-1]} channels; expected one with a class id per pixel' + (
-            ', and all of these are equal: write one of them, Image.open(PATH).getchannel(0).save(PATH)' if equal else
-            ': give each colour its class id, and write these as a grey PNG, or as a palette PNG, which Pillow decodes'))
+        return (f'has {values.shape[-1]} channels; expected one with a class id per pixel (as it is, it does not fit its '
+                'image)' + (
+                ': all of these are equal, so write one of them, Image.open(PATH).getchannel(0).save(PATH)' if equal else
+                ': give each colour its class id, and write these as a grey PNG, or as a palette PNG for Pillow to decode'))
     if values.dtype in (np.uint8, bool):
         return None
     with np.errstate(invalid='ignore'):

@@ -260,13 +260,13 @@ def many(count: int, what: str) -> str:
     """'1 object of area 0', '36 objects of area 0'."""
     noun, _, rest = what.partition(' ')
     if count != 1:
-        noun += 'es' if noun.endswith('s') else 's'
+        noun += 'es' if noun.endswith(('s', 'ch')) else 's'
     return f'{number(count)} {noun} {rest}'.rstrip()
 
 
-def listed(found: Iterable[str]) -> str:
+def listed(found: Iterable) -> str:
     """The first few of some names, and how many more there are."""
-    found = list(found)
+    found = list(map(str, found))
     more = f' and {number(len(found) - SHOWN)} more' if len(found) > SHOWN + 1 else ''
     return ', '.join(found[:SHOWN] if more else found) + more
 

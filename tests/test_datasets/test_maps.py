@@ -49,9 +49,9 @@ def test_maps_of_any_depth_whose_ids_are_of_8_bits_are_read(tmp_path):
     ((IDS - 2).astype(np.int32), r'has the value -2 \(int32\)'),
     ((IDS / 8).astype(np.float32), r'has the value 0.125 \(float32\)'),
     ((IDS * np.nan).astype(np.float32), r'has the value nan'),
-    (np.stack([IDS, IDS, 0 * IDS], -1).astype(np.uint8), r'does not fit its image: it has 3 channels; .*each colour'),
-    (np.stack([IDS] * 4, -1).astype(np.uint8), r'.*it has 4 channels; .* all of these are equal: write one'),
-    (np.stack([IDS] * 2, -1).astype(np.uint8), '.*it has 2 channels'),
+    (np.stack([IDS, IDS, 0 * IDS], -1).astype(np.uint8), r'has 3 channels; .*does not fit its image.*: give each colour'),
+    (np.stack([IDS] * 4, -1).astype(np.uint8), r'has 4 channels; .* all of these are equal, so write one'),
+    (np.stack([IDS] * 2, -1).astype(np.uint8), 'has 2 channels'),
 ])
 def test_maps_that_would_be_changed_in_silence_are_refused(tmp_path, values, expected):
     path = save(tmp_path / 'a.tif', values)
