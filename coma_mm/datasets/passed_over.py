@@ -140,7 +140,7 @@ def count_used(dataset: BaseDataset, infos: list[dict]) -> None:
             elif isinstance(mask, dict) and not getattr(step, 'poly2mask', True):
                 found.objects[RUNS] += 1
             else:
-                labels[instance['bbox_label']] += 1
+                labels[instance.get('bbox_label', 0)] += 1
         found.negatives += labels.total() == before
     found.used = dict(labels)
 

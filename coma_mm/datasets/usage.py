@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
@@ -108,8 +109,8 @@ class Usage:
         if self.kind != 'detection' or self.used:
             return None
         reason = next((reason for reason, count in self.objects.most_common() if count), None)
-        return (f'{self.line} ({", ".join(self.ann_files)}): no object is left; ' +
-                REMEDIES.get(reason, 'expected annotations of objects'))
+        remedy = 'expected annotations of objects' + self.test_mode * ', without which CocoMetric is -1'
+        return f'{self.line} ({", ".join(self.ann_files)}): no object is left; {REMEDIES.get(reason, remedy)}'
 
     @property
     def almost_nothing(self) -> str | None:
@@ -133,9 +134,9 @@ def usage(dataset: Dataset) -> Usage:
     Returns:
         Usage: Counts, and the line that says them.
     """
-    total = Usage(samples=len(dataset))
+    total = Usage(samples=_length(dataset))
     for leaf in leaves(dataset):
-        total.images += len(leaf)
+        total.images += _length(leaf)
         total.test_mode |= bool(getattr(leaf, 'test_mode', False))
         if not isinstance(leaf, BaseDataset) or not len(leaf):
             continue
@@ -143,7 +144,7 @@ def usage(dataset: Dataset) -> Usage:
             total.ann_files.append(str(leaf.ann_file))
         found, first = passed_over.counts(leaf), leaf.get_data_info(0)
         total.others += found.images
-        total.others += Counter({f'file *{suffix}': count for suffix, count in found.files.items()})
+        total.others += Counter({_file(suffix): count for suffix, count in found.files.items()})
         if 'instances' in first:
             _add_objects(leaf, found, total)
         elif hasattr(leaf, 'seg_map_suffix') and first.get('seg_map_path'):
@@ -153,18 +154,19 @@ def usage(dataset: Dataset) -> Usage:
     return total
 
 
+def _length(dataset: Dataset) -> int:
+    return len(dataset) if hasattr(dataset, '__len__') else 0
+
+
 def _infos(leaf: BaseDataset) -> Iterable[dict]:
     return (leaf.get_data_info(index) for index in range(len(leaf)))
 
 
-def _names(leaf: BaseDataset) -> list[str]:
-    return [str(name) for name in (leaf.metainfo or {}).get('classes') or ()]
-
-
 def _add_classes(leaf: BaseDataset, labels: dict[int, int], total: Usage) -> None:
     """Add the numbers of labels, by the names of their classes."""
-    classes = _names(leaf) or [str(label) for label in sorted(labels)]
-    for label, name in enumerate(classes):
+    classes = dict(enumerate((leaf.metainfo or {}).get('classes') or ()))
+    for label in sorted({*classes, *labels}):
+        name = str(classes.get(label, label))
         total.classes[name] = total.classes.get(name, 0) + labels.get(label, 0)
 
 
@@ -182,8 +184,7 @@ def _add_labels(leaf: BaseDataset, total: Usage) -> None:
     total.kind = 'classification'
     labels = Counter()
     for info in _infos(leaf):
-        label = info['gt_label']
-        labels.update(label if isinstance(label, (list, tuple)) else [label])
+        labels.update(np.ravel(info['gt_label']).tolist())
     _add_classes(leaf, labels, total)
 
 
@@ -193,9 +194,10 @@ def _add_maps(leaf: BaseDataset, total: Usage) -> None:
     _add_classes(leaf, {}, total)
     maps, images = {}, {}
     for info in _infos(leaf):
-        for path, files in ((info['img_path'], images), (info['seg_map_path'], maps)):
-            folder, name = os.path.split(path)
-            files.setdefault(folder, {})[name] = info['img_path']
+        for path, files in ((info.get('img_path'), images), (info.get('seg_map_path'), maps)):
+            folder, name = os.path.split(path or '')
+            if name:
+                files.setdefault(folder, {})[name] = info['img_path']
     there = {folder: _files(folder) for folder in {**images, **maps}}
     for folder, files in maps.items():
         if there[folder] is not None:
@@ -209,7 +211,11 @@ def _add_maps(leaf: BaseDataset, total: Usage) -> None:
     for folder, files in images.items():
         for name in there[folder] or ():
             if name not in files and not (folder in maps and name.endswith(leaf.seg_map_suffix)):
-                total.others[f'file *{os.path.splitext(name)[1]} beside the images'] += 1
+                total.others[f'{_file(os.path.splitext(name)[1])} beside the images'] += 1
+
+
+def _file(suffix: str) -> str:
+    return f'file *{suffix}' if suffix else 'file without a suffix'
 
 
 def _files(folder: str) -> set[str] | None:
@@ -247,8 +253,8 @@ def tell(dataset: Dataset, split: str) -> None:
 
 
 def _reads_maps(dataset: Dataset) -> bool:
-    return all(any(getattr(step, 'with_seg', False) for step in getattr(leaf.pipeline, 'transforms', ()))
-               for leaf in leaves(dataset))
+    pipelines = [getattr(getattr(leaf, 'pipeline', None), 'transforms', ()) for leaf in leaves(dataset)]
+    return all(any(getattr(step, 'with_seg', False) for step in steps) for steps in pipelines)
 
 
 def number(value: int) -> str:

@@ -77,6 +77,10 @@ def test_samples_of_a_run_do_not_depend_on_workers(tmp_path):
     assert torch.equal(*seen) and not torch.equal(seen[0][:3], seen[0][3:])
 
 
+def test_what_a_run_uses_is_said_once_at_its_start(tmp_path):
+    assert log_of(train(make_cfg(tmp_path))).count('train: 6 images\n') == 1
+
+
 def test_unreadable_images_are_counted(tmp_path):
     cfg = make_cfg(tmp_path, bad=(1, 4))
     with pytest.raises(BadImageError):
