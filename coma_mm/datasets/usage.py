@@ -198,18 +198,20 @@ def _add_maps(leaf: BaseDataset, total: Usage) -> None:
             folder, name = os.path.split(path or '')
             if name:
                 files.setdefault(folder, {})[name] = info['img_path']
+    backend = (getattr(leaf, 'backend_args', None) or {}).get('backend')
+    if backend not in (None, 'local') or any('://' in folder for folder in maps):
+        return  # not on this machine
     there = {folder: _files(folder) for folder in {**images, **maps}}
     for folder, files in maps.items():
-        if there[folder] is not None:
-            total.missing += [(image, os.path.join(folder, name)) for name, image in files.items()
-                              if name not in there[folder]]
+        absent = [(image, os.path.join(folder, name)) for name, image in files.items() if name not in there[folder]]
+        total.missing += [(image, path) for image, path in absent if not os.path.exists(path)]
     if leaf.ann_file:  # which chooses some of the files
         return
     for folder, files in maps.items():
         total.others['map without an image'] += sum(
-            name.endswith(leaf.seg_map_suffix) and name not in files for name in there[folder] or ())
+            name.endswith(leaf.seg_map_suffix) and name not in files for name in there[folder])
     for folder, files in images.items():
-        for name in there[folder] or ():
+        for name in there[folder]:
             if name not in files and not (folder in maps and name.endswith(leaf.seg_map_suffix)):
                 total.others[f'{_file(os.path.splitext(name)[1])} beside the images'] += 1
 
@@ -218,13 +220,13 @@ def _file(suffix: str) -> str:
     return f'file *{suffix}' if suffix else 'file without a suffix'
 
 
-def _files(folder: str) -> set[str] | None:
-    """The names of the files in a folder, without hidden ones; None if it is not one of this machine's."""
+def _files(folder: str) -> set[str]:
+    """The names of the files in a folder, without hidden ones."""
     try:
         with os.scandir(folder) as entries:
             return {entry.name for entry in entries if not entry.name.startswith('.') and not entry.is_dir()}
     except OSError:
-        return None if '://' in folder else set()
+        return set()
 
 
 def tell(dataset: Dataset, split: str) -> None:
@@ -246,10 +248,10 @@ def tell(dataset: Dataset, split: str) -> None:
     if found.nothing and split == 'train':
         raise UserError(f'{split}: {found.nothing}')
     if is_main_process():
-        for line, level in ((None if found.nothing else found.line, logging.INFO),
-                            (found.nothing or found.almost_nothing, logging.WARNING)):
-            if line:
-                print_log(f'{split}: {line}', logger='current', level=level)
+        if not found.nothing:
+            print_log(f'{split}: {found.line}', logger='current')
+        if warning := found.nothing or found.almost_nothing:
+            print_log(f'{split}: {warning}', logger='current', level=logging.WARNING)
 
 
 def _reads_maps(dataset: Dataset) -> bool:

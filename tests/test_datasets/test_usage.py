@@ -186,6 +186,17 @@ def test_images_and_maps_are_compared(tmp_path, said):
     assert usage(segmentation(tmp_path, ann_file='list')).line == '2 images with maps of 3 classes'
 
 
+def test_maps_that_are_elsewhere_or_hidden_are_not_missed(tmp_path):
+    touch(tmp_path, 'images/.a.jpg', 'maps/.a.png', 'list')
+    (tmp_path / 'list').write_text('.a\n')
+    assert not usage(segmentation(tmp_path, ann_file='list')).missing
+    (tmp_path / 'maps/.a.png').unlink()
+    remote = segmentation(tmp_path, ann_file='list')
+    assert usage(remote).missing == [(f'{tmp_path}/images/.a.jpg', f'{tmp_path}/maps/.a.png')]
+    remote.backend_args = dict(backend='petrel', path_mapping={'data': 's3://data'})
+    assert not usage(remote).missing
+
+
 def test_images_and_maps_in_one_folder_are_told_apart(tmp_path):
     touch(tmp_path, 'all/0.jpg', 'all/0.png', 'all/1.png')
     dataset = segmentation(tmp_path, 'all', 'all')

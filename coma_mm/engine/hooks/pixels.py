@@ -96,7 +96,9 @@ class PixelHook(Hook):
                               (_binary(samples, reduced) or f'expected class ids of {expected}'))
         names = (getattr(runner.train_dataloader.dataset, 'metainfo', None) or {}).get('classes') or ()
         names = names if len(names) == len(counts) else [f'class {index}' for index in range(len(counts))]
-        print_log(f'pixels {where}: {_shares(names, counts, pixels)}', logger='current')
+        # Of maps that count from 0 this setting takes the first class away, and the last one is never seen.
+        note = f' (reduce_zero_label=True: 0 in a map is no class, 1 is {names[0]})' if reduced and not counts[-1] else ''
+        print_log(f'pixels {where}: {_shares(names, counts, pixels)}{note}', logger='current')
         if np.count_nonzero(counts) == 1 and len(counts) > 1 and sum(counts) < pixels and (
                 line := _binary(samples, reduced)):
             print_log(f'the maps hold 0 and 255 alone ({_path(samples[0])}), and 255 is no class: {line}', logger='current',

@@ -97,6 +97,13 @@ def test_binary_maps_of_0_and_255_have_a_remedy(batch, said):
     assert [level for level, _ in said] == [20, 20]
 
 
+def test_the_last_class_may_be_missing_because_maps_count_from_0(batch, said):
+    note = ' (reduce_zero_label=True: 0 in a map is no class, 1 is disc)'
+    for labels, reduced in (([0, 1, 1, 255], True), ([0, 1, 1, 255], False), ([0, 1, 2, 2], True)):
+        run(PixelHook(), [batch(labels, reduce_zero_label=reduced)])
+        assert said.pop()[1].endswith(note) == (reduced and 2 not in labels)
+
+
 def test_other_models_are_left_alone(batch, said):
     run(PixelHook(), [batch([0, 0, 1, 2])], head=False)
     run(PixelHook(), [dict(data_samples=[SegDataSample()]), dict()])
