@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 
 from coma_mm.compat import config_path
 from coma_mm.config_tree import type_name
+from coma_mm.datasets import maps, passed_over
 from coma_mm.errors import UserError, choice, nearest
 from coma_mm.processes import is_first_process
 
@@ -156,13 +157,16 @@ def register_libraries(scope: str) -> None:
     """
     if scope == 'mmpretrain':
         from mmpretrain.utils import register_all_modules
+        passed_over.count_in_classification()
     elif scope == 'mmseg':
         from mmseg.utils import register_all_modules
+        maps.check_maps()
     elif scope == 'mmdet':
         from mmdet.utils import register_all_modules
 
         from coma_mm.datasets.coco import use_names
         use_names()
+        passed_over.count_in_detection()
     elif scope == 'mmengine':
         return
     else:

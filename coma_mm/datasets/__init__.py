@@ -2,6 +2,7 @@
 from .image_folder import ImageFolder
 from .loading import LoadImage, read_image
 from .long_images import ResizeEdge
+from .maps import MapClassIds
 from .mask_samplers import BlockMaskSampler, ColorNoiseMaskSampler, UniformMaskSampler
 from .masking import PackMaskedImage, PatchMask, RandomHorizontalFlip, draw_masks
 from .packed_images import PackedImages
@@ -9,7 +10,7 @@ from .random_resized_crop import LoadRandomResizedCrop
 from .seeding import SampleIndex, SeededDataset, SeededInfiniteSampler, SeededSampler, seed_dataloader
 
 __all__ = [
-    'BlockMaskSampler', 'ColorNoiseMaskSampler', 'ImageFolder', 'LoadImage', 'LoadRandomResizedCrop', 'PackMaskedImage',
-    'PackedImages', 'PatchMask', 'RandomHorizontalFlip', 'ResizeEdge', 'SampleIndex', 'SeededDataset',
+    'BlockMaskSampler', 'ColorNoiseMaskSampler', 'ImageFolder', 'LoadImage', 'LoadRandomResizedCrop', 'MapClassIds',
+    'PackMaskedImage', 'PackedImages', 'PatchMask', 'RandomHorizontalFlip', 'ResizeEdge', 'SampleIndex', 'SeededDataset',
     'SeededInfiniteSampler', 'SeededSampler', 'UniformMaskSampler', 'draw_masks', 'read_image', 'seed_dataloader'
 ]

@@ -186,7 +186,8 @@ class CheckedCOCO(NamedCOCO):
             raise UserError(f'{where} has category_id {annotation.get("category_id")}; expected one of the '
                             f'{len(categories)} ids in its categories')
         if type(annotation.get('area')) not in (int, float) or not math.isfinite(annotation['area']):
-            raise UserError(f'{where} has area {annotation.get("area")!r}; expected a number of pixels')
+            raise UserError(f'{where} has area {annotation.get("area")!r}; expected a number of pixels, for instance '
+                            'width × height of its bbox')
         if annotation.get('iscrowd', 0) not in (0, 1):
             raise UserError(f'{where} has iscrowd {annotation["iscrowd"]!r}; expected 0 or 1')
         mask = annotation.get('segmentation')

@@ -1,15 +1,14 @@
 """Any folder of images as a data set for pre-training."""
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
 from typing import Any
 
 from mmengine.dataset import BaseDataset
-from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 
-from coma_mm.errors import MissingFileError, UserError, choice, printable
+from coma_mm.errors import MissingFileError, UserError, choice
+
+from .passed_over import counts
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.pgm', '.gif')
 
@@ -54,18 +53,6 @@ def is_folder(entry: os.DirEntry) -> bool:
         return False
 
 
-def _most_common(suffixes: Counter) -> str:
-    """Some suffixes and their numbers."""
-    names = [printable(f'*{suffix} ({number})') for suffix, number in suffixes.most_common(5)]
-    return ', '.join(names + ['…'] * (len(suffixes) > len(names)))
-
-
-@cache
-def _say_once(line: str) -> None:
-    """Log a line that the data sets of training and validation would both say."""
-    print_log(line, logger='current')
-
-
 @DATASETS.register_module()
 class ImageFolder(BaseDataset):
     """All images in a folder and the folders below it: no labels, no class folders, no annotation file.
@@ -100,7 +87,7 @@ class ImageFolder(BaseDataset):
             what = 'is not a folder' if there else 'does not exist'
             kind = UserError if there else MissingFileError
             raise kind(f'data_root {root} {what}; expected a folder with images in it or in folders below it')
-        paths, others = [], Counter()
+        paths, others = [], counts(self).files
         for path in walk_files(root):
             if path.lower().endswith(self.suffixes):
                 paths.append(path)
@@ -109,8 +96,6 @@ class ImageFolder(BaseDataset):
         if not paths:
             raise UserError(f'no image in data_root {root} ({others.total()} other files in it and below); expected files '
                             f'that end in {", ".join(self.suffixes)}')
-        if others:
-            _say_once(f'{root}: {others.total()} files with other suffixes are not read: {_most_common(others)}')
         return [dict(img_path=path) for path in self.select(sorted(paths))]
 
     def select(self, images: list) -> list:

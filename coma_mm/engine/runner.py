@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 from coma_mm.config_tree import type_name
 from coma_mm.datasets.annotations import check_annotations, check_class_lists
 from coma_mm.datasets.seeding import seed_dataloader
+from coma_mm.datasets.usage import tell
 from coma_mm.errors import Stopped, UserError, first_names
 from coma_mm.files import remove_empty, write_whole
 from coma_mm.processes import start_worker
@@ -78,13 +79,17 @@ class ComaRunner(Runner):
     def build_dataloader(self, dataloader: dict | DataLoader, seed: int | None = None,
                          diff_rank_seed: bool = False) -> DataLoader | BatchGroups:
         """Build a data loader with per-sample seeds; the run's config is left as its author wrote it."""
-        for_training = dataloader is self._train_dataloader
+        split = next((split for split in ('train', 'val', 'test')
+                      if dataloader is getattr(self, f'_{split}_dataloader')), None)
+        for_training = split == 'train'
         if isinstance(dataloader, dict):
             check_class_lists(dataloader.get('dataset'))
             dataloader = dict(dataloader, sampler=_copy(dataloader.get('sampler')))
             seed_dataloader(dataloader)
         loader = Runner.build_dataloader(dataloader, seed=seed, diff_rank_seed=diff_rank_seed)
         check_annotations(loader.dataset, for_training)
+        if split:
+            tell(loader.dataset, split)
         loader.worker_init_fn = partial(start_worker, worker_init_fn=loader.worker_init_fn)
         batch = f'batch of batch_size={loader.batch_sampler.batch_size}'
         if for_training and is_auto(self.cfg) and self.accumulation > 1:

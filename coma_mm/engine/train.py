@@ -20,7 +20,7 @@ from coma_mm.processes import is_first_process
 from coma_mm.weights.load import latest_checkpoint, load_weights_only
 
 from .explain import explain
-from .hooks import RUN_HOOKS
+from .hooks import RUN_HOOKS, TEST_HOOKS
 from .models import unwrap
 from .runner import ComaRunner
 
@@ -110,15 +110,20 @@ def _train(cfg: Config, hooks: Sequence[dict], extend: bool) -> nn.Module:
         checkpoint = _check_checkpoint(cfg.load_from, resume=cfg.get('resume'))
         if cfg.get('resume'):
             _continue_seed(cfg, checkpoint)
-    own = [*(cfg.get('custom_hooks') or []), *hooks]
-    present = [hook.get('type') for hook in own if isinstance(hook, dict)]
-    cfg.custom_hooks = own + [dict(hook) for hook in RUN_HOOKS if hook['type'] not in present]
+    _add_hooks(cfg, hooks, RUN_HOOKS)
 
     def job(runner: ComaRunner) -> nn.Module:
         runner.extends = extend
         return runner.train()
 
     return _run(cfg, job, ('train', 'val'), ('provenance.json', 'last_checkpoint'))
+
+
+def _add_hooks(cfg: Config, hooks: Sequence[dict], defaults: Sequence[dict]) -> None:
+    """Add hooks to those of a config, and `defaults` of types that are not among them."""
+    own = [*(cfg.get('custom_hooks') or []), *hooks]
+    present = [hook.get('type') for hook in own if isinstance(hook, dict)]
+    cfg.custom_hooks = own + [dict(hook) for hook in defaults if hook['type'] not in present]
 
 
 def test(cfg: Config, out: str | None = None) -> dict[str, float]:
@@ -136,6 +141,7 @@ def test(cfg: Config, out: str | None = None) -> dict[str, float]:
     """
     need(cfg, ('test_dataloader', 'test_cfg', 'test_evaluator'), 'testing')
     _check_checkpoint(cfg.load_from)
+    _add_hooks(cfg, (), TEST_HOOKS)
     metrics = _run(cfg, _test, ('test', ))
     if out and is_main_process():
         write_metrics(metrics, out)

@@ -17,6 +17,7 @@ import numpy as np
 
 from coma_mm.datasets.image_folder import IMAGE_SUFFIXES, is_folder, walk_files
 from coma_mm.datasets.loading import open_image, read_image
+from coma_mm.datasets.maps import map_problem
 from coma_mm.errors import UserError
 from coma_mm.files import open_regular
 from coma_mm.processes import pool_map
@@ -366,8 +367,8 @@ def _map_problem(image, seg_map, width, height):
             values = np.asarray(image_file)
     except Exception as error:  # on broken data Pillow's decoders raise many types
         return f'cannot read the map {seg_map}: {error}'
-    if values.ndim != 2:
-        return f'{seg_map} has {values.shape[-1]} channels; expected one, a class id per pixel'
+    if problem := map_problem(values):
+        return f'{seg_map} {problem}'
     if values.shape != (height, width):
         return f'{seg_map} is of {values.shape[1]}×{values.shape[0]} px; expected {width}×{height}, as its image {image}'
     wrong = np.unique(values[values > 150])

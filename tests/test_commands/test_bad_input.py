@@ -141,8 +141,9 @@ def test_segmentation_maps_that_do_not_fit(run, data):
     assert 'class id 98 (99 in the file' in line(lambda path: Image.fromarray(np.full((64, 64), 99, np.uint8)).save(path))
     assert 'does not fit its image' in line(lambda path: Image.fromarray(np.zeros((64, 32), np.uint8)).save(path))
     assert 'does not fit its image' in line(lambda path: Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(path))
+    assert 'the value 300 (uint16)' in line(lambda path: Image.fromarray(np.full((64, 64), 300, np.uint16)).save(path))
     path.unlink()
-    assert f'no such file or folder: {path}' in run(UPERNET)
+    assert f'no such file or folder: {path}' in run(UPERNET) and nothing_written()
 
 
 def test_coco_annotations(run, data):
@@ -167,6 +168,7 @@ def test_coco_annotations(run, data):
     assert 'finds no sample' in line(lambda content: content.update(annotations=[]))
     assert 'finds no sample' in line(lambda content: [one.update(name=f'?{one["id"]}') for one in content['categories']])
     assert 'is outside of the data set' in line(lambda content: content['images'][3].update(file_name='../../../x.jpg'))
+    assert 'no object is left; write each' in line(lambda content: [one.update(area=0) for one in content['annotations']])
     assert "no list 'categories'" in line(lambda content: content.pop('categories'))
     path.write_text(whole[:100])
     assert 'not a JSON file' in run(MASK_RCNN) and nothing_written()

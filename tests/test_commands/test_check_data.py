@@ -169,6 +169,7 @@ def test_defects_of_ade20k(run, data):
     test(broken(seg_map), f'cannot read the map {seg_map}')
     test(draw((32, 32), 151), f'{seg_map} has values 151; expected 0 (nothing) and 1 to 150 (classes)')
     test(draw((32, 32, 3), 1), f'{seg_map} has 3 channels; expected one')
+    test(lambda: Image.fromarray(np.full((32, 32), 257, np.uint16)).save(seg_map), f'{seg_map} has the value 257 (uint16)')
     test(draw((32, 31), 1), f'{seg_map} is of 31×32 px; expected 32×32, as its image {image}')
     draw((32, 32), 150)()
     image.with_suffix('.jpeg').touch()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
-from mmengine.model import BaseModel
+from mmengine.model import BaseModel, BaseTTAModel
 from mmengine.registry import DATASETS, MODELS
 from torch import nn
 from torch.utils.data import Dataset
@@ -76,6 +76,10 @@ def test_samples_of_a_run_do_not_depend_on_workers(tmp_path):
         seen.append(torch.stack([torch.stack(inputs) for inputs, _ in runner.model.seen]))
         assert runner.cfg.train_dataloader.sampler.type == 'DefaultSampler'  # the dumped config is the user's
     assert torch.equal(*seen) and not torch.equal(seen[0][:3], seen[0][3:])
+
+
+def test_what_a_run_uses_is_said_once_at_its_start(tmp_path):
+    assert log_of(train(make_cfg(tmp_path))).count('train: 6 images\n') == 1
 
 
 def test_unreadable_images_are_counted(tmp_path):
@@ -152,6 +156,26 @@ def test_class_ids_out_of_range_are_named():
         wrong.set_metainfo(dict(img_path='a.jpg'))
         with pytest.raises(UserError, match='class id 3 .*a.jpg .*num_classes=3'):
             hook.before_train_iter(None, 0, dict(data_samples=[fitting, wrong]))
+
+
+def test_class_ids_out_of_range_are_found_in_validation_and_testing_too():
+    class Augmented(BaseTTAModel):
+        merge_preds = None
+
+    hook, model = LabelCheckHook(), Toy()
+    model.decode_head = SimpleNamespace(num_classes=3, ignore_index=255)
+    (_, fitting, _), (label, wrong, boxes) = samples_of_all_libraries(2), samples_of_all_libraries(3)
+    wrong.set_metainfo(dict(img_path='a.jpg', seg_map_path='a.png'))
+    for check, before in ((hook.before_val_iter, hook.before_val), (hook.before_test_iter, hook.before_test)):
+        before(SimpleNamespace(model=Augmented(model)))
+        for samples in ([fitting, label, boxes], [(fitting, fitting)]):
+            check(None, 0, dict(data_samples=samples))
+        for samples in ([fitting, wrong], [(fitting, fitting), (fitting, wrong)]):
+            with pytest.raises(UserError, match='class id 3 .*a.png .*num_classes=3.*; if 0 is no class, set reduce_zero'):
+                check(None, 0, dict(data_samples=samples))
+    wrong.set_metainfo(dict(reduce_zero_label=True))
+    with pytest.raises(UserError, match=r'class id 3 \(4 in the file.*ids 0 to 2$'):
+        hook.before_val_iter(None, 0, dict(data_samples=[wrong]))
 
 
 def test_position_embeddings_that_are_resized_count_as_loaded(tmp_path):

@@ -4,9 +4,11 @@ import time
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
 from mmengine.registry import HOOKS
 
 from coma_mm.engine import StopHook
+from coma_mm.engine import train as train_module
 from coma_mm.engine.train import train
 from coma_mm.errors import UserError
 from coma_mm.locks import locked
@@ -149,3 +151,11 @@ def test_of_a_run_of_several_processes_the_first_one_has_the_lock(tmp_path, monk
         with pytest.raises(UserError, match=f'is in use: .* process {os.getpid()}'):
             train(cfg)
     assert train(cfg) == ['.lock'] and not files(tmp_path)
+
+
+def test_a_test_looks_for_class_ids_out_of_range_too(monkeypatch):
+    monkeypatch.setattr(train_module, '_check_checkpoint', lambda path: None)
+    monkeypatch.setattr(train_module, '_run', lambda cfg, *args: [hook.type for hook in cfg.custom_hooks])
+    cfg = Config(dict(load_from='', test_dataloader={}, test_cfg={}, test_evaluator={}, custom_hooks=[dict(type='MyHook')]))
+    assert train_module.test(cfg) == ['MyHook', 'LabelCheckHook']
+    assert train_module.test(cfg) == ['MyHook', 'LabelCheckHook']

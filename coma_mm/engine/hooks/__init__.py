@@ -6,18 +6,22 @@ from .finite import FiniteHook
 from .iteration import IterationSeedHook, MeanLossHook
 from .loss_spike import LossSpikeHook
 from .missed_validation import MissedValidationHook
+from .pixels import PixelHook
 from .provenance import ProvenanceHook
 from .runtime_info import LateRuntimeInfoHook
 from .stop import StopHook
 
 __all__ = [
     'BadImageHook', 'BatchSizeHook', 'EvaluationModelHook', 'FiniteHook', 'IterationSeedHook', 'LabelCheckHook',
-    'LateRuntimeInfoHook', 'LossSpikeHook', 'MeanLossHook', 'MissedValidationHook', 'ProvenanceHook', 'StopHook',
-    'WholeCheckpointHook'
+    'LateRuntimeInfoHook', 'LossSpikeHook', 'MeanLossHook', 'MissedValidationHook', 'PixelHook', 'ProvenanceHook',
+    'StopHook', 'WholeCheckpointHook'
 ]
 
 RUN_HOOKS = tuple(
     dict(type=hook.__name__)
-    for hook in (IterationSeedHook, ProvenanceHook, BatchSizeHook, MeanLossHook, BadImageHook, LabelCheckHook,
+    for hook in (IterationSeedHook, ProvenanceHook, BatchSizeHook, MeanLossHook, BadImageHook, LabelCheckHook, PixelHook,
                  MissedValidationHook, FiniteHook, LossSpikeHook))
 """Configs of the hooks that training adds to every run."""
+
+TEST_HOOKS = (dict(type=LabelCheckHook.__name__), )
+"""Configs of the hooks that testing adds."""

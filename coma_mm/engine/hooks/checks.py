@@ -1,11 +1,12 @@
 """What is wrong with the data, and what a batch is, said while a run goes on."""
 import logging
-from itertools import chain
+from collections.abc import Iterator
 
 import mmengine.dist as dist
 import torch
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
+from mmengine.model import BaseTTAModel
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
@@ -74,16 +75,23 @@ class BadImageHook(Hook):
 
 @HOOKS.register_module()
 class LabelCheckHook(Hook):
-    """Stops training at a class id that the model has no class for, which a GPU reports as a device-side assertion."""
+    """Stops a run at a class id that the model has no class for.
+
+    In training a GPU reports it as a device-side assertion; in validation and testing it makes the metric wrong in silence.
+    """
 
     def before_train(self, runner: Runner) -> None:
         """Find out how many classes the model has."""
         model = unwrap(runner.model)
+        if isinstance(model, BaseTTAModel):
+            model = model.module
         heads = [getattr(model, name, None) for name in ('head', 'decode_head', 'bbox_head')]
         heads.append(getattr(getattr(model, 'roi_head', None), 'bbox_head', None))
         counts = [getattr(head, 'num_classes', None) for head in heads]
         self.num_classes = next((count for count in counts if isinstance(count, int)), None)
         self.ignored = getattr(getattr(model, 'decode_head', None), 'ignore_index', 255)
+
+    before_val = before_test = before_train
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | list | None = None) -> None:
         """Check the labels of a batch, before they go to the device.
@@ -91,20 +99,40 @@ class LabelCheckHook(Hook):
         Raises:
             UserError: Naming the image, the class id and the number of classes.
         """
-        if self.num_classes is None:
-            return
-        samples = [batch.get('data_samples') or () for batch in batches_of(data_batch) if isinstance(batch, dict)]
-        for sample in chain(*samples):
+        for sample in self._samples(data_batch):
             _check_map(sample)
-            for labels in _labels(sample):
-                wrong = labels[(labels != self.ignored) & ((labels < 0) | (labels >= self.num_classes))]
-                if len(wrong):
-                    path = sample.metainfo.get('img_path', '?')
-                    value = int(wrong[0])
-                    if sample.metainfo.get('reduce_zero_label'):
-                        value = f'{value} ({value + 1} in the file, reduce_zero_label=True)'
-                    raise UserError(f'class id {value} in the annotation of {path} is out of range: the '
-                                    f'model has num_classes={self.num_classes}, ids 0 to {self.num_classes - 1}')
+            self._check(sample)
+
+    def before_val_iter(self, runner: Runner, batch_idx: int, data_batch: dict | list | None = None) -> None:
+        """Check the maps of a batch; a metric of detection compares with its own file.
+
+        Raises:
+            UserError: Naming the map, the class id and the number of classes.
+        """
+        for sample in self._samples(data_batch):
+            if hasattr(sample, 'gt_sem_seg'):
+                self._check(sample)
+
+    before_test_iter = before_val_iter
+
+    def _samples(self, data_batch: dict | list | None) -> Iterator[BaseDataElement]:
+        """The samples of an iteration; in test-time augmentation those of each augmentation."""
+        for batch in batches_of(data_batch) if self.num_classes is not None else ():
+            for sample in (batch.get('data_samples') or ()) if isinstance(batch, dict) else ():
+                yield from sample if isinstance(sample, (list, tuple)) else [sample]
+
+    def _check(self, sample: BaseDataElement) -> None:
+        for labels in _labels(sample):
+            wrong = labels[(labels != self.ignored) & ((labels < 0) | (labels >= self.num_classes))]
+            if len(wrong):
+                path = sample.metainfo.get('seg_map_path') or sample.metainfo.get('img_path', '?')
+                value, hint = int(wrong[0]), ''
+                if sample.metainfo.get('reduce_zero_label'):
+                    value = f'{value} ({value + 1} in the file, reduce_zero_label=True)'
+                elif hasattr(sample, 'gt_sem_seg') and value == int(wrong.max()) == self.num_classes:
+                    hint = '; if 0 is no class, set reduce_zero_label=True in all data sets'
+                raise UserError(f'class id {value} in the annotation of {path} is out of range: the model has '
+                                f'num_classes={self.num_classes}, ids 0 to {self.num_classes - 1}{hint}')
 
 
 def _check_map(sample: BaseDataElement) -> None:
