@@ -98,8 +98,9 @@ def fill_parser(parser: argparse.ArgumentParser, module) -> None:
 def exit_with(job: Callable[[], None]) -> None:
     """Do a job and exit: with one line on stderr and code 2 for bad input, with the traceback for other errors.
 
-    Before an iteration of training was done any error counts as bad input. A run that was asked to stop exits with
-    `EXIT_STOPPED`. With `COMA_MM_DEBUG=1` in the environment the traceback is shown for bad input too.
+    Before an iteration of training was done any error counts as bad input. Later the code is 1 where the machine ran out of
+    something, as for errors with a traceback. A run that was asked to stop exits with `EXIT_STOPPED`.
+    With `COMA_MM_DEBUG=1` in the environment the traceback is shown for bad input too.
 
     Args:
         job (Callable): Takes no argument.
@@ -125,6 +126,8 @@ def exit_with(job: Callable[[], None]) -> None:
             traceback.print_exc()
         if is_first_process() or getattr(error, 'of_one_process', False):
             print(f'error: {line}{getattr(error, "hint", "")}', file=sys.stderr)
+        if _may_pass(error):
+            sys.exit(1)  # without a note: torchrun starts the processes again
         _exit(2)
 
 
@@ -142,6 +145,14 @@ def _explain(error: Exception) -> str | None:
         return printable(str(error))
     from coma_mm.engine.explain import explain
     return explain(error)
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether a training that was under way failed by its machine: what is started again may go on."""
+    if getattr(error, 'at_start', True):
+        return False
+    from coma_mm.engine.shortage import explain_shortage
+    return explain_shortage(error) is not None
 
 
 def _exit(code: int) -> None:
