@@ -12,6 +12,7 @@ from torch import distributed
 
 from coma_mm.errors import UserError, nearest, printable
 
+from .batch_norm import explain_single_value
 from .naming import Building, buildings, reading
 from .shortage import explain_shortage
 
@@ -38,7 +39,7 @@ def _explain(error: BaseException) -> str | None:
         return text
     if isinstance(error, distributed.DistError) or 'gloo/transport' in text:  # another process died; that is no bad input
         return None
-    if line := explain_shortage(error):
+    if line := explain_shortage(error) or explain_single_value(error):
         return line
     if isinstance(error, FileNotFoundError):
         path = error.filename or (re.findall(r"'([^']+)'", text) or [text])[-1]
