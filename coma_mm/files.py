@@ -5,13 +5,14 @@ import json
 import os
 import re
 import stat
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from coma_mm.errors import UserError
+from coma_mm.errors import UserError, shorten
 
 PACKAGE = Path(__file__).resolve().parent
 MIM = PACKAGE / '.mim'
@@ -100,6 +101,33 @@ def read_text(path: str | Path, limit: int = 2**28) -> str:
         if os.fstat(file.fileno()).st_size > limit:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), os.fspath(path))
         return file.read(limit).decode(errors='replace')
+
+
+def check_writable(path: str, is_folder: bool = False) -> None:
+    """See, before the work is done, whether its results can be written. Nothing is left at the path.
+
+    Args:
+        path (str): A file, or a folder; neither it nor the folders around it need to be there.
+        is_folder (bool): Whether it is a folder. Defaults to False.
+
+    Raises:
+        UserError: If it cannot be made there.
+    """
+    full = Path(path).absolute()
+    there = next(one for one in (full, *full.parents) if os.path.lexists(one))
+    try:
+        (full if is_folder else full.with_name(f'{full.name}.tmp')).exists()  # OSError: a name is too long
+        if there == full and not is_folder:
+            if full.is_dir() or path.endswith('/'):
+                raise IsADirectoryError(errno.EISDIR, 'it is a folder, and a file is expected')
+            if full.exists() and not full.is_file():
+                raise OSError(errno.EPERM, 'it is no file, but a pipe or a device')
+            there = full.parent
+        elif not there.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f'{there} is no folder')
+        tempfile.TemporaryFile(dir=there).close()
+    except OSError as error:
+        raise UserError(f'cannot write {shorten(path)}: {error.strerror or error}; choose another place') from error
 
 
 def is_full(error: OSError) -> bool:
