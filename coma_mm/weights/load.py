@@ -389,8 +389,11 @@ def stated_backbone(meta: dict[str, Any]) -> dict[str, Any]:
     facts = meta.get('coma_mm') or meta
     if known := {key: facts[key] for key in ('backbone', 'arch') if facts.get(key) is not None}:
         return known
+    text = meta.get('cfg', '')
+    if not isinstance(text, str) or len(text) > 2**20:  # a config has some thousand letters; parsing more takes gigabytes
+        return {}
     try:
-        nodes = ast.walk(ast.parse(str(meta.get('cfg', ''))))  # read, not run
+        nodes = ast.walk(ast.parse(text))  # read, not run
         backbone = next(node.value for node in nodes if isinstance(node, ast.keyword) and node.arg == 'backbone')
         values = {one.arg: one.value.value for one in backbone.keywords if isinstance(one.value, ast.Constant)}
     except (SyntaxError, ValueError, RecursionError, MemoryError, StopIteration, AttributeError):
