@@ -37,7 +37,7 @@ def printable(text: str) -> str:
     return ''.join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
-def shorten(text: str, limit: int = 1000) -> str:
+def shorten(text: str, limit: int = 2000) -> str:
     """The beginning and the end of a text that is longer than a line should be."""
     return text if len(text) <= limit else f'{text[:limit // 2]} … {text[-limit // 2:]}'
 

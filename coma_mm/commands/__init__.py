@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from typing import NoReturn
 
-from coma_mm.errors import EXIT_STOPPED, Stopped, UserError, printable
+from coma_mm.errors import EXIT_STOPPED, Stopped, UserError, printable, shorten
 from coma_mm.processes import is_first_process, leave_when_told_to_stop, note_exit_code
 
 from . import pipes
@@ -132,7 +132,7 @@ def exit_with(job: Callable[[], None]) -> None:
         if os.environ.get('COMA_MM_DEBUG', '0') != '0':
             traceback.print_exc()
         if is_first_process() or getattr(error, 'of_one_process', False):
-            pipes.say(f'error: {line}{getattr(error, "hint", "")}')
+            pipes.say(f'error: {shorten(line)}{getattr(error, "hint", "")}')
         if _may_pass(error):
             pipes.flush()
             sys.exit(1)  # without a note: torchrun starts the processes again

@@ -1,4 +1,5 @@
 """One line for an error that is the user's to mend, whatever the libraries raise."""
+import errno
 import inspect
 import re
 import textwrap
@@ -10,7 +11,7 @@ from mmengine.runner import Runner
 from mmengine.utils.dl_utils import set_multi_processing
 from torch import distributed
 
-from coma_mm.errors import UserError, nearest, printable
+from coma_mm.errors import UserError, nearest, printable, shorten
 
 from .batch_norm import explain_single_value
 from .naming import Building, buildings, reading
@@ -41,6 +42,8 @@ def _explain(error: BaseException) -> str | None:
         return None
     if line := explain_shortage(error) or explain_single_value(error):
         return line
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return f'the name {shorten(str(error.filename), 200)} is too long for a file or a folder; choose a shorter one'
     if isinstance(error, FileNotFoundError):
         path = error.filename or (re.findall(r"'([^']+)'", text) or [text])[-1]
         return f'no such file or folder: {path}; check data_root, ann_file and data_prefix in the config'

@@ -1,6 +1,7 @@
 """Errors of the libraries that are the user's to mend are put in one line."""
 import argparse
 import errno
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,7 @@ from coma_mm.commands import exit_with
 from coma_mm.engine.explain import explain
 from coma_mm.engine.train import _variable_hint, variables_named
 from coma_mm.errors import BadImageError, MissingFileError, UserError
+from coma_mm.files import made_folder
 
 
 def test_images_of_several_sizes_in_one_batch_of_validation():
@@ -82,6 +84,12 @@ def test_what_a_machine_runs_out_of_is_named_and_is_not_bad_input(capfd, tmp_pat
         line, = capfd.readouterr().err.splitlines()
         assert expected in line and 'check the config' not in line and caught.value.code == code
         assert (tmp_path / 'note').exists() is at_start  # else torchrun starts the processes again
+
+
+def test_a_name_that_is_too_long_is_one_line(tmp_path):
+    with pytest.raises(OSError) as caught, made_folder(tmp_path / ('x' * 5000)):
+        pass
+    assert re.fullmatch(r'the name /.* … x* is too long for a file or a folder; choose a shorter one', explain(caught.value))
 
 
 def test_other_errors_while_training_keep_their_traceback():
