@@ -75,16 +75,15 @@ def smaller_update(cfg: Config, processes: int, share: int) -> str:
     images, new = processes * size * batches, {}
     if size != batch_size:
         new['train_dataloader.batch_size'] = size
-    base, before = (cfg.get('auto_scale_lr') or {}).get('base_batch_size'), processes * batch_size
+    scaling = cfg.get('auto_scale_lr') or {}
+    base, rate, scaled = scaling.get('base_batch_size'), (cfg.optim_wrapper.get('optimizer') or {}).get('lr'), ''
     if is_auto(cfg):
-        new['auto_scale_lr.base_batch_size'], before = images, base
-    elif base and (cfg.get('auto_scale_lr') or {}).get('enable'):
-        before = None  # the runner scales it
-    rate = (cfg.optim_wrapper.get('optimizer') or {}).get('lr')
-    scaled = ''
-    if before and isinstance(rate, (int, float)):
-        new['optim_wrapper.optimizer.lr'] = f'{rate * images / before:.3g}'
-        scaled = f', by which the learning rate, {rate:.4g} for {before}, is scaled by {images}/{before}'
+        new['auto_scale_lr.base_batch_size'] = images
+        if isinstance(rate, (int, float)):
+            new['optim_wrapper.optimizer.lr'] = f'{rate * images / base:.3g}'
+            scaled = f', by which the learning rate, {rate:.4g} for {base}, is scaled by {images}/{base}'
+    elif base and not scaling.get('enable'):
+        scaled = ', with --auto-scale-lr, which scales the learning rate with it'
     options = ' '.join(f'{key}={value}' for key, value in new.items())
     return f'take an update of at most {images} images (--cfg-options {options}){scaled}, or more data'
 

@@ -189,7 +189,7 @@ def test_the_largest_update_that_the_data_have_is_named_and_runs(tmp_path, batch
 
 def test_without_auto_the_batch_is_what_helps(tmp_path):
     plain = dict(optimizer=dict(type='SGD', lr=0.1))
-    for enable, expected in ((True, r'train_dataloader.batch_size=3\), or more'), (False, 'optimizer.lr=0.075')):
+    for enable, expected in ((True, r'train_dataloader.batch_size=3\), or more'), (False, r'\), with --auto-scale-lr')):
         with pytest.raises(UserError, match=f'of 3 samples .* at most 3 images .*{expected}'):
             run(tmp_path / str(enable), 4, size=3, drop_last=True, optim_wrapper=plain,
                 auto_scale_lr=dict(base_batch_size=4, enable=enable))
