@@ -43,6 +43,11 @@ def first_names(names: Iterable[str]) -> str:
     return ', '.join(map(printable, names[:3])) + (', …' if len(names) > 3 else '')
 
 
+def shorten(text: str, limit: int = 2000) -> str:
+    """The beginning and the end of a text that is longer than a line should be."""
+    return text if len(text) <= limit else f'{text[:limit // 2]} … {text[-limit // 2:]}'
+
+
 def choice(what: str, value: Any, names: Iterable[str]) -> Any:
     """Check a choice among names.
 

@@ -1,15 +1,18 @@
 """Files that are written whole or not at all, and read if they are files; folders that go again if they are empty."""
+import codecs
 import errno
 import json
 import os
+import re
 import stat
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from coma_mm.errors import UserError
+from coma_mm.errors import UserError, shorten
 
 PACKAGE = Path(__file__).resolve().parent
 MIM = PACKAGE / '.mim'
@@ -98,6 +101,74 @@ def read_text(path: str | Path, limit: int = 2**28) -> str:
         if os.fstat(file.fileno()).st_size > limit:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), os.fspath(path))
         return file.read(limit).decode(errors='replace')
+
+
+def check_writable(path: str, is_folder: bool = False) -> None:
+    """See, before the work is done, whether its results can be written. Nothing is left at the path.
+
+    Args:
+        path (str): A file, or a folder; neither it nor the folders around it need to be there.
+        is_folder (bool): Whether it is a folder. Defaults to False.
+
+    Raises:
+        UserError: If it cannot be made there.
+    """
+    full = Path(path).absolute()
+    there = next(one for one in (full, *full.parents) if os.path.lexists(one))
+    try:
+        (full if is_folder else full.with_name(f'{full.name}.tmp')).exists()  # OSError: a name is too long
+        if there == full and not is_folder:
+            if full.is_dir() or path.endswith('/'):
+                raise IsADirectoryError(errno.EISDIR, 'it is a folder, and a file is expected')
+            if full.exists() and not full.is_file():
+                raise OSError(errno.EPERM, 'it is no file, but a pipe or a device')
+            there = full.parent
+        elif not there.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f'{there} is no folder')
+        tempfile.TemporaryFile(dir=there).close()
+    except OSError as error:
+        raise UserError(f'cannot write {shorten(path)}: {error.strerror or error}; choose another place') from error
+
+
+def is_full(error: OSError) -> bool:
+    """Whether there is no room for what was to be written: on the disk, in a quota, or by a limit of the file's size."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def looks_like(start: bytes) -> str:
+    """What a file is by its first bytes, for messages about one that is not what its name says.
+
+    Args:
+        start (bytes): A thousand of them are plenty.
+
+    Returns:
+        str: For example 'a JPEG image'; 'data of an unknown kind' for what is none of the usual ones.
+    """
+    if not start.strip():
+        return 'blank' if start else 'empty'
+    for beginning, kind in _BEGINNINGS:
+        if re.match(beginning, start, re.DOTALL):
+            return kind
+    try:
+        text, _ = codecs.utf_8_decode(start, 'strict', False)  # its last letter may be cut
+    except UnicodeDecodeError:
+        text = '\0'
+    is_text = all(letter.isprintable() or letter.isspace() for letter in text)
+    return 'a text' if is_text else 'data of an unknown kind'
+
+
+_BEGINNINGS = (
+    (rb'\xff\xd8\xff', 'a JPEG image'), (rb'\x89PNG', 'a PNG image'), (rb'II\*\0|MM\0\*|II\+\0|MM\0\+', 'a TIFF image'),
+    (rb'GIF8', 'a GIF image'), (rb'BM.{4}\0{4}', 'a BMP image'), (rb'RIFF.{4}WEBP', 'a WebP image'),
+    (rb'.{4}ftyp(avif|avis)', 'an AVIF image'), (rb'.{4}ftyp(hei|hev|mif|msf)', 'a HEIC image'), (rb'.{4}ftyp', 'a video'),
+    (rb'\0\0\0\x0cjP  |\xff\x4f\xff\x51', 'a JPEG 2000 image'), (rb'8BPS', 'a Photoshop file'), (rb'%PDF', 'a PDF'),
+    (rb'%!PS', 'a PostScript file'), (rb'\x89HDF', 'an HDF5 file'), (rb'\x93NUMPY', 'an array of NumPy'),
+    (rb'PK\x03\x04|PK\x05\x06', 'a zip archive'), (rb'\x1f\x8b', 'a gzip archive'), (rb'7z\xbc\xaf', 'a 7-Zip archive'),
+    (rb'.{257}ustar', 'a tar archive'), (rb'.{6}\0\0\{"', 'a .safetensors file'), (rb'\x80[\x02-\x05]', 'a pickle'),
+    (rb'version https://git-lfs', 'a pointer of Git LFS, which `git lfs pull` exchanges for the file itself'),
+    (rb'\s*<(!doctype html|!DOCTYPE html|!DOCTYPE HTML|html|HTML)', 'a page of the web, as a failed download leaves it'),
+    (rb'\s*<', 'XML'), (rb'\s*[{\[]\s*["{\[\d]', 'JSON'))
+"""How files of the kinds begin that people mistake for others."""
 
 
 def write_metrics(metrics: dict[str, Any], path: str | Path) -> None:

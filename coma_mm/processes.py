@@ -112,6 +112,22 @@ def is_first_process() -> bool:
     return int(next(filter(None, numbers), 0)) == 0
 
 
+def check_workers(name: str, number: int) -> None:
+    """Refuse numbers of processes at which the machine would stand still before it says no.
+
+    Args:
+        name (str): Of the setting.
+        number (int): Of processes.
+
+    Raises:
+        UserError: If it is larger than 256 and than eight times the number of cores.
+    """
+    cores = len(os.sched_getaffinity(0))
+    if number > (most := max(256, 8 * cores)):
+        raise UserError(f'{name}={number}: expected at most {most} processes on this machine of {cores} cores, and rarely '
+                        'more than it has cores')
+
+
 def pool_map(work: Callable, tasks: Sequence, workers: int, what: str, chunksize: int = 1, completed: int = 0,
              unit: str = '', disable: bool = False) -> Iterator:
     """Do work on tasks in several processes, and show how far it is.
@@ -130,13 +146,14 @@ def pool_map(work: Callable, tasks: Sequence, workers: int, what: str, chunksize
         Any: The results, in the order of the tasks.
 
     Raises:
-        UserError: If a process was killed.
+        UserError: If a process was killed, or if there are too many.
     """
     with ExitStack() as stack:
         if workers == 1 or len(tasks) < 2:
             results = map(work, tasks)
         else:
-            pool = ProcessPoolExecutor(workers, initializer=start_pool_worker)
+            check_workers('--workers', workers)
+            pool = ProcessPoolExecutor(min(workers, len(tasks)), initializer=start_pool_worker)
             stack.callback(pool.shutdown, cancel_futures=True)  # or Ctrl-C would wait for all that is queued
             results = pool.map(work, tasks, chunksize=chunksize)
         try:

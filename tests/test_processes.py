@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from coma_mm.errors import EXIT_STOPPED, UserError
-from coma_mm.processes import STOP_SIGNALS, is_first_process, pool_map
+from coma_mm.processes import STOP_SIGNALS, check_workers, is_first_process, pool_map
 
 
 @pytest.mark.parametrize('workers', [1, 2])
@@ -62,3 +62,13 @@ def test_a_signal_before_training_ends_well(tmp_path, number):
     line = f'stopped by {signal.Signals(number).name}, not while training: there is nothing to save\n'
     assert (done.returncode, done.stderr) == (EXIT_STOPPED, line)
     assert not note.exists()  # torchrun sends SIGTERM to those, too, that it starts again
+
+
+def test_more_processes_than_a_machine_bears_are_refused():
+    cores = len(os.sched_getaffinity(0))
+    check_workers('--workers', max(256, 8 * cores))
+    with pytest.raises(UserError, match='train_dataloader.num_workers=100000: expected at most .* rarely more than it has'):
+        check_workers('train_dataloader.num_workers', 100_000)
+    with pytest.raises(UserError, match='--workers=100000'):
+        next(pool_map(abs, [1, 2], 100_000, 'counting', disable=True))
+    assert list(pool_map(abs, [-1, 2], 256, 'counting', disable=True)) == [1, 2]

@@ -1,10 +1,27 @@
 #!/usr/bin/env bash
 # tools/dist.sh PROCESSES TOOL.py [arguments]: what dist_train.sh and dist_test.sh share.
 set -euo pipefail
+# expect NAME VALUE LEAST MOST: end with one line unless the value is a whole number in that range
+expect() {
+    if ! [[ $2 =~ ^[0-9]{1,9}$ ]] || ((10#$2 < $3 || 10#$2 > $4)); then
+        echo "error: $1=$2: expected a whole number from $3 to $4" >&2
+        exit 2
+    fi
+}
 processes=$1 tool=$2
 shift 2
 nodes=${NNODES:-1}
-if [ "$nodes" -gt 1 ] && [ -z "${MASTER_ADDR:-}" ]; then
+case $processes in
+    auto | cpu | gpu) ;; # torchrun counts them
+    *) expect GPUS "$processes" 1 1024 ;;
+esac
+most=${nodes##*:} # torchrun also takes LEAST:MOST
+expect NNODES "${nodes%%:*}" 1 100000
+expect NNODES "$most" 1 100000
+expect PORT "${PORT:-0}" 0 65535
+expect MAX_RESTARTS "${MAX_RESTARTS:-0}" 0 1000000
+if [ -n "${NODE_RANK:-}" ]; then expect NODE_RANK "$NODE_RANK" 0 $((most - 1)); fi
+if [ "$most" -gt 1 ] && [ -z "${MASTER_ADDR:-}" ]; then
     echo "NNODES=$nodes needs MASTER_ADDR: the name or address of one of the machines, the same on all" >&2
     exit 2
 fi

@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from typing import NoReturn
 
-from coma_mm.errors import EXIT_STOPPED, Stopped, UserError, printable
+from coma_mm.errors import EXIT_STOPPED, Stopped, UserError, printable, shorten
 from coma_mm.processes import is_first_process, leave_when_told_to_stop, note_exit_code
+
+from . import pipes
 
 COMMANDS = ('train', 'test', 'dist_train', 'dist_test', 'knn', 'linear_probe', 'visualize', 'export_backbone', 'replay',
             'check_data', 'pack_dataset', 'make_shapes', 'benchmark', 'demo', 'study', 'make_recipes')
@@ -59,6 +61,7 @@ def _run(command: str | None) -> None:
     args = parser.parse_args()
     if args.stops:
         leave_when_told_to_stop()  # also while it imports, which takes seconds
+        pipes.outlive_readers()
     if args.registers:
         import coma_mm
         coma_mm.register()
@@ -98,8 +101,9 @@ def fill_parser(parser: argparse.ArgumentParser, module) -> None:
 def exit_with(job: Callable[[], None]) -> None:
     """Do a job and exit: with one line on stderr and code 2 for bad input, with the traceback for other errors.
 
-    Before an iteration of training was done any error counts as bad input. A run that was asked to stop exits with
-    `EXIT_STOPPED`. With `COMA_MM_DEBUG=1` in the environment the traceback is shown for bad input too.
+    Before an iteration of training was done any error counts as bad input. Later the code is 1 where the machine ran out of
+    something, as for errors with a traceback. A run that was asked to stop exits with `EXIT_STOPPED`.
+    With `COMA_MM_DEBUG=1` in the environment the traceback is shown for bad input too.
 
     Args:
         job (Callable): Takes no argument.
@@ -108,23 +112,30 @@ def exit_with(job: Callable[[], None]) -> None:
     try:
         job()
         _part()
+        pipes.flush()
     except KeyboardInterrupt:
-        print('interrupted', file=sys.stderr)
+        pipes.say('interrupted')
         _exit(130)
     except SystemExit as leaving:  # argparse: an option that there is not; --help
         _exit(leaving.code or 0)
     except Stopped as stopped:
         if is_first_process():
-            print(stopped, file=sys.stderr)
+            pipes.say(str(stopped))
         _exit(EXIT_STOPPED)
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and pipes.reader_is_gone():
+            pipes.flush()
+            sys.exit(pipes.CLOSED)
         line = _explain(error)
         if line is None:
             raise
         if os.environ.get('COMA_MM_DEBUG', '0') != '0':
             traceback.print_exc()
         if is_first_process() or getattr(error, 'of_one_process', False):
-            print(f'error: {line}{getattr(error, "hint", "")}', file=sys.stderr)
+            pipes.say(f'error: {shorten(line)}{getattr(error, "hint", "")}')
+        if _may_pass(error):
+            pipes.flush()
+            sys.exit(1)  # without a note: torchrun starts the processes again
         _exit(2)
 
 
@@ -144,6 +155,15 @@ def _explain(error: Exception) -> str | None:
     return explain(error)
 
 
+def _may_pass(error: Exception) -> bool:
+    """Whether a training that was under way failed by its machine: what is started again may go on."""
+    if getattr(error, 'at_start', True):
+        return False
+    from coma_mm.engine.shortage import explain_shortage
+    return explain_shortage(error) is not None
+
+
 def _exit(code: int) -> None:
     note_exit_code(code)
+    pipes.flush()
     sys.exit(code)

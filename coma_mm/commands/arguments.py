@@ -2,6 +2,31 @@
 import argparse
 from pathlib import Path
 
+from coma_mm.files import check_writable
+from coma_mm.processes import check_workers
+
+
+def out_file(text: str) -> str:
+    """A file that a command writes when its work is done."""
+    if text:
+        check_writable(text)
+    return text
+
+
+def out_folder(text: str) -> str:
+    """A folder that a command writes to when its work is done."""
+    if text:
+        check_writable(text, is_folder=True)
+    return text
+
+
+def workers(text: str) -> int:
+    """A number of processes."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f'{text!r}: expected a number of processes')
+    check_workers('--workers', int(text))
+    return int(text)
+
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of training and testing, as people know them from the three libraries."""
@@ -35,12 +60,13 @@ def add_probe_arguments(parser: argparse.ArgumentParser) -> None:
                         help='file with the weights of that backbone: pre-trained, fine-tuned, or exported')
     add_config_arguments(parser)
     parser.add_argument('--amp', action='store_true', help='compute the features in bf16')
-    parser.add_argument('--out', metavar='FILE.json', help='write the metrics to a file')
+    parser.add_argument('--out', type=out_file, metavar='FILE.json', help='write the metrics to a file')
 
 
 def add_collect_arguments(parser: argparse.ArgumentParser, name: str = '') -> None:
     """Add what the commands share that read runs, and write one file of a name, or several into a folder."""
     parser.add_argument('work_dirs', nargs='?', default='work_dirs', metavar='WORK_DIRS',
                         help='folder with runs, at any depth (default: %(default)s)')
-    parser.add_argument('--out', metavar=f'FILE{Path(name).suffix}' if name else 'FOLDER',
+    parser.add_argument('--out', type=out_file if name else out_folder,
+                        metavar=f'FILE{Path(name).suffix}' if name else 'FOLDER',
                         help=f'default: {Path("WORK_DIRS/benchmark", name)}')

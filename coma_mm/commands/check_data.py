@@ -8,6 +8,8 @@ import sys
 
 from coma_mm.errors import choice, printable
 
+from .arguments import workers
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
@@ -15,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         'your own, for pre-training')
     parser.add_argument('path', metavar='PATH', help='folder of the data set')
     parser.add_argument('--full', action='store_true', help='read every image to its end, not just a sample')
-    parser.add_argument('--workers', type=int, default=len(os.sched_getaffinity(0)), metavar='N',
+    parser.add_argument('--workers', type=workers, default=len(os.sched_getaffinity(0)), metavar='N',
                         help='processes that read with --full (default: one per core)')
 
 

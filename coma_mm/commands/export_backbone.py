@@ -5,13 +5,13 @@ checkpoint can (PRETRAINED, init_cfg), and without this project or PyTorch.
 """
 import argparse
 
-from .arguments import add_trust_argument
+from .arguments import add_trust_argument, out_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.add_argument('checkpoint', metavar='CHECKPOINT')
-    parser.add_argument('out', metavar='OUT.safetensors')
+    parser.add_argument('out', type=out_file, metavar='OUT.safetensors')
     parser.add_argument('--force', action='store_true', help='overwrite OUT.safetensors if it is there')
     add_trust_argument(parser)
 

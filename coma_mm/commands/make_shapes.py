@@ -2,6 +2,8 @@
 import argparse
 import os
 
+from .arguments import workers
+
 REGISTERS = False
 
 
@@ -18,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help=f'how hard the scenes are: {" or ".join(LEVELS)} (default: %(default)s)')
     parser.add_argument('--size', type=int, default=128, help='side of the pictures in pixels (default: %(default)s)')
     parser.add_argument('--seed', type=int, default=0, help='same seed, same bytes (default: %(default)s)')
-    parser.add_argument('--workers', type=int, default=len(os.sched_getaffinity(0)), metavar='N',
+    parser.add_argument('--workers', type=workers, default=len(os.sched_getaffinity(0)), metavar='N',
                         help='processes (default: one per core)')
     parser.add_argument('--overwrite', action='store_true',
                         help='replace a data set with other parameters that this tool made')

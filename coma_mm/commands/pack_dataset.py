@@ -5,6 +5,8 @@ Interrupted, it picks up where it left off when the same command is run again. P
 import argparse
 import os
 
+from .arguments import workers
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
@@ -15,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         'are never enlarged')
     parser.add_argument('--quality', type=int, default=95, help='quality of the JPEGs (default: %(default)s)')
     parser.add_argument('--shard-size', type=int, default=4096, metavar='N', help='images in a file (default: %(default)s)')
-    parser.add_argument('--workers', type=int, default=len(os.sched_getaffinity(0)), metavar='N',
+    parser.add_argument('--workers', type=workers, default=len(os.sched_getaffinity(0)), metavar='N',
                         help='processes (default: one per core)')
     parser.add_argument('--skip-broken', action='store_true',
                         help='leave out images that cannot be read, and list them in OUT/skipped.txt')

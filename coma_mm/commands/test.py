@@ -1,7 +1,7 @@
 """Test any config's model with a checkpoint: classification, segmentation or detection (its default_scope decides)."""
 import argparse
 
-from .arguments import add_run_arguments
+from .arguments import add_run_arguments, out_file, out_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -9,9 +9,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('config', metavar='CONFIG')
     parser.add_argument('checkpoint', metavar='CHECKPOINT')
     add_run_arguments(parser)
-    parser.add_argument('--out', metavar='FILE.json', help='write the metrics to a file')
+    parser.add_argument('--out', type=out_file, metavar='FILE.json', help='write the metrics to a file')
     either = parser.add_mutually_exclusive_group()  # mmpretrain's drawings know nothing of augmented inputs
-    either.add_argument('--show-dir', metavar='DIR', help='draw the predictions into a folder')
+    either.add_argument('--show-dir', type=out_folder, metavar='DIR', help='draw the predictions into a folder')
     either.add_argument('--tta', action='store_true', help='test-time augmentation')
 
 

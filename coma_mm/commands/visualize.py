@@ -6,7 +6,7 @@ the config's validation has, and cropped to whole patches; of one longer than ei
 import argparse
 import math
 
-from .arguments import add_trust_argument
+from .arguments import add_trust_argument, out_folder
 
 SUBCOMMANDS = dict(
     reconstruct='reconstructions of a pre-trained model at several masking ratios',
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             '' if name == 'reconstruct' else ' or fine-tuning, or an exported backbone; the backbone is read'))
         subparser.add_argument('images', metavar='IMAGE', nargs='+', help='files, or folders of them')
         subparser.add_argument('--size', type=size, metavar='PX', help="short side (default: the config's)")
-        subparser.add_argument('--out', metavar='DIR', help=f'default: work_dirs/CONFIG_NAME/{name}')
+        subparser.add_argument('--out', type=out_folder, metavar='DIR', help=f'default: work_dirs/CONFIG_NAME/{name}')
         if name == 'reconstruct':
             subparser.add_argument('--ratios', type=ratio, nargs='+', default=[.4, .6, .75, .9], metavar='SHARE',
                                    help='shares of patches that are masked (default: 0.4 0.6 0.75 0.9)')

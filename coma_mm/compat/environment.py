@@ -16,7 +16,7 @@ def substitute(text: str, filename: str) -> tuple[str, dict[str, str]]:
 
     Inside of a text in quotes a value is that text, whatever is in it: quotes, backslashes, braces, new lines. Elsewhere it
     must be a literal of Python: a number, True, None, a text in quotes, or a list of them. A default is part of the
-    config, and put in as it is written.
+    config, and put in as it is written; a variable that is set to nothing (`PRETRAINED=`) stands for it too.
 
     Args:
         text (str): Of a config, one that others are based on included.
@@ -32,9 +32,9 @@ def substitute(text: str, filename: str) -> tuple[str, dict[str, str]]:
 
     def mark(match: re.Match) -> str:
         name, default = match.groups()
-        if not os.environ.get(name, default):
+        if not (os.environ.get(name) or default):
             raise UserError(f'the environment variable {name} is not set, and the config has no default for it; set it')
-        if name not in os.environ:
+        if not os.environ.get(name):
             return default
         used[name] = os.environ[name]
         word = f'_environment_{len(marks)}_'

@@ -13,7 +13,7 @@ from mmengine.registry import DATASETS
 from coma_mm.config_tree import data_sets, walk
 from coma_mm.datasets.image_folder import IMAGE_SUFFIXES, walk_files
 from coma_mm.datasets.packed_images import INDEX
-from coma_mm.errors import UserError
+from coma_mm.errors import MissingFileError, UserError
 
 SPLITS = ('train', 'val', 'test')
 
@@ -86,7 +86,7 @@ def check_data_roots(cfg: Config, splits: Sequence[str]) -> None:
                     raise _missing(f'{split}_evaluator', path, 'an annotation file')
 
 
-def _missing(reader: str, path: str, expected: str) -> UserError:
+def _missing(reader: str, path: str, expected: str) -> MissingFileError:
     if not os.path.exists(path):
         state = 'does not exist'
     elif not os.path.isdir(path):
@@ -96,7 +96,8 @@ def _missing(reader: str, path: str, expected: str) -> UserError:
     else:
         state = 'holds no such files' if _has_files(path) else 'holds no file'
     expected = expected.format(path)
-    return UserError(f'{reader}: {path} {state}; expected {expected}; set data_root in the config, or --data-root PATH')
+    return MissingFileError(f'{reader}: {path} {state}; expected {expected}; set data_root in the config, or --data-root '
+                            'PATH')
 
 
 def _is_local(cfg: dict, path: str) -> bool:

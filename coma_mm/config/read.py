@@ -13,7 +13,7 @@ from coma_mm.compat import config_path
 from coma_mm.config_tree import type_name
 from coma_mm.datasets import maps, passed_over
 from coma_mm.errors import UserError, choice, nearest
-from coma_mm.processes import is_first_process
+from coma_mm.processes import check_workers, is_first_process
 
 from .check_keys import check_keys, check_options, check_types
 from .data_roots import use_data_root
@@ -184,6 +184,10 @@ def _set_loader_defaults(cfg: Config) -> None:
 
 
 def _fit_loaders(cfg: Config) -> None:
+    for split in ('train', 'val', 'test'):
+        loader = cfg.get(f'{split}_dataloader')
+        if isinstance(loader, dict) and isinstance(loader.get('num_workers'), int):
+            check_workers(f'{split}_dataloader.num_workers', loader['num_workers'])
     for loader in _loaders(cfg):
         if not loader.get('num_workers'):  # torch refuses these without workers
             loader.pop('persistent_workers', None)

@@ -145,8 +145,11 @@ class CheckedCOCO(NamedCOCO):
                                 'annotations and categories')
             seen = set()
             for number, entry in enumerate(entries):
+                _make_ids_whole(entry)
                 if not isinstance(entry, dict) or type(entry.get('id')) not in (int, str):
-                    raise UserError(f'{self.annotation_file}: {key}[{number}] has no id; expected a dict with one')
+                    said = f'the id {entry["id"]!r}' if isinstance(entry, dict) and 'id' in entry else 'no id'
+                    raise UserError(f'{self.annotation_file}: {key}[{number}] has {said}; expected a dict with a whole '
+                                    'number or a text as id')
                 if entry['id'] in seen:
                     raise UserError(f'{self.annotation_file}: two {key} have the id {entry["id"]!r}; expected one')
                 seen.add(entry['id'])
@@ -176,7 +179,7 @@ class CheckedCOCO(NamedCOCO):
     def _check_annotation(self, annotation: dict[str, Any], categories: set, sizes: Mapping[int | str, list[int]]) -> None:
         where = f'{self.annotation_file}: annotation {annotation["id"]!r} of image {annotation.get("image_id", "?")!r}'
         if type(annotation.get('image_id')) not in (int, str):
-            raise UserError(f"{where}: expected the id of an image as image_id")
+            raise UserError(f'{where}: expected the id of an image as image_id, a whole number or a text')
         bbox = annotation.get('bbox')
         if not isinstance(bbox, list) or len(bbox) != 4:
             raise UserError(f'{where} has no bbox; expected [x, y, width, height] in px')
@@ -194,6 +197,13 @@ class CheckedCOCO(NamedCOCO):
         if mask and not _is_mask(mask, sizes.get(annotation['image_id'])):
             raise UserError(f'{where} has a segmentation that is none; expected polygons [[x, y, x, y, ...], ...] or RLE '
                             "dict(size=[height, width], counts=...) of the image's size")
+
+
+def _make_ids_whole(entry: Any) -> None:
+    """Make whole numbers of ids like 1.0, in place: pandas writes a column of whole numbers with a gap in it so."""
+    for key in ('id', 'image_id', 'category_id') if isinstance(entry, dict) else ():
+        if isinstance(entry.get(key), float) and entry[key].is_integer():
+            entry[key] = int(entry[key])
 
 
 def _are_pixels(values: Sequence) -> bool:

@@ -14,11 +14,11 @@ import mmcv.image.io
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from coma_mm.config_tree import type_name
 from coma_mm.errors import BadImageError, MissingFileError, UserError
-from coma_mm.files import open_regular, read_regular
+from coma_mm.files import looks_like, open_regular, read_regular
 
 from .image_kinds import why_not_8_bit
 
@@ -109,9 +109,37 @@ def verify_image(path: str) -> None:
 
 
 def open_image(file: BinaryIO) -> Image.Image:
-    """Have Pillow open an image of one of `FORMATS`; of any other an UnidentifiedImageError."""
+    """Have Pillow open an image of one of `FORMATS`; of any other an UnidentifiedImageError that says what it looks like."""
     _limit_pixels()
-    return Image.open(file, formats=FORMATS)
+    try:
+        return Image.open(file, formats=FORMATS)
+    except UnidentifiedImageError as error:
+        file.seek(0)
+        kind = looks_like(file.read(1024))
+        reason = 'empty or not an image'
+        if kind == 'a TIFF image':
+            reason = f'it is {kind} of a kind that Pillow cannot read ({_tiff_kind(file)}): convert it'
+        elif ' image' in kind:
+            reason = f'it begins like {kind}; expected a whole file of {", ".join(FORMATS)}'
+        raise UnidentifiedImageError(reason) from error
+
+
+def _tiff_kind(file: BinaryIO) -> str:
+    """What a TIFF says of its pixels."""
+    try:
+        file.seek(0)
+        head = file.read(8)
+        tags = TiffImagePlugin.ImageFileDirectory_v2(head + (file.read(8) if 43 in head[2:4] else b''))
+        file.seek(tags.next)
+        with warnings.catch_warnings(action='ignore'):
+            tags.load(file)
+        bits, compression = tags[258], tags.get(259, 1)
+        bands = tags.get(277, 1)
+        form = {2: 'signed ', 3: 'float ', 5: 'complex ', 6: 'complex '}.get(tags.get(339, (1, ))[0], '')
+        how = TiffImagePlugin.COMPRESSION_INFO.get(compression, f'compression {compression}')
+    except Exception:  # on broken data of many types
+        return 'its list of tags is damaged'
+    return f'bands: {bands}, {form}bits: {bits[0]}, {how}'
 
 
 @lru_cache(maxsize=1)
@@ -191,8 +219,8 @@ def _named(path: str) -> Iterator[None]:
         pixels = re.search(r'\d+', str(error))[0]
         reason = (f'it has {pixels} pixels, and more than {2 * Image.MAX_IMAGE_PIXELS} are not decoded, as a small file may '
                   f'unfold to any size: set the environment variable {MAX_PIXELS}={pixels} if you know where it is from')
-    except UnidentifiedImageError:
-        reason = 'empty or not an image'
+    except UnidentifiedImageError as error:
+        reason = str(error)
     except Exception as error:  # on broken data Pillow's decoders raise many types, SyntaxError and struct.error too
         reason = str(error) or type(error).__name__
     raise BadImageError(f"cannot read the image {path}: {reason}; replace or remove the file, or skip such files with "

@@ -1,19 +1,21 @@
 """One line for an error that is the user's to mend, whatever the libraries raise."""
+import errno
 import inspect
 import re
 import textwrap
 import traceback
 from collections.abc import Callable
 
-import torch
 from mmengine.registry import Registry
 from mmengine.runner import Runner
 from mmengine.utils.dl_utils import set_multi_processing
 from torch import distributed
 
-from coma_mm.errors import UserError, nearest, printable
+from coma_mm.errors import UserError, nearest, printable, shorten
 
+from .batch_norm import explain_single_value
 from .naming import Building, buildings, reading
+from .shortage import explain_shortage
 
 
 def explain(error: BaseException) -> str | None:
@@ -38,6 +40,10 @@ def _explain(error: BaseException) -> str | None:
         return text
     if isinstance(error, distributed.DistError) or 'gloo/transport' in text:  # another process died; that is no bad input
         return None
+    if line := explain_shortage(error) or explain_single_value(error):
+        return line
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return f'the name {shorten(str(error.filename), 200)} is too long for a file or a folder; choose a shorter one'
     if isinstance(error, FileNotFoundError):
         path = error.filename or (re.findall(r"'([^']+)'", text) or [text])[-1]
         return f'no such file or folder: {path}; check data_root, ann_file and data_prefix in the config'
@@ -48,13 +54,17 @@ def _explain(error: BaseException) -> str | None:
     if isinstance(error, AssertionError) and text.startswith('The image size in a batch should be the same'):
         return ('the images of a validation or test batch differ in size; take val_dataloader.batch_size=1 (and '
                 'test_dataloader.batch_size=1), or a pipeline that makes them equal')
-    if isinstance(error, torch.OutOfMemoryError):
-        return "the GPU's memory is full; take a smaller train_dataloader.batch_size, or --amp"
     if isinstance(error, KeyError) and (line := _explain_unknown_type(error)):
         return line
     if isinstance(error, TypeError) and (line := _explain_arguments(error, text)):
         return line
     return _explain_start(error, text) if getattr(error, 'at_start', False) else None
+
+
+def is_missing(error: BaseException) -> bool:
+    """Whether an error is that a file is not there, or nothing that a data set could read."""
+    failed = reading(error)
+    return isinstance(error, FileNotFoundError) or bool(failed and failed.listed)
 
 
 def _explain_start(error: BaseException, text: str) -> str:

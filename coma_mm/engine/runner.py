@@ -34,7 +34,7 @@ from .explain import unknown_type
 from .hooks.evaluation_model import EvaluationModelHook
 from .hooks.stop import StopHook
 from .models import compile_training, serialize, to_cpu, unwrap
-from .optim.accumulation import BatchGroups, batches_per_update, is_auto, update
+from .optim.accumulation import BatchGroups, batches_per_update, is_auto, smaller_update, update
 from .resume import OwnSettings
 from .terminal import quieten
 
@@ -96,8 +96,11 @@ class ComaRunner(Runner):
             loader = BatchGroups(loader, self.accumulation)
             batch = f'update of {self.images_per_update} images'
         if hasattr(loader.sampler, '__len__') and not len(loader):  # a sampler without a length has no end
+            remedy = 'take a smaller batch_size, more data, or drop_last=False'
+            if for_training and isinstance(dataloader, dict) and len(loader.sampler):
+                remedy = smaller_update(self.cfg, self.world_size, len(loader.sampler))
             raise UserError(f'a data set of {len(loader.dataset)} samples ({len(loader.sampler)} for each process) gives no '
-                            f'{batch} with drop_last=True; take a smaller batch_size, more data, or drop_last=False')
+                            f'{batch} with drop_last=True; {remedy}')
         return loader
 
     def build_train_loop(self, loop: dict | BaseLoop) -> BaseLoop:

@@ -19,7 +19,7 @@ from coma_mm.locks import locked
 from coma_mm.processes import is_first_process
 from coma_mm.weights.load import latest_checkpoint, load_weights_only
 
-from .explain import explain
+from .explain import explain, is_missing
 from .hooks import RUN_HOOKS, TEST_HOOKS
 from .models import unwrap
 from .runner import ComaRunner
@@ -240,18 +240,21 @@ def variables_named(cfg: Config) -> Iterator[None]:
         yield
     except Exception as error:
         if line := explain(error):
-            error.hint = _variable_hint(cfg, line)
+            error.hint = _variable_hint(cfg, line, is_missing(error))
         raise
 
 
-def _variable_hint(cfg: Config, line: str) -> str:
-    """str: Which environment variable of the config's files an error in `line` is about, or ''."""
+def _variable_hint(cfg: Config, line: str, missing: bool) -> str:
+    """str: Which environment variable of the config's files an error in `line` is about, or ''.
+
+    A folder is to blame if something is missing below it (`missing`), not for what is wrong with a file that is there.
+    """
     for name, default, rest in environment_variables(cfg):
-        value = os.environ.get(name, default)
+        value = os.environ.get(name) or default
         path = (value + rest).rstrip('/')
         # As a path: a word alone, like data, may have another meaning.
         end = r'(?![\w-])' if re.search('[/.]', path) else '/'
-        if value and re.search(rf'(?<![\w./-]){re.escape(path)}{end}', line):
-            how = 'is set to' if name in os.environ else 'is not set, which stands for'
+        if value and (missing or not os.path.isdir(path)) and re.search(rf'(?<![\w./-]){re.escape(path)}{end}', line):
+            how = 'is set to' if os.environ.get(name) else 'is not set, which stands for'
             return f' (the environment variable {name} {how} {value})'
     return ''

@@ -1,5 +1,4 @@
 """Packing: the images of a folder, resized once, into a few large files (see `packed_images` for what is in them)."""
-import errno
 import hashlib
 import io
 import json
@@ -16,7 +15,7 @@ from coma_mm.datasets.loading import read_encoded, read_image
 from coma_mm.datasets.packed_images import INDEX, VERSION, read_index, shard_name
 from coma_mm.datasets.random_resized_crop import read_jpeg_header
 from coma_mm.errors import BadImageError, UserError
-from coma_mm.files import write_whole
+from coma_mm.files import is_full, write_whole
 from coma_mm.locks import locked
 from coma_mm.processes import pool_map
 
@@ -78,8 +77,7 @@ def _write(source, out, plan, names, workers, skip_broken):
         index = _finish(partial_folder, plan, names, len(shards))
         os.replace(partial_folder, out)
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        hint = 'free some space, and run the same command again: it goes on where it stopped' if full else (
+        hint = 'free some space, and run the same command again: it goes on where it stopped' if is_full(error) else (
             'choose another folder')
         raise UserError(
             f'cannot write {error.filename or partial_folder}: {error.strerror or error}; {hint}') from error

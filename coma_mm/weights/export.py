@@ -7,10 +7,13 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from coma_mm.errors import UserError
+from coma_mm.errors import UserError, printable, shorten
 from coma_mm.files import write_whole
 
 from .load import load_weights_only, stated_backbone, weights_sha256
+
+MOST_FACTS = 100_000
+"""Letters that the facts of `ProvenanceHook` never come near to."""
 
 
 def export_backbone(checkpoint: str, out: str, force: bool = False) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -57,8 +60,23 @@ def _metadata(meta: dict[str, Any]) -> dict[str, str]:
     facts = meta.get('coma_mm') or {}
     known = dict(epochs=meta.get('epoch'), iters=meta.get('iter')) | facts | stated_backbone(meta)
     known = {key: known.get(key) for key in ('backbone', 'arch', 'algorithm', 'epochs', 'iters', 'config')}
-    if meta.get('cfg'):
-        known['config_sha256'] = hashlib.sha256(meta['cfg'].encode()).hexdigest()
-    if facts:
-        known['coma_mm'] = json.dumps(facts)
-    return dict(format='pt') | {key: str(value) for key, value in known.items() if value is not None}
+    if isinstance(config := meta.get('cfg'), str) and config:
+        known['config_sha256'] = hashlib.sha256(config.encode(errors='backslashreplace')).hexdigest()
+    known = {key: _text(value) for key, value in known.items() if value is not None}
+    if facts and (text := _as_json(facts)):
+        known['coma_mm'] = text
+    return dict(format='pt') | known
+
+
+def _text(value: Any) -> str:
+    """A fact in one line that can be written and printed; a foreign checkpoint may say anything in its place."""
+    return printable(shorten(str(value)))
+
+
+def _as_json(facts: dict[str, Any]) -> str:
+    """Facts as `load_backbone` reads them; '' if they are none that we wrote."""
+    try:
+        text = json.dumps(facts)
+    except (TypeError, ValueError, RecursionError):
+        return ''
+    return text if len(text) < MOST_FACTS else ''

@@ -24,6 +24,7 @@ from torch import nn
 
 from coma_mm.config_tree import type_name
 from coma_mm.errors import MissingFileError, UserError, first_names, nearest, printable
+from coma_mm.files import looks_like
 
 from . import safe_pickle
 
@@ -77,10 +78,11 @@ def _is_weight(item: tuple[Any, Any]) -> bool:
 def _load_pickle(path: str, map_location: str | torch.device) -> Any:
     """What `torch.save` wrote, as far as it is weights and plain values."""
     with open(path, 'rb') as file:
-        start = file.read(2)
-    size = os.path.getsize(path)
-    if start[:1] not in (b'P', b'\x80', b''):  # a zip archive, or a pickle
-        raise UserError(_not_a_checkpoint(path))
+        head = file.read(1024)
+    size, start = os.path.getsize(path), head[:2]
+    is_pickle = start[:1] == b'\x80' and start[1:] <= bytes([pickle.HIGHEST_PROTOCOL])
+    if head and not is_pickle and start != b'PK' or start == b'PK' and _is_other_archive(path):
+        raise UserError(_not_a_checkpoint(path, f': it looks like {looks_like(head)}'))
     if start == b'PK':
         if not is_whole(path):  # torch does not look at the check sums
             raise UserError(f'the checkpoint {path} is damaged or cut off (its check sums differ); copy or save it again')
@@ -108,6 +110,15 @@ def _load_pickle(path: str, map_location: str | torch.device) -> Any:
         return torch.load(path, map_location=map_location, weights_only=False)
     except Exception as error:  # whatever its code raises
         raise UserError(f'cannot unpickle the checkpoint {path}: {type(error).__name__}: {_first_line(error)}') from error
+
+
+def _is_other_archive(path: str) -> bool:
+    """Whether a file is a zip archive, whole as far as its list goes, of other things than `torch.save` puts into one."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return not any(name.endswith('/data.pkl') for name in archive.namelist())
+    except Exception:  # on broken data zipfile raises many types
+        return False
 
 
 def _not_a_checkpoint(path: str, why: str = '') -> str:
@@ -334,10 +345,10 @@ def load_backbone(module: nn.Module, checkpoint: str | Path, prefix: str = 'back
         differing = next((key for key in matched if f'size mismatch for {key}:' in str(error)), None)
         if differing is None:
             raise
+        others, ours = tuple(weights[differing].shape), tuple(own[differing].shape)
         raise UserError(
-            f'the checkpoint {checkpoint}{there} does not fit {name}{here}: {differing} has shape '
-            f'{tuple(weights[differing].shape)} there and {tuple(own[differing].shape)} here; use the same '
-            'arch') from error
+            f'the checkpoint {checkpoint}{there} does not fit {name}{here}: {differing} has shape {others} there and '
+            f'{ours} here; {_use_the_same(differing, own, others, ours)}') from error
     missing = [key for key in missing if key not in getattr(module, 'allowed_missing', ())]
     if missing:
         raise UserError(f'the checkpoint {checkpoint}{there} lacks {len(missing)} of {len(own)} tensors of '
@@ -348,6 +359,15 @@ def load_backbone(module: nn.Module, checkpoint: str | Path, prefix: str = 'back
     print_log(line, logger='current')
     module.provenance = dict(facts, checkpoint=str(checkpoint), sha256=_sha256(_local_file(os.fspath(checkpoint))))
     return module.provenance
+
+
+def _use_the_same(differing: str, own: dict[str, torch.Tensor], others: tuple[int, ...], ours: tuple[int, ...]) -> str:
+    """What to do about a tensor of another shape: the first convolution sees the image, with all its bands."""
+    first = next((name for name, value in own.items() if value.dim() == 4), None)
+    if differing == first and len(others) == 4 and others != ours and others[:1] + others[2:] == ours[:1] + ours[2:]:
+        return (f'it was trained on images of {others[1]} bands, and this model is for {ours[1]}: take in_channels='
+                f'{others[1]} and such images, or weights that were pre-trained with in_channels={ours[1]}')
+    return 'use the same arch'
 
 
 def stated_backbone(meta: dict[str, Any]) -> dict[str, Any]:
@@ -362,8 +382,11 @@ def stated_backbone(meta: dict[str, Any]) -> dict[str, Any]:
     facts = meta.get('coma_mm') or meta
     if known := {key: facts[key] for key in ('backbone', 'arch') if facts.get(key) is not None}:
         return known
+    text = meta.get('cfg', '')
+    if not isinstance(text, str) or len(text) > 2**20:  # a config has some thousand letters; parsing more takes gigabytes
+        return {}
     try:
-        nodes = ast.walk(ast.parse(str(meta.get('cfg', ''))))  # read, not run
+        nodes = ast.walk(ast.parse(text))  # read, not run
         backbone = next(node.value for node in nodes if isinstance(node, ast.keyword) and node.arg == 'backbone')
         values = {one.arg: one.value.value for one in backbone.keywords if isinstance(one.value, ast.Constant)}
     except (SyntaxError, ValueError, RecursionError, MemoryError, StopIteration, AttributeError):

@@ -72,3 +72,51 @@ def test_an_empty_value_is_one_line_that_names_its_option(monkeypatch, line, nam
     monkeypatch.setattr('sys.argv', ['coma-mm', *(word.replace('@', '') for word in line.split())])
     with pytest.raises(UserError, match=f'^{name}.*: an empty value is given; is a shell variable in it not set'):
         commands._run(None)
+
+
+FILES = ('test a.py b.pth --out', 'knn a.py b.pth --out', 'linear_probe a.py b.pth --out', 'export_backbone b.pth',
+         'study --out', 'benchmark dataload a.py --out', 'benchmark complexity --out', 'benchmark collect runs --out',
+         'benchmark report runs --out', 'benchmark speed --profile --trace')
+FOLDERS = ('test a.py b.pth --show-dir', 'visualize reconstruct a.py b.pth c.png --out',
+           'visualize windows a.py b.pth c.png --out', 'benchmark coverage --out', 'benchmark speed --out',
+           'benchmark tables runs --out', 'benchmark ablation runs --out', 'benchmark efficiency runs --out')
+
+
+@pytest.mark.parametrize('line', FILES + FOLDERS)
+def test_where_results_cannot_be_written_is_said_before_the_work(monkeypatch, tmp_path, line):
+    (tmp_path / 'file').touch()
+    (tmp_path / 'folder').mkdir()
+    wrong = ('folder', 'it is a folder') if line in FILES else ('file', 'file is no folder')
+    for path, expected in (
+            wrong, ('file/x', 'file is no folder'), ('x' * 256, 'File name too long'), ('/proc/x', 'No such file'),
+            ('x' * 9000, 'x … x.*File name too long')):
+        monkeypatch.setattr('sys.argv', ['coma-mm', *line.split(), str(tmp_path / path)])
+        with pytest.raises(UserError, match=f'(?s)^cannot write .*{expected}.*; choose another place$'):
+            commands._run(None)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['file', 'folder']
+
+
+@pytest.mark.parametrize('line', [
+    'make_shapes out', 'check_data folder in', 'pack_dataset in out', 'benchmark dataload a.py'])
+def test_no_command_starts_any_number_of_processes(monkeypatch, line):
+    for number, expected in (('100000', '^--workers=100000: expected at most .* processes'), ('-1', 'exp'), ('x', 'exp')):
+        monkeypatch.setattr('sys.argv', ['coma-mm', *line.split(), '--workers', number])
+        with pytest.raises(UserError, match=expected):
+            commands._run(None)
+
+
+@pytest.mark.parametrize('job, code', [
+    ("commands.main()", 0),  # --help
+    ("commands.exit_with(lambda: [print('line') for _ in range(9999)])", 141),
+    ("sys.stdout.reconfigure(write_through=False); commands.exit_with(lambda: print('line'))", 0),  # else as the next
+    ("commands.pipes.outlive_readers(); commands.exit_with(lambda: [print('line') for _ in range(9999)])", 0),
+    ("commands.exit_with(lambda: commands._Parser().error('wrong'))", 2)])
+def test_output_that_nobody_reads_leaves_no_traceback(job, code):
+    """And a training (`outlive_readers`) goes on."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    code_line = f"import sys; sys.argv = ['coma-mm', '--help']; from coma_mm import commands; {job}"
+    ran = subprocess.run([sys.executable, '-c', code_line], env={**os.environ, 'PYTHONPATH': str(ROOT)}, stdout=writing,
+                         stderr=writing if code == 2 else subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (ran.returncode, ran.stderr or '') == (code, '')

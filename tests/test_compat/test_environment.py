@@ -54,6 +54,13 @@ def test_without_it_the_default_is_part_of_the_config(monkeypatch):
         substitute("a = '{{$X_ROOT:}}'", 'config.py')
 
 
+def test_set_to_nothing_it_is_the_default_too(monkeypatch):
+    monkeypatch.setenv('X_ROOT', '')
+    check('data')
+    with pytest.raises(UserError, match='X_ROOT is not set, and the config has no default'):
+        substitute("a = '{{$X_ROOT:}}'", 'config.py')
+
+
 @pytest.mark.parametrize('text', [
     '7', '-1.5', 'True', 'None', "'{{_base_.size}}'", '[1, (2, 3)]', '{"a": {"b": "{{"}}', '"\\""'])
 def test_outside_of_quotes_it_is_a_literal(monkeypatch, text):

@@ -225,3 +225,9 @@ def test_tta_and_drawing_apply_to_each_library(tmp_path, name, said):
     assert cfg.test_dataloader.dataset.pipeline[-1].type == 'TestTimeAug'
     assert 'drawn' in cfg.default_hooks.visualization.get('out_dir', '') + cfg.default_hooks.visualization.get(
         'test_out_dir', '') + cfg.visualizer.get('save_dir', '')
+
+
+def test_a_loader_of_more_workers_than_a_machine_bears_is_refused(tmp_path, said):
+    path = write(tmp_path, MINIMAL + 'val_dataloader = dict(num_workers=100000)')
+    with pytest.raises(UserError, match='val_dataloader.num_workers=100000: expected at most'):
+        read_config(path)

@@ -33,7 +33,7 @@ def test_what_is_right_is_read(tmp_path):
 @pytest.mark.parametrize('path, values, expected', [
     (('images', ), [None, {}, 'x'], "no list 'images'"),
     (('images', 0), [None, 5, [], {}], 'images[0] has no id'),
-    (('images', 0, 'id'), [None, 1.5, [1], True], 'images[0] has no id'),
+    (('images', 0, 'id'), [None, 1.5, [1], True, math.nan], 'images[0] has the id '),
     (('images', 0, 'id'), [2], 'two images have the id 2'),
     (('annotations', 0, 'id'), [8], 'two annotations have the id 8'),
     (('categories', 0, 'id'), [5], 'two categories have the id 5'),
@@ -62,6 +62,28 @@ def test_what_is_wrong_is_named(tmp_path, path, values, expected):
         with pytest.raises(UserError) as caught:
             read(tmp_path / 'a.json', content)
         assert f'{tmp_path}/a.json' in str(caught.value) and expected in str(caught.value)
+
+
+def test_whole_numbers_that_are_written_as_floats_are_ids(tmp_path):
+    """As pandas writes a column of numbers with a gap in it."""
+    content = copy.deepcopy(WHOLE)
+    for key in ('images', 'annotations', 'categories'):
+        for entry in content[key]:
+            entry.update({name: float(value) for name, value in entry.items() if name.endswith('id')})
+    assert '"id": 1.0' in json.dumps(content)
+    coco = read(tmp_path / 'a.json', content)
+    ids = [*coco.get_img_ids(), *coco.get_cat_ids(), *coco.get_ann_ids(),
+           *(coco.anns[7][key] for key in ('image_id', 'category_id'))]
+    assert ids == [1, 2, 3, 5, 7, 8, 9, 1, 3] and {type(one) for one in ids} == {int}
+
+
+def test_texts_are_ids(tmp_path):
+    content = copy.deepcopy(WHOLE)
+    for one in content['images']:
+        one['id'] = f'img{one["id"]}'
+    for one in content['annotations']:
+        one['image_id'] = f'img{one["image_id"]}'
+    assert read(tmp_path / 'a.json', content).get_img_ids() == ['img1', 'img2']
 
 
 @pytest.mark.parametrize('text, expected', [

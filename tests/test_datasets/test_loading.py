@@ -1,5 +1,6 @@
 """Images of every kind, and folders of them."""
 import re
+import struct
 import warnings
 from copy import deepcopy
 
@@ -73,6 +74,32 @@ def test_bad_files_are_named(tmp_path, scene):
         assert name in str(caught.value) and 'on_bad_image' in str(caught.value) and '\n' not in str(caught.value)
     with pytest.raises(UserError, match='missing.jpg'):
         read_image(tmp_path / 'missing.jpg')
+
+
+def tiff(bits, form, bands):
+    """A TIFF of 2×2 zeros; `form`: 1 whole numbers, 3 floats."""
+    data = bytes(4 * bands * bits // 8)
+    tags = {256: [2], 257: [2], 258: [bits] * bands, 259: [1], 262: [1], 273: [8], 277: [bands], 278: [2], 279: [len(data)],
+            339: [form] * bands}
+    place = 8 + len(data)  # of longer values, then of the tags
+    values, entries = b'', b''
+    for tag, numbers in tags.items():
+        value = struct.pack(f'<{len(numbers)}H', *numbers)
+        if len(value) > 4:
+            value, values = struct.pack('<I', place + len(values)), values + value
+        entries += struct.pack('<HHI4s', tag, 3, len(numbers), value)
+    head = b'II*\0' + struct.pack('<I', place + len(values))
+    return head + data + values + struct.pack('<H', len(tags)) + entries + bytes(4)
+
+
+def test_a_good_file_of_a_kind_that_is_not_read_is_called_what_it_is():
+    for content, expected in (
+        (tiff(32, 3, 3), r'a TIFF image of a kind that Pillow cannot read \(bands: 3, float bits: 32, raw\): convert it'),
+        (b'II*\0\x08\0\0\0', r'a TIFF image .*\(its list of tags is damaged\)'),
+        (b'\0\0\0\x20ftypheic', 'it begins like a HEIC image; expected a whole file of BMP, GIF, JPEG, PNG'),
+        (b'', ': empty or not an image;'), (b'text', ': empty or not an image;')):
+        with pytest.raises(BadImageError, match=expected):
+            read_image('a.tif', content)
 
 
 def test_a_png_whose_check_sums_differ_is_refused(tmp_path):

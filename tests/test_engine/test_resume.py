@@ -1,4 +1,5 @@
 """A run that was stopped and resumed ends with the same bits as one that was not."""
+import errno
 import itertools
 import os
 import shutil
@@ -265,12 +266,14 @@ def test_the_folder_is_on_the_disk_after_the_renaming(tmp_path, monkeypatch):
     assert synced == [(f'{tmp_path}/a.tmp', False), (str(tmp_path), True)]
 
 
-def test_a_run_whose_end_is_not_saved_fails(tmp_path, monkeypatch):
-    def full(path, data):
-        raise OSError(28, 'No space left on device')
+@pytest.mark.parametrize('number, remedy', [
+    (errno.ENOSPC, 'make room and go on'), (errno.ENOENT, 'see that this run, and no ot')])
+def test_a_run_whose_end_is_not_saved_fails(tmp_path, monkeypatch, number, remedy):
+    def failing(path, data):
+        raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr('coma_mm.engine.hooks.checkpoint.write_whole', full)
-    with pytest.raises(UserError, match='No space left on device; training is done, but its end is not saved'):
+    monkeypatch.setattr('coma_mm.engine.hooks.checkpoint.write_whole', failing)
+    with pytest.raises(UserError, match=f'{os.strerror(number)}; training is done, but its end is not saved: {remedy}'):
         run(make_cfg(tmp_path))
 
 

@@ -2,12 +2,14 @@
 import os
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from torch.distributed import TCPStore
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
@@ -57,6 +59,53 @@ def test_several_machines_meet_at_master_addr(launch):
     assert '--rdzv-endpoint=127.0.0.1:1234' in launch('dist_train.sh', 'a.py', '8', PORT='1234')
     message = ' '.join(launch('dist_train.sh', 'a.py', '8', NNODES='4', code=2))
     assert message.startswith('NNODES=4 needs MASTER_ADDR')
+
+
+@pytest.mark.parametrize('tool, args', [('dist_train.sh', ['a.py']), ('dist_test.sh', ['a.py', 'a.pth'])])
+def test_numbers_out_of_range_are_one_line(launch, tool, args):
+    for name, value, others in (
+        *(('GPUS', value, {}) for value in ('0', 'two', '1.5', '-1', '')), ('PORT', 'abc', {}), ('PORT', '65536', {}),
+        ('NNODES', '0', {}), ('NNODES', 'x', {}), ('NODE_RANK', '2', dict(NNODES='2', MASTER_ADDR='a')),
+        ('NODE_RANK', '-1', {}), ('MAX_RESTARTS', 'x', {})):
+        variables = others | ({} if name == 'GPUS' else {name: value})
+        words = launch(tool, *args, value if name == 'GPUS' else '2', code=2, **variables)
+        assert ' '.join(words).startswith(f'error: {name}={value}: expected a whole number from ')
+
+
+def test_torchrun_counts_the_devices_itself(launch):
+    assert '--nproc-per-node=gpu' in launch('dist_train.sh', 'a.py', 'gpu')
+
+
+def test_a_port_of_another_program_is_refused_at_once_and_that_of_a_run_shared(monkeypatch, capfd):
+    check_port = runpy.run_path(str(TOOLS / 'torchrun.py'))['check_port']
+
+    def leave(code):
+        raise SystemExit(code)
+
+    monkeypatch.setattr('os._exit', leave)
+    store = TCPStore('127.0.0.1', 0, is_master=True, wait_for_workers=False)
+    with socket.create_server(('127.0.0.1', 0)) as silent:
+        port = silent.getsockname()[1]
+        for arguments in ([f'--rdzv-endpoint=127.0.0.1:{store.port}'], ['--standalone'], ['--rdzv-endpoint=127.0.0.1:1'],
+                          [f'--rdzv-endpoint=node1:{port}']):
+            check_port(arguments)
+        with pytest.raises(SystemExit, match='2'):
+            check_port([f'--rdzv-endpoint=127.0.0.1:{port}'], patience=0.3)
+    assert capfd.readouterr().err.startswith(f'error: another program has the port {port}: choose another PORT')
+
+
+def test_a_process_that_dies_is_one_line(monkeypatch):
+    torchrun = runpy.run_path(str(TOOLS / 'torchrun.py'))
+
+    def die(arguments):
+        raise ChildFailedError('train.py', {1: ProcessFailure(local_rank=1, pid=1, exitcode=-9, error_file='none')})
+
+    for name in ('COMA_MM_EXIT_CODE', 'TORCH_DISABLE_SHARE_RDZV_TCP_STORE'):
+        monkeypatch.setenv(name, '')
+    monkeypatch.setattr(torchrun['run'], 'main', die)
+    monkeypatch.setattr('sys.argv', ['torchrun.py'])
+    with pytest.raises(SystemExit, match=r'^error: process 1 of the run died \(SIGKILL\)'):
+        torchrun['main']()
 
 
 def test_slurm_gets_machines_of_equal_numbers_of_processes(launch):

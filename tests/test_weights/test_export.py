@@ -165,3 +165,18 @@ def test_a_file_is_replaced_on_demand(pretrained, tmp_path):
     out.write_text('another')
     export_backbone(pretrained, str(out), force=True)
     assert load_weights_only(str(out))['meta']['coma_mm'] == FACTS
+
+
+@pytest.mark.parametrize('meta, expected', [
+    ([1], {}), (dict(cfg=5), {}), (dict(cfg=['a']), {}), (dict(cfg=dict(a=1)), {}), (dict(epoch=torch.ones(2)), dict(
+        epochs='tensor([1., 1.])')), (dict(epoch='\ud800\n\x1b'), dict(epochs=r'\ud800\n\x1b')),
+    (dict(epoch='x' * 10**6), dict(epochs=f'{"x" * 1000} … {"x" * 1000}')),
+    (dict(coma_mm=dict(algorithm=torch.ones(1))), dict(algorithm='tensor([1.])')), (dict(coma_mm={(1, 2): 3}), {}),
+    (dict(coma_mm=dict(seed='x' * 10**6)), {}), (dict(dataset_meta=[1], cfg='x=1\n' * 2**20), None)])
+def test_whatever_a_checkpoint_says_of_itself_it_can_be_exported(tmp_path, meta, expected):
+    torch.save(dict(state_dict={'backbone.weight': torch.ones(1)}, meta=meta), tmp_path / 'a.pth')
+    _, metadata = export_backbone(str(tmp_path / 'a.pth'), str(tmp_path / 'a.safetensors'))
+    known = {key: value for key, value in metadata.items() if key not in ('format', 'weights_sha256')}
+    assert known == expected or expected is None and list(known) == ['config_sha256']
+    assert all(value.isprintable() for value in metadata.values())
+    assert torch.equal(load_weights_only(tmp_path / 'a.safetensors')['state_dict']['weight'], torch.ones(1))

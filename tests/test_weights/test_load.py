@@ -15,6 +15,8 @@ from coma_mm.weights import load_backbone, load_weights_only, safe_pickle
 from coma_mm.weights.load import stated_backbone
 from tests.helpers.pickles import tensor, write
 
+ZIP = b'PK\5\6' + bytes(18)  # without a file in it
+
 
 class Tripwire:
     """Unpickling it would create a file."""
@@ -208,6 +210,18 @@ def test_unusable_files_give_one_line(tmp_path):
     assert load_weights_only(whole)['state_dict']
 
 
+@pytest.mark.parametrize('content, expected', [
+    (b'\xff\xd8\xff\xe0', 'it looks like a JPEG image'), (b'Please see the readme', 'it looks like a text'),
+    (b'\x80K as in text', 'it looks like data of an unknown kind'), (b'<!DOCTYPE html>', 'it looks like a page of the'),
+    (b'version https://git-lfs.github.com/spec/v1', 'it looks like a pointer of Git LFS'),
+    (b'\x50\0\0\0\0\0\0\0{"a":', 'it looks like a .safetensors file'), (ZIP, 'it looks like a zip archive')])
+def test_what_is_no_checkpoint_is_called_what_it_looks_like(tmp_path, content, expected):
+    """Not one of "pickle protocol 75", nor damaged, by the first bytes of another kind of file."""
+    (tmp_path / 'a.pth').write_bytes(content)
+    with pytest.raises(UserError, match=f'a.pth is not a PyTorch checkpoint: {expected}'):
+        load_weights_only(tmp_path / 'a.pth')
+
+
 @pytest.fixture
 def log(monkeypatch):
     lines = []
@@ -244,6 +258,12 @@ def test_a_backbone_that_does_not_fit_is_refused(tmp_path, log):
     with pytest.raises(UserError) as caught:
         load_backbone(Backbone(), save(tmp_path / 'other.pth', nn.Conv2d(1, 1, 1)))
     one_line(caught, 'nothing', 'other.pth', 'weight, bias', '0.weight')
+    with pytest.raises(UserError) as caught:  # the same, but for the bands of the images
+        load_backbone(nn.Sequential(nn.Conv2d(4, 2, 3)), save(tmp_path / 'rgb.pth', nn.Sequential(nn.Conv2d(3, 2, 3))))
+    one_line(caught, 'it was trained on images of 3 bands, and this model is for 4: take in_channels=3 and such images')
+    assert 'arch' not in str(caught.value)
+    with pytest.raises(UserError, match='use the same arch'):
+        load_backbone(nn.Sequential(nn.Conv2d(3, 4, 3)), tmp_path / 'rgb.pth')
     part = nn.Sequential(nn.Linear(2, 3))
     with pytest.raises(UserError) as caught:
         load_backbone(Backbone(), save(tmp_path / 'part.pth', part))

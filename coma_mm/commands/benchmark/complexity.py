@@ -8,6 +8,8 @@ import argparse
 
 from coma_mm.benchmark.counting.peers import OF_TABLE_2, PEERS
 
+from ..arguments import out_file
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
@@ -16,6 +18,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--size', type=int, default=224, help='side of the images in px (default: %(default)s)')
     parser.add_argument('--batch-size', type=int, help="images (default: those of a process in the config; 1 for a name)")
     parser.add_argument('--latency', action='store_true', help='also time forward passes, which computes them')
-    parser.add_argument('--out', metavar='FILE', help='write the table: .md, or .csv with raw numbers')
+    parser.add_argument('--out', type=out_file, metavar='FILE', help='write the table: .md, or .csv with raw numbers')
     parser.add_argument('--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE',
                         help='settings that replace those of the configs')

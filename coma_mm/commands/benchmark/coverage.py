@@ -5,6 +5,8 @@ What a mode makes of a mask is not assumed but read off the loss of a small mode
 """
 import argparse
 
+from ..arguments import out_folder
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
@@ -13,5 +15,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--size', type=int, default=224, metavar='PX', help='side of the image (default: %(default)s)')
     parser.add_argument('--patch-size', type=int, default=32, metavar='PX', help='default: %(default)s')
     parser.add_argument('--seed', type=int, default=0, help='default: %(default)s')
-    parser.add_argument('--out', default='work_dirs/benchmark', metavar='DIR',
+    parser.add_argument('--out', type=out_folder, default='work_dirs/benchmark', metavar='DIR',
                         help='folder for coverage.png, coverage.csv and coverage.md (default: %(default)s)')

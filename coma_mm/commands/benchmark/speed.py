@@ -30,6 +30,8 @@ from pathlib import Path
 
 from coma_mm.benchmark.speed.sizes import BATCHES
 
+from ..arguments import out_file, out_folder
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
@@ -53,13 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--windows', nargs='+', metavar='NAME', default=['default'],
                         help="DyViT's windows in the group inference (default: default)")
     parser.add_argument('--seed', type=int, default=0, help='seed of weights, images, masks and order (default: 0)')
-    parser.add_argument('--out', metavar='FOLDER', type=Path,
+    parser.add_argument('--out', metavar='FOLDER', type=lambda text: Path(out_folder(text)),
                         help='folder of speed.json, .md and .png, or of profile.json and '
                         'profile.md (default: work_dirs/benchmark/speed_TIME)')
     parser.add_argument('--profile', nargs='?', const='coma-frozen', metavar='NAME',
                         help='show instead where the time of a training step goes, not compiled, for a contestant of the '
                         'group pretrain (default: coma-frozen)')
-    parser.add_argument('--trace', metavar='FILE', help='with --profile: write the trace, for chrome://tracing')
+    parser.add_argument('--trace', type=out_file, metavar='FILE', help='with --profile: write the trace, for chrome://tracing')
 
 
 def _spell(numbers: dict[str, int]) -> str:

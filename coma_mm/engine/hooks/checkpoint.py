@@ -18,7 +18,7 @@ from torch import nn
 
 from coma_mm.engine.models import serialize, unwrap
 from coma_mm.errors import SharedError, choice
-from coma_mm.files import write_whole
+from coma_mm.files import is_full, write_whole
 
 
 def running_statistics(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -67,6 +67,7 @@ class WholeCheckpointHook(CheckpointHook):
         self.pending = None  # the writing that is under way
         self.outdated = []  # paths to remove once a newer checkpoint is whole
         self.failed = None  # why the latest checkpoint could not be written; known to all processes after `finish`
+        self.remedy = None  # what helps against that; known likewise
         self.newest = None  # path of the newest checkpoint that is whole; on the main process
         self.saved = None  # what was done by then, as far as this start of the run has written it; on all processes
 
@@ -118,7 +119,7 @@ class WholeCheckpointHook(CheckpointHook):
         """Wait for the writing, and fail if it failed: the trained weights are nowhere then."""
         self.finish()
         if self.failed:
-            raise SharedError(f'{self.failed}; training is done, but its end is not saved: make room and resume')
+            raise SharedError(f'{self.failed}; training is done, but its end is not saved: {self.remedy}')
         super().after_train(runner)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, int]) -> None:
@@ -138,7 +139,7 @@ class WholeCheckpointHook(CheckpointHook):
             super()._save_best_checkpoint(runner, metrics)
         except OSError as error:
             self.outdated[:] = outdated  # without the previous best one
-            self._report(error.strerror or error, 'the best checkpoint')
+            self._report(error, 'the best checkpoint')
         self.finish()
 
     def save(self, runner: Runner, name: str, meta: dict[str, int]) -> None:
@@ -198,7 +199,7 @@ class WholeCheckpointHook(CheckpointHook):
         if self.pending:
             pending, self.pending = self.pending, None
             pending.result()
-        self.failed = all_gather_object(self.failed)[0]
+        self.failed, self.remedy = all_gather_object((self.failed, self.remedy))[0]
         if self.failed:
             self.saved = None
         if self.failed and self.on_error == 'stop':
@@ -212,7 +213,7 @@ class WholeCheckpointHook(CheckpointHook):
             write_whole(os.path.join(runner.work_dir, 'last_checkpoint'), path)
         except OSError as error:
             self.outdated += outdated
-            self._report(error.strerror or error, path)
+            self._report(error, path)
             return
         self.newest = path
         best = {getattr(self, 'best_ckpt_path', None), *getattr(self, 'best_ckpt_path_dict', {}).values()}
@@ -221,6 +222,12 @@ class WholeCheckpointHook(CheckpointHook):
                 os.remove(old)
 
     def _report(self, reason: str | OSError, what: str) -> None:
+        self.remedy = ('go on from an older checkpoint with --resume PATH and a lower learning rate, or with '
+                       "dict(type='LossSpikeHook', action='rollback') in custom_hooks")
+        if isinstance(reason, OSError):
+            self.remedy = ('make room and go on with --resume' if is_full(reason) else
+                           'see that this run, and no other, can write to its folder, and go on with --resume')
+            reason = reason.strerror or reason
         self.failed = f'cannot write {what}: {reason}'
         if self.on_error == 'continue':
             print_log(f'{self.failed}; the older checkpoints are kept, training goes on', logger='current',

@@ -11,6 +11,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 
+from coma_mm.engine.batch_norm import warn_of_a_last_single_image
 from coma_mm.engine.models import unwrap
 from coma_mm.engine.optim.accumulation import batches_of, count, is_auto
 from coma_mm.errors import UserError
@@ -18,7 +19,7 @@ from coma_mm.errors import UserError
 
 @HOOKS.register_module()
 class BatchSizeHook(Hook):
-    """Says how many images make one update, and warns of accumulation over more than an epoch."""
+    """Says how many images make one update, and warns of accumulation over more than an epoch and of a last single image."""
 
     def before_train(self, runner: Runner) -> None:
         """Log one line, or two."""
@@ -29,6 +30,7 @@ class BatchSizeHook(Hook):
         auto = is_auto(runner.cfg)
         print_log(f'{images} images per update: {count(runner.world_size, "process")} × {batch_size} images × '
                   f'{count(accumulated, "batch")}' + (' (one iteration)' if auto else ''), logger='current')
+        warn_of_a_last_single_image(runner)
         loader = runner.train_dataloader
         try:
             batches = len(getattr(loader, 'loader', loader))  # not of the lists of batches

@@ -82,7 +82,7 @@ class ProvenanceHook(Hook):
 def _command(cfg: Config) -> str:
     """The command line, after those environment variables that the config's files read."""
     names = dict.fromkeys(name for name, *_ in environment_variables(cfg))
-    return ' '.join([*(f'{name}={shlex.quote(os.environ[name])}' for name in names if name in os.environ),
+    return ' '.join([*(f'{name}={shlex.quote(os.environ[name])}' for name in names if os.environ.get(name)),
                      shlex.join(sys.argv)])
 
 

@@ -5,6 +5,7 @@ with the number of batches that make an update. Here an iteration *is* an update
 one update as a list, and `update` trains on them. A config counts updates, and a run may be resumed with another number
 of processes.
 """
+import math
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
@@ -55,6 +56,36 @@ def batches_per_update(cfg: Config, processes: int) -> int:
         raise UserError(f'{line}, nor would any other batch_size; take another number of processes, for instance {fitting}')
     fitting = [n for n in range(min(batch_size, share), 0, -1) if share % n == 0]
     raise UserError(f'{line}; take a batch_size of {" or ".join(map(str, fitting[:3]))}')
+
+
+def smaller_update(cfg: Config, processes: int, share: int) -> str:
+    """What to do where the data have no update of as many images as a config asks for.
+
+    Args:
+        cfg (Config): Of a run.
+        processes (int): How many there are.
+        share (int): Images of the data set that each of them sees in an epoch.
+
+    Returns:
+        str: The largest update there is, as options of the command line, with the learning rate scaled to it.
+    """
+    batch_size = cfg.train_dataloader.batch_size
+    more = -(-share // batch_size) if is_auto(cfg) else 1  # batches, smaller ones, or as many as there are of this size
+    size, batches = max((batch_size, share // batch_size), (share // more, more), key=math.prod)
+    images, new = processes * size * batches, {}
+    if size != batch_size:
+        new['train_dataloader.batch_size'] = size
+    scaling = cfg.get('auto_scale_lr') or {}
+    base, rate, scaled = scaling.get('base_batch_size'), (cfg.optim_wrapper.get('optimizer') or {}).get('lr'), ''
+    if is_auto(cfg):
+        new['auto_scale_lr.base_batch_size'] = images
+        if isinstance(rate, (int, float)):
+            new['optim_wrapper.optimizer.lr'] = f'{rate * images / base:.3g}'
+            scaled = f', by which the learning rate, {rate:.4g} for {base}, is scaled by {images}/{base}'
+    elif base and not scaling.get('enable'):
+        scaled = ', with --auto-scale-lr, which scales the learning rate with it'
+    options = ' '.join(f'{key}={value}' for key, value in new.items())
+    return f'take an update of at most {images} images (--cfg-options {options}){scaled}, or more data'
 
 
 def batches_of(data_batch: Any) -> list:

@@ -336,6 +336,8 @@ def test_weights_that_are_not_finite_are_not_written(tmp_path):
         with pytest.raises(UserError, match='tensors of the model are not finite .*layers.*; go on from the older'):
             saver.save_interrupted(runner, dict(epoch=0, iter=8))
         assert latest_checkpoint(tmp_path) == saver.newest == f'{tmp_path}/iter_8.pth'
+        with pytest.raises(UserError, match='its end is not saved: go on from an older .* and a lower learning rate'):
+            saver.after_train(runner)
         tensor.data.copy_(kept)
     assert saver.save_interrupted(runner, dict(epoch=0, iter=8)) == saver.newest
 

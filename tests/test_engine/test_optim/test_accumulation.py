@@ -166,6 +166,35 @@ def test_a_data_set_smaller_than_an_update_is_named(tmp_path):
         run(tmp_path / 'run', 1, size=3, drop_last=True)
 
 
+@pytest.mark.parametrize('batch_size, size, base, expected', [
+    (2, 7, 16, 'at most 6 images .--cfg-options auto_scale_lr.base_batch_size=6 '),
+    (4, 6, 8, 'at most 6 images .--cfg-options train_dataloader.batch_size=3 auto_scale_lr.base_batch_size=6 '),
+    (4, 3, 8, 'at most 3 images .--cfg-options train_dataloader.batch_size=3 auto_scale_lr.base_batch_size=3 '
+              r'optim_wrapper.optimizer.lr=0.0375\), by which the learning rate, 0.1 for 8, is scaled by 3/8, or more data'),
+    (4, 3, 4, 'of batch_size=4 .* at most 3 images .--cfg-options train_dataloader.batch_size=3 auto')])
+def test_the_largest_update_that_the_data_have_is_named_and_runs(tmp_path, batch_size, size, base, expected):
+    """A smaller batch_size alone would not help: an update keeps its number of images."""
+    changes = dict(size=size, drop_last=True, schedule='epochs', auto_scale_lr=dict(base_batch_size=base))
+    with pytest.raises(UserError, match=expected) as caught:
+        run(tmp_path / 'refused', batch_size, **changes)
+    options = dict(one.split('=') for one in re.search(r'--cfg-options (.*?)\)', str(caught.value))[1].split())
+    images = int(options['auto_scale_lr.base_batch_size'])
+    changes['auto_scale_lr'] = dict(base_batch_size=images)
+    optimizer = dict(type='SGD', lr=float(options['optim_wrapper.optimizer.lr']))
+    assert optimizer['lr'] == pytest.approx(0.1 * images / base, rel=0.01)
+    runner = run(tmp_path / 'run', int(options.get('train_dataloader.batch_size', batch_size)), **changes,
+                 optim_wrapper=dict(optimizer=optimizer, accumulative_counts='auto'))
+    assert runner.images_per_update == images and len(runner.recorder.updates) == 3
+
+
+def test_without_auto_the_batch_is_what_helps(tmp_path):
+    plain = dict(optimizer=dict(type='SGD', lr=0.1))
+    for enable, expected in ((True, r'train_dataloader.batch_size=3\), or more'), (False, r'\), with --auto-scale-lr')):
+        with pytest.raises(UserError, match=f'of 3 samples .* at most 3 images .*{expected}'):
+            run(tmp_path / str(enable), 4, size=3, drop_last=True, optim_wrapper=plain,
+                auto_scale_lr=dict(base_batch_size=4, enable=enable))
+
+
 def config(base, batch_size):
     return Config(dict(optim_wrapper=dict(accumulative_counts='auto'), auto_scale_lr=dict(base_batch_size=base),
                        train_dataloader=dict(batch_size=batch_size)))
