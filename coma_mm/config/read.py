@@ -255,24 +255,18 @@ def use_auto_scale_lr(cfg: Config) -> None:
 _VISUALIZERS = dict(
     mmpretrain=('VisualizationHook', 'UniversalVisualizer'), mmseg=('SegVisualizationHook', 'SegLocalVisualizer'),
     mmdet=('DetVisualizationHook', 'DetLocalVisualizer'))
+_OF_THE_LIBRARIES_HOOKS = ('type', 'enable', 'draw', 'interval', 'out_dir', 'test_out_dir')
+"""Keys of their configs that `--show-dir` decides."""
 
 
 def draw_predictions(cfg: Config, folder: str) -> None:
-    """`--show-dir`: have each library's own visualisation hook write drawings of all test images into a folder."""
-    scope = cfg.get('default_scope')
-    hook_type, visualizer_type = _VISUALIZERS[scope]
-    cfg.setdefault('default_hooks', {})
-    cfg.default_hooks.setdefault('visualization', dict(type=hook_type))
-    hook = cfg.default_hooks.visualization
+    """`--show-dir`: have a `DrawingsHook` in the place of the library's own draw all test images into a folder."""
+    hook_type, visualizer_type = _VISUALIZERS[cfg.get('default_scope')]
+    hooks = cfg.setdefault('default_hooks', ConfigDict())
+    own = hooks.get('visualization') or dict(type=hook_type)
+    kept = {key: value for key, value in own.items() if key not in _OF_THE_LIBRARIES_HOOKS}
+    hooks.visualization = dict(type='DrawingsHook', out_dir=folder, **kept)
     cfg.setdefault('visualizer', dict(type=visualizer_type, vis_backends=[dict(type='LocalVisBackend')]))
-    if scope == 'mmpretrain':
-        hook.update(enable=True, out_dir=folder, interval=1)
-    elif scope == 'mmdet':
-        # mmdet writes below the run's own folder, unless the path is absolute.
-        hook.update(draw=True, test_out_dir=os.path.abspath(folder))
-    else:
-        hook['draw'] = True
-        cfg.visualizer['save_dir'] = folder
 
 
 _TTA_MODELS = dict(

@@ -223,5 +223,10 @@ def test_tta_and_drawing_apply_to_each_library(tmp_path, name, said):
     draw_predictions(cfg, 'drawn')
     assert cfg.model.module.type in ('ImageClassifier', 'EncoderDecoder', 'MaskRCNN')
     assert cfg.test_dataloader.dataset.pipeline[-1].type == 'TestTimeAug'
-    assert 'drawn' in cfg.default_hooks.visualization.get('out_dir', '') + cfg.default_hooks.visualization.get(
-        'test_out_dir', '') + cfg.visualizer.get('save_dir', '')
+    hook = cfg.default_hooks.visualization
+    assert (hook.type, hook.out_dir) == ('DrawingsHook', 'drawn')
+    # The log stays in the work_dir, where a test's results are looked for.
+    assert 'save_dir' not in cfg.visualizer
+    cfg.default_hooks.visualization = dict(type='DetVisualizationHook', score_thr=.5, draw=False)
+    draw_predictions(cfg, 'drawn')
+    assert cfg.default_hooks.visualization == dict(type='DrawingsHook', out_dir='drawn', score_thr=.5)

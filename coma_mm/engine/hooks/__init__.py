@@ -1,6 +1,7 @@
 """Hooks; importing the package registers them."""
 from .checkpoint import WholeCheckpointHook
 from .checks import BadImageHook, BatchSizeHook, LabelCheckHook
+from .drawings import DrawingsHook
 from .evaluation_model import EvaluationModelHook
 from .finite import FiniteHook
 from .iteration import IterationSeedHook, MeanLossHook
@@ -10,8 +11,9 @@ from .provenance import ProvenanceHook
 from .stop import StopHook
 
 __all__ = [
-    'BadImageHook', 'BatchSizeHook', 'EvaluationModelHook', 'FiniteHook', 'IterationSeedHook', 'LabelCheckHook',
-    'LossSpikeHook', 'MeanLossHook', 'MissedValidationHook', 'ProvenanceHook', 'StopHook', 'WholeCheckpointHook'
+    'BadImageHook', 'BatchSizeHook', 'DrawingsHook', 'EvaluationModelHook', 'FiniteHook', 'IterationSeedHook',
+    'LabelCheckHook', 'LossSpikeHook', 'MeanLossHook', 'MissedValidationHook', 'ProvenanceHook', 'StopHook',
+    'WholeCheckpointHook'
 ]
 
 RUN_HOOKS = tuple(
