@@ -111,6 +111,30 @@ def write_metrics(metrics: dict[str, Any], path: str | Path) -> None:
     write_whole(path, json.dumps(metrics, indent=2, default=float) + '\n')
 
 
+def check_writable(path: str | Path | None) -> None:
+    """Look, before hours of work, whether a file can be written at their end; nothing is made.
+
+    Args:
+        path (str | Path, optional): The file; its folder may be yet to be made. None is well.
+
+    Raises:
+        UserError: If it cannot.
+    """
+    if path is None:
+        return
+    file = Path(path).absolute()
+    there = next(one for one in (file, *file.parents) if os.path.lexists(one))
+    reason = None
+    if there == file and file.exists() and not file.is_file():
+        reason = 'it is a folder' if file.is_dir() else 'it is no regular file'
+    elif there != file and not there.is_dir():
+        reason = f'{there} is not a folder'
+    elif not os.access(file.parent if there == file else there, os.W_OK | os.X_OK):
+        reason = f'no permission to write in {file.parent if there == file else there}'
+    if reason:
+        raise UserError(f'cannot write {path}: {reason}; expected the name of a file in a folder that can be written to')
+
+
 @contextmanager
 def made_folder(folder: str | Path) -> Iterator[None]:
     """Make a folder; at the end those that were made, its parents too, go again if they are empty.

@@ -12,7 +12,7 @@ from coma_mm.datasets.coco import CheckedCOCO
 from coma_mm.datasets.loading import read_image, verify_image
 from coma_mm.datasets.packed_images import _read_json
 from coma_mm.errors import BadImageError, UserError
-from coma_mm.files import open_regular, read_regular, read_text, write_whole
+from coma_mm.files import check_writable, open_regular, read_regular, read_text, write_whole
 
 
 @pytest.fixture(params=['pipe', 'zero', 'endless'])
@@ -85,3 +85,18 @@ def test_what_lies_where_a_file_is_prepared_is_not_written_to(tmp_path, place):
     write_whole(tmp_path / 'a', 'new')
     assert (tmp_path / 'a').read_text() == 'new' and (tmp_path / 'other').read_text() == 'mine'
     assert sorted(path.name for path in tmp_path.iterdir()) == ['a', 'other'] and not (tmp_path / 'a').is_symlink()
+
+
+def test_a_result_that_could_not_be_written_is_found_before_the_work(tmp_path, monkeypatch):
+    (tmp_path / 'file').touch()
+    os.mkfifo(tmp_path / 'pipe')
+    for good in (None, tmp_path / 'file', tmp_path / 'new/folder/file.json'):
+        check_writable(good)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['file', 'pipe']
+    for bad, reason in ((tmp_path, 'it is a folder'), (tmp_path / 'file/x.json', 'file is not a folder'),
+                        (tmp_path / 'pipe', 'it is no regular file')):
+        with pytest.raises(UserError, match=f'cannot write {bad}: .*{reason}; expected the name of a file'):
+            check_writable(bad)
+    monkeypatch.setattr(os, 'access', lambda path, mode: path != tmp_path)
+    with pytest.raises(UserError, match=f'no permission to write in {tmp_path}'):
+        check_writable(tmp_path / 'new/x.json')

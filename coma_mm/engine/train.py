@@ -17,7 +17,7 @@ from coma_mm.config.evaluated import images_named
 from coma_mm.config.read import environment_variables, need, say
 from coma_mm.config_tree import find_key
 from coma_mm.errors import SharedError, UserError
-from coma_mm.files import made_folder, write_metrics, write_whole
+from coma_mm.files import check_writable, made_folder, write_metrics, write_whole
 from coma_mm.locks import locked
 from coma_mm.processes import is_first_process
 from coma_mm.weights.load import first_names, latest_checkpoint, load_weights_only
@@ -138,6 +138,7 @@ def test(cfg: Config, out: str | None = None) -> dict[str, float]:
         UserError: If the config is not one for testing, or the checkpoint cannot be read or is of another model.
     """
     need(cfg, ('test_dataloader', 'test_cfg', 'test_evaluator'), 'testing')
+    check_writable(out)
     _check_checkpoint(cfg.load_from)
     metrics, tested = _run(cfg, _test, ('test', ))
     if out and is_main_process():

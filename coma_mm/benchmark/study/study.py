@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from coma_mm.benchmark.statistics import interval
+from coma_mm.files import check_writable
 from coma_mm.visualization.logs import environment
 
 from . import experiments
@@ -30,6 +31,7 @@ def run_study(work_dir: str, out: str | None = None, seeds: int = 3, pretraining
     Returns:
         tuple[str, Path]: The table, and where it was written.
     """
+    check_writable(out)
     folder = Path(work_dir).absolute()
     experiments.make_shapes(folder / 'data', 'hard', 128, **IMAGES)
     bases = [

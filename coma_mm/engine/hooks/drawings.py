@@ -1,6 +1,6 @@
 """Drawings of a test's predictions, each under the path of its image."""
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
+from coma_mm.datasets.annotations import leaves
 from coma_mm.engine.models import unwrap
 from coma_mm.files import made_folder
 
@@ -64,20 +65,11 @@ class DrawingsHook(Hook):
 
 def image_folder(dataset: Dataset) -> str:
     """The folder below which all images of a data set are, by its prefixes and roots; '/' if they name none."""
-    folders = [os.path.abspath(folder) for folder in _folders(dataset)]
-    return os.path.commonpath(folders) if folders else os.sep
-
-
-def _folders(dataset: Any) -> Iterator[str]:
-    inner = getattr(dataset, 'dataset', None) or getattr(dataset, 'datasets', None)
-    if inner is not None:
-        for one in inner if isinstance(inner, (list, tuple)) else [inner]:
-            yield from _folders(one)
-        return
-    prefixes = getattr(dataset, 'data_prefix', None) or {}
-    found = prefixes.get('img_path') or prefixes.get('img') or getattr(dataset, 'data_root', None)
-    if found:
-        yield found
+    folders = []
+    for leaf in leaves(dataset):
+        prefixes = getattr(leaf, 'data_prefix', None) or {}
+        folders.append(prefixes.get('img_path') or prefixes.get('img') or getattr(leaf, 'data_root', None) or os.sep)
+    return os.path.commonpath(map(os.path.abspath, folders))
 
 
 def name_below(path: str, folder: str) -> str:
