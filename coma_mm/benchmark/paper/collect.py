@@ -3,6 +3,7 @@ import json
 import math
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,11 +87,18 @@ def collect(work_dirs: str | Path) -> tuple[pandas.DataFrame, list[Skipped]]:
             except Exception as error:
                 skipped.append(Skipped(os.path.join(name, start.name), _reason(error)))
     for test, run in tests:
-        owner = _run_of(test.checkpoint, found) or found.setdefault(run.folder, run)
-        if reason := _not_counted(test, owner):
+        try:
+            owner = _run_of(test.checkpoint, found)
+            if owner is None and not run.tested and os.path.isdir(os.path.dirname(os.path.abspath(test.checkpoint))):
+                raise Unreadable(f'a test of {test.checkpoint}, which none of these runs has written')
+            owner = owner or run  # whose folder may have been renamed
+            reason = _not_counted(test, owner)
+        except Exception as error:
+            reason, owner = _reason(error), None
+        if reason:
             skipped.append(Skipped(os.path.join(run.name, test.start), reason))
-        if not _of_an_earlier_run(test, owner):
-            owner.tests.append(test)
+        if owner and not _of_an_earlier_run(test, owner):
+            found.setdefault(owner.folder, owner).tests.append(test)
     rows, settings = [], {}
     for run in found.values():
         try:
@@ -223,7 +231,19 @@ def _not_counted(test: Test, owner: LoggedRun) -> str | None:
     if is_part(test.config.get('test_dataloader')):
         data = images_named(test.config['test_dataloader'])
         return f'a test on a part of the data ({data}): its rows have the split test-part, and it is in no table'
+    if changed := _changed(test, owner):
+        return (f"a test with other settings than the run's ({changed[0]}): its rows have the split test-other, and it is "
+                'in no table')
     return None
+
+
+def _changed(test: Test, owner: LoggedRun) -> list[str]:
+    """The settings of testing that are not the run's, if those are known: of the pipeline, and the model's `test_cfg`."""
+    if owner.tested or _is_tta(test):
+        return []
+    own, other = (reading.settings_of(config, None) for config in (owner.config, test.config))
+    return sorted(key for key in own.keys() | other.keys()
+                  if re.match(r'test_pipeline|model(\.\w+)*\.test_cfg\b', key) and own.get(key) != other.get(key))
 
 
 def _run_of(checkpoint: str, found: dict[Path, LoggedRun]) -> LoggedRun | None:
@@ -232,6 +252,10 @@ def _run_of(checkpoint: str, found: dict[Path, LoggedRun]) -> LoggedRun | None:
     if not checkpoint or folder in found:
         return found.get(folder)
     moved = [run for run in found.values() if run.name != '.' and f'{folder}'.endswith(f'/{run.name}')]
+    if os.path.isdir(folder):  # one of that name elsewhere, unless what is here is a copy of it
+        with suppress(OSError):
+            there = {start.name for start in reading.starts_in(folder)}
+            moved = [run for run in moved if there & {start.name for start in reading.starts_in(run.folder)}]
     return max(moved, key=lambda run: len(run.name), default=None)
 
 
@@ -371,6 +395,8 @@ def _rows(run: LoggedRun, facts: dict) -> list[dict]:
     set of images."""
     rows = []
     final = (f'epoch_{run.epochs}.pth', f'iter_{run.iterations}.pth')
+    # A run that has ended, but whose last validation is missing: what there is, is of a model that was not the last.
+    early = run.status == 'finished' and run.val.get('logged_step', 0) < (run.epochs or run.iterations or 0)
 
     def add(entry, split, step, loader=None, images=None, **others):
         others['data'], others['images'] = images_named(loader), images
@@ -383,7 +409,7 @@ def _rows(run: LoggedRun, facts: dict) -> list[dict]:
                 continue
             row = {**facts, **others, 'split': split, 'step': step, 'metric': metric,
                    'value': value * 100 if metric.startswith('coco/') else value}
-            counts = split == 'val' or split == 'test' and Path(row['checkpoint']).name in final
+            counts = split == 'val' and not early or split == 'test' and Path(row['checkpoint']).name in final
             row['cell'] = '; '.join(_cells(row)) if counts and not is_part(loader) else ''
             rows.append(row)
 
@@ -391,7 +417,7 @@ def _rows(run: LoggedRun, facts: dict) -> list[dict]:
         add({'loss': run.train['loss']}, 'train', run.train['step'])
     if run.val:
         add(run.val, 'val', run.val['step'], run.config.get('val_dataloader'), run.provenance.get('val_images'))
-    for (*_, split), test in {(test.checkpoint, *_data(test), _split(test)): test for test in run.tests}.items():
+    for (*_, split), test in {(test.checkpoint, *_data(test), _split(test, run)): test for test in run.tests}.items():
         add(test.metrics, split, None, test.config.get('test_dataloader'), test.images,
             checkpoint=os.path.normpath(os.path.join(run.name, Path(test.checkpoint).name)))
     return rows
@@ -401,7 +427,9 @@ def _data(test: Test) -> tuple[str, int | None]:
     return images_named(test.config.get('test_dataloader')), test.images
 
 
-def _split(test: Test) -> str:
+def _split(test: Test, owner: LoggedRun) -> str:
+    if _changed(test, owner):
+        return 'test-other'
     if is_part(test.config.get('test_dataloader')):
         return 'test-part'
     return 'test-tta' if _is_tta(test) else 'test'

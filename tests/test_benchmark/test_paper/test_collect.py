@@ -264,6 +264,36 @@ def test_a_test_from_before_a_run_began_anew_is_not_its_own(tmp_path):
     assert one(collect(tmp_path)[0], 'accuracy/top1', split='test')['value'] == 84.2
 
 
+def test_a_test_with_other_settings_than_the_runs_is_in_no_table(tmp_path):
+    run = imagenet_run(tmp_path / 'run')
+    cfg = config_of(IMAGENET)
+    cfg.test_dataloader.dataset.pipeline[-2].crop_size = 448
+    write_test(run, cfg, run / 'epoch_100.pth', {'accuracy/top1': 90.})
+    frame, skipped = collect(tmp_path)
+    row = one(frame, 'accuracy/top1', value=90.)
+    assert (row['split'], row['cell']) == ('test-other', '')
+    assert [one.path for one in skipped] == ['run/20260102_000000']
+    assert '(test_pipeline.CenterCrop.crop_size)' in skipped[0].reason
+
+
+def test_a_checkpoint_of_another_run_of_that_name_is_not_this_runs_unless_it_is_a_copy(tmp_path):
+    run = imagenet_run(tmp_path / 'here/run')
+    other = tmp_path / 'there/run'
+    (other / '20250101_000000').mkdir(parents=True)
+    write_test(run, config_of(IMAGENET), other / 'epoch_100.pth', {'accuracy/top1': 70.})
+    frame, skipped = collect(tmp_path / 'here')
+    assert set(frame['split']) == {'train', 'val'} and 'which none of these runs has written' in skipped[0].reason
+    (other / '20260101_000000').mkdir()
+    assert one(collect(tmp_path / 'here')[0], 'accuracy/top1', split='test')['cell'] == 'table2/coma_dyvit-b_800'
+
+
+def test_a_validation_that_is_not_the_last_ones_is_no_result_of_a_run_that_has_ended(tmp_path):
+    entries = [train(112_500, 2.6, 90), ({'accuracy/top1': 83.}, 90), train(125_000, 2.5, 100)]
+    imagenet_run(tmp_path / 'run', entries=entries)
+    row = one(collect(tmp_path)[0], 'accuracy/top1')
+    assert (row['status'], row['cell']) == ('finished', '')
+
+
 def test_a_test_whose_visualizer_wrote_elsewhere_is_found_or_named(tmp_path):
     run = imagenet_run(tmp_path / 'run')
     cfg = config_of(IMAGENET)
