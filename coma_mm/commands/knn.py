@@ -19,7 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Evaluate."""
     from coma_mm.config.read import parse_options
-    from coma_mm.evaluation import check_settings, knn_accuracy, probe, usual_ks
+    from coma_mm.evaluation import knn_accuracy, probe
+    from coma_mm.evaluation.knn import check_settings, usual_ks
     from coma_mm.files import check_writable, write_metrics
 
     def check(train, test):

@@ -24,7 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Evaluate."""
     from coma_mm.config.read import parse_options
-    from coma_mm.evaluation import check_count, fit_linear_probe, probe
+    from coma_mm.evaluation import fit_linear_probe, probe
+    from coma_mm.evaluation.linear_probe import check_count
     from coma_mm.files import check_writable, write_metrics
 
     def check(train, test):
