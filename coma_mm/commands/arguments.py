@@ -63,6 +63,12 @@ def add_probe_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--out', type=out_file, metavar='FILE.json', help='write the metrics to a file')
 
 
+def show_accuracies(found: dict[str, float]) -> str:
+    """A line's end with the accuracies of a probe."""
+    return (f'top-1 {found["top1"]:6.2f} %   top-5 {found["top5"]:6.2f} %   '
+            f'mean of the classes\' top-1 {found["per_class"]:6.2f} %')
+
+
 def add_collect_arguments(parser: argparse.ArgumentParser, name: str = '') -> None:
     """Add what the commands share that read runs, and write one file of a name, or several into a folder."""
     parser.add_argument('work_dirs', nargs='?', default='work_dirs', metavar='WORK_DIRS',

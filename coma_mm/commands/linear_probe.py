@@ -5,7 +5,7 @@ linear probing of papers augments the images at every epoch; for it train a conf
 """
 import argparse
 
-from .arguments import add_probe_arguments
+from .arguments import add_probe_arguments, show_accuracies
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,12 +25,18 @@ def run(args: argparse.Namespace) -> None:
     """Evaluate."""
     from coma_mm.config.read import parse_options
     from coma_mm.evaluation import fit_linear_probe, probe
+    from coma_mm.evaluation.linear_probe import check_count
     from coma_mm.files import write_metrics
-    probed = probe(args.config, args.checkpoint, parse_options(args.cfg_options), args.data_root, args.amp)
+
+    def check(train, test):
+        if args.solver == 'lbfgs' and args.l2 is None:
+            check_count(len(train))
+
+    probed = probe(args.config, args.checkpoint, parse_options(args.cfg_options), args.data_root, args.amp, check)
     metrics, how = fit_linear_probe(probed, args.solver, args.l2, args.epochs, args.lr, args.seed)
     print(probed)
     print(f'{args.solver}:', ', '.join(f'{key} {value:g}' for key, value in how.items() if not isinstance(value, dict)))
     for split, found in metrics.items():
-        print(f'{split:<6} top-1 {found["top1"]:6.2f} %   top-5 {found["top5"]:6.2f} %')
+        print(f'{split:<6} {show_accuracies(found)}')
     if args.out:
         write_metrics(dict(probed.summary(), solver=args.solver, seed=args.seed, **how, **metrics), args.out)

@@ -262,24 +262,18 @@ def use_auto_scale_lr(cfg: Config) -> None:
 _VISUALIZERS = dict(
     mmpretrain=('VisualizationHook', 'UniversalVisualizer'), mmseg=('SegVisualizationHook', 'SegLocalVisualizer'),
     mmdet=('DetVisualizationHook', 'DetLocalVisualizer'))
+_OF_THE_LIBRARIES_HOOKS = ('type', 'enable', 'draw', 'interval', 'out_dir', 'test_out_dir')
+"""Keys of their configs that `--show-dir` decides."""
 
 
 def draw_predictions(cfg: Config, folder: str) -> None:
-    """`--show-dir`: have each library's own visualisation hook write drawings of all test images into a folder."""
-    scope = cfg.get('default_scope')
-    hook_type, visualizer_type = _VISUALIZERS[scope]
-    cfg.setdefault('default_hooks', {})
-    cfg.default_hooks.setdefault('visualization', dict(type=hook_type))
-    hook = cfg.default_hooks.visualization
+    """`--show-dir`: have a `DrawingsHook` in the place of the library's own draw all test images into a folder."""
+    hook_type, visualizer_type = _VISUALIZERS[cfg.get('default_scope')]
+    hooks = cfg.setdefault('default_hooks', ConfigDict())
+    own = hooks.get('visualization') or dict(type=hook_type)
+    kept = {key: value for key, value in own.items() if key not in _OF_THE_LIBRARIES_HOOKS}
+    hooks.visualization = dict(type='DrawingsHook', out_dir=folder, **kept)
     cfg.setdefault('visualizer', dict(type=visualizer_type, vis_backends=[dict(type='LocalVisBackend')]))
-    if scope == 'mmpretrain':
-        hook.update(enable=True, out_dir=folder, interval=1)
-    elif scope == 'mmdet':
-        # mmdet writes below the run's own folder, unless the path is absolute.
-        hook.update(draw=True, test_out_dir=os.path.abspath(folder))
-    else:
-        hook['draw'] = True
-        cfg.visualizer['save_dir'] = folder
 
 
 _TTA_MODELS = dict(
@@ -290,12 +284,20 @@ _TTA_MODELS = dict(
 def use_tta(cfg: Config) -> None:
     """`--tta`: test-time augmentation by the config's `tta_model` and `tta_pipeline`, or else by horizontal flips.
 
+    A detector with a mask head predicts boxes alone then, as mmdetection merges nothing else.
+
     Raises:
-        UserError: If the config has neither and its library has no default.
+        UserError: If the config has neither and its library has no default, or the model's predictions cannot be merged.
     """
     scope = cfg.get('default_scope')
     if 'tta_model' not in cfg and scope not in _TTA_MODELS:
         raise UserError('--tta needs tta_model and tta_pipeline in the config')
+    kind = type_name(cfg.get('tta_model', _TTA_MODELS.get(scope)))
+    if kind == 'AverageClsScoreTTA' and type_name(cfg.model) != 'ImageClassifier':
+        raise UserError(f'--tta: mmpretrain averages the scores of an ImageClassifier, and the model is a '
+                        f'{type_name(cfg.model)}; test without --tta, or give a tta_model in the config')
+    if kind == 'DetTTAModel':
+        _predict_boxes_alone(cfg)
     pipeline = cfg.test_dataloader.dataset.pipeline
     if 'tta_pipeline' not in cfg:
         pack = dict(pipeline[-1])
@@ -306,6 +308,24 @@ def use_tta(cfg: Config) -> None:
         cfg.tta_pipeline = [*pipeline[:-1], dict(type='TestTimeAug', transforms=[flips, [pack]])]
     cfg.model = ConfigDict(**cfg.get('tta_model', _TTA_MODELS.get(scope)), module=cfg.model)
     cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+
+
+def _predict_boxes_alone(cfg: Config) -> None:
+    """Leave masks out of a detector's test, which mmdetection's `DetTTAModel` cannot merge."""
+    head, evaluators = cfg.model.get('roi_head'), cfg.get('test_evaluator')
+    has_masks = isinstance(head, dict) and head.get('mask_head') is not None
+    for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
+        metric = evaluator.get('metric') if isinstance(evaluator, dict) else None
+        metrics = [metric] if isinstance(metric, str) else metric or []
+        boxes = [name for name in metrics if name != 'segm']
+        if boxes != list(metrics):
+            if not has_masks or not boxes:
+                raise UserError(f"--tta: mmdetection's DetTTAModel merges boxes alone, and test_evaluator.metric={metric} "
+                                f'evaluates masks of a {type_name(cfg.model)}; test without --tta')
+            evaluator['metric'] = boxes
+    if has_masks:
+        head['mask_head'] = None
+        say('--tta: mmdetection merges the boxes of augmented images alone, so masks are neither predicted nor evaluated')
 
 
 def need(cfg: Config, keys: Sequence[str], purpose: str) -> None:

@@ -1,4 +1,5 @@
 """The jobs of `tools/train.py` and `tools/test.py`: a run starts here."""
+import json
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,9 @@ from mmengine.model import BaseTTAModel
 from torch import nn
 
 from coma_mm.config.data_roots import check_data_roots
+from coma_mm.config.evaluated import images_named
 from coma_mm.config.read import environment_variables, need, say
+from coma_mm.config_tree import find_key
 from coma_mm.errors import SharedError, UserError, first_names
 from coma_mm.files import made_folder, write_metrics, write_whole
 from coma_mm.locks import locked
@@ -131,7 +134,7 @@ def test(cfg: Config, out: str | None = None) -> dict[str, float]:
 
     Args:
         cfg (Config): From `read_config`, with `load_from` set.
-        out (str, optional): A JSON file for the metrics.
+        out (str, optional): A JSON file for the metrics, and `tested`: what they were measured on.
 
     Returns:
         dict: The metrics.
@@ -142,9 +145,9 @@ def test(cfg: Config, out: str | None = None) -> dict[str, float]:
     need(cfg, ('test_dataloader', 'test_cfg', 'test_evaluator'), 'testing')
     _check_checkpoint(cfg.load_from)
     _add_hooks(cfg, (), TEST_HOOKS)
-    metrics = _run(cfg, _test, ('test', ))
+    metrics, tested = _run(cfg, _test, ('test', ))
     if out and is_main_process():
-        write_metrics(metrics, out)
+        write_metrics(dict(metrics, tested=tested), out)
     return metrics
 
 
@@ -188,9 +191,15 @@ def _remove_start(runner: ComaRunner | None, new: Sequence[Path]) -> None:
             path.unlink(missing_ok=True)
 
 
-def _test(runner: ComaRunner) -> dict[str, float]:
+def _test(runner: ComaRunner) -> tuple[dict[str, float], dict[str, Any]]:
+    """The metrics, and what they were measured on, which is also written beside mmengine's file of them."""
     _check_fit(runner)
-    return runner.test()
+    metrics = runner.test()
+    tested = dict(images=len(runner.test_dataloader.dataset), data=images_named(runner.cfg.test_dataloader),
+                  data_root=find_key(runner.cfg.test_dataloader, 'data_root'), checkpoint=runner.cfg.load_from)
+    if is_main_process():
+        write_whole(Path(runner.log_dir, 'tested.json'), json.dumps(tested, indent=2, default=str))
+    return metrics, tested
 
 
 def _check_checkpoint(path: str, resume: bool = False) -> dict:

@@ -1,5 +1,5 @@
 """Features of a frozen backbone for the labelled images of a classifier's config, and the places of labels by score."""
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +10,10 @@ from mmengine.device import get_device
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from coma_mm.config.data_roots import check_data_roots
-from coma_mm.config.read import need, read_config
+from coma_mm.config.read import need, read_config, say
 from coma_mm.config_tree import type_name
 from coma_mm.datasets.annotations import check_annotations
 from coma_mm.datasets.loading import use_load_image
@@ -22,6 +22,9 @@ from coma_mm.engine.train import variables_named
 from coma_mm.errors import UserError
 from coma_mm.progress import track
 from coma_mm.weights.load import load_backbone
+
+Check = Callable[[torch.Tensor, torch.Tensor], None]
+"""Takes `train` and `test`, the class ids of the images."""
 
 
 @dataclass
@@ -57,17 +60,27 @@ class Probe:
     def __str__(self):
         chance = self.summary()['chance']
         return (f'{len(self.test.labels)} test images by {len(self.train.labels)} train images, {self.num_classes} classes; '
-                f'guessing: top-1 {chance["top1"]:.2f} %, top-5 {chance["top5"]:.2f} %')
+                f'guessing: top-1 {chance["top1"]:.2f} %, top-5 {chance["top5"]:.2f} %; '
+                f'always the largest class: top-1 {self.largest_class:.2f} %')
+
+    @property
+    def largest_class(self):
+        """float: The share of test images, in per cent, that are of the train images' largest class.
+
+        Whoever always answers that class is so often right, without an image.
+        """
+        largest = torch.bincount(self.train.labels, minlength=1).argmax()
+        return 100 * (self.test.labels == largest).double().mean().item()
 
     def summary(self):
-        """dict: The numbers of images and classes, the accuracy of guessing in per cent, and the weights' origin."""
+        """dict: The numbers of images and classes, the accuracies of guessing in per cent, and the weights' origin."""
         chance = {f'top{k}': 100 * min(1, k / self.num_classes) for k in (1, 5)}
         return dict(train_images=len(self.train.labels), test_images=len(self.test.labels), classes=self.num_classes,
-                    chance=chance, backbone_from=self.facts)
+                    chance=chance, largest_class=self.largest_class, backbone_from=self.facts)
 
 
 def probe(config: str, checkpoint: str, cfg_options: dict[str, Any] | None = None, data_root: str | None = None,
-          amp: bool = False) -> Probe:
+          amp: bool = False, check: Check | None = None) -> Probe:
     """Compute the frozen features of a classifier's train and test images.
 
     Args:
@@ -76,6 +89,7 @@ def probe(config: str, checkpoint: str, cfg_options: dict[str, Any] | None = Non
         cfg_options (dict, optional): Dotted keys and their values, which replace those of the config.
         data_root (str, optional): Folder of the data set, instead of the config's.
         amp (bool): Compute in bf16; the features are kept in float32. Defaults to False.
+        check (Callable, optional): Gets the class ids of the train and of the test images before anything is computed.
 
     Returns:
         Probe: See `frozen_features`.
@@ -85,10 +99,10 @@ def probe(config: str, checkpoint: str, cfg_options: dict[str, Any] | None = Non
     """
     cfg = read_config(config, cfg_options, data_root=data_root)
     with variables_named(cfg):
-        return frozen_features(cfg, checkpoint, amp)
+        return frozen_features(cfg, checkpoint, amp, check)
 
 
-def frozen_features(cfg: Config, checkpoint: str, amp: bool = False) -> Probe:
+def frozen_features(cfg: Config, checkpoint: str, amp: bool = False, check: Check | None = None) -> Probe:
     """Features of a classifier's train and test images, both through the test pipeline, as its head would get them.
 
     They are what the backbone and the neck give, a feature map averaged over its positions. The config's own weights
@@ -98,13 +112,14 @@ def frozen_features(cfg: Config, checkpoint: str, amp: bool = False) -> Probe:
         cfg (Config): Of an mmpretrain `ImageClassifier`, from `read_config`.
         checkpoint (str): Holds the backbone's weights; see `load_backbone`.
         amp (bool): Compute in bf16; the features are kept in float32. Defaults to False.
+        check (Callable, optional): Gets the class ids of the train and of the test images before anything is computed.
 
     Returns:
         Probe: The features of both splits.
 
     Raises:
-        UserError: If the config is not one of a classifier with labelled data, the weights are not the backbone's, or
-            a feature is not finite.
+        UserError: If the config is not one of a classifier with labelled data of several classes, the weights are not the
+            backbone's, or a feature is not finite.
     """
     need(cfg, ('train_dataloader', 'test_dataloader'), 'comparing frozen features')
     if type_name(cfg.model) != 'ImageClassifier':
@@ -113,10 +128,14 @@ def frozen_features(cfg: Config, checkpoint: str, amp: bool = False) -> Probe:
     check_data_roots(cfg, ('train', 'test'))
     init_default_scope('mmpretrain')
     loaders = {split: _loader(cfg, split) for split in ('train', 'test')}
+    labels = {split: _labels(cfg, split, loader.dataset) for split, loader in loaders.items()}
     train, test = (loader.dataset.metainfo.get('classes') for loader in loaders.values())
     if train != test:
         raise UserError(f'{cfg.filename}: the classes of the train data and of the test data differ '
                         f'({_named(train)}; {_named(test)}), so class ids cannot be compared')
+    _check_classes(cfg, **labels)
+    if check:
+        check(**labels)
     model = build_model(cfg)
     if any(True for _ in (model.neck or nn.Identity()).parameters()):
         raise UserError(f'{cfg.filename}: model.neck has weights of its own, which a backbone comes without; set '
@@ -140,10 +159,28 @@ def _loader(cfg: Config, split: str) -> DataLoader:
     loader = Runner.build_dataloader(
         dict(test, dataset=dataset, sampler=dict(type='DefaultSampler', shuffle=False), drop_last=False))
     check_annotations(loader.dataset)
-    if not isinstance(loader.dataset.get_data_info(0).get('gt_label'), (int, np.integer)):
-        raise UserError(f'{cfg.filename}: the images of {split}_dataloader.dataset ({type_name(dataset)}) have no class '
-                        'id each; expected one label per image')
     return loader
+
+
+def _labels(cfg: Config, split: str, dataset: Dataset) -> torch.Tensor:
+    """Tensor: The class ids of a split's images, int64."""
+    labels = [dataset.get_data_info(index).get('gt_label') for index in range(len(dataset))]
+    if not all(isinstance(label, (int, np.integer)) for label in labels):
+        raise UserError(f'{cfg.filename}: the images of {split}_dataloader.dataset ({type(dataset).__name__}) have no class '
+                        'id each; expected one label per image')
+    return torch.tensor(labels)
+
+
+def _check_classes(cfg: Config, train: torch.Tensor, test: torch.Tensor) -> None:
+    known, asked = train.unique(), test.unique()
+    if len(known) < 2:
+        raise UserError(f'{cfg.filename}: all {len(train)} train images are of one class, id {known[0]}, so nothing can be '
+                        'told apart; expected images of two classes or more')
+    missing = ~torch.isin(test, known)
+    if missing.any():
+        unknown, share = int((~torch.isin(asked, known)).sum()), 100 * missing.double().mean().item()
+        say(f'{unknown} of the {len(asked)} classes of the test images have no train image, so {share:.2f} % of the test '
+            'images cannot be classified')
 
 
 @torch.no_grad()  # not inference_mode, whose tensors cannot be trained on
@@ -194,20 +231,27 @@ def ranks(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         labels (Tensor): int64, (B, ).
 
     Returns:
-        Tensor: int64, (B, ), from 0. Of classes with equal scores the one of the lower id is first.
+        Tensor: int64, (B, ), from 0. Of classes with equal scores the one of the lower id is first. Where a score is NaN,
+        the place is behind all.
     """
     own = scores.gather(1, labels[:, None])
     before = torch.arange(scores.shape[1], device=scores.device) < labels[:, None]
-    return ((scores > own) | (scores == own) & before).sum(1)
+    places = ((scores > own) | (scores == own) & before).sum(1)
+    # No score is larger than NaN, so it would be the first.
+    return places.masked_fill(scores.isnan().any(1), scores.shape[1] + 5)
 
 
-def accuracies(places: torch.Tensor) -> dict[str, float]:
+def accuracies(places: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
     """Shares of labels that are the first class, and among the first five.
 
     Args:
         places (Tensor): From `ranks`.
+        labels (Tensor): The labels, int64.
 
     Returns:
-        dict[str, float]: 'top1', 'top5' in per cent.
+        dict[str, float]: 'top1', 'top5' and 'per_class', the mean over classes of their 'top1', in per cent.
     """
-    return {f'top{k}': 100 * (places < k).double().mean().item() for k in (1, 5)}
+    found = {f'top{k}': 100 * (places < k).double().mean().item() for k in (1, 5)}
+    counts, right = torch.bincount(labels), torch.bincount(labels[places < 1], minlength=int(labels.max()) + 1)
+    there = counts > 0
+    return dict(found, per_class=100 * (right[there] / counts[there].double()).mean().item())

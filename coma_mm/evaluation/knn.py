@@ -9,8 +9,33 @@ from coma_mm.progress import track
 
 from .features import Features, accuracies, ranks
 
+KS = (10, 20, 100, 200)
+"""Numbers of neighbours, as in DINO."""
 
-def knn_accuracy(train: Features, test: Features, num_classes: int, ks: Sequence[int] = (10, 20, 100, 200),
+
+def usual_ks(images: int) -> list[int]:
+    """Those of `KS` that there are train images for, or else the number of the images."""
+    return [k for k in KS if k <= images] or [images]
+
+
+def check_settings(ks: Sequence[int], temperature: float, images: int) -> None:
+    """Look at the settings before anything is computed.
+
+    Args:
+        ks (Sequence[int]): Numbers of neighbours.
+        temperature (float): Of the votes.
+        images (int): The number of train images.
+
+    Raises:
+        UserError: If a k or the temperature is not positive, or a k exceeds the number of train images.
+    """
+    if not min(ks) > 0 or not temperature > 0:
+        raise UserError(f'k={min(ks)}, temperature={temperature}: expected more than 0')
+    if max(ks) > images:
+        raise UserError(f'k={max(ks)} is more than the {images} train images; take a smaller --k')
+
+
+def knn_accuracy(train: Features, test: Features, num_classes: int, ks: Sequence[int] = KS,
                  temperature: float = 0.07, chunk: int = 128) -> dict[int, dict[str, float]]:
     """Classify test features by the votes of the k most similar train features.
 
@@ -27,17 +52,15 @@ def knn_accuracy(train: Features, test: Features, num_classes: int, ks: Sequence
         chunk (int): Test features at a time. Defaults to 128, whose similarities to ImageNet take 650 MB.
 
     Returns:
-        dict[int, dict[str, float]]: For each k 'top1' and 'top5' in per cent.
+        dict[int, dict[str, float]]: For each k what `accuracies` gives, in per cent.
 
     Raises:
         UserError: If a k or the temperature is not positive, or a k exceeds the number of train features.
     """
-    if not min(ks) > 0 or not temperature > 0:
-        raise UserError(f'k={min(ks)}, temperature={temperature}: expected more than 0')
-    if max(ks) > len(train.labels):
-        raise UserError(f'k={max(ks)} is more than the {len(train.labels)} train images; take a smaller --k')
+    check_settings(ks, temperature, len(train.labels))
     for features in (train, test):
         F.normalize(features.values, out=features.values)
+    ks = dict.fromkeys(ks)  # one that is named twice counts once
     places = {k: [] for k in ks}
     for start in track(range(0, len(test.labels), chunk), 'k-NN'):
         similarity, neighbours = nearest(test.values[start:start + chunk] @ train.values.T, max(ks))
@@ -48,7 +71,7 @@ def knn_accuracy(train: Features, test: Features, num_classes: int, ks: Sequence
             votes = weights.new_zeros(len(labels), num_classes).scatter_add_(1, classes[:, :k], weights[:, :k])
             without = votes.gather(1, labels[:, None])[:, 0] == 0
             places[k].append(ranks(votes, labels).masked_fill(without, num_classes + 5))
-    return {k: accuracies(torch.cat(places[k])) for k in ks}
+    return {k: accuracies(torch.cat(places[k]), test.labels) for k in ks}
 
 
 def nearest(similarity: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:

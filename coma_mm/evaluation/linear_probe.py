@@ -27,7 +27,10 @@ def fit_linear_probe(probed: Probe, solver: str = 'lbfgs', l2: float | None = No
         seed (int): Of the tenth, or of the order of the images. Defaults to 0.
 
     Returns:
-        tuple[dict, dict]: 'top1' and 'top5' in per cent of the splits 'train' and 'test'; and how they were found.
+        tuple[dict, dict]: What `accuracies` gives, in per cent, of the splits 'train' and 'test'; and how they were found.
+
+    Raises:
+        UserError: If there are too few images to choose the penalty by, or the fit diverges.
     """
     standardise(probed.train, probed.test)
     if solver == 'sgd':
@@ -39,7 +42,20 @@ def fit_linear_probe(probed: Probe, solver: str = 'lbfgs', l2: float | None = No
             how['l2'], how['held_out_top1'] = choose_l2(probed.train, probed.num_classes, seed=seed)
         head = fit_lbfgs(probed.train, probed.num_classes, how['l2'])
         how['gradient'] = gradient(head, probed.train, how['l2'])
+    if not all(parameter.isfinite().all() for parameter in head.parameters()):
+        cure = 'take a smaller --lr' if solver == 'sgd' else 'take a larger --l2'
+        raise UserError(f'the fit by {solver} has diverged, its weights are NaN or infinite; {cure}')
     return {split: linear_accuracy(head, getattr(probed, split)) for split in ('train', 'test')}, how
+
+
+def check_count(images: int) -> None:
+    """Look, before anything is computed, whether the penalty can be chosen.
+
+    Raises:
+        UserError: If there are fewer than ten train images.
+    """
+    if images < 10:
+        raise UserError(f'{images} train images are too few to hold a tenth out; give the penalty by --l2')
 
 
 def standardise(train: Features, test: Features) -> None:
@@ -129,8 +145,7 @@ def choose_l2(features: Features, num_classes: int, seed: int = 0) -> tuple[floa
         UserError: If there are fewer than ten images.
     """
     n = len(features.labels)
-    if n < 10:
-        raise UserError(f'{n} train images are too few to hold a tenth out; give the penalty by --l2')
+    check_count(n)
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed)).to(features.labels.device)
     held_out, rest = (Features(features.values[part], features.labels[part]) for part in (order[:n // 10], order[n // 10:]))
     head, found = None, {}
@@ -178,10 +193,10 @@ def linear_accuracy(head: nn.Linear, features: Features, chunk: int = 65536) -> 
         chunk (int): Images whose logits are in memory at a time. Defaults to 65536.
 
     Returns:
-        dict[str, float]: 'top1' and 'top5' in per cent.
+        dict[str, float]: What `accuracies` gives, in per cent.
     """
     parts = zip(features.values.split(chunk), features.labels.split(chunk), strict=True)
-    return accuracies(torch.cat([ranks(head(values), labels) for values, labels in parts]))
+    return accuracies(torch.cat([ranks(head(values), labels) for values, labels in parts]), features.labels)
 
 
 def _zeros(features: Features, num_classes: int) -> nn.Linear:

@@ -92,14 +92,16 @@ def age(folder, seconds=86_400):
         os.utime(file, (times, times))
 
 
-def write_test(folder, cfg, checkpoint, metrics, name='20260102_000000'):
-    """The results of a test, as mmengine's logger hook and visualizer write them."""
+def write_test(folder, cfg, checkpoint, metrics, name='20260102_000000', images=None):
+    """The results of a test, as mmengine's logger hook and visualizer write them, and the number of its images as we do."""
     cfg = copy.deepcopy(cfg)
     cfg.load_from = str(checkpoint)
     backend = LocalVisBackend(str(folder / name / 'vis_data'))
     with unformatted():
         backend.add_config(cfg)
     (folder / name / f'{name}.json').write_text(json.dumps(dict(metrics, data_time=.1, time=.2)))
+    if images:
+        (folder / name / 'tested.json').write_text(json.dumps(dict(images=images)))
 
 
 def imagenet_run(folder, top1=84.5, origin=None, seed=0, images=1_281_167, entries=None, **options):

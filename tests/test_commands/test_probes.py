@@ -69,7 +69,8 @@ def test_knn_is_the_same_for_every_kind_of_checkpoint(run_tool, classifier):
     found = {}
     for path in ('pretrained.pth', 'exported.safetensors', 'classifier.pth'):
         text = run_tool('knn.py', CONFIG, path, '--k', 1, 7, '--out', 'out/knn.json')
-        assert '10 test images by 20 train images, 10 classes; guessing: top-1 10.00 %, top-5 50.00 %' in text
+        assert '10 test images by 20 train images, 10 classes; guessing: top-1 10.00 %, top-5 50.00 %; always the '\
+            'largest class: top-1 10.00 %' in text
         found[path] = json.loads(Path('out/knn.json').read_text())
         assert f'k=7      top-1 {found[path]["k"]["7"]["top1"]:6.2f} %' in text
         facts = found[path].pop('backbone_from')
@@ -113,6 +114,16 @@ def test_configs_that_say_no_labels(run_tool, folder):
     neck = ['model.neck.type=LinearNeck', 'model.neck.in_channels=256', 'model.neck.out_channels=8']
     assert 'model.neck has weights of its own' in line('--cfg-options', *neck)
     assert 'k=21 is more than the 20 train images' in run_tool('knn.py', CONFIG, 'pretrained.pth', '--k', 21, code=2)
+    # Nothing is computed first: the checkpoint is not even there.
+    for tool, args, expected in (
+            ('knn.py', ('--k', 1, '--cfg-options', f'{train}indices=[0]'), 'all 1 train images are of one class'),
+            ('knn.py', ('--k', 21), 'k=21 is more than the 20 train images'),
+            ('knn.py', ('--out', folder), f'cannot write {folder}: it is a folder'),
+            ('linear_probe.py', ('--out', CONFIG / 'x.json'), f'{CONFIG} is no folder'),
+            ('linear_probe.py', ('--cfg-options', f'{train}indices=5'), '5 train images are too few to hold a tenth out')):
+        assert expected in run_tool(tool, CONFIG, 'none.pth', *args, code=2)
+    few = run_tool('knn.py', CONFIG, 'pretrained.pth', '--cfg-options', f'{train}indices=5')
+    assert '7 of the 10 classes of the test images have no train image' in few and '\nk=5 ' in few
     assert 'needs the key test_dataloader' in line('--cfg-options', 'test_dataloader=None')
 
 

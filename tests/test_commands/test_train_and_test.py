@@ -203,7 +203,12 @@ def test_test_writes_metrics_and_drawings(folder, trained):
     for process in (one, two):
         finish(process)
     for name in ('metrics.json', 'metrics2.json'):
-        assert json.loads((folder / 'out' / name).read_text())['accuracy/top1'] == 100
+        metrics = json.loads((folder / 'out' / name).read_text())
+        assert metrics['accuracy/top1'] == 100 and metrics['tested']['images'] == 4
+    tested, = (folder / 'tested').glob('*/tested.json')
+    assert json.loads(tested.read_text()) == dict(
+        images=4, data='val', data_root='images/val', checkpoint=checkpoint)
+    assert json.loads((folder / 'work_dirs/toy/provenance.json').read_text())['val_images'] == 4
     assert len(list((folder / 'shown').rglob('*.png'))) == 4
 
 

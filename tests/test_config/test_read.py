@@ -223,11 +223,29 @@ def test_tta_and_drawing_apply_to_each_library(tmp_path, name, said):
     draw_predictions(cfg, 'drawn')
     assert cfg.model.module.type in ('ImageClassifier', 'EncoderDecoder', 'MaskRCNN')
     assert cfg.test_dataloader.dataset.pipeline[-1].type == 'TestTimeAug'
-    assert 'drawn' in cfg.default_hooks.visualization.get('out_dir', '') + cfg.default_hooks.visualization.get(
-        'test_out_dir', '') + cfg.visualizer.get('save_dir', '')
+    hook = cfg.default_hooks.visualization
+    assert (hook.type, hook.out_dir) == ('DrawingsHook', 'drawn')
+    # The log stays in the work_dir, where a test's results are looked for.
+    assert 'save_dir' not in cfg.visualizer
+    cfg.default_hooks.visualization = dict(type='DetVisualizationHook', score_thr=.5, draw=False)
+    draw_predictions(cfg, 'drawn')
+    assert cfg.default_hooks.visualization == dict(type='DrawingsHook', out_dir='drawn', score_thr=.5)
 
 
 def test_a_loader_of_more_workers_than_a_machine_bears_is_refused(tmp_path, said):
     path = write(tmp_path, MINIMAL + 'val_dataloader = dict(num_workers=100000)')
     with pytest.raises(UserError, match='val_dataloader.num_workers=100000: expected at most'):
         read_config(path)
+
+
+def test_tta_of_a_detector_is_of_its_boxes_and_refused_where_that_is_nothing(tmp_path, said):
+    path = write(tmp_path, "_base_ = 'coma_mm::shapes/mask-rcnn_dyvit-tiny_scratch_shapes.py'")
+    cfg = read_config(path)
+    use_tta(cfg)
+    assert cfg.model.module.roi_head.mask_head is None and cfg.test_evaluator.metric == ['bbox']
+    line, = said
+    assert line.endswith('merges the boxes of augmented images alone, so masks are neither predicted nor evaluated')
+    with pytest.raises(UserError, match='merges boxes alone, and .*metric=segm evaluates masks of a MaskRCNN; test without'):
+        use_tta(read_config(path, {'test_evaluator.metric': 'segm'}))
+    with pytest.raises(UserError, match='averages the scores of an ImageClassifier, and the model is a CoMA; test without'):
+        use_tta(read_config(write(tmp_path, "_base_ = 'coma_mm::shapes/coma_dyvit-tiny_shapes.py'")))

@@ -9,7 +9,7 @@ from mmpretrain.structures import DataSample
 from torch import nn
 
 from coma_mm.errors import UserError
-from coma_mm.evaluation.features import accuracies, extract, ranks
+from coma_mm.evaluation.features import Features, Probe, accuracies, extract, ranks
 
 
 class Backbone(nn.Module):
@@ -69,4 +69,19 @@ def test_places_are_those_of_a_stable_sort(seed, rows, classes):
 
 
 def test_accuracies():
-    assert accuracies(torch.tensor([0, 1, 4, 5])) == dict(top1=25, top5=75)
+    assert accuracies(torch.tensor([0, 1, 4, 5]), torch.zeros(4, dtype=torch.int64)) == dict(top1=25, top5=75, per_class=25)
+    # Always the largest class: right for eight of ten, and for one class of two.
+    labels = torch.tensor([3] * 8 + [1] * 2)
+    assert accuracies((labels == 1).long(), labels) == dict(top1=80, top5=100, per_class=50)
+
+
+def test_scores_that_are_no_numbers_classify_nothing():
+    scores, labels = torch.full((3, 4), torch.nan), torch.tensor([0, 1, 2])
+    assert accuracies(ranks(scores, labels), labels) == dict(top1=0, top5=0, per_class=0)
+
+
+def test_the_largest_class_is_named_beside_guessing():
+    labels = [torch.tensor([1] * 5 + [0, 2, 3, 4]), torch.tensor([1] * 16 + [0] * 5 + [2] * 4)]
+    found = Probe(*(Features(torch.zeros(len(one), 2), one) for one in labels), facts={})
+    assert found.summary()['largest_class'] == 64 and found.summary()['chance']['top1'] == 20
+    assert str(found).endswith('guessing: top-1 20.00 %, top-5 100.00 %; always the largest class: top-1 64.00 %')

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from coma_mm.errors import UserError
 from coma_mm.evaluation.features import Features
-from coma_mm.evaluation.knn import knn_accuracy, nearest
+from coma_mm.evaluation.knn import knn_accuracy, nearest, usual_ks
 
 
 def features(generator, n, num_classes):
@@ -19,7 +19,7 @@ def features(generator, n, num_classes):
 def reference(train, test, k, temperature):
     """Accuracies by sorting everything."""
     known, asked = (x.values.double().numpy() / np.linalg.norm(x.values, axis=1, keepdims=True) for x in (train, test))
-    hits = dict(top1=0, top5=0)
+    hits, classes = dict(top1=0, top5=0), {}
     for query, label in zip(asked, test.labels.tolist(), strict=True):
         similarity = [float(np.dot(query, one)) for one in known]
         votes = {}
@@ -29,7 +29,9 @@ def reference(train, test, k, temperature):
         order = sorted(votes, key=lambda c: (-round(votes[c], 6), c))
         hits['top1'] += label in order[:1]
         hits['top5'] += label in order[:5]
-    return {name: 100 * hit / len(asked) for name, hit in hits.items()}
+        classes.setdefault(label, []).append(label in order[:1])
+    found = {name: 100 * hit / len(asked) for name, hit in hits.items()}
+    return dict(found, per_class=100 * np.mean([np.mean(one) for one in classes.values()]))
 
 
 @given(st.integers(0, 10**6), st.integers(12, 40), st.integers(1, 12), st.integers(2, 9), st.integers(1, 9))
@@ -43,7 +45,7 @@ def test_equals_sorting_everything(seed, n, k, num_classes, chunk):
 
 def test_every_image_is_its_own_nearest():
     train = Features(torch.randn(50, 8), torch.arange(50) % 7)
-    assert knn_accuracy(train, train, 7, (1, ))[1] == dict(top1=100, top5=100)
+    assert knn_accuracy(train, train, 7, (1, ))[1] == dict(top1=100, top5=100, per_class=100)
 
 
 def test_temperature_weighs_the_near_against_the_many():
@@ -58,6 +60,10 @@ def test_of_equally_similar_ones_the_first_are_taken():
     values, indices = nearest(similarity, 4)
     assert indices.tolist() == [[1, 3, 2, 4], [0, 1, 2, 3], [0, 1, 2, 3]]
     assert values.tolist() == [[3, 3, 2, 2], [0, 0, 0, 0], [6, 5, 4, 3]]
+
+
+def test_of_the_usual_numbers_those_are_taken_that_there_are_images_for():
+    assert [usual_ks(n) for n in (5, 20, 150, 200)] == [[5], [10, 20], [10, 20, 100], [10, 20, 100, 200]]
 
 
 def test_impossible_settings_give_one_line():

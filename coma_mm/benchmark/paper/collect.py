@@ -3,12 +3,14 @@ import json
 import math
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas
 
+from coma_mm.config.evaluated import images_named, is_part
 from coma_mm.config_tree import find_key, find_types, type_name
 from coma_mm.errors import UserError, printable
 from coma_mm.files import read_text, write_whole
@@ -19,14 +21,14 @@ from .numbers import cells_of
 from .runs import LoggedRun, Test, Unreadable
 
 COLUMNS = (
-    'run', 'task', 'dataset', 'split', 'metric', 'value', 'step', 'status', 'seed', 'method', 'backbone',
+    'run', 'task', 'dataset', 'split', 'data', 'images', 'metric', 'value', 'step', 'status', 'seed', 'method', 'backbone',
     'pretrain_epochs', 'pretrain_seed', 'pretrain_schedule', 'pretrain_dataset', 'pretrain_run', 'complement', 'mask_ratio',
     'mask_sampler', 'decoder', 'decoder_depth', 'epochs', 'iterations', 'image_size', 'frozen_stages', 'world_size',
     'global_batch', 'hours', 'peak_memory_gb', 'device', 'versions', 'cell', 'variant', 'config', 'config_hash', 'command',
     'checkpoint', 'log')
 
-WHOLE_NUMBERS = ('step', 'seed', 'pretrain_epochs', 'pretrain_seed', 'pretrain_schedule', 'decoder_depth', 'epochs',
-                 'iterations', 'image_size', 'frozen_stages', 'world_size', 'global_batch')
+WHOLE_NUMBERS = ('images', 'step', 'seed', 'pretrain_epochs', 'pretrain_seed', 'pretrain_schedule', 'decoder_depth',
+                 'epochs', 'iterations', 'image_size', 'frozen_stages', 'world_size', 'global_batch')
 MASKING = ('complement', 'mask_ratio', 'mask_sampler', 'decoder', 'decoder_depth')  # columns of a pre-training
 COPY = ('seed', 'pretrain_seed', 'pretrain_run', 'value')  # alike in copies of a run's folder
 NOT_METRICS = ('step', 'logged_step', 'data_time', 'time')  # in an entry of `read_scalars`
@@ -85,8 +87,18 @@ def collect(work_dirs: str | Path) -> tuple[pandas.DataFrame, list[Skipped]]:
             except Exception as error:
                 skipped.append(Skipped(os.path.join(name, start.name), _reason(error)))
     for test, run in tests:
-        owner = _run_of(test.checkpoint, found) or found.setdefault(run.folder, run)
-        owner.tests.append(test)
+        try:
+            owner = _run_of(test.checkpoint, found)
+            if owner is None and not run.tested and os.path.isdir(os.path.dirname(os.path.abspath(test.checkpoint))):
+                raise Unreadable(f'a test of {test.checkpoint}, which none of these runs has written')
+            owner = owner or run  # whose folder may have been renamed
+            reason = _not_counted(test, owner)
+        except Exception as error:
+            reason, owner = _reason(error), None
+        if reason:
+            skipped.append(Skipped(os.path.join(run.name, test.start), reason))
+        if owner and not _of_an_earlier_run(test, owner):
+            found.setdefault(owner.folder, owner).tests.append(test)
     rows, settings = [], {}
     for run in found.values():
         try:
@@ -173,19 +185,65 @@ def _tests(start: Path) -> list[Test]:
     file = start / f'{start.name}.json'
     if not file.is_file():
         return []
+    noted = start / 'tested.json'
     try:
         metrics = json.loads(read_text(file))
-        config = reading.read_config(start / 'vis_data/config.py')
-    except (ValueError, OSError, Unreadable):
-        return []
-    if not isinstance(metrics, dict) or not isinstance(config.get('model'), dict):
-        return []
+        tested = json.loads(read_text(noted)) if noted.is_file() else {}
+        config = reading.read_config(_dumped(start))
+    except (ValueError, RecursionError) as error:
+        raise Unreadable(f'a test whose results cannot be read: {error}') from error
+    if not all(isinstance(one, dict) for one in (metrics, tested, config.get('model'))):
+        raise Unreadable('a test whose results cannot be read: expected metrics, and a config with a model')
     for metric, value in metrics.items():
         if isinstance(value, int | float):
             _checked(dict(metric=metric, value=value))
-    test = Test(metrics, str(config.get('load_from') or ''), config)
+    test = Test(metrics, str(config.get('load_from') or ''), config, start.name, tested.get('images'))
+    _checked(dict(images=test.images))
     _run_of(test.checkpoint, {})
     return [test]
+
+
+def _dumped(start: Path) -> Path:
+    """The config of a test.
+
+    Raises:
+        Unreadable: If there is none.
+    """
+    file = start / 'vis_data/config.py'
+    if file.is_file():
+        return file
+    # With its visualizer elsewhere, as mmsegmentation's tools/test.py --show-dir puts it: that of the folder is the last's.
+    others = sorted(start.parent.glob('*.py'))
+    if len(others) == 1 and reading.starts_in(start.parent)[-1] == start:
+        return others[0]
+    raise Unreadable('a test without its config (vis_data/config.py): of which checkpoint and data it is, is not known')
+
+
+def _of_an_earlier_run(test: Test, owner: LoggedRun) -> bool:
+    """Whether a test was made before a run began anew in the folder of the one that wrote its checkpoint."""
+    return owner.anew is not None and owner.anew[0] <= test.start < owner.anew[1]
+
+
+def _not_counted(test: Test, owner: LoggedRun) -> str | None:
+    """Why a test is in no table, if it is in none."""
+    if _of_an_earlier_run(test, owner):
+        return f'a test from before {owner.name} began anew: it is of an earlier run'
+    if is_part(test.config.get('test_dataloader')):
+        data = images_named(test.config['test_dataloader'])
+        return f'a test on a part of the data ({data}): its rows have the split test-part, and it is in no table'
+    if changed := _changed(test, owner):
+        return (f"a test with other settings than the run's ({changed[0]}): its rows have the split test-other, and it is "
+                'in no table')
+    return None
+
+
+def _changed(test: Test, owner: LoggedRun) -> list[str]:
+    """The settings of testing that are not the run's, if those are known: of the pipeline, and the model's `test_cfg`."""
+    if owner.tested or _is_tta(test):
+        return []
+    own, other = (reading.settings_of(config, None) for config in (owner.config, test.config))
+    return sorted(key for key in own.keys() | other.keys()
+                  if re.match(r'test_pipeline|model(\.\w+)*\.test_cfg\b', key) and own.get(key) != other.get(key))
 
 
 def _run_of(checkpoint: str, found: dict[Path, LoggedRun]) -> LoggedRun | None:
@@ -194,6 +252,10 @@ def _run_of(checkpoint: str, found: dict[Path, LoggedRun]) -> LoggedRun | None:
     if not checkpoint or folder in found:
         return found.get(folder)
     moved = [run for run in found.values() if run.name != '.' and f'{folder}'.endswith(f'/{run.name}')]
+    if os.path.isdir(folder):  # one of that name elsewhere, unless what is here is a copy of it
+        with suppress(OSError):
+            there = {start.name for start in reading.starts_in(folder)}
+            moved = [run for run in moved if there & {start.name for start in reading.starts_in(run.folder)}]
     return max(moved, key=lambda run: len(run.name), default=None)
 
 
@@ -329,11 +391,15 @@ def _by_root(origin: dict) -> str | None:
 
 
 def _rows(run: LoggedRun, facts: dict) -> list[dict]:
-    """A row for each metric of a run: its last training loss, its last validation, its last test of each checkpoint."""
+    """A row for each metric of a run: its last training loss, its last validation, its last test of each checkpoint and
+    set of images."""
     rows = []
     final = (f'epoch_{run.epochs}.pth', f'iter_{run.iterations}.pth')
+    # A run that has ended, but whose last validation is missing: what there is, is of a model that was not the last.
+    early = run.status == 'finished' and run.val.get('logged_step', 0) < (run.epochs or run.iterations or 0)
 
-    def add(entry, split, step, **others):
+    def add(entry, split, step, loader=None, images=None, **others):
+        others['data'], others['images'] = images_named(loader), images
         metrics = {key: value for key, value in entry.items() if isinstance(value, int | float) and key not in NOT_METRICS}
         if facts['task'] == 'detection' and split != 'train' and not any(key.startswith('coco/') for key in metrics):
             # A detector that finds nothing: mmdetection writes no metric then.
@@ -343,18 +409,30 @@ def _rows(run: LoggedRun, facts: dict) -> list[dict]:
                 continue
             row = {**facts, **others, 'split': split, 'step': step, 'metric': metric,
                    'value': value * 100 if metric.startswith('coco/') else value}
-            last = not others or Path(row['checkpoint']).name in final
-            row['cell'] = '; '.join(_cells(row)) if last and split in ('val', 'test') else ''
+            counts = split == 'val' and not early or split == 'test' and Path(row['checkpoint']).name in final
+            row['cell'] = '; '.join(_cells(row)) if counts and not is_part(loader) else ''
             rows.append(row)
 
     if 'loss' in run.train:
         add({'loss': run.train['loss']}, 'train', run.train['step'])
     if run.val:
-        add(run.val, 'val', run.val['step'])
-    for test in {(test.checkpoint, _is_tta(test)): test for test in run.tests}.values():
-        add(test.metrics, 'test-tta' if _is_tta(test) else 'test', None,
+        add(run.val, 'val', run.val['step'], run.config.get('val_dataloader'), run.provenance.get('val_images'))
+    for (*_, split), test in {(test.checkpoint, *_data(test), _split(test, run)): test for test in run.tests}.items():
+        add(test.metrics, split, None, test.config.get('test_dataloader'), test.images,
             checkpoint=os.path.normpath(os.path.join(run.name, Path(test.checkpoint).name)))
     return rows
+
+
+def _data(test: Test) -> tuple[str, int | None]:
+    return images_named(test.config.get('test_dataloader')), test.images
+
+
+def _split(test: Test, owner: LoggedRun) -> str:
+    if _changed(test, owner):
+        return 'test-other'
+    if is_part(test.config.get('test_dataloader')):
+        return 'test-part'
+    return 'test-tta' if _is_tta(test) else 'test'
 
 
 def _is_tta(test: Test) -> bool:
@@ -367,6 +445,9 @@ def _cells(row: dict) -> list[str]:
         return []
     if row['dataset'] == 'CoMA-Shapes' and not row['frozen_stages']:
         return [f'shapes/{row["task"]}/{row["method"]}']
+    whole = reading.EVALUATED.get(row['dataset'])
+    if whole and row['images'] and abs(row['images'] - whole) > whole / 100:  # the paper's numbers are of all images
+        return []
     return cells_of(row, row['metric'])
 
 

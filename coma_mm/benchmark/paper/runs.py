@@ -35,6 +35,9 @@ FAMILIES = dict(DyViT='DyViT', SwinTransformer='Swin', HiViT='HiViT', Hiera='Hie
 ARCHITECTURE = ('patch_size', 'windows', 'dense_conv', 'reduce', 'pos_embed', 'mlp_ratio')
 """Options of DyViT that make another network of it."""
 
+EVALUATED = {'ImageNet-1K': 50_000, 'ADE20K': 2000, 'COCO': 5000}
+"""Validation images of whole data sets, which the paper's numbers are of."""
+
 IMAGES = {'ImageNet-1K': 1_281_167, 'ADE20K': 20_210, 'COCO': 117_266}
 """Training images of whole data sets (COCO: without those that have no object)."""
 
@@ -73,10 +76,12 @@ def read_config(path: Path) -> dict:
 
 @dataclass
 class Test:
-    """Metrics of a test, and the checkpoint tested."""
+    """Metrics of a test, the checkpoint tested, when it started, and the number of images, if that is known."""
     metrics: dict
     checkpoint: str
     config: dict
+    start: str
+    images: int | None = None
 
 
 @dataclass
@@ -98,6 +103,8 @@ class LoggedRun:
             the iterations alone.
         peak_memory_gb (float | None): Peak GPU memory in GiB (mmengine logs it in MB of 2^20 bytes).
         environment (dict): 'device', 'world_size', 'versions' and 'seed'.
+        anew (tuple[str, str] | None): Names of the first start in the folder, and of that of this run, if another run was
+            in the folder before.
         tests (list[Test]): Tests of its checkpoints. Defaults to none.
     """
     folder: Path
@@ -113,6 +120,7 @@ class LoggedRun:
     hours: float | None
     peak_memory_gb: float | None
     environment: dict
+    anew: tuple[str, str] | None = None
     tests: list[Test] = field(default_factory=list)
 
     @property
@@ -191,7 +199,8 @@ def read_run(folder: Path, name: str) -> LoggedRun:
         checkpoint=checkpoints.get(newest),
         hours=seconds / 3600 or None,
         peak_memory_gb=max((entry.get('memory', 0) for entry in train), default=0) / 1024 or None,
-        environment=_environment(provenance, text))
+        environment=_environment(provenance, text),
+        anew=(every[0].name, logged[0].name) if logged != every else None)
 
 
 def _read_provenance(folder: Path) -> dict:

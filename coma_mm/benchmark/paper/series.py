@@ -42,7 +42,7 @@ class Series:
 def fine_tunings(frame: pandas.DataFrame, dataset: str | None = None) -> pandas.DataFrame:
     """The top-1 accuracy of each whole model that was fine-tuned from a pre-training, one row per run.
 
-    The test split's where there was such a test, else validation's. Runs that are not finished are left out, but for
+    The test split's if all finished runs were tested, else validation's. Runs that are not finished are left out, but for
     diverged ones, whose value is none.
 
     Args:
@@ -58,7 +58,10 @@ def fine_tunings(frame: pandas.DataFrame, dataset: str | None = None) -> pandas.
         counts = found['dataset'].value_counts()
         dataset = 'ImageNet-1K' if 'ImageNet-1K' in counts else counts.index[0]
     found = found[found['dataset'] == dataset]
-    return found.sort_values('split').drop_duplicates('run', keep='first')  # 'test' before 'val'
+    finished = found[found['status'] == 'finished']
+    tested = set(finished['run']) == set(finished[finished['split'] == 'test']['run'])
+    # 'test' before 'val' or behind, and of each that on most images.
+    return found.sort_values(['split', 'images'], ascending=[tested, False]).drop_duplicates('run', keep='first')
 
 
 def series(rows: pandas.DataFrame, x: str, several: bool = True) -> list[Series]:

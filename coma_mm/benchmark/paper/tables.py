@@ -5,6 +5,7 @@ other settings have a line of their own, which names the difference. What is not
 averaged.
 """
 import dataclasses
+import math
 import os
 import re
 import statistics
@@ -28,8 +29,9 @@ from .numbers import contradicted, from_tables, paper
 
 COMMITTED_RUNS = CHECKOUT / 'docs/results/runs.csv'
 PAGES = (CHECKOUT / 'README.md', CHECKOUT / 'docs/benchmark.md')
-COLUMNS = ('table', 'row', 'metric', 'paper', 'variant', 'mean', 'half_width', 'n', 'difference', 'split', 'others', 'runs')
-NO_RUN = dict(mean=None, half_width=None, n=0, split='', others='', runs=(), variant='')
+COLUMNS = ('table', 'row', 'metric', 'paper', 'variant', 'mean', 'half_width', 'n', 'difference', 'split', 'data', 'images',
+           'fewer', 'others', 'runs')
+NO_RUN = dict(mean=None, half_width=None, n=0, split='', data='', images=None, others='', runs=(), variant='', fewer='')
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -44,8 +46,8 @@ def cells(frame: pandas.DataFrame) -> pandas.DataFrame:
     Returns:
         DataFrame: `COLUMNS`; one line for each metric of each row, and one more for each further variant of its runs.
         'mean', 'half_width' (of its 95 % confidence interval), 'difference' (ours minus the paper's) and 'paper' are in
-        per cent; 'others' counts the runs that are not averaged; 'runs' is a tuple of their names. Without a run all of
-        ours is missing.
+        per cent; 'data' and 'images' are what was measured on; 'others' counts the runs that are not averaged; 'runs' is a
+        tuple of their names. Without a run all of ours is missing.
     """
     lines = []
     for number, table in paper()['tables'].items():
@@ -70,28 +72,55 @@ def _variants(frame, cell, metric) -> list[dict]:
 def summary(group: pandas.DataFrame) -> dict:
     """What the rows of one cell and variant come to.
 
-    The test's value is taken if all finished runs were tested, else the last validation's.
+    The test's value is taken if all finished runs were tested on the same images, else the last validation's; of several
+    sets of images that with most runs, then the largest. What was measured on other images is counted, not averaged.
 
     Returns:
-        dict: 'mean', 'half_width', 'n', 'split', 'others', 'runs' and 'variant'; None or empty where there is no such thing.
+        dict: 'mean', 'half_width', 'n', 'split', 'data', 'images', 'others', 'runs' and 'variant'; None or empty where there
+        is no such thing. 'fewer' says so if a test has fewer images than the validation.
     """
     finished = group[group['status'] == 'finished']
-    tested = finished[finished['split'] == 'test']
-    split = 'test' if len(tested) and set(tested['run']) == set(finished['run']) else 'val'
-    values = finished[finished['split'] == split].drop_duplicates('run')
+    every = {split: finished[finished['split'] == split] for split in ('test', 'val')}
+    tested = [rows for rows in same_images(every['test']) if set(rows['run']) == set(finished['run'])]
+    validated = same_images(every['val'])
+    split = 'test' if tested else 'val'
+    values = max(tested or validated, key=lambda rows: (rows['run'].nunique(), images_of(rows) or 0),
+                 default=every['val']).drop_duplicates('run')
+    elsewhere = every[split]['run'].nunique() - len(values)
     values = values.drop_duplicates(COPY)
-    finite = values['value'].dropna().tolist()
+    finite = [value for value in values['value'] if math.isfinite(value)]
     others = Counter(group[group['status'] != 'finished'].drop_duplicates('run')['status'])
     if len(finite) < len(values):
         others['not finite'] += len(values) - len(finite)
+    if elsewhere:
+        others['on other images'] += elsewhere
+    images, most = images_of(values), max((images_of(rows) or 0 for rows in validated), default=0)
     return dict(
         mean=statistics.mean(finite) if finite else None,
         half_width=half_width(finite),
         n=len(finite),
         split=split if finite else '',
+        data=next(iter(values['data']), '') if finite else '',
+        images=images if finite else None,
+        fewer=f'tested on {images} images, of {most} for validation' if split == 'test' and images and images < most else '',
         others=', '.join(f'{count} {state}' for state, count in sorted(others.items())),
         runs=tuple(dict.fromkeys(group['run'])),
         variant='')
+
+
+def same_images(rows: pandas.DataFrame) -> list[pandas.DataFrame]:
+    """Rows by the images that they were measured on, as far as is known: their name in the config, and their number."""
+    groups = []
+    for _, named in rows.groupby('data', sort=False):
+        numbers = named['images'].dropna().unique()
+        groups += [named] if len(numbers) < 2 else [named[(named['images'] == number).fillna(False)] for number in numbers]
+    return groups
+
+
+def images_of(rows: pandas.DataFrame) -> int | None:
+    """How many images rows of `same_images` were measured on, if that is known."""
+    known = rows['images'].dropna()
+    return int(known.iloc[0]) if len(known) else None
 
 
 def _number(value) -> str:
@@ -103,11 +132,11 @@ def _signed(value) -> str:
 
 
 def _ours(one) -> str:
-    """'84.5 ± 0.1 (n = 3), 1 diverged'; nothing without runs."""
+    """'84.5 ± 0.1 (n = 3), 1 diverged'; nothing without runs. A test on fewer images than the validation says so."""
     text = _number(one['mean'])
     if text and one['n'] > 1:
         text += f' ± {_number(one["half_width"])} (n = {one["n"]})'
-    return ', '.join(filter(None, [text, one['others']]))
+    return ', '.join(filter(None, [text, one['fewer'], one['others']]))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -156,6 +185,7 @@ def _paper_table(name, found, references) -> Table:
     for title in metrics.values():
         columns += [f'{title}: paper', 'ours', 'difference']
     result = Table([*columns, 'runs'], [], f'Table {name[-1]}: {data["title"]}', name, 3 * len(metrics) + 1)
+    measured = {}
     for row in data['rows']:
         shown = {**row, 'method': row.get('label', row['method'])}
         if 'label' not in row and row['method'] in source:
@@ -176,9 +206,13 @@ def _paper_table(name, found, references) -> Table:
                 one = variants[index] if index < len(variants) else NO_RUN
                 line += [_ours(one), _signed(one.get('difference'))]
                 names += [run for run in one['runs'] if run not in names]
+                if not pandas.isna(one['images']):
+                    measured.setdefault(f'{one["images"]:.0f} images, {one["data"]}', []).extend(one['runs'])
                 if one['variant']:
                     result.notes.append(f'{references(names)}: {_short(one["variant"])}')
             result.rows.append([*line, references(names)])
+    for images, names in measured.items():
+        result.notes.append(f'{references(dict.fromkeys(names))}: on {images}')
     conflicts = [f'Conflict: the text ({claim["section"]}) says {_claimed(claim)}, the tables {_in_tables(claim)}.'
                  for claim in paper()['claims'] if contradicted(claim) and claim['from']['of'].startswith(name)]
     result.notes = [*(f'{mark} {text}' for mark, text in data.get('footnotes', {}).items()), data['notes'], *conflicts,
@@ -224,7 +258,7 @@ def _shapes(frame, references) -> Table:
     columns = ['Task', 'Metric, %', 'Pre-training', 'Fine-tuning', 'pre-trained', 'from scratch', 'difference', 'runs']
     result = Table(columns, [], 'Small scale: CoMA-Shapes', 'shapes', 4)
     tasks = ('classification', 'segmentation', 'detection', 'detection')
-    splits = set()
+    splits = {}
     for task, (label, metric, key, _) in zip(tasks, METRICS, strict=True):
         here = frame[(frame['dataset'] == 'CoMA-Shapes') & (frame['task'] == task)]
         arms = {method: _variants(here, f'shapes/{task}/{method}', key) for method in dict.fromkeys(here['method'])}
@@ -241,7 +275,7 @@ def _shapes(frame, references) -> Table:
         for method, one, twin in pairs:
             first = (one or twin)['group'].iloc[0]
             epochs = first['pretrain_epochs']
-            both = one and twin and one['mean'] is not None and twin['mean'] is not None and one['split'] == twin['split']
+            both = one and twin and one['mean'] is not None and twin['mean'] is not None and _alike(one, twin)
             names = [*(one or {}).get('runs', ()), *(twin or {}).get('runs', ())]
             length = first['epochs'] if not pandas.isna(first['epochs']) else first['iterations']
             unit = 'epochs' if not pandas.isna(first['epochs']) else 'iterations'
@@ -249,15 +283,26 @@ def _shapes(frame, references) -> Table:
                 label, metric, f'{method}, {epochs} epochs' if one else '', f'{length} {unit}', _ours(one) if one else '',
                 _ours(twin) if twin else '', _signed(one['mean'] - twin['mean']) if both else '', references(names)])
             for variant in filter(None, [one, twin]):
-                splits |= {variant['split']} - {''}
+                if variant['split']:
+                    splits.setdefault(variant['split'], set()).add(variant['images'])
                 if variant['variant']:
                     result.notes.append(f'{references(variant["runs"])}: {_short(variant["variant"])}')
-    names = dict(test='test', val='validation')
+
+    def described(split):
+        numbers = ' or '.join(str(number) for number in sorted(splits[split] - {None}))
+        return f'{dict(test="test", val="validation")[split]} split' + (f' ({numbers} images)' if numbers else '')
+
     if splits:
-        result.notes.insert(0, f'On the {" and ".join(names[split] for split in sorted(splits))} split'
+        result.notes.insert(0, f'On the {" and ".join(map(described, sorted(splits)))}'
                             + (': the test where all runs of a cell were tested.' if len(splits) > 1 else '.'))
     result.notes = list(dict.fromkeys(result.notes))
     return result
+
+
+def _alike(one: dict, other: dict) -> bool:
+    """Whether two cells were measured on the same images, as far as is known."""
+    return (one['split'], one['data']) == (other['split'], other['data']) and (
+        one['images'] == other['images'] or None in (one['images'], other['images']))
 
 
 def _budget(one: dict) -> tuple:
@@ -270,8 +315,8 @@ def _budget(one: dict) -> tuple:
 # ---------------------------------------------------------------------------------------------------------------------
 EXPLANATION = (
     'Ours: mean ± half width of its 95 % confidence interval (Student\'s t) over n finished runs of equal settings, of the '
-    'last validation, or of the test if all of them were tested; no interval for a single run. Difference: ours minus the '
-    'paper\'s. An empty cell has no run.')
+    'last validation, or of the test if all of them were tested on the same images; no interval for a single run. '
+    'Difference: ours minus the paper\'s. An empty cell has no run.')
 
 
 def to_markdown(table: Table, drop_runs: bool = False) -> str:

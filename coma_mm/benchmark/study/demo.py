@@ -3,14 +3,17 @@ import os
 from functools import partial
 from pathlib import Path
 
+import pandas
+
 from coma_mm import visualization
 from coma_mm.benchmark.paper import report, tables
 from coma_mm.benchmark.paper.collect import collect
+from coma_mm.errors import UserError
 from coma_mm.files import CONFIGS
 from coma_mm.markdown import markdown_table
 
 from . import experiments
-from .experiments import Experiment, Run
+from .experiments import AGAIN, METRICS, Experiment, Run
 
 LEVEL, SIZE = 'easy', 64
 IMAGES = dict(unlabelled=4000, train=1000, val=200, test=0)
@@ -31,6 +34,8 @@ def run_demo(work_dir: str, budget: float = 1.) -> None:
         budget (float): Factor on images and epochs. Defaults to 1.
     """
     folder = Path(work_dir).absolute()
+    out = folder / 'report.html'
+    out.unlink(missing_ok=True)  # of an earlier start: it would look as if this one had come to its end
     counts = {split: count and max(32, int(count * budget)) for split, count in IMAGES.items()}
     epochs = {task: max(2, round(count * budget)) for task, count in EPOCHS.items()}
     pretraining = Run('pretrain', 'Pre-training with CoMA', 'coma_dyvit-tiny-p16_shapes-easy', epochs['Pre-training'])
@@ -46,17 +51,36 @@ def run_demo(work_dir: str, budget: float = 1.) -> None:
             experiment.train(run)
 
     collected = collect(folder)
+    _check_results(experiment, runs, collected[0])
     (*_, table), _ = tables.build(collected[0])
     shown = [table.columns.index(name) for name in ('Task', 'Metric, %', 'pre-trained', 'from scratch', 'difference')]
     lines = [[line[i] for i in shown] for line in (table.columns, *table.rows)]
     print(f'\n{markdown_table(lines[0], lines[1:], numbers=3, aligned=True)}\n' + '\n'.join(NOTES))
     os.environ.update(env)
-    out = folder / 'report.html'
     small, *others = report.sections(*collected, folder, folder, models=())
     small.notes = NOTES
     sections = [*_predictions(folder, runs), small, *others]
     visualization.write_report(out, 'CoMA on CoMA-Shapes', _summary(counts, epochs), sections)
     print(f'\nreport: {out}')
+
+
+def _check_results(experiment: Experiment, runs: dict[tuple[str, str], Run], frame: pandas.DataFrame) -> None:
+    """See that every run has what the table shows, before it is shown.
+
+    Raises:
+        UserError: If one has not; it is gone on with at the next start.
+    """
+    lacking = []
+    for (task, _), run in runs.items():
+        rows = frame[(frame['run'] == run.name) & (frame['split'] == 'val')]
+        states = frame[frame['run'] == run.name]['status'].unique()
+        metrics = [key for name, _, key, _ in METRICS if name.endswith(task)]
+        if 'diverged' not in states and not (set(states) == {'finished'} and set(metrics) <= set(rows['metric'])):
+            experiment.forget(run)
+            lacking.append(f'{run.title} ({", ".join(states) or "no log"})')
+    if lacking:
+        raise UserError(f'no result in the log of {"; ".join(lacking)}, in {experiment.folder}. {AGAIN}; '
+                        'should that not help, remove the folder of that run')
 
 
 def _plan(counts: dict[str, int], minutes: int) -> str:

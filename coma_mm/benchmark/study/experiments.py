@@ -4,21 +4,24 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
 from rich.console import Console
 
-from coma_mm.errors import UserError
+from coma_mm.errors import EXIT_STOPPED, UserError
 from coma_mm.files import PACKAGE, write_whole
 from coma_mm.locks import locked
 from coma_mm.processes import end_with_parent
 from coma_mm.progress import Progress
 
+AGAIN = 'There is no result yet: the same command, started again, goes on where it was'
 PROGRAM = (sys.executable, '-m', 'coma_mm')
 _PROGRESS = re.compile(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\]')
 
@@ -97,7 +100,7 @@ class Experiment:
             float: Seconds that it took, interruptions apart.
 
         Raises:
-            UserError: The run failed; the message names its log.
+            UserError: The run failed, or ended without its last checkpoint; the message names its log.
         """
         work_dir = self.folder / run.name
         record = work_dir / 'run.json'
@@ -123,18 +126,28 @@ class Experiment:
         start = time.monotonic()
         task = self.progress.add_task(run.title, total=run.epochs, unit='epochs')
         with open(work_dir / 'log.txt', 'a', encoding='utf-8', buffering=1) as log:
-            for line in self._lines(run.command(self.folder)):
+            for line in self._lines(run.command(self.folder), f'{run.title}, whose log is {log.name},'):
                 log.write(line)
                 if found := _PROGRESS.search(line):
                     epoch, step, steps = map(int, found.groups())
                     self.progress.update(task, completed=epoch - 1 + step / steps)
                     save(seconds=seconds + time.monotonic() - start)
         seconds += time.monotonic() - start
+        if not run.checkpoint(self.folder).exists():  # it could not be written, say
+            save(seconds=seconds)
+            raise UserError(f'{run.title} has ended without {run.checkpoint(self.folder).name}; its log, {log.name}, may '
+                            f'say why. {AGAIN}')
         save(seconds=seconds, done=True)
         self.progress.update(task, completed=run.epochs)
         self.progress.remove_task(task)
         self.progress.console.print(f'{run.title}: {seconds:.0f} s')
         return seconds
+
+    def forget(self, run: Run) -> None:
+        """Have a run that is done gone on with at the next start, because a result of it is missing."""
+        record = self.folder / run.name / 'run.json'
+        state = json.loads(record.read_text())
+        write_whole(record, json.dumps({key: value for key, value in state.items() if key != 'done'}))
 
     def _inputs(self, run: Run) -> dict:
         """What a run is made of besides its command: the parameters of the data, the pre-training's checkpoint."""
@@ -155,13 +168,13 @@ class Experiment:
             command = ['test', f'coma_mm::shapes/{run.config}.py', str(run.checkpoint(self.folder)),
                        '--work-dir', str(self.folder / run.name / 'test'), '--out', str(out)]
             task = self.progress.add_task(f'{run.title}, test', total=None)
-            for _ in self._lines(command):
+            for _ in self._lines(command, f'{run.title}, its test,'):
                 pass
             self.progress.remove_task(task)
         return json.loads(out.read_text())
 
-    def _lines(self, command: list[str]):
-        """Output of a subcommand, line by line; the process ends with this one."""
+    def _lines(self, command: list[str], what: str):
+        """Output of a subcommand, `what` in a message, line by line; the process ends with this one."""
         process = subprocess.Popen([*PROGRAM, *command], env=self._environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                    text=True, errors='replace', preexec_fn=end_with_parent)
         tail = []
@@ -170,13 +183,29 @@ class Experiment:
                 tail = [*tail[-30:], line]
                 yield line
             if process.wait():
-                errors = [line for line in tail if line.startswith('error:')] or tail[-15:]
-                raise UserError(f'coma-mm {shlex.join(command)} failed with exit code {process.returncode}:\n'
-                                f'{"".join(errors)}')
+                raise UserError(f'{what} {how_it_ended(process.returncode, tail)}. {AGAIN}')
         finally:
             if process.poll() is None:
                 process.terminate()
                 process.wait()
+
+
+def how_it_ended(code: int, lines: Sequence[str] = ()) -> str:
+    """What the exit code of a subprocess that failed stands for.
+
+    Args:
+        code (int): Of `Popen.returncode`: below zero, the number of the signal that killed it.
+        lines (Sequence[str]): The last ones that it printed; an error among them is quoted, else the last one. Defaults to
+            none.
+    """
+    if code < 0:
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else f'signal {-code}'
+        return f'was killed by {name}' + (' (out of memory?)' if code == -signal.SIGKILL else '')
+    if code == EXIT_STOPPED:
+        return 'was stopped by a signal'
+    said = [line.strip() for line in lines if line.strip()]
+    last = next((line for line in reversed(said) if line.startswith('error:')), said[-1] if said else 'it said nothing')
+    return f'failed with exit code {code}: {last.removeprefix("error:").strip()}'
 
 
 def _set_aside(work_dir: Path) -> Path:
@@ -207,7 +236,7 @@ def make_shapes(out: str | Path, level: str, size: int, **counts: int) -> None:
     if code == 130:
         raise KeyboardInterrupt
     if code:
-        raise UserError(f'coma-mm {shlex.join(command)} failed, see above')
+        raise UserError(f'coma-mm {shlex.join(command)} {how_it_ended(code, ["see above"])}. {AGAIN}')
 
 
 # Task, its config's prefix: what is fine-tuned from CoMA and from scratch.

@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from coma_mm.benchmark.statistics import interval
+from coma_mm.errors import UserError
 from coma_mm.visualization.logs import environment
 
 from . import experiments
@@ -92,12 +93,19 @@ that finds nothing counts as AP 0.
 """
 
 
+def _value(metrics: dict[str, float], key: str) -> float:
+    """A metric of a test; mmdetection writes none for a detector that finds nothing."""
+    if key not in metrics and not key.startswith('coco/'):
+        raise UserError(f'a test has no {key}, but {", ".join(metrics)}; remove the test.json of that run, and start again')
+    return metrics.get(key, 0.)
+
+
 def _report(runs: dict, pretraining_seconds: list[float], results: dict, settings: dict) -> str:
     """The results as Markdown."""
     rows = []
     tasks = [task for task, _ in experiments.TASKS]
     for task, (name, metric, key, factor) in zip((*tasks, tasks[-1]), METRICS, strict=True):
-        values = {arm: [factor * results[runs[seed][task, arm].name][1].get(key, 0.) for seed in runs] for arm in ARMS}
+        values = {arm: [factor * _value(results[runs[seed][task, arm].name][1], key) for seed in runs] for arm in ARMS}
         difference = [a - b for a, b in zip(values['coma'], values['scratch'], strict=True)]
         lists = (', '.join(f'{value:.1f}' for value in values[arm]) for arm in ARMS)
         cells = (name, metric, *map(interval, (values['coma'], values['scratch'], difference)), *lists)

@@ -1,6 +1,7 @@
 """Hooks; importing the package registers them."""
 from .checkpoint import WholeCheckpointHook
 from .checks import BadImageHook, BatchSizeHook, LabelCheckHook
+from .drawings import DrawingsHook
 from .evaluation_model import EvaluationModelHook
 from .finite import FiniteHook
 from .iteration import IterationSeedHook, MeanLossHook
@@ -12,9 +13,9 @@ from .runtime_info import LateRuntimeInfoHook
 from .stop import StopHook
 
 __all__ = [
-    'BadImageHook', 'BatchSizeHook', 'EvaluationModelHook', 'FiniteHook', 'IterationSeedHook', 'LabelCheckHook',
-    'LateRuntimeInfoHook', 'LossSpikeHook', 'MeanLossHook', 'MissedValidationHook', 'PixelHook', 'ProvenanceHook',
-    'StopHook', 'WholeCheckpointHook'
+    'BadImageHook', 'BatchSizeHook', 'DrawingsHook', 'EvaluationModelHook', 'FiniteHook', 'IterationSeedHook',
+    'LabelCheckHook', 'LateRuntimeInfoHook', 'LossSpikeHook', 'MeanLossHook', 'MissedValidationHook', 'PixelHook',
+    'ProvenanceHook', 'StopHook', 'WholeCheckpointHook'
 ]
 
 RUN_HOOKS = tuple(

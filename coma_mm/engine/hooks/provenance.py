@@ -40,6 +40,7 @@ class ProvenanceHook(Hook):
         if dist.is_main_process():
             facts = self.facts(runner, runner.epoch, runner.iter) | dict(
                 command=_command(runner.cfg),
+                val_images=_count_images(runner.val_dataloader.dataset) if runner.val_loop else None,
                 world_size=runner.world_size,
                 device=torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU',
                 versions={name: sys.modules[name].__version__ for name in LIBRARIES if name in sys.modules})

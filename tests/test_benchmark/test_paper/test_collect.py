@@ -220,6 +220,92 @@ def test_tests_belong_to_the_run_that_wrote_their_checkpoint(tmp_path):
     assert (row['split'], row['status'], row['method'], row['cell']) == ('test', 'finished', 'unknown', '')
 
 
+def test_a_test_on_a_part_of_the_data_is_in_no_table_and_takes_no_others_place(tmp_path):
+    run = imagenet_run(tmp_path / 'run')
+    cfg = config_of(IMAGENET)
+    write_test(run, cfg, run / 'epoch_100.pth', {'accuracy/top1': 84.7}, images=50_000)
+    cfg.test_dataloader.dataset.indices = 6
+    write_test(run, cfg, run / 'epoch_100.pth', {'accuracy/top1': 100.}, '20260103_000000', images=6)
+    del cfg.test_dataloader.dataset['indices']
+    cfg.test_dataloader.num_batch_per_epoch = 1
+    write_test(run, cfg, run / 'epoch_100.pth', {'accuracy/top1': 99.}, '20260104_000000', images=64)
+    frame, skipped = collect(tmp_path)
+    rows = frame[(frame['metric'] == 'accuracy/top1') & (frame['split'] != 'val')]
+    assert [tuple(row) for row in rows[['split', 'value', 'images', 'data', 'cell']].to_numpy()] == [
+        ('test', 84.7, 50_000, 'val', 'table2/coma_dyvit-b_800'), ('test-part', 100., 6, 'val, indices=6', ''),
+        ('test-part', 99., 64, 'val, num_batch_per_epoch=1', '')]
+    assert [(one.path, 'a part of the data (val, indices=6)' in one.reason) for one in skipped] == [
+        ('run/20260103_000000', True), ('run/20260104_000000', False)]
+
+
+def test_beside_the_papers_numbers_stand_those_of_whole_validation_sets(tmp_path):
+    run = imagenet_run(tmp_path / 'run')
+    file = run / 'provenance.json'
+    for images, cell in ((50_000, 'table2/coma_dyvit-b_800'), (1000, '')):
+        file.write_text(json.dumps(json.loads(file.read_text()) | dict(val_images=images)))
+        row = one(collect(tmp_path)[0], 'accuracy/top1')
+        assert (row['images'], row['data'], row['cell']) == (images, 'val', cell)
+    shutil.rmtree(run)
+    imagenet_run(tmp_path / 'part', val_dataloader__dataset__indices=6)
+    row = one(collect(tmp_path)[0], 'accuracy/top1')
+    assert (row['data'], row['cell']) == ('val, indices=6', '')
+
+
+def test_a_test_from_before_a_run_began_anew_is_not_its_own(tmp_path):
+    run = imagenet_run(tmp_path / 'run')
+    cfg = config_of(IMAGENET)
+    write_test(run, cfg, run / 'epoch_100.pth', {'accuracy/top1': 70.})
+    write_start(run, cfg, [train(1252, 5., 1), train(125_000, 2., 100), ({'accuracy/top1': 84.}, 100)], '20260103_000000')
+    (run / 'epoch_100.pth').touch()
+    frame, skipped = collect(tmp_path)
+    assert one(frame, 'accuracy/top1')['value'] == 84. and [one.path for one in skipped] == ['run/20260102_000000']
+    assert 'is of an earlier run' in skipped[0].reason
+    write_test(run, cfg, run / 'epoch_100.pth', {'accuracy/top1': 84.2}, '20260104_000000')
+    assert one(collect(tmp_path)[0], 'accuracy/top1', split='test')['value'] == 84.2
+
+
+def test_a_test_with_other_settings_than_the_runs_is_in_no_table(tmp_path):
+    run = imagenet_run(tmp_path / 'run')
+    cfg = config_of(IMAGENET)
+    cfg.test_dataloader.dataset.pipeline[-2].crop_size = 448
+    write_test(run, cfg, run / 'epoch_100.pth', {'accuracy/top1': 90.})
+    frame, skipped = collect(tmp_path)
+    row = one(frame, 'accuracy/top1', value=90.)
+    assert (row['split'], row['cell']) == ('test-other', '')
+    assert [one.path for one in skipped] == ['run/20260102_000000']
+    assert '(test_pipeline.CenterCrop.crop_size)' in skipped[0].reason
+
+
+def test_a_checkpoint_of_another_run_of_that_name_is_not_this_runs_unless_it_is_a_copy(tmp_path):
+    run = imagenet_run(tmp_path / 'here/run')
+    other = tmp_path / 'there/run'
+    (other / '20250101_000000').mkdir(parents=True)
+    write_test(run, config_of(IMAGENET), other / 'epoch_100.pth', {'accuracy/top1': 70.})
+    frame, skipped = collect(tmp_path / 'here')
+    assert set(frame['split']) == {'train', 'val'} and 'which none of these runs has written' in skipped[0].reason
+    (other / '20260101_000000').mkdir()
+    assert one(collect(tmp_path / 'here')[0], 'accuracy/top1', split='test')['cell'] == 'table2/coma_dyvit-b_800'
+
+
+def test_a_validation_that_is_not_the_last_ones_is_no_result_of_a_run_that_has_ended(tmp_path):
+    entries = [train(112_500, 2.6, 90), ({'accuracy/top1': 83.}, 90), train(125_000, 2.5, 100)]
+    imagenet_run(tmp_path / 'run', entries=entries)
+    row = one(collect(tmp_path)[0], 'accuracy/top1')
+    assert (row['status'], row['cell']) == ('finished', '')
+
+
+def test_a_test_whose_visualizer_wrote_elsewhere_is_found_or_named(tmp_path):
+    run = imagenet_run(tmp_path / 'run')
+    cfg = config_of(IMAGENET)
+    for name, value in (('20260102_000000', 80.), ('20260103_000000', 81.)):
+        write_test(run / 'tested', cfg, run / 'epoch_100.pth', {'accuracy/top1': value}, name)
+        shutil.move(run / f'tested/{name}/vis_data/config.py', run / 'tested/dumped.py')
+    frame, skipped = collect(tmp_path)
+    assert one(frame, 'accuracy/top1', split='test')['value'] == 81.
+    assert [(one.path, one.reason.partition(' (')[0]) for one in skipped] == [
+        ('run/tested/20260102_000000', 'a test without its config')]
+
+
 def test_a_detector_that_finds_nothing_has_ap_0(tmp_path):
     write_run(tmp_path / 'run', config_of('shapes/mask-rcnn_dyvit-tiny_scratch_shapes'),
               [train(10, 1., 1), (dict(data_time=.1, time=.2), 1)])

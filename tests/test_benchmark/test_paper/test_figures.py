@@ -42,6 +42,13 @@ def test_a_diverged_run_without_an_accuracy_and_the_test_split():
     assert [(p.x, p.mean) for p in line.points] == [(8, 79.)] and line.diverged == [8]
 
 
+def test_tests_and_validations_are_not_mixed():
+    one = [dict(run='one', split='val', value=80.), dict(run='one', split='test', value=79.)]
+    two = dict(run='two', split='val', value=82., decoder_depth=2)
+    assert sorted(fine_tunings(frame(*one, two))['value']) == [80., 82.]
+    assert sorted(fine_tunings(frame(*one, two, two | dict(split='test', value=81.)))['value']) == [79., 81.]
+
+
 def test_other_settings_are_other_lines():
     rows = fine_tunings(frame(*(dict(value=value, decoder=decoder, decoder_depth=depth) for value, decoder, depth in (
         (80., 'ViTDecoder', 2), (81., 'ViTDecoder', 8), (82., 'ConvNeXtDecoder', 2), (83., 'ConvNeXtDecoder', 8)))))

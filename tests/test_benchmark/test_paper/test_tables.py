@@ -71,6 +71,29 @@ def test_the_test_counts_if_all_runs_have_one():
     assert (one['mean'], one['n'], one['split'], one['runs']) == (83., 2, 'test', ('a', 'b'))
 
 
+def test_what_was_measured_on_other_images_is_counted_and_the_notes_say_on_how_many(tmp_path):
+    runs = [dict(run=name, value=value, images=50_000, data='val', split=split) for name, value, split in (
+        ('a', 80., 'val'), ('a', 81., 'test'), ('b', 82., 'val'), ('b', 85., 'test'))]
+    few = dict(run='b', value=99., split='test', images=6, data='few')
+    one, = cell(frame_of(*runs, few, **COMA_800))
+    assert (one['mean'], one['split'], one['images'], one['others'], one['fewer']) == (83., 'test', 50_000, '', '')
+    assert '[1] [2]: on 50000 images, val' in table(frame_of(*runs, few, **COMA_800)).notes
+    # Not all were tested on the same: the validation counts.
+    one, = cell(frame_of(*runs[:3], few, **COMA_800))
+    assert (one['mean'], one['split']) == (81., 'val')
+    # Of validations, those of most runs; what is not known is no difference.
+    runs = [dict(value=80., images=100), dict(value=82., images=100), dict(value=99., images=500)]
+    one, = cell(frame_of(*runs, **COMA_800))
+    assert (one['mean'], one['n'], one['images'], one['others']) == (81., 2, 100, '1 on other images')
+    one, = cell(frame_of(*runs[:2], dict(value=84.), **COMA_800))
+    assert (one['mean'], one['n'], one['images'], one['others']) == (82., 3, 100, '')
+
+
+def test_a_test_on_fewer_images_than_the_validation_says_so():
+    frame = frame_of(dict(run='a', value=80., images=233), dict(run='a', value=100., split='test', images=6), **COMA_800)
+    assert row_of(frame)[0]['ours'] == '100.0, tested on 6 images, of 233 for validation'
+
+
 def test_variants_have_lines_of_their_own_with_their_difference():
     frame = frame_of(dict(value=84., variant='lr=0.1, model.x=[1, 2]'), dict(value=80., variant='lr=0.3, model.x=null'),
                      dict(value=85., variant='lr=0.1, model.x=[1, 2]'), **COMA_800)
@@ -103,6 +126,16 @@ def test_small_scale_pairs_runs_of_the_same_length():
     assert [row[2:7] for row in found.rows] == [
         ['CoMA, 60 epochs', '5 epochs', '21.0 ± 12.7 (n = 2)', '10.0', '+11.0'], ['', '9 epochs', '', '15.0', '']]
     assert found.notes[0] == 'On the test split.'
+    # A difference between other images says nothing.
+    for images, difference, note in ((500, '+10.0', '(500 images)'), (6, '', '(6 or 500 images)')):
+        rows = [dict(coma, value=20., epochs=5, images=500), dict(scratch, value=10., epochs=5, images=images)]
+        found = table(frame_of(*rows, **shapes), 'shapes')
+        assert found.rows[0][6] == difference and found.notes[0] == f'On the test split {note}.'
+
+
+def test_what_is_not_finite_is_not_averaged():
+    one, = cell(frame_of(dict(value=84.), dict(value=float('inf')), dict(value=float('nan')), **COMA_800))
+    assert (one['mean'], one['n'], one['others']) == (84., 1, '2 not finite')
 
 
 # ---------------------------------------------------------------------------------------------------------------------

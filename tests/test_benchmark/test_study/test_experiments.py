@@ -12,11 +12,13 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from pandas import DataFrame
 from rich.console import Console
 
 from coma_mm.benchmark.paper import collect as collect_module
 from coma_mm.benchmark.paper.collect import collect
 from coma_mm.benchmark.study import experiments
+from coma_mm.benchmark.study.demo import _check_results
 from coma_mm.benchmark.study.experiments import ARMS, TASKS, Experiment, Run, fine_tunings
 from coma_mm.errors import UserError
 from coma_mm.progress import Progress
@@ -49,7 +51,7 @@ def test_both_arms_have_the_same_budget_and_seed(easy):
 
 
 TOOL = '''
-import sys, time
+import os, signal, sys, time
 from pathlib import Path
 work_dir = Path(sys.argv[sys.argv.index('--work-dir') + 1])
 count = work_dir / 'count'
@@ -58,6 +60,12 @@ print('Epoch(train)  [1][ 5/10]  eta: 0:00:01')
 if 'fail=True' in sys.argv:
     print('error: what is wrong', file=sys.stderr)
     sys.exit(2)
+if 'killed=True' in sys.argv:
+    os.kill(os.getpid(), signal.SIGKILL)
+if 'stopped=True' in sys.argv:
+    sys.exit(75)
+if 'full=True' in sys.argv:
+    sys.exit(0)
 if 'pause=True' in sys.argv:
     time.sleep(1)
 if 'wait=True' in sys.argv:
@@ -123,11 +131,54 @@ def test_what_is_done_is_not_repeated_and_what_changed_is_done_afresh(experiment
 
 def test_a_failed_run_is_named_with_its_error_and_done_again(experiment):
     run = Run('run', 'Run', 'config', epochs=2, options={'fail': True})
+    expected = r'^Run, whose log is .*/run/log.txt, failed with exit code 2: what is wrong\. There is no result yet'
     for number in (1, 2):
-        with pytest.raises(UserError, match='exit code 2:\nerror: what is wrong'):
+        with pytest.raises(UserError, match=expected):
             experiment.train(run)
         assert starts(experiment, run) == number
     assert 'error: what is wrong' in (experiment.folder / 'run' / 'log.txt').read_text()
+
+
+@pytest.mark.parametrize('how, expected', [
+    ('killed', r'was killed by SIGKILL \(out of memory\?\)'), ('stopped', 'was stopped by a signal'),
+    ('full', r'has ended without epoch_2.pth; its log, .*/run/log.txt, may say why'),
+])
+def test_a_run_that_does_not_come_to_its_end_is_not_done(experiment, how, expected):
+    run = Run('run', 'Run', 'config', epochs=2, options={how: True})
+    with pytest.raises(UserError, match=rf'^Run.* {expected}\. There is no result yet: the same command, started again'):
+        experiment.train(run)
+    assert 'done' not in json.loads((experiment.folder / 'run/run.json').read_text())
+    with pytest.raises(UserError, match='its test, was killed by SIGKILL|its test, was stopped|its test, failed') as error:
+        experiment.test(run)
+    assert '\n' not in str(error.value)
+
+
+def test_scenes_that_are_not_made_are_named(experiment, tmp_path):
+    (tmp_path / 'tool.py').write_text('import os, signal; os.kill(os.getpid(), signal.SIGTERM)')
+    with pytest.raises(UserError, match=r'coma-mm make_shapes .* was killed by SIGTERM\. There is no result yet'):
+        experiments.make_shapes(tmp_path / 'scenes', 'easy', 64, train=2)
+
+
+def test_a_demo_does_not_report_what_is_not_there(experiment):
+    runs = fine_tunings({task: 2 for task, _ in TASKS})
+    for run in runs.values():
+        (experiment.folder / run.name).mkdir(parents=True)
+        (experiment.folder / run.name / 'run.json').write_text(json.dumps(dict(seconds=1, done=True)))
+    metrics = dict(zip((task for task, _ in TASKS), (['accuracy/top1'], ['mIoU'], ['coco/bbox_mAP', 'coco/segm_mAP']),
+                       strict=True))
+    rows = [dict(run=run.name, metric=metric, split='val', status='finished')
+            for (task, _), run in runs.items() for metric in metrics[task]]
+    _check_results(experiment, runs, DataFrame(rows))
+    names = [rows[0]['run'], rows[-1]['run']]
+    for change, state in ((dict(status='stopped'), 'stopped'), (dict(split='train'), 'finished')):
+        changed = [row | change if row['run'] in names else row for row in rows]
+        expected = rf'Classification from CoMA, seed 0 \({state}\); Mask R-CNN from scratch, seed 0 \({state}\), in '
+        with pytest.raises(UserError, match=expected):
+            _check_results(experiment, runs, DataFrame(changed))
+    undone = [run.name for run in runs.values()
+              if 'done' not in json.loads((experiment.folder / run.name / 'run.json').read_text())]
+    assert undone == names
+    _check_results(experiment, runs, DataFrame([row | dict(status='diverged', split='train') for row in rows]))  # is said
 
 
 def test_a_silent_run_does_not_silence_the_experiment(experiment):
