@@ -8,6 +8,7 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
+from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel
 from torch import nn
 
@@ -20,7 +21,7 @@ from coma_mm.processes import is_first_process
 from coma_mm.weights.load import first_names, latest_checkpoint, load_weights_only
 
 from .explain import explain
-from .hooks import RUN_HOOKS
+from .hooks import RUN_HOOKS, SummaryHook
 from .models import unwrap
 from .runner import ComaRunner
 
@@ -136,9 +137,12 @@ def test(cfg: Config, out: str | None = None) -> dict[str, float]:
     """
     need(cfg, ('test_dataloader', 'test_cfg', 'test_evaluator'), 'testing')
     _check_checkpoint(cfg.load_from)
-    metrics = _run(cfg, _test, ('test', ))
-    if out and is_main_process():
-        write_metrics(metrics, out)
+    metrics, file = _run(cfg, _test, ('test', ))
+    if is_main_process():
+        if out:
+            write_metrics(metrics, out)
+        if files := list(filter(None, [file, out])):
+            print_log(f'Metrics are in {" and ".join(files)}', logger='current')
     return metrics
 
 
@@ -182,9 +186,13 @@ def _remove_start(runner: ComaRunner | None, new: Sequence[Path]) -> None:
             path.unlink(missing_ok=True)
 
 
-def _test(runner: ComaRunner) -> dict[str, float]:
+def _test(runner: ComaRunner) -> tuple[dict[str, float], str | None]:
+    """The metrics, and the file that mmengine has written them to."""
     _check_fit(runner)
-    return runner.test()
+    runner.register_hook(SummaryHook())
+    metrics = runner.test()
+    file = os.path.join(runner.log_dir, f'{runner.timestamp}.json')
+    return metrics, file if os.path.isfile(file) else None
 
 
 def _check_checkpoint(path: str, resume: bool = False) -> dict:

@@ -8,14 +8,16 @@ from .loss_spike import LossSpikeHook
 from .missed_validation import MissedValidationHook
 from .provenance import ProvenanceHook
 from .stop import StopHook
+from .summary import SummaryHook
 
 __all__ = [
     'BadImageHook', 'BatchSizeHook', 'EvaluationModelHook', 'FiniteHook', 'IterationSeedHook', 'LabelCheckHook',
-    'LossSpikeHook', 'MeanLossHook', 'MissedValidationHook', 'ProvenanceHook', 'StopHook', 'WholeCheckpointHook'
+    'LossSpikeHook', 'MeanLossHook', 'MissedValidationHook', 'ProvenanceHook', 'StopHook', 'SummaryHook',
+    'WholeCheckpointHook'
 ]
 
 RUN_HOOKS = tuple(
     dict(type=hook.__name__)
     for hook in (IterationSeedHook, ProvenanceHook, BatchSizeHook, MeanLossHook, BadImageHook, LabelCheckHook,
-                 MissedValidationHook, FiniteHook, LossSpikeHook))
+                 SummaryHook, MissedValidationHook, FiniteHook, LossSpikeHook))
 """Configs of the hooks that training adds to every run."""
