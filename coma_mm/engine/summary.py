@@ -75,7 +75,7 @@ def _schedule(cfg: Any) -> Iterator[str]:
             continue
         unit = 'epoch' if one.get('by_epoch', True) else 'iteration'
         begin, end = one.get('begin', 0), one.get('end', one.get('T_max'))
-        until = f' until {unit} {end:.4g}' if isinstance(end, Real) else ''
+        until = f' until {unit} {end if isinstance(end, int) else format(end, ".4g")}' if isinstance(end, Real) else ''
         to = f' to {one.get("eta_min") or 0:g}'
         if name == 'LinearLR':
             yield f'linear from × {one.get("start_factor", 1 / 3):.3g}{until}'
@@ -101,7 +101,8 @@ def length_line(runner: Runner, saver: CheckpointHook | None) -> str:
         length = f'{_number(runner.max_epochs, "epoch")} of {_number(len(runner.train_dataloader), "iteration")}'
     line = f'Trains for {length} in {_precision(runner)}'
     line += ', compiled' if runner.cfg.get('compile') not in (None, False) else ''
-    line += f'; validates {_every(loop.val_interval, unit)}' if runner.val_loop is not None else '; does not validate'
+    validates = f'validates {_every(getattr(loop, "val_interval", 1), unit)}'
+    line += f'; {validates if runner.val_loop is not None else "does not validate"}'
     if saver and saver.interval > 0:
         line += f'; saves {_every(saver.interval, "epoch" if saver.by_epoch else "iteration")}'
     return line

@@ -24,6 +24,7 @@ from .explain import explain
 from .hooks import RUN_HOOKS, SummaryHook
 from .models import unwrap
 from .runner import ComaRunner
+from .summary import short
 
 
 def train(cfg: Config, hooks: Sequence[dict] = (), overwrite: bool = False, extend: bool = False) -> nn.Module:
@@ -141,7 +142,7 @@ def test(cfg: Config, out: str | None = None) -> dict[str, float]:
     if is_main_process():
         if out:
             write_metrics(metrics, out)
-        if files := list(filter(None, [file, out])):
+        if files := [short(path) for path in (file, out) if path]:
             print_log(f'Metrics are in {" and ".join(files)}', logger='current')
     return metrics
 
@@ -189,7 +190,8 @@ def _remove_start(runner: ComaRunner | None, new: Sequence[Path]) -> None:
 def _test(runner: ComaRunner) -> tuple[dict[str, float], str | None]:
     """The metrics, and the file that mmengine has written them to."""
     _check_fit(runner)
-    runner.register_hook(SummaryHook())
+    if not any(isinstance(hook, SummaryHook) for hook in runner.hooks):  # a config that a run has dumped names it
+        runner.register_hook(SummaryHook())
     metrics = runner.test()
     file = os.path.join(runner.log_dir, f'{runner.timestamp}.json')
     return metrics, file if os.path.isfile(file) else None

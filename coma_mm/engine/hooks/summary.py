@@ -1,4 +1,5 @@
 """The first lines of a run, and its last."""
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -52,7 +53,9 @@ class SummaryHook(Hook):
         value, done = float(metrics[name]), runner.iter if _counts_iterations(runner) else runner.epoch
         self.last = name, value, done
         best = _best(runner)
-        if higher is not None and (best is None or (value > best[0] if higher else value < best[0])):
+        if higher is None or not math.isfinite(value):
+            return
+        if best is None or (value > best[0] if higher else value < best[0]):
             runner.message_hub.update_info('best_validation', [value, done])
 
     def after_train(self, runner: Runner) -> None:

@@ -58,7 +58,7 @@ def state(folder):
         for line in path.read_text().splitlines():
             entry = json.loads(line) if line.endswith('}') else {}
             if entry and 'loss' not in entry:
-                curve.append((entry['step'], sorted((k, v) for k, v in entry.items() if k not in ('time', 'data_time', 'images_per_s', 'data_share'))))
+                curve.append((entry['step'], sorted((k, v) for k, v in entry.items() if k not in ('time', 'data_time'))))
     return dict(iterations=last['meta']['iter'], tensors=tensors, curve=curve)
 
 

@@ -212,7 +212,7 @@ def final(folder):
     for file in sorted(Path(folder).glob('*/vis_data/scalars.json')):
         for entry in map(json.loads, filter(lambda line: line.endswith('}'), file.read_text().splitlines())):
             if 'loss' not in entry:
-                curve[entry['step']] = {key: value for key, value in entry.items() if key not in ('time', 'data_time', 'images_per_s', 'data_share')}
+                curve[entry['step']] = {key: value for key, value in entry.items() if key not in ('time', 'data_time')}
     return dict(
         iterations=checkpoint['meta']['iter'], weights=checkpoint['state_dict'], best=best, validations=curve,
         optimizer=checkpoint['optimizer']['state'], schedules=checkpoint['param_schedulers'])
