@@ -18,6 +18,8 @@ NOISE = (
     'Using env variable `',  # the config has the value
     'Checkpoints will be saved to ',  # the first lines say where a run writes
     'Exp name: ',  # at every epoch
+    'Load checkpoint from ',  # a line of ours says what of it was loaded
+    'The prefix is not set in metric class',  # which is so in mmsegmentation
 )
 """How the messages start that are left out."""
 
@@ -36,6 +38,8 @@ def is_worth_showing(record: logging.LogRecord) -> bool:
 def quieten(logger: MMLogger | None = None) -> None:
     """Leave `NOISE` out of what a logger shows on the terminal, and pycocotools' progress and mmseg's advice too.
 
+    Nothing is left out if the terminal is `verbose`.
+
     Args:
         logger (MMLogger, optional): Defaults to the current one.
     """
@@ -47,4 +51,5 @@ def quieten(logger: MMLogger | None = None) -> None:
     # "loading annotations into memory..." and the like; the table of average precision is printed elsewhere.
     from pycocotools import coco
     coco.print = lambda *args, **kwargs: None
-    warnings.filterwarnings('ignore', message='Default ``avg_non_ignore`` is False')
+    for advice in ('Default ``avg_non_ignore`` is False', '`broadcast_buffers` is deprecated'):
+        warnings.filterwarnings('ignore', message=advice)
