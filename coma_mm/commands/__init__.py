@@ -65,9 +65,10 @@ def _run(command: str | None) -> None:
     if args.registers:
         import coma_mm
         coma_mm.register()
-        from coma_mm.engine.terminal import quieten
+        from coma_mm.engine import terminal
         from coma_mm.weights import safe_pickle
-        quieten()
+        terminal.verbose = getattr(args, 'verbose', False)
+        terminal.quieten()
         safe_pickle.trusted = getattr(args, 'trust_checkpoint', False)
     args.run(args)
 

@@ -32,6 +32,8 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of training and testing, as people know them from the three libraries."""
     parser.add_argument('--work-dir', help='folder for logs and checkpoints (default: work_dirs/CONFIG_NAME)')
     add_config_arguments(parser)
+    parser.add_argument('--verbose', action='store_true',
+                        help='show all of the log file: the environment, the whole config, the hooks, …')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
                         help='how the processes were started: pytorch stands for torchrun')
     parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)

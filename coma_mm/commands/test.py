@@ -19,8 +19,10 @@ def run(args: argparse.Namespace) -> None:
     """Test."""
     from coma_mm.config.read import parse_options, read_config, use_tta
     from coma_mm.engine.train import test
-    cfg = read_config(args.config, parse_options(args.cfg_options), args.work_dir, args.launcher, data_root=args.data_root,
-                      load_from=args.checkpoint, show_dir=args.show_dir)
-    if args.tta:
-        use_tta(cfg)  # puts the model into another: options are for the model as its config has it
-    test(cfg, args.out)
+    from coma_mm.notices import warnings_last
+    with warnings_last(not args.verbose):
+        cfg = read_config(args.config, parse_options(args.cfg_options), args.work_dir, args.launcher,
+                          data_root=args.data_root, load_from=args.checkpoint, show_dir=args.show_dir)
+        if args.tta:
+            use_tta(cfg)  # puts the model into another: options are for the model as its config has it
+        test(cfg, args.out)

@@ -33,12 +33,14 @@ def run(args: argparse.Namespace) -> None:
     """Train."""
     from coma_mm.config.read import parse_options, read_config
     from coma_mm.engine.train import train
+    from coma_mm.notices import warnings_last
     if int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)):  # a process died
         args.resume = 'auto'
-    cfg = read_config(args.config, parse_options(args.cfg_options), args.work_dir, args.launcher, data_root=args.data_root,
-                      resume=args.resume, validate=not args.no_validate, amp=args.amp, auto_scale_lr=args.auto_scale_lr,
-                      extend_to=args.extend_to)
-    train(cfg, [dict(type='StopHook', max_time=args.max_time)], args.overwrite, args.extend_to is not None)
+    with warnings_last(not args.verbose):
+        cfg = read_config(args.config, parse_options(args.cfg_options), args.work_dir, args.launcher,
+                          data_root=args.data_root, resume=args.resume, validate=not args.no_validate, amp=args.amp,
+                          auto_scale_lr=args.auto_scale_lr, extend_to=args.extend_to)
+        train(cfg, [dict(type='StopHook', max_time=args.max_time)], args.overwrite, args.extend_to is not None)
 
 
 # torchrun starts again what ended with an error, also what ended on purpose and has noted so.

@@ -13,6 +13,7 @@ from coma_mm.compat import config_path
 from coma_mm.config_tree import type_name
 from coma_mm.datasets import maps, passed_over
 from coma_mm.errors import UserError, choice, nearest
+from coma_mm.notices import hold
 from coma_mm.processes import check_workers, is_first_process
 
 from .check_keys import check_keys, check_options, check_types
@@ -107,13 +108,13 @@ def read_config(path: str, cfg_options: dict[str, Any] | None = None, work_dir: 
     follow(cfg)
     if cfg_options:
         for line in check_options(cfg, cfg_options):
-            say(line)
+            warn(line)
         before = settings(cfg)
         _merge(cfg, {key: value for key, value in cfg_options.items() if key not in LENGTHS})
         follow(cfg, before, cfg_options)
     check_types(cfg, path)
     for line in check_keys(cfg, path):
-        say(line)
+        warn(line)
     for key in ('load_from', 'work_dir'):
         if cfg.get(key) == '':
             raise UserError(f'{path}: {key} is empty; is a shell variable in --cfg-options not set? (None stands for none)')
@@ -129,6 +130,12 @@ def say(line: str) -> None:
     """Print one line about the run, once per job: before a runner exists there is no log."""
     if is_first_process():
         print_log(line, logger=None)
+
+
+def warn(line: str) -> None:
+    """Print a warning about the run, once per job, and last of what its start says."""
+    if not hold(line):
+        say(line)
 
 
 def _parse(path: str) -> Config:

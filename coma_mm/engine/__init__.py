@@ -11,8 +11,10 @@ from .hooks import (
     MeanLossHook,
     ProvenanceHook,
     StopHook,
+    SummaryHook,
     WholeCheckpointHook,
 )
+from .log_processor import ThroughputLogProcessor
 from .loops import ResumableEpochLoop
 from .models import build_model
 from .optim import AutocastOptimWrapper, LayerDecayOptimWrapperConstructor
@@ -21,7 +23,8 @@ from .runner import ComaRunner
 __all__ = [
     'AutocastOptimWrapper', 'BadImageHook', 'BatchSizeHook', 'ComaRunner', 'EvaluationModelHook', 'FiniteHook',
     'IterationSeedHook', 'LabelCheckHook', 'LayerDecayOptimWrapperConstructor', 'LossSpikeHook', 'MeanLossHook',
-    'ProvenanceHook', 'ResumableEpochLoop', 'StopHook', 'WholeCheckpointHook', 'build_model'
+    'ProvenanceHook', 'ResumableEpochLoop', 'StopHook', 'SummaryHook', 'ThroughputLogProcessor', 'WholeCheckpointHook',
+    'build_model'
 ]
 
 naming.install()

@@ -15,7 +15,7 @@ from mmengine.logging import MMLogger
 from mmengine.model import BaseTTAModel, revert_sync_batchnorm
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import OPTIMIZERS, RUNNERS
-from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Priority, Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, LogProcessor, Priority, Runner
 from mmengine.visualization import Visualizer
 from torch import distributed, nn
 from torch.utils.data import DataLoader
@@ -36,6 +36,7 @@ from .hooks.stop import StopHook
 from .models import compile_training, serialize, to_cpu, unwrap
 from .optim.accumulation import BatchGroups, batches_per_update, is_auto, smaller_update, update
 from .resume import OwnSettings
+from .summary import place_lines
 from .terminal import quieten
 
 
@@ -133,6 +134,18 @@ class ComaRunner(Runner):
         logger = super().build_logger(*args, **kwargs)
         quieten(logger)
         return logger
+
+    def build_log_processor(self, log_processor: dict | LogProcessor) -> LogProcessor:
+        """Build what forms the log's lines; mmengine's `LogProcessor` becomes a `ThroughputLogProcessor`."""
+        if isinstance(log_processor, dict) and type_name(log_processor) in ('', 'LogProcessor'):
+            log_processor = {**log_processor, 'type': 'ThroughputLogProcessor', '_scope_': 'mmengine'}
+        return super().build_log_processor(log_processor)
+
+    def _log_env(self, env_cfg: dict) -> None:
+        """Log the environment and the config, for the log file, and then the run's first lines."""
+        super()._log_env(env_cfg)
+        for line in place_lines(self):
+            self.logger.info(line)
 
     def build_visualizer(self, visualizer: dict | Visualizer | None = None) -> Visualizer:
         """Build the visualiser; that it cannot write its curves (disk full) does not stop the run."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
+from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel
 from torch import nn
 
@@ -26,6 +27,7 @@ from .explain import explain, is_missing
 from .hooks import RUN_HOOKS, TEST_HOOKS
 from .models import unwrap
 from .runner import ComaRunner
+from .summary import short
 
 
 def train(cfg: Config, hooks: Sequence[dict] = (), overwrite: bool = False, extend: bool = False) -> nn.Module:
@@ -145,9 +147,12 @@ def test(cfg: Config, out: str | None = None) -> dict[str, float]:
     need(cfg, ('test_dataloader', 'test_cfg', 'test_evaluator'), 'testing')
     _check_checkpoint(cfg.load_from)
     _add_hooks(cfg, (), TEST_HOOKS)
-    metrics, tested = _run(cfg, _test, ('test', ))
-    if out and is_main_process():
-        write_metrics(dict(metrics, tested=tested), out)
+    metrics, tested, file = _run(cfg, _test, ('test', ))
+    if is_main_process():
+        if out:
+            write_metrics(dict(metrics, tested=tested), out)
+        if files := [short(path) for path in (file, out) if path]:
+            print_log(f'Metrics are in {" and ".join(files)}', logger='current')
     return metrics
 
 
@@ -191,15 +196,16 @@ def _remove_start(runner: ComaRunner | None, new: Sequence[Path]) -> None:
             path.unlink(missing_ok=True)
 
 
-def _test(runner: ComaRunner) -> tuple[dict[str, float], dict[str, Any]]:
-    """The metrics, and what they were measured on, which is also written beside mmengine's file of them."""
+def _test(runner: ComaRunner) -> tuple[dict[str, float], dict[str, Any], str | None]:
+    """The metrics, what they were measured on, which is also written beside mmengine's file of them, and that file."""
     _check_fit(runner)
     metrics = runner.test()
     tested = dict(images=len(runner.test_dataloader.dataset), data=images_named(runner.cfg.test_dataloader),
                   data_root=find_key(runner.cfg.test_dataloader, 'data_root'), checkpoint=runner.cfg.load_from)
     if is_main_process():
         write_whole(Path(runner.log_dir, 'tested.json'), json.dumps(tested, indent=2, default=str))
-    return metrics, tested
+    file = os.path.join(runner.log_dir, f'{runner.timestamp}.json')
+    return metrics, tested, file if os.path.isfile(file) else None
 
 
 def _check_checkpoint(path: str, resume: bool = False) -> dict:

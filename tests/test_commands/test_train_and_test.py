@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -95,7 +96,22 @@ def test_train_needs_no_options(folder, trained):
     assert {'epoch_1.pth', 'epoch_2.pth', 'provenance.json', 'toy.py'} <= set(os.listdir(run))
     assert json.loads((run / 'provenance.json').read_text())['algorithm'] == 'ImageClassifier'
     assert len(losses(trained)) == 6 and 'eta' in trained and 'accuracy/top1' in trained
-    assert '4 images per update' in trained
+
+
+def test_the_first_screen_says_what_the_run_is_and_the_last_lines_what_came_of_it(folder, trained):
+    lines = trained.splitlines()
+    first = lines[:next(number for number, line in enumerate(lines) if 'Epoch(train)' in line)]
+    for part in ('coma_mm ', 'CPU, 1 process', 'ImageClassifier with VisionTransformer', 'random weights',
+                 '4 images per update', 'Learning rate 0.1 (SGD): cosine to 0 until epoch 2',
+                 '2 epochs of 3 iterations in float32', 'Writes to work_dirs/toy', '--resume'):
+        assert sum(part in line for line in first) == 1, part
+    assert len(first) <= 15 and not any('Config:' in line for line in first)
+    log = next((folder / 'work_dirs/toy').rglob('*.log')).read_text()
+    assert 'System environment' in log and "type='ImageClassifier'" in log
+    last = lines[max(number for number, line in enumerate(lines) if 'Epoch(val)' in line) + 1:]
+    assert len(last) <= 6
+    for part in ('accuracy/top1: ', 'Checkpoint: work_dirs/toy/epoch_2.pth', '6 iterations took 0:0', 'Next: '):
+        assert sum(part in line for line in last) == 1, part
 
 
 def test_two_processes_and_resumed_runs_equal_one_run(folder, trained):
@@ -168,8 +184,10 @@ def test_another_data_root_and_mask(inside, run_tool):
     config = ROOT / 'configs/shapes/coma_dyvit-tiny_shapes.py'
     common = ['--work-dir', 'few_run', '--data-root', 'few/unlabelled', '--cfg-options', 'train_dataloader.num_workers=0',
               'val_dataloader.num_workers=0', 'test_dataloader.num_workers=0', 'mask_sampler.ratio=0.75']
-    run_tool('train.py', config, *common, 'train_cfg.max_epochs=1', 'train_cfg.val_interval=1',
-             'train_dataloader.batch_size=8')
+    log = run_tool('train.py', config, *common, 'train_cfg.max_epochs=1', 'train_cfg.val_interval=1',
+                   'train_dataloader.batch_size=8')
+    run_tool('export_backbone.py', *shlex.split(re.search(r'Next: .*export_backbone\.py (.*)', log)[1]))
+    assert (folder / 'few_run/backbone.safetensors').exists()
     facts = json.loads((folder / 'few_run/provenance.json').read_text())
     assert (facts['mask_ratio'], facts['mask_sampler']) == (0.75, 'UniformMaskSampler')
     assert facts['data_root'] == 'few/unlabelled'
@@ -188,20 +206,23 @@ def test_options_of_train_are_merged_last_and_said(inside, run_tool):
         'train.py', 'scaled.py', '--work-dir', 'ignored', '--amp', '--no-validate', '--auto-scale-lr',
         '--cfg-options', 'work_dir=last', 'train_cfg.max_epochs=1', 'optim_wrapper.accumulative_counts=8', 'fp16=True')
     assert not (folder / 'ignored').exists() and (folder / 'last' / 'epoch_1.pth').exists()
-    assert "type='AutocastOptimWrapper'" in log and 'Epoch(val)' not in log
+    assert 'in mixed precision (bfloat16); does not validate' in log and 'Epoch(val)' not in log
     assert 'Learning rate scaled from 0.1 to 0.4' in log and 'this run has 32' in log
     assert 'accumulative_counts=8 is more than the 3 batches of an epoch' in log
-    assert "nothing reads the key 'fp16'; what you want is optim_wrapper=dict(type='AutocastOptimWrapper'" in log
+    warning = "nothing reads the key 'fp16'; what you want is optim_wrapper=dict(type='AutocastOptimWrapper'"
+    assert log.count(warning) == 1 and log.index('Trains for') < log.index(warning) < log.index('Epoch(train)')
 
 
 def test_test_writes_metrics_and_drawings(folder, trained):
     checkpoint = 'work_dirs/toy/epoch_2.pth'
-    one = start(folder, 'test.py', 'toy.py', checkpoint, '--work-dir', 'tested', '--out', 'out/metrics.json',
-                '--show-dir', 'shown')
+    python, tool, *args = shlex.split(re.search(r'Next: (.*)', trained)[1])  # what the training says at its end
+    assert args == ['work_dirs/toy/toy.py', checkpoint] and Path(tool).name == 'test.py'
+    one = start(folder, 'test.py', *args, '--work-dir', 'tested', '--out', 'out/metrics.json', '--show-dir', 'shown')
     two = start(folder, 'dist_test.sh', 'toy.py', checkpoint, 2, '--work-dir', 'tested2', '--out', 'out/metrics2.json',
                 '--tta')
-    for process in (one, two):
-        finish(process)
+    text, _ = map(finish, (one, two))
+    assert re.search(r'Metrics are in tested/(\w+)/\1\.json and out/metrics\.json\n', text)
+    assert text.count('ImageClassifier with VisionTransformer') == 1 and 'Config:' not in text
     for name in ('metrics.json', 'metrics2.json'):
         metrics = json.loads((folder / 'out' / name).read_text())
         assert metrics['accuracy/top1'] == 100 and metrics['tested']['images'] == 4

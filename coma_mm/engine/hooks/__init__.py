@@ -11,18 +11,19 @@ from .pixels import PixelHook
 from .provenance import ProvenanceHook
 from .runtime_info import LateRuntimeInfoHook
 from .stop import StopHook
+from .summary import SummaryHook
 
 __all__ = [
     'BadImageHook', 'BatchSizeHook', 'DrawingsHook', 'EvaluationModelHook', 'FiniteHook', 'IterationSeedHook',
     'LabelCheckHook', 'LateRuntimeInfoHook', 'LossSpikeHook', 'MeanLossHook', 'MissedValidationHook', 'PixelHook',
-    'ProvenanceHook', 'StopHook', 'WholeCheckpointHook'
+    'ProvenanceHook', 'StopHook', 'SummaryHook', 'WholeCheckpointHook'
 ]
 
 RUN_HOOKS = tuple(
     dict(type=hook.__name__)
     for hook in (IterationSeedHook, ProvenanceHook, BatchSizeHook, MeanLossHook, BadImageHook, LabelCheckHook, PixelHook,
-                 MissedValidationHook, FiniteHook, LossSpikeHook))
+                 SummaryHook, MissedValidationHook, FiniteHook, LossSpikeHook))
 """Configs of the hooks that training adds to every run."""
 
-TEST_HOOKS = (dict(type=LabelCheckHook.__name__), )
+TEST_HOOKS = tuple(dict(type=hook.__name__) for hook in (LabelCheckHook, SummaryHook))
 """Configs of the hooks that testing adds."""
