@@ -4,7 +4,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / 'coma_mm'
 LAYERS = (
-    ('errors', 'files', 'locks', 'markdown', 'config_tree', 'progress', 'processes', 'compat', 'version'),
+    ('errors', 'files', 'locks', 'markdown', 'config_tree', 'progress', 'processes', 'ranges', 'compat', 'version'),
     ('datasets', ),
     ('config', 'prepare'),
     ('weights', ),
