@@ -18,16 +18,17 @@ class Values(NamedTuple):
     """The values of a setting.
 
     Args:
-        kind (type): int, float (any finite number), bool, str, dict, or list.
+        kind (type | tuple[type]): int, float (any finite number), bool, str, dict or list; or several of the last four.
         low (float): The smallest number. Defaults to none.
         high (float): The largest number. Defaults to none.
         above (bool): Whether `low` itself is left out. Defaults to False.
         below (bool): Whether `high` itself is left out. Defaults to False.
         steps (bool): Whether a number must be whole though it may be written as 160e3. Defaults to False.
         also (tuple[tuple[Any, str]]): Other values, and what each stands for. Defaults to none.
-        several (bool): Whether it may be a list of such values, at any depth. Defaults to False.
+        several (bool): Whether it may be a list of such values, at any depth, or a dict, which is not looked into. Defaults
+            to False.
     """
-    kind: type
+    kind: type | tuple[type, ...]
     low: float = -math.inf
     high: float = math.inf
     above: bool = False
@@ -40,10 +41,8 @@ class Values(NamedTuple):
         """Whether a single value is one of them."""
         if any(type(value) is type(other) and value == other for other, _ in self.also):
             return True
-        if self.kind is list:
-            return isinstance(value, (list, tuple))
         if self.kind not in (int, float):
-            return isinstance(value, self.kind) or self.kind is bool and type(value) is int and value in (0, 1)
+            return isinstance(value, self._kinds()) or bool in self._kinds() and type(value) is int and value in (0, 1)
         if isinstance(value, bool) or not isinstance(value, Integral if self.kind is int else Real):
             return False
         if not math.isfinite(value) or self.steps and value != int(value):
@@ -51,9 +50,15 @@ class Values(NamedTuple):
         return (self.low < value if self.above else self.low <= value) and (
             value < self.high if self.below else value <= self.high)
 
+    def _kinds(self) -> tuple[type, ...]:
+        kinds = self.kind if isinstance(self.kind, tuple) else (self.kind, )
+        return (*kinds, tuple) if list in kinds else kinds
+
     def __str__(self) -> str:
         """In words: 'a number above 0', 'a whole number, 1 or more, or -1 (never)'."""
-        text = WORDS.get(self.kind, 'a whole number' if self.kind is int or self.steps else 'a number')
+        if self.kind not in (int, float):
+            return ' or '.join(word for kind, word in WORDS.items() if kind in self._kinds())
+        text = 'a whole number' if self.kind is int or self.steps else 'a number'
         low, high = f'{self.low:.12g}', f'{self.high:.12g}'
         if math.isfinite(self.low) and self.high > 1e9:  # a limit that nobody meets but by a slip
             text += f' above {low}' if self.above else f', {low} or more'
@@ -79,7 +84,9 @@ class Values(NamedTuple):
         if self.several and isinstance(value, (list, tuple)):
             found = (self.wrong(one, f'{place}.{number}') for number, one in enumerate(value))
             return next(filter(None, found), None)
-        return None if value is None and self.several or value in self else (place, value)
+        if self.several and (value is None or isinstance(value, dict)):
+            return None
+        return None if value in self else (place, value)
 
     def check(self, what: str, value: Any) -> Any:
         """Check a value.

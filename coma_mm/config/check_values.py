@@ -6,10 +6,10 @@ never, and the text 'False' is true.
 import inspect
 import math
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Collection, Iterator
 from fnmatch import translate
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import mmengine.registry
 from mmengine.config import Config
@@ -30,6 +30,8 @@ TABLE = (
     ('', 'custom_hooks tta_pipeline', Values(list)),
     ('', 'default_scope load_from work_dir', Values(str)),
     ('', 'resume', SWITCH),
+    ('', 'param_scheduler val_evaluator test_evaluator', Values((dict, list))),
+    ('', 'compile', Values((bool, dict))),
     ('randomness', 'seed', SEED),
     ('randomness', 'deterministic diff_rank_seed', SWITCH),
     ('env_cfg', 'cudnn_benchmark', SWITCH),
@@ -50,7 +52,7 @@ TABLE = (
     ('*_dataloader', 'drop_last persistent_workers pin_memory', SWITCH),
     ('*_dataloader.sampler', 'seed', whole(0)),
     ('*_dataloader.sampler', 'shuffle round_up', SWITCH),
-    ('*_dataloader.dataset', 'wait_for_storage', number(0)),
+    ('*_dataloader*', 'wait_for_storage', number(0)),
     ('RepeatDataset', 'times', whole(1)),
     ('*data_preprocessor *DataPreProcessor *DataPreprocessor Normalize', 'std', each(above(0))),
     ('*data_preprocessor *DataPreProcessor *DataPreprocessor Normalize', 'mean', each(number())),
@@ -58,15 +60,20 @@ TABLE = (
     ('*MaskSampler', 'ratio', above(0, 1, below=True)),
     ('PatchMask', 'patch_size unit', whole(1)),
     ('*_dataloader.*', 'prob erase_prob flip_prob', each(SHARE)),
+    ('RandomResizedCrop LoadRandomResizedCrop', 'scale', each(whole(1))),
+    ('RandomResizedCrop LoadRandomResizedCrop', 'crop_ratio_range aspect_ratio_range', each(above(0))),
+    ('*_dataloader.*', 'scale crop_size', each(number())),
     ('Mixup CutMix', 'alpha', above(0)),
+    ('*data_preprocessor.batch_augments', 'probs', each(SHARE)),
     # Optimisers and their wrappers.
-    ('optim_wrapper*', 'paramwise_cfg', Values(dict)),
+    ('optim_wrapper*', 'paramwise_cfg clip_grad optimizer', Values(dict)),
+    ('optim_wrapper*', 'loss_scale', each(above(0, also=(('dynamic', 'found while it trains'), )))),
     ('optim_wrapper*', 'accumulative_counts', whole(1, also=(('auto', 'as many as base_batch_size needs'), ))),
     ('optim_wrapper*.clip_grad', 'max_norm clip_value', above(0)),
     ('optim_wrapper*.clip_grad', 'norm_type', above(0, also=((math.inf, 'the largest'), ('inf', 'the largest')))),
     ('optim_wrapper*.clip_grad', 'error_if_nonfinite', SWITCH),
     ('optim_wrapper*.optimizer', 'lr weight_decay eps', each(number(0))),
-    ('optim_wrapper*.optimizer', 'momentum betas alpha', each(number(0, 1, below=True))),
+    ('optim_wrapper*.optimizer', 'momentum betas', each(number(0, 1, below=True))),
     ('optim_wrapper*.paramwise_cfg', 'layer_decay_rate decay_rate', above(0, 1)),
     ('optim_wrapper*.paramwise_cfg', 'num_layers', whole(1)),
     ('optim_wrapper*.paramwise_cfg optim_wrapper*.paramwise_cfg.*',
@@ -100,6 +107,9 @@ TABLE = (
     ('model*', 'dropout_ratio', number(0, 1, below=True, also=((-1, 'none'), ))),
     ('model*', 'depth depths dims num_heads in_channels out_channels embed_dims img_size patch_size', each(whole(1))),
     ('model*', 'mlp_ratio', each(above(0))),
+    ('model*', 'out_indices', each(whole())),
+    ('model*', 'momentum base_momentum', number(0, 1)),
+    ('VGG', 'num_classes', whole(1, also=((-1, 'none'), ))),
     ('model*', 'num_classes', whole(1)),
     ('model*', 'label_smooth_val label_smoothing', number(0, 1, below=True)),
     ('model* *evaluator*', 'topk', each(whole(1))),
@@ -140,13 +150,13 @@ def dicts(cfg: Any, place: str = '') -> Iterator[tuple[str, dict]]:
             yield from dicts(value, f'{place}.{key}' if place else str(key))
 
 
-def check_values(cfg: Config, path: str = '', but: Container[str] = ()) -> list[str]:
+def check_values(cfg: Config, path: str = '', but: Collection[str] = ()) -> list[str]:
     """Check the values of a config, at any depth: those of `TABLE`, and texts in the place of numbers and switches.
 
     Args:
         cfg (Config): The config.
         path (str): What to call it in messages. Defaults to ''.
-        but (Container[str]): Dotted keys not to look at, since others come in their place. Defaults to none.
+        but (Collection[str]): Dotted keys not to look at, since others come in their place. Defaults to none.
 
     Returns:
         list[str]: One line of warning for each learning rate of 0.
@@ -157,16 +167,14 @@ def check_values(cfg: Config, path: str = '', but: Container[str] = ()) -> list[
     warnings = []
     scope = cfg.get('default_scope')
     for place, one in dicts(dict(cfg.items())):
-        if place in but:
+        if any(f'{place}.'.startswith(f'{key}.') for key in but):
             continue
-        arguments = _arguments(one.get('type'), scope) if place else {}
+        kind, arguments = (type_name(one), _arguments(one.get('type'), scope)) if place else ('', {})
         for key, value in one.items():
             name = f'{place}.{key}' if place else key
             if value is None or name in but:
                 continue
-            values = _values(place, type_name(one) if place else '', key)
-            if values is None and key in arguments:
-                values = arguments[key] if _is_wrong(value, arguments[key]) else None
+            values = _values(place, kind, key) or _of_argument(value, arguments.get(key))
             if values and (wrong := values.wrong(value, name)):
                 raise UserError(f'{path}: {wrong[0]}={wrong[1]!r}: expected {values}{hint(wrong[1], values)}')
             if key == 'lr' and value == 0 and re.fullmatch(r'optim_wrapper(\.\w+)?\.optimizer', place):
@@ -174,9 +182,23 @@ def check_values(cfg: Config, path: str = '', but: Container[str] = ()) -> list[
     return warnings
 
 
-def _is_wrong(value: Any, values: Values) -> bool:
-    """Whether the value of an argument that has no line in the table can be no number, or no switch."""
-    return isinstance(value, str) and spelt(value) is not None or isinstance(value, float) and math.isnan(value)
+class _Argument(NamedTuple):
+    """What an argument of a class is.
+
+    Args:
+        values (Values): A number or a switch.
+        exact (bool): Whether that is sure: the class is ours and says so. Else it may also take something else.
+    """
+    values: Values
+    exact: bool
+
+
+def _of_argument(value: Any, argument: _Argument | None) -> Values | None:
+    """What an argument that has no line in the table should be, if a value can be nothing that it is."""
+    if argument is None:
+        return None
+    wrong = isinstance(value, str) and spelt(value) is not None or isinstance(value, float) and math.isnan(value)
+    return argument.values if argument.exact or wrong else None
 
 
 @cache
@@ -184,26 +206,29 @@ def _registries() -> list[Registry]:
     return [one for one in vars(mmengine.registry).values() if isinstance(one, Registry)]
 
 
-def _arguments(kind: Any, scope: str | None) -> dict[str, Values]:
+def _arguments(kind: Any, scope: str | None) -> dict[str, _Argument]:
     """What arguments of a class, or of all classes of a name, are numbers or switches."""
     if not isinstance(kind, str):
-        return _annotated(kind) if inspect.isclass(kind) else {}
+        return _numbers(kind) if inspect.isclass(kind) else {}
     found = {registered(kind, registry, scope) for registry in _registries()}
-    first, *others = [_annotated(one) for one in found if inspect.isclass(one)] or [{}]
-    return {key: values for key, values in first.items() if all(other.get(key) == values for other in others)}
+    first, *others = [_numbers(one) for one in found if inspect.isclass(one)] or [{}]
+    return {key: argument for key, argument in first.items() if all(other.get(key) == argument for other in others)}
 
 
 @cache
-def _annotated(kind: type) -> dict[str, Values]:
+def _numbers(kind: type) -> dict[str, _Argument]:
     """What arguments of a class are numbers or switches, by annotation or by default."""
-    found = {}
     try:
         parameters = inspect.signature(kind.__init__).parameters
     except (TypeError, ValueError):
-        return found
+        return {}
+    found = {}
     for key, parameter in parameters.items():
-        for one in (parameter.annotation, type(parameter.default)):
-            if one in (bool, int, float):
-                found[key] = SWITCH if one is bool else number()
-                break
+        said = parameter.annotation in (bool, int, float)
+        one = parameter.annotation if said else type(parameter.default)
+        if one in (bool, int, float):
+            found[key] = _Argument(_OF_KIND[one], said and kind.__module__.startswith('coma_mm.'))
     return found
+
+
+_OF_KIND = {bool: SWITCH, int: whole(), float: number()}
