@@ -7,6 +7,7 @@ from torch import nn
 
 from coma_mm.errors import UserError
 from coma_mm.progress import track
+from coma_mm.ranges import SEED, above, number, whole
 
 from .features import Features, Probe, accuracies, ranks
 
@@ -28,7 +29,13 @@ def fit_linear_probe(probed: Probe, solver: str = 'lbfgs', l2: float | None = No
 
     Returns:
         tuple[dict, dict]: 'top1' and 'top5' in per cent of the splits 'train' and 'test'; and how they were found.
+
+    Raises:
+        UserError: If a number is outside its range, or the classifier diverged.
     """
+    for what, value, values in (('l2', l2, number(0, also=((None, 'the best'), ))), ('epochs', epochs, whole(1)),
+                                ('lr', lr, above(0)), ('seed', seed, SEED)):
+        values.check(f'fit_linear_probe: {what}', value)
     standardise(probed.train, probed.test)
     if solver == 'sgd':
         how = dict(epochs=epochs, lr=lr)
@@ -39,6 +46,10 @@ def fit_linear_probe(probed: Probe, solver: str = 'lbfgs', l2: float | None = No
             how['l2'], how['held_out_top1'] = choose_l2(probed.train, probed.num_classes, seed=seed)
         head = fit_lbfgs(probed.train, probed.num_classes, how['l2'])
         how['gradient'] = gradient(head, probed.train, how['l2'])
+    if not all(parameter.isfinite().all() for parameter in head.parameters()):
+        raise UserError(f'the linear classifier diverged ({solver}, '
+                        f'{", ".join(f"{key}={how[key]:g}" for key in ("lr", "l2") if key in how)}); take '
+                        + ('a smaller --lr' if solver == 'sgd' else 'a larger --l2'))
     return {split: linear_accuracy(head, getattr(probed, split)) for split in ('train', 'test')}, how
 
 

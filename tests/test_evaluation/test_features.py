@@ -68,5 +68,10 @@ def test_places_are_those_of_a_stable_sort(seed, rows, classes):
     assert ranks(torch.tensor(scores), torch.tensor(labels)).tolist() == expected
 
 
+def test_a_score_of_nan_comes_last():
+    nan = float('nan')
+    assert ranks(torch.tensor([[nan, nan], [nan, 1], [1, nan]]), torch.tensor([0, 0, 0])).tolist() == [2, 2, 0]
+
+
 def test_accuracies():
     assert accuracies(torch.tensor([0, 1, 4, 5])) == dict(top1=25, top5=75)

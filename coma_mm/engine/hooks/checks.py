@@ -13,6 +13,7 @@ from mmengine.structures import BaseDataElement
 from coma_mm.engine.models import unwrap
 from coma_mm.engine.optim.accumulation import batches_of, count, is_auto
 from coma_mm.errors import UserError
+from coma_mm.ranges import whole
 
 
 @HOOKS.register_module()
@@ -49,7 +50,7 @@ class BadImageHook(Hook):
     """
 
     def __init__(self, interval: int = 1000):
-        self.interval = interval
+        self.interval = whole(1).check('BadImageHook: interval', interval)
         self.reported = 0
 
     def after_train_epoch(self, runner: Runner) -> None:
