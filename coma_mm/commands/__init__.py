@@ -7,6 +7,7 @@ needs, it imports itself.
 import argparse
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
@@ -37,6 +38,7 @@ class _Parser(argparse.ArgumentParser):
         return parsed, rest
 
     def error(self, message: str) -> NoReturn:
+        message = re.sub(r"^argument (\S+): '(.*)': expected", r'\1=\2: expected', message)  # as of a config's values
         raise UserError(f'{message} (see {self.prog} --help)')
 
 

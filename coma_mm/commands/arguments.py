@@ -1,9 +1,11 @@
 """Arguments that several commands take."""
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from coma_mm.files import check_writable
 from coma_mm.processes import check_workers
+from coma_mm.ranges import whole
 
 
 def out_file(text: str) -> str:
@@ -20,12 +22,15 @@ def out_folder(text: str) -> str:
     return text
 
 
-def workers(text: str) -> int:
-    """A number of processes."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f'{text!r}: expected a number of processes')
-    check_workers('--workers', int(text))
-    return int(text)
+def workers(low: int = 1) -> Callable[[str], int]:
+    """What reads a number of processes: `low` or more, and no more than a machine bears."""
+
+    def read(text: str) -> int:
+        number = whole(low)(text)
+        check_workers('--workers', number)
+        return number
+
+    return read
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         'your own, for pre-training')
     parser.add_argument('path', metavar='PATH', help='folder of the data set')
     parser.add_argument('--full', action='store_true', help='read every image to its end, not just a sample')
-    parser.add_argument('--workers', type=workers, default=len(os.sched_getaffinity(0)), metavar='N',
+    parser.add_argument('--workers', type=workers(), default=len(os.sched_getaffinity(0)), metavar='N',
                         help='processes that read with --full (default: one per core)')
 
 
@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> None:
     """Check, and print what was found."""
     from coma_mm.prepare.check import KINDS, check, settings
     say(f'{KINDS[choice("KIND", args.kind, KINDS)].title} in {args.path}')
-    findings = check(args.kind, args.path, args.full, max(1, args.workers))
+    findings = check(args.kind, args.path, args.full, args.workers)
     for what, found, official in findings.counts:
         say(f'  {what:22}{found:>11,}' + (f'   official {official:>11,}' if official else ''))
     if findings.images:

@@ -4,11 +4,13 @@ What is done stays done: interrupted and started again, it picks up where it lef
 """
 import argparse
 
+from coma_mm.ranges import above
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.add_argument('--work-dir', default='work_dirs/demo', help='default: %(default)s')
-    parser.add_argument('--budget', type=float, default=1., metavar='X', help='factor on images and epochs (default: 1)')
+    parser.add_argument('--budget', type=above(0), default=1., metavar='X', help='factor on images and epochs (default: 1)')
 
 
 def run(args: argparse.Namespace) -> None:

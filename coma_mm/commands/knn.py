@@ -5,15 +5,17 @@ exp(cosine / temperature), as in DINO. Nothing is trained.
 """
 import argparse
 
+from coma_mm.ranges import above, whole
+
 from .arguments import add_probe_arguments, show_accuracies
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     add_probe_arguments(parser)
-    parser.add_argument('--k', nargs='+', type=int,
+    parser.add_argument('--k', nargs='+', type=whole(1),
                         help='neighbours (default: 10 20 100 200, as far as there are train images)')
-    parser.add_argument('--temperature', type=float, default=0.07, help='temperature of the votes (default: %(default)s)')
+    parser.add_argument('--temperature', type=above(0), default=0.07, help='temperature of the votes (default: %(default)s)')
 
 
 def run(args: argparse.Namespace) -> None:

@@ -5,6 +5,8 @@ linear probing of papers augments the images at every epoch; for it train a conf
 """
 import argparse
 
+from coma_mm.ranges import SEED, above, number, whole
+
 from .arguments import add_probe_arguments, show_accuracies
 
 
@@ -13,11 +15,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_probe_arguments(parser)
     parser.add_argument('--solver', choices=['lbfgs', 'sgd'], default='lbfgs',
                         help='L-BFGS over all features with an L2 penalty, or SGD without one (default: %(default)s)')
-    parser.add_argument('--l2', type=float, help="lbfgs: the penalty (default: the best of 1 to 1e-6 on a tenth of the "
+    parser.add_argument('--l2', type=number(0), help="lbfgs: the penalty (default: the best of 1 to 1e-6 on a tenth of the "
                                                  'train images)')
-    parser.add_argument('--epochs', type=int, default=100, help='sgd: passes over the features (default: %(default)s)')
-    parser.add_argument('--lr', type=float, default=0.01, help='sgd: first learning rate (default: %(default)s)')
-    parser.add_argument('--seed', type=int, default=0,
+    parser.add_argument('--epochs', type=whole(1), default=100, help='sgd: passes over the features (default: %(default)s)')
+    parser.add_argument('--lr', type=above(0), default=0.01, help='sgd: first learning rate (default: %(default)s)')
+    parser.add_argument('--seed', type=SEED, default=0,
                         help='seed of the tenth (lbfgs), or of the order of the images (sgd); default: %(default)s')
 
 

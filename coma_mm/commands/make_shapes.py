@@ -2,6 +2,8 @@
 import argparse
 import os
 
+from coma_mm.ranges import whole
+
 from .arguments import workers
 
 REGISTERS = False
@@ -12,15 +14,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from coma_mm.prepare.shapes import LEVELS, SHARES  # a second of imports, for this command alone
     shares = ', '.join(f'{share:.0%} {split}' for split, share in SHARES.items())
     parser.add_argument('out', metavar='OUT', help='folder to write: absent, empty, or made by this tool')
-    parser.add_argument('--images', type=int, default=4000, metavar='N',
+    parser.add_argument('--images', type=whole(0), default=4000, metavar='N',
                         help=f'pictures in all, shared out as {shares}'.replace('%', '%%') + ' (default: %(default)s)')
     for split in SHARES:
-        parser.add_argument(f'--{split}', type=int, metavar='N', help='pictures of the split, instead of its share')
+        parser.add_argument(f'--{split}', type=whole(0), metavar='N', help='pictures of the split, instead of its share')
     parser.add_argument('--level', default='hard',
                         help=f'how hard the scenes are: {" or ".join(LEVELS)} (default: %(default)s)')
-    parser.add_argument('--size', type=int, default=128, help='side of the pictures in pixels (default: %(default)s)')
-    parser.add_argument('--seed', type=int, default=0, help='same seed, same bytes (default: %(default)s)')
-    parser.add_argument('--workers', type=workers, default=len(os.sched_getaffinity(0)), metavar='N',
+    parser.add_argument('--size', type=whole(1), default=128, help='side of the pictures in pixels (default: %(default)s)')
+    parser.add_argument('--seed', type=whole(0), default=0, help='same seed, same bytes (default: %(default)s)')
+    parser.add_argument('--workers', type=workers(), default=len(os.sched_getaffinity(0)), metavar='N',
                         help='processes (default: one per core)')
     parser.add_argument('--overwrite', action='store_true',
                         help='replace a data set with other parameters that this tool made')

@@ -5,6 +5,8 @@ Interrupted, it picks up where it left off when the same command is run again. P
 import argparse
 import os
 
+from coma_mm.ranges import whole
+
 from .arguments import workers
 
 
@@ -13,11 +15,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('source', metavar='SOURCE', help='folder of images, with folders of classes or without; with '
                         '--verify a pack')
     parser.add_argument('out', metavar='OUT', nargs='?', help='folder to write: absent or empty')
-    parser.add_argument('--short-side', type=int, metavar='N', help='shorter side of the packed images in px; smaller ones '
-                        'are never enlarged')
-    parser.add_argument('--quality', type=int, default=95, help='quality of the JPEGs (default: %(default)s)')
-    parser.add_argument('--shard-size', type=int, default=4096, metavar='N', help='images in a file (default: %(default)s)')
-    parser.add_argument('--workers', type=workers, default=len(os.sched_getaffinity(0)), metavar='N',
+    parser.add_argument('--short-side', type=whole(8, 65535), metavar='N',
+                        help='shorter side of the packed images in px; smaller ones are never enlarged')
+    parser.add_argument('--quality', type=whole(1, 100), default=95, help='quality of the JPEGs (default: %(default)s)')
+    parser.add_argument('--shard-size', type=whole(1), default=4096, metavar='N',
+                        help='images in a file (default: %(default)s)')
+    parser.add_argument('--workers', type=workers(), default=len(os.sched_getaffinity(0)), metavar='N',
                         help='processes (default: one per core)')
     parser.add_argument('--skip-broken', action='store_true',
                         help='leave out images that cannot be read, and list them in OUT/skipped.txt')

@@ -6,6 +6,8 @@ as the demo does.
 """
 import argparse
 
+from coma_mm.ranges import whole
+
 from .arguments import out_file
 
 
@@ -13,9 +15,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.add_argument('--work-dir', default='work_dirs/study', help='default: %(default)s')
     parser.add_argument('--out', type=out_file, help='Markdown file to write (default: study.md in the work dir)')
-    parser.add_argument('--seeds', type=int, default=3, help='fine-tunings per arm (default: %(default)s)')
-    parser.add_argument('--pretrainings', type=int, default=3, help='shared out among the seeds (default: %(default)s)')
-    parser.add_argument('--jobs', type=int, default=2, help='runs side by side, with one thread each (default: %(default)s)')
+    parser.add_argument('--seeds', type=whole(1), default=3, help='fine-tunings per arm (default: %(default)s)')
+    parser.add_argument('--pretrainings', type=whole(1), default=3, help='shared out among the seeds (default: %(default)s)')
+    parser.add_argument('--jobs', type=whole(1), default=2,
+                        help='runs side by side, with one thread each (default: %(default)s)')
     parser.add_argument('--complement', default='frozen', help="CoMA's complement (default: %(default)s)")
 
 

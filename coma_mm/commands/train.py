@@ -4,6 +4,8 @@ import os
 import sys
 from pathlib import Path
 
+from coma_mm.ranges import whole
+
 from .arguments import add_run_arguments
 
 STOPS = True
@@ -24,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="scale the learning rate by the batch size over the config's base_batch_size")
     parser.add_argument('--max-time', help='save and stop after this time, e.g. 90m or 23:50:00, with exit code 75 '
                         '(SIGTERM, SIGUSR1 and Ctrl-C do the same at once)')
-    parser.add_argument('--extend-to', type=int, metavar='N',
+    parser.add_argument('--extend-to', type=whole(1), metavar='N',
                         help='with --resume: go on to this length, in epochs or iterations as the run is counted, with the '
                         'schedules of a run that had it from its start')
 

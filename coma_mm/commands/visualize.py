@@ -6,6 +6,8 @@ the config's validation has, and cropped to whole patches; of one longer than ei
 import argparse
 import math
 
+from coma_mm.ranges import SEED
+
 from .arguments import add_trust_argument, out_folder
 
 SUBCOMMANDS = dict(
@@ -31,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             subparser.add_argument('--without-statistics', action='store_true',
                                    help='with norm_pix: give predicted patches the average mean and variance of the visible '
                                    'ones, instead of their own')
-            subparser.add_argument('--seed', type=int, default=0, help='seed of the masks (default: %(default)s)')
+            subparser.add_argument('--seed', type=SEED, default=0, help='seed of the masks (default: %(default)s)')
         else:
             subparser.add_argument('--at', type=point, nargs='+', metavar='X,Y', default=[(.3, .3), (.5, .5), (.7, .7)],
                                    help='queries, as fractions of width and height (default: 0.3,0.3 0.5,0.5 0.7,0.7)')

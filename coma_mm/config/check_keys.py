@@ -98,40 +98,6 @@ def check_keys(cfg: Config, path: str = '') -> list[str]:
     return warnings
 
 
-_TYPES = {
-    dict: ('auto_scale_lr', 'custom_imports', 'data_preprocessor', 'default_hooks', 'env_cfg', 'log_processor', 'model',
-           'optim_wrapper', 'randomness', 'test_cfg', 'test_dataloader', 'train_cfg', 'train_dataloader', 'tta_model',
-           'val_cfg', 'val_dataloader', 'visualizer'),
-    list: ('custom_hooks', 'tta_pipeline'),
-    str: ('default_scope', 'load_from', 'work_dir'),
-    bool: ('resume', ),
-}
-"""What top-level keys hold, where there is no doubt."""
-
-
-def check_types(cfg: Config, path: str = '') -> None:
-    """Check the types of a config's top-level keys.
-
-    Args:
-        cfg (Config): The config.
-        path (str): What to call it in messages. Defaults to ''.
-
-    Raises:
-        UserError: Naming the first key that holds something else.
-    """
-    for kind, keys in _TYPES.items():
-        for key in keys:
-            if not isinstance(cfg.get(key), (kind, type(None))):
-                raise UserError(f'{path}: {key}={cfg[key]!r}: expected a {kind.__name__}')
-    wrapper = cfg.get('optim_wrapper')
-    paramwise = wrapper.get('paramwise_cfg') if isinstance(wrapper, dict) else None
-    if not isinstance(paramwise, (dict, type(None))):
-        raise UserError(f'{path}: optim_wrapper.paramwise_cfg={paramwise!r}: expected a dict')
-    seed = (cfg.get('randomness') or {}).get('seed')
-    if not isinstance(seed, (int, type(None))) or (seed or 0) < 0:
-        raise UserError(f'{path}: randomness.seed={seed!r}: expected a whole number, 0 or more')
-
-
 def check_options(cfg: Config, options: dict[str, Any]) -> list[str]:
     """Find keys of `--cfg-options` that are new to the config and spelt almost like one that is there.
 

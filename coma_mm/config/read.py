@@ -16,7 +16,9 @@ from coma_mm.errors import UserError, choice, nearest
 from coma_mm.notices import hold
 from coma_mm.processes import check_workers, is_first_process
 
-from .check_keys import check_keys, check_options, check_types
+from .check_hooks import check_hooks
+from .check_keys import check_keys, check_options
+from .check_values import check_values
 from .data_roots import use_data_root
 from .follow import LENGTHS, follow, set_length, settings
 
@@ -81,7 +83,7 @@ def read_config(path: str, cfg_options: dict[str, Any] | None = None, work_dir: 
         UserError: If the file is missing or not a config, a key is a known one misspelt, or an option does not apply.
     """
     cfg = _parse(path)
-    check_types(cfg, path)
+    check_values(cfg, path, but=cfg_options or ())
     register_libraries(cfg.get('default_scope', 'mmengine'))
     cfg.launcher = launcher
     cfg.work_dir = work_dir or cfg.get('work_dir') or os.path.join('work_dirs', Path(path).stem)
@@ -112,8 +114,7 @@ def read_config(path: str, cfg_options: dict[str, Any] | None = None, work_dir: 
         before = settings(cfg)
         _merge(cfg, {key: value for key, value in cfg_options.items() if key not in LENGTHS})
         follow(cfg, before, cfg_options)
-    check_types(cfg, path)
-    for line in check_keys(cfg, path):
+    for line in (*check_values(cfg, path), *check_keys(cfg, path), *check_hooks(cfg, path)):
         warn(line)
     for key in ('load_from', 'work_dir'):
         if cfg.get(key) == '':

@@ -1,7 +1,7 @@
 """Configs that came with a foreign file: their types are looked up, never imported, and checked before anything is built."""
 import inspect
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from mmengine.registry import MODELS, TASK_UTILS, Registry
@@ -38,6 +38,22 @@ def registered(name: str, registry: Registry, scope: str | None = None) -> Any:
     if library:
         return tables.get(library, {}).get(name)
     return tables.get(scope or registry.scope, {}).get(name) or root.module_dict.get(name)
+
+
+def parameters(built: Callable) -> set[str]:
+    """The arguments of a class, its parents' included, as far as it passes others on."""
+    names = set()
+    for one in getattr(built, '__mro__', [built]):
+        try:
+            found = inspect.signature(one.__init__ if inspect.isclass(one) else one).parameters
+        except (TypeError, ValueError):
+            continue
+        kinds = {key: value.kind for key, value in found.items()}
+        rest = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+        names |= {key for key, kind in kinds.items() if kind not in rest}
+        if inspect.Parameter.VAR_KEYWORD not in kinds.values():
+            break
+    return names - {'self'}
 
 
 def check_registered(cfg: Any, where: str, scope: str,

@@ -10,6 +10,7 @@ from mmengine.registry import TASK_UTILS, TRANSFORMS
 from mmpretrain.structures import DataSample
 
 from coma_mm.errors import UserError
+from coma_mm.ranges import whole
 
 from .mask_samplers import expand_units
 from .seeding import seeded_generators
@@ -62,7 +63,8 @@ class PatchMask(BaseTransform):
     """
 
     def __init__(self, sampler: dict | None = None, patch_size: int = 32, unit: int | None = None):
-        unit = unit or patch_size
+        whole(1).check('PatchMask: patch_size', patch_size)
+        unit = patch_size if unit is None else whole(1).check('PatchMask: unit', unit)
         if unit % patch_size:
             raise UserError(f'PatchMask: unit={unit} px is not a multiple of the patch of {patch_size} px')
         self.sampler = TASK_UTILS.build(sampler or dict(type='UniformMaskSampler'))

@@ -24,6 +24,7 @@ from torch.utils.data import Dataset
 
 from coma_mm.config_tree import type_name
 from coma_mm.errors import BadImageError, UserError, choice
+from coma_mm.ranges import number
 
 from .loading import read_size, use_load_image, verify_image
 from .own_generators import find_generators, seed_own
@@ -130,7 +131,7 @@ class SeededDataset:
     def __init__(self, dataset: dict | Dataset, on_bad_image: str = 'error', wait_for_storage: float = 60.):
         self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
         self.on_bad_image = choice('SeededDataset: on_bad_image', on_bad_image, ('error', 'skip'))
-        self.wait_for_storage = wait_for_storage
+        self.wait_for_storage = number(0).check('SeededDataset: wait_for_storage', wait_for_storage)
         self._find_own_generators()
         # One byte per sample, shared by the loader's workers: 1 where the sample was found to be bad.
         self._bad = multiprocessing.RawArray('B', len(self.dataset)) if on_bad_image == 'skip' else None

@@ -1,6 +1,5 @@
 """One line for an error that is the user's to mend, whatever the libraries raise."""
 import errno
-import inspect
 import re
 import textwrap
 import traceback
@@ -11,6 +10,7 @@ from mmengine.runner import Runner
 from mmengine.utils.dl_utils import set_multi_processing
 from torch import distributed
 
+from coma_mm.config.registered import parameters
 from coma_mm.errors import UserError, nearest, printable, shorten
 
 from .batch_norm import explain_single_value
@@ -153,7 +153,7 @@ def _explain_arguments(error: TypeError, text: str) -> str | None:
     if missing:
         return f'{built.__name__} needs the key {missing.group(2)}, which its config lacks'
     key = unexpected.group(2)
-    close = nearest(key, _parameters(built), cutoff=0.5)
+    close = nearest(key, parameters(built), cutoff=0.5)
     return f'{built.__name__} has no key {key!r}' + (f'; did you mean {close!r}?' if close else '')
 
 
@@ -163,19 +163,3 @@ def _class_being_built(error: TypeError, name: str) -> Callable | None:
     if building and name in [one.__name__ for one in getattr(building.built, '__mro__', [building.built])]:
         return building.built
     return None
-
-
-def _parameters(built: Callable) -> set[str]:
-    """The arguments of a class, its parents' included, as far as it passes others on."""
-    names = set()
-    for one in getattr(built, '__mro__', [built]):
-        try:
-            parameters = inspect.signature(one.__init__ if inspect.isclass(one) else one).parameters
-        except (TypeError, ValueError):
-            continue
-        kinds = {key: value.kind for key, value in parameters.items()}
-        rest = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-        names |= {key for key, kind in kinds.items() if kind not in rest}
-        if inspect.Parameter.VAR_KEYWORD not in kinds.values():
-            break
-    return names - {'self'}

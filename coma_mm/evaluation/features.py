@@ -231,14 +231,12 @@ def ranks(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         labels (Tensor): int64, (B, ).
 
     Returns:
-        Tensor: int64, (B, ), from 0. Of classes with equal scores the one of the lower id is first. Where a score is NaN,
-        the place is behind all.
+        Tensor: int64, (B, ), from 0. Of classes with equal scores the one of the lower id is first;
+        one with a score of NaN is last.
     """
     own = scores.gather(1, labels[:, None])
     before = torch.arange(scores.shape[1], device=scores.device) < labels[:, None]
-    places = ((scores > own) | (scores == own) & before).sum(1)
-    # No score is larger than NaN, so it would be the first.
-    return places.masked_fill(scores.isnan().any(1), scores.shape[1] + 5)
+    return ((scores > own) | own.isnan() | (scores == own) & before).sum(1)
 
 
 def accuracies(places: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:

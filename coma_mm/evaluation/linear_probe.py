@@ -7,6 +7,7 @@ from torch import nn
 
 from coma_mm.errors import UserError
 from coma_mm.progress import track
+from coma_mm.ranges import SEED, above, number, whole
 
 from .features import Features, Probe, accuracies, ranks
 
@@ -30,8 +31,12 @@ def fit_linear_probe(probed: Probe, solver: str = 'lbfgs', l2: float | None = No
         tuple[dict, dict]: What `accuracies` gives, in per cent, of the splits 'train' and 'test'; and how they were found.
 
     Raises:
-        UserError: If there are too few images to choose the penalty by, or the fit diverges.
+        UserError: If a number is outside its range, there are too few images to choose the penalty by, or the classifier
+            diverged.
     """
+    for what, value, values in (('l2', l2, number(0, also=((None, 'the best'), ))), ('epochs', epochs, whole(1)),
+                                ('lr', lr, above(0)), ('seed', seed, SEED)):
+        values.check(f'fit_linear_probe: {what}', value)
     standardise(probed.train, probed.test)
     if solver == 'sgd':
         how = dict(epochs=epochs, lr=lr)
@@ -43,8 +48,9 @@ def fit_linear_probe(probed: Probe, solver: str = 'lbfgs', l2: float | None = No
         head = fit_lbfgs(probed.train, probed.num_classes, how['l2'])
         how['gradient'] = gradient(head, probed.train, how['l2'])
     if not all(parameter.isfinite().all() for parameter in head.parameters()):
-        cure = 'take a smaller --lr' if solver == 'sgd' else 'take a larger --l2'
-        raise UserError(f'the fit by {solver} has diverged, its weights are NaN or infinite; {cure}')
+        raise UserError(f'the linear classifier diverged ({solver}, '
+                        f'{", ".join(f"{key}={how[key]:g}" for key in ("lr", "l2") if key in how)}); take '
+                        + ('a smaller --lr' if solver == 'sgd' else 'a larger --l2'))
     return {split: linear_accuracy(head, getattr(probed, split)) for split in ('train', 'test')}, how
 
 

@@ -9,6 +9,7 @@ from mmpretrain.registry import MODELS
 from torch import nn
 
 from coma_mm.errors import choice
+from coma_mm.ranges import whole
 
 from .norm import SameDtypeLN
 from .token_layout import gather_patches, sincos_position
@@ -29,6 +30,9 @@ class PatchDecoder(BaseModule):
     def __init__(self, blocks: Iterable[nn.Module], in_channels: int, patch_size: int, embed_dims: int, mask_token: str,
                  out_channels: int, init_cfg):
         super().__init__(list(init_cfg) if init_cfg else init_cfg)
+        for name, value in dict(in_channels=in_channels, patch_size=patch_size, embed_dims=embed_dims,
+                                out_channels=out_channels).items():
+            whole(1).check(f'{type(self).__name__}: {name}', value)
         choice(f'{type(self).__name__}: mask_token', mask_token, ('learned', 'noise'))
         self.patch_size = patch_size
         self.embed = nn.Linear(in_channels, embed_dims)
@@ -97,6 +101,7 @@ class ViTDecoder(PatchDecoder):
                  mask_token: str = 'learned',
                  out_channels: int = 3,
                  init_cfg=(dict(type='Xavier', layer='Linear', distribution='uniform'), )):
+        whole(1).check('ViTDecoder: depth', depth)
         norm_cfg = dict(type='SameDtypeLN', eps=1e-6)
         blocks = (TransformerEncoderLayer(embed_dims, num_heads, 4 * embed_dims, norm_cfg=norm_cfg)
                   for _ in range(depth))
@@ -131,6 +136,7 @@ class ConvNeXtDecoder(PatchDecoder):
                  mask_token: str = 'learned',
                  out_channels: int = 3,
                  init_cfg=(dict(type='TruncNormal', layer=['Conv2d', 'Linear'], std=.02), )):
+        whole(1).check('ConvNeXtDecoder: depth', depth)
         blocks = (ConvNeXtBlock(embed_dims) for _ in range(depth))
         super().__init__(blocks, in_channels, patch_size, embed_dims, mask_token, out_channels, init_cfg)
 

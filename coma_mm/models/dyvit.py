@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from coma_mm.errors import UserError, choice
+from coma_mm.ranges import above, each, number, whole
 from coma_mm.weights.init_cfg import load_pretrained
 
 from .attention import Block
@@ -104,7 +105,8 @@ class DyViT(BaseBackbone):
             the report is logged and the origin kept as `self.provenance`.
 
     Raises:
-        UserError: An unknown arch, patch size, preset or out_type, or windows that do not divide the patch.
+        UserError: An unknown arch, patch size, preset or out_type, a number outside its range, or windows that do not
+            divide the patch.
     """
     OUT_TYPES = ('featmap', 'avg_featmap', 'raw')
 
@@ -136,6 +138,10 @@ class DyViT(BaseBackbone):
         # Tokens along a patch's side, per stage.
         self.sides = tuple(max(patch_size // stride, 1) for stride in STRIDES)
         windows = self._check_windows(windows)
+        for name, value, values in (('in_channels', in_channels, whole(1)), ('img_size', img_size, whole(1)),
+                                    ('mlp_ratio', mlp_ratio, above(0)),
+                                    ('drop_path_rate', drop_path_rate, number(0, 1, below=True))):
+            values.check(f'DyViT: {name}', value)
         choice('DyViT: pos_embed', pos_embed, ('sincos', 'learned'))
         if not -1 <= frozen_stages <= 3:
             raise UserError(f'DyViT: frozen_stages={frozen_stages}: expected -1 (nothing) to 3 (all stages)')
@@ -349,6 +355,8 @@ def _check_arch(arch: str | dict) -> dict:
         return ARCHS[choice('DyViT: arch', arch, ARCHS)]
     if set(arch) != {'dims', 'depths', 'num_heads'} or any(len(v) != 4 for v in arch.values()):
         raise UserError(f"DyViT: arch={arch}: expected keys 'dims', 'depths', 'num_heads', each with four numbers")
+    for name, numbers in arch.items():
+        each(whole(0 if name == 'depths' else 1)).check(f'DyViT: arch.{name}', numbers)
     for dims, heads in zip(arch['dims'], arch['num_heads'], strict=True):
         if dims % heads:
             raise UserError(f'DyViT: arch={arch}: {heads} heads do not divide {dims} channels')

@@ -10,6 +10,7 @@ from mmpretrain.structures import DataSample
 from torch import nn
 
 from coma_mm.errors import UserError, choice
+from coma_mm.ranges import above, each, number
 
 from .attention import WindowConv
 from .norm import SameDtypeLN
@@ -27,6 +28,8 @@ class MaskedImagePreprocessor(BaseDataPreprocessor):
 
     def __init__(self, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375), to_rgb: bool = True):
         super().__init__(non_blocking=True)  # loaders pin their memory
+        each(number()).check('MaskedImagePreprocessor: mean', mean)
+        each(above(0)).check('MaskedImagePreprocessor: std', std)
         self.to_rgb = to_rgb
         self.register_buffer('mean', torch.tensor(mean).view(-1, 1, 1), False)
         self.register_buffer('std', torch.tensor(std).view(-1, 1, 1), False)

@@ -215,7 +215,6 @@ def test_the_length_in_a_config_of_ones_own_and_in_one_that_a_run_dumped(tmp_pat
     (COMA, dict(epochs=5, iters=5), 'epochs=5 iters=5: expected the length of the run as one whole number'),
     *((COMA, dict(epochs=value), f'epochs={value}: expected the length of the run as one whole number')
       for value in (0, -1, 1.5, 'ten', True, [3])),
-    (COMA, dict(train_cfg__max_epochs='x'), None),
     (COMA, dict(size=0), 'size=0: expected a whole number of px'),
     (COMA, dict(size='big'), "size='big': expected a whole number of px"),
     (COMA, dict(mask_unit=6.4), 'mask_unit=6.4: expected a whole number of px'),
@@ -224,9 +223,6 @@ def test_the_length_in_a_config_of_ones_own_and_in_one_that_a_run_dumped(tmp_pat
 ])
 def test_a_wrong_setting_gives_one_line(name, options, line, said):
     options = {key.replace('__', '.'): value for key, value in options.items()}
-    if line is None:
-        read_config(str(ROOT / name), options)
-        return
     with pytest.raises(UserError) as caught:
         read_config(str(ROOT / name), options)
     assert str(caught.value).startswith(line) and '\n' not in str(caught.value)

@@ -10,8 +10,10 @@ import torch
 from mmengine.config import Config
 
 from coma_mm.config import read as config_module
+from coma_mm.config.check_hooks import check_hooks
 from coma_mm.config.check_keys import KNOWN_KEYS, check_keys
-from coma_mm.config.read import draw_predictions, read_config, use_tta
+from coma_mm.config.check_values import check_values
+from coma_mm.config.read import draw_predictions, read_config, register_libraries, use_tta
 from coma_mm.errors import UserError
 
 # Keys in the libraries' own configs that nothing reads: left over from the old format, or never used.
@@ -58,6 +60,8 @@ def test_no_false_alarm_on_the_libraries_configs(library):
             cfg = Config.fromfile(path, import_custom_modules=False)
         except Exception:  # some of the shipped files cannot be read at all
             continue
+        register_libraries(cfg.get('default_scope', 'mmengine'))
+        assert check_values(cfg, path) == [] == check_hooks(cfg, path)
         for line in check_keys(cfg):
             assert line.split("'")[1] in LEFT_OVERS, f'{path}: {line}'
         # Also as a run dumps it, with every variable written out (which takes seconds).

@@ -90,6 +90,8 @@ def test_any_sampler():
     (dict(unit=48), 'unit=48 px is not a multiple of the patch of 32 px'),
     (dict(height=200), 'image of 224×200 px'),
     (dict(unit=64), 'multiples of 64 px'),
+    (dict(unit=0), 'PatchMask: unit=0: expected a whole number, 1 or more'),
+    (dict(patch_size=0), 'PatchMask: patch_size=0: expected a whole number, 1 or more'),
     (dict(height=32, width=32), 'at least one must be kept'),
     (dict(sampler=dict(type='UniformMaskSampler', ratio=1.)), r'outside \(0, 1\)'),
 ])

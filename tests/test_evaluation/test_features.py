@@ -68,6 +68,11 @@ def test_places_are_those_of_a_stable_sort(seed, rows, classes):
     assert ranks(torch.tensor(scores), torch.tensor(labels)).tolist() == expected
 
 
+def test_a_score_of_nan_comes_last():
+    nan = float('nan')
+    assert ranks(torch.tensor([[nan, nan], [nan, 1], [1, nan]]), torch.tensor([0, 0, 0])).tolist() == [2, 2, 0]
+
+
 def test_accuracies():
     assert accuracies(torch.tensor([0, 1, 4, 5]), torch.zeros(4, dtype=torch.int64)) == dict(top1=25, top5=75, per_class=25)
     # Always the largest class: right for eight of ten, and for one class of two.

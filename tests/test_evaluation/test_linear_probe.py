@@ -1,4 +1,6 @@
 """The linear probe's solutions against conditions of an optimum, SciPy, and data with a known answer."""
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -88,6 +90,17 @@ def test_sgd_nears_the_unpenalised_optimum_and_depends_on_its_seed():
     heads = [fit_sgd(features, 4, epochs=60, lr=0.05, batch_size=32, seed=seed) for seed in (0, 0, 1)]
     assert best <= objective(heads[0], features, 0.).item() < best + 0.01
     assert torch.equal(heads[0].weight, heads[1].weight) and not torch.equal(heads[0].weight, heads[2].weight)
+
+
+@pytest.mark.parametrize(('options', 'words'), [
+    (dict(lr=float('nan')), 'fit_linear_probe: lr=nan: expected a number above 0'),
+    (dict(epochs=0), 'fit_linear_probe: epochs=0: expected a whole number, 1 or more'),
+    (dict(l2=-1.), 'fit_linear_probe: l2=-1.0: expected a number, 0 or more'),
+    (dict(solver='sgd', epochs=5, lr=1e38), r'the linear classifier diverged \(sgd, lr=1e\+38\); take a smaller --lr')])
+def test_a_classifier_that_cannot_be_right_has_no_accuracy(options, words):
+    data = clusters(40), clusters(20)
+    with pytest.raises(UserError, match=words):
+        fit_linear_probe(SimpleNamespace(train=data[0], test=data[1], num_classes=4), **options)
 
 
 def test_too_little_to_hold_out_gives_one_line():

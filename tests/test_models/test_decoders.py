@@ -78,6 +78,13 @@ def test_noise_replaces_the_mask_token(build):
 
 
 @pytest.mark.parametrize('decoder', [ViTDecoder, ConvNeXtDecoder])
+@pytest.mark.parametrize('name', ['depth', 'embed_dims', 'patch_size', 'out_channels', 'in_channels'])
+def test_a_decoder_has_no_sizes_of_0(decoder, name):
+    with pytest.raises(UserError, match=f'{decoder.__name__}: {name}=0: expected a whole number, 1 or more'):
+        decoder(**{'in_channels': 4, 'depth': 1, 'embed_dims': 32, name: 0})
+
+
+@pytest.mark.parametrize('decoder', [ViTDecoder, ConvNeXtDecoder])
 def test_unknown_mask_token(decoder):
     with pytest.raises(UserError, match=f'{decoder.__name__}.*learned'):
         decoder(12, mask_token='zeros')

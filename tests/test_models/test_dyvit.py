@@ -436,6 +436,11 @@ def test_every_library_builds_it(library):
     (dict(frozen_stages=4), 'frozen_stages=4'),
     (dict(with_cp=[0, 4]), r'with_cp=\[0, 4\]: expected True, False, or stages 0 to 3'),
     (dict(with_cp=1), 'with_cp=1: expected True'),
+    (dict(drop_path_rate=2), 'DyViT: drop_path_rate=2: expected a number from 0 to below 1'),
+    (dict(drop_path_rate=float('nan')), 'DyViT: drop_path_rate=nan: expected'),
+    (dict(mlp_ratio=0), 'DyViT: mlp_ratio=0: expected a number above 0'),
+    (dict(in_channels='3'), "DyViT: in_channels='3': expected a whole number, 1 or more"),
+    (dict(arch=dict(ARCH, depths=(1, -1, 1, 1))), r'DyViT: arch.depths.1=-1: expected a whole number, 0 or more'),
 ])
 def test_bad_arguments(kwargs, words):
     kwargs.setdefault('arch', ARCH)

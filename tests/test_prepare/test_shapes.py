@@ -333,13 +333,13 @@ def test_tool_writes_and_says_so(tmp_path):
 
 @pytest.mark.parametrize('options, message', [
     (['--size', 31], '--size is 31'),
-    (['--size', 'big'], "invalid int value: 'big'"),
-    (['--val', -1], '--val is -1'),
+    (['--size', 'big'], '--size=big: expected a whole number, 1 or more'),
+    (['--val', -1], '--val=-1: expected a whole number, 0 or more'),
     (['--images', 0], 'no pictures'),
-    (['--images', -5], '--images is -5'),
-    (['--seed', -1], '--seed is -1'),
+    (['--images', -5], '--images=-5: expected'),
+    (['--seed', -1], '--seed=-1: expected'),
     (['--level', 'eazy'], "'eazy'"),
-    (['--workers', 0], '--workers is 0'),
+    (['--workers', 0], '--workers=0: expected a whole number, 1 or more'),
     (['--imagse', 3], 'unrecognized arguments'),
 ])
 def test_bad_options_end_in_one_line_and_code_2(tmp_path, options, message):

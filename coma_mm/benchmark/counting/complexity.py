@@ -75,9 +75,6 @@ def run(args):
     """Print the table."""
     if args.out and Path(args.out).suffix not in WRITERS:
         raise UserError(f'--out {args.out}: expected a name that ends with {", ".join(WRITERS)}')
-    for option in ('size', 'batch_size'):
-        if getattr(args, option) is not None and getattr(args, option) < 1:
-            raise UserError(f'--{option.replace("_", "-")} {getattr(args, option)}: expected 1 or more')
     models = args.models or OF_TABLE_2
     for name in models:
         if not name.endswith('.py'):

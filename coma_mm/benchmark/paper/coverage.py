@@ -11,7 +11,6 @@ from matplotlib.lines import Line2D
 from coma_mm.datasets import masking
 from coma_mm.datasets.mask_samplers import ColorNoiseMaskSampler
 from coma_mm.datasets.seeding import seeded_generators
-from coma_mm.errors import UserError
 from coma_mm.markdown import markdown_table
 from coma_mm.models import CoMA
 from coma_mm.progress import track
@@ -28,9 +27,6 @@ TIMES = (1, 5, 10, 50, 100)
 
 def run(args):
     """Draw the masks, write figure and tables, print the tables."""
-    if args.iterations < 1 or args.seed < 0:
-        raise UserError(f'--iterations {args.iterations} --seed {args.seed}: expected at least 1 iteration, and a seed '
-                        'of 0 or more')
     masks, teaching = measure(args.iterations, args.ratio, args.size, args.patch_size, args.seed, progress=True)
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)

@@ -25,11 +25,6 @@ PEER = 'mmpretrain::_base_/datasets/imagenet_bs512_mae.py'
 
 def run(args):
     """Measure, and print a table."""
-    for name in ('batches', 'repeats'):
-        if getattr(args, name) < 1:
-            raise UserError(f'--{name} is {getattr(args, name)}; expected 1 or more')
-    if min(args.workers) < 0:
-        raise UserError(f'--workers has {min(args.workers)}; expected numbers from 0')
     cfg = read_config(args.config, parse_options(args.cfg_options), data_root=args.data_root)
     check_data_roots(cfg, ['train'])
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))

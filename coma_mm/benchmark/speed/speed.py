@@ -36,9 +36,6 @@ def run(args):
     for windows in args.windows:
         choice('--windows', windows, WINDOWS)
     device = choose_device(args.device)
-    for name, value in (('--repeats', args.repeats), ('--batch-size', args.batch_size), ('--steps', args.steps)):
-        if value is not None and value < 1:
-            raise UserError(f'{name} {value}: expected 1 or more')
     if args.trace and not args.profile:
         raise UserError('--trace is the trace of a profile: add --profile')
     MMLogger.get_current_instance().setLevel('ERROR')  # the groups of each optimiser

@@ -7,6 +7,7 @@ takes no longer than one of 1, and no more memory; --latency alone computes.
 import argparse
 
 from coma_mm.benchmark.counting.peers import OF_TABLE_2, PEERS
+from coma_mm.ranges import whole
 
 from ..arguments import out_file
 
@@ -15,8 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.add_argument('models', nargs='*', metavar='CONFIG|NAME',
                         help=f'names: {" ".join(PEERS)} (default: {" ".join(OF_TABLE_2)})')
-    parser.add_argument('--size', type=int, default=224, help='side of the images in px (default: %(default)s)')
-    parser.add_argument('--batch-size', type=int, help="images (default: those of a process in the config; 1 for a name)")
+    parser.add_argument('--size', type=whole(1), default=224, help='side of the images in px (default: %(default)s)')
+    parser.add_argument('--batch-size', type=whole(1),
+                        help="images (default: those of a process in the config; 1 for a name)")
     parser.add_argument('--latency', action='store_true', help='also time forward passes, which computes them')
     parser.add_argument('--out', type=out_file, metavar='FILE', help='write the table: .md, or .csv with raw numbers')
     parser.add_argument('--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE',

@@ -9,6 +9,8 @@ A peer needs image files: where the config reads a pack, give their folder by --
 """
 import argparse
 
+from coma_mm.ranges import number, whole
+
 from ..arguments import add_config_arguments, out_file, workers
 
 
@@ -18,9 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
     parser.add_argument('--files', metavar='PATH', help="folder of image files for mmpretrain's pipeline (default: those "
                         'of the config)')
-    parser.add_argument('--workers', type=workers, nargs='+', default=[0, 1, 2], metavar='N',
+    parser.add_argument('--workers', type=workers(0), nargs='+', default=[0, 1, 2], metavar='N',
                         help='numbers of worker processes (default: 0 1 2)')
-    parser.add_argument('--batches', type=int, default=10, metavar='N', help='batches that are timed (default: 10)')
-    parser.add_argument('--repeats', type=int, default=5, metavar='N', help='how often each is measured (default: 5)')
-    parser.add_argument('--step', type=float, metavar='MS', help='length of a training step that waits for batches')
+    parser.add_argument('--batches', type=whole(1), default=10, metavar='N', help='batches that are timed (default: 10)')
+    parser.add_argument('--repeats', type=whole(1), default=5, metavar='N', help='how often each is measured (default: 5)')
+    parser.add_argument('--step', type=number(0), metavar='MS', help='length of a training step that waits for batches')
     parser.add_argument('--out', type=out_file, metavar='FILE.json', help='write the measurements to a file')

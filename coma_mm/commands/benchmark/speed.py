@@ -29,6 +29,7 @@ import argparse
 from pathlib import Path
 
 from coma_mm.benchmark.speed.sizes import BATCHES
+from coma_mm.ranges import SEED, whole
 
 from ..arguments import out_file, out_folder
 
@@ -41,20 +42,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--arch', default='base',
                         help='size of all models: base, small or tiny (default: base; tiny is for trying, its peers are '
                         'not as small)')
-    parser.add_argument('--sizes', nargs='+', type=int, metavar='PX',
+    parser.add_argument('--sizes', nargs='+', type=whole(1), metavar='PX',
                         help='sides of the images, for all groups (default: pretrain 224, inference 224 512 768, '
                         'upernet 512, mask-rcnn 768)')
-    parser.add_argument('--batch-size', type=int, metavar='N',
+    parser.add_argument('--batch-size', type=whole(1), metavar='N',
                         help=f'images (default by group: {_spell(BATCHES["cpu"])} on a CPU, {_spell(BATCHES["cuda"])} on a '
                         'GPU; inference: at 224 px, as many pixels at other sizes)')
-    parser.add_argument('--repeats', type=int, default=5, metavar='N', help='default: 5')
-    parser.add_argument('--steps', type=int, metavar='N',
+    parser.add_argument('--repeats', type=whole(1), default=5, metavar='N', help='default: 5')
+    parser.add_argument('--steps', type=whole(1), metavar='N',
                         help='steps in a row that make one timing (default: 1 on a CPU, 10 on a GPU)')
     parser.add_argument('--only', nargs='+', default=['*'], metavar='GROUP/NAME',
                         help="patterns of contestants, e.g. 'pretrain/coma-*' (default: all)")
     parser.add_argument('--windows', nargs='+', metavar='NAME', default=['default'],
                         help="DyViT's windows in the group inference (default: default)")
-    parser.add_argument('--seed', type=int, default=0, help='seed of weights, images, masks and order (default: 0)')
+    parser.add_argument('--seed', type=SEED, default=0, help='seed of weights, images, masks and order (default: 0)')
     parser.add_argument('--out', metavar='FOLDER', type=lambda text: Path(out_folder(text)),
                         help='folder of speed.json, .md and .png, or of profile.json and '
                         'profile.md (default: work_dirs/benchmark/speed_TIME)')

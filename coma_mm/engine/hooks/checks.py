@@ -15,6 +15,7 @@ from coma_mm.engine.batch_norm import warn_of_a_last_single_image
 from coma_mm.engine.models import unwrap
 from coma_mm.engine.optim.accumulation import batches_of, count, is_auto
 from coma_mm.errors import UserError
+from coma_mm.ranges import whole
 
 
 @HOOKS.register_module()
@@ -52,7 +53,7 @@ class BadImageHook(Hook):
     """
 
     def __init__(self, interval: int = 1000):
-        self.interval = interval
+        self.interval = whole(1).check('BadImageHook: interval', interval)
         self.reported = 0
 
     def after_train_epoch(self, runner: Runner) -> None:

@@ -10,6 +10,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from coma_mm.errors import SharedError, UserError, choice
+from coma_mm.ranges import above, whole
 
 from .checkpoint import saver_of
 
@@ -45,14 +46,11 @@ class LossSpikeHook(Hook):
     def __init__(self, factor: float = 3., window: int = 500, interval: int = 10, action: str = 'warn',
                  max_rollbacks: int = 3):
         choice('LossSpikeHook: action', action, ('warn', 'rollback'))
-        if factor <= 1 or min(window, interval) < 1:
-            raise UserError(f'LossSpikeHook: factor={factor}, window={window}, interval={interval}: expected a factor above '
-                            '1, and numbers of iterations')
-        self.factor = factor
-        self.window = window
-        self.interval = interval
+        self.factor = above(1).check('LossSpikeHook: factor', factor)
+        self.window = whole(1).check('LossSpikeHook: window', window)
+        self.interval = whole(1).check('LossSpikeHook: interval', interval)
         self.action = action
-        self.max_rollbacks = max_rollbacks
+        self.max_rollbacks = whole(0).check('LossSpikeHook: max_rollbacks', max_rollbacks)
         self.spiking = False
 
     def before_train(self, runner: Runner) -> None:

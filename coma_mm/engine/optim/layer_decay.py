@@ -10,6 +10,7 @@ from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm, _InstanceNorm
 from torch import nn
 
 from coma_mm.errors import UserError, choice
+from coma_mm.ranges import above, number
 
 NORMS = (nn.LayerNorm, nn.GroupNorm, _BatchNorm, _InstanceNorm)
 
@@ -50,6 +51,10 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None):
         for key in paramwise_cfg or ():
             choice('LayerDecayOptimWrapperConstructor: a key of paramwise_cfg', key, OPTIONS)
+        for key, value in (paramwise_cfg or {}).items():
+            if key != 'custom_keys':
+                (above(0, 1) if key == 'layer_decay_rate' else number(0)).check(
+                    f'LayerDecayOptimWrapperConstructor: paramwise_cfg.{key}', value)
         super().__init__(optim_wrapper_cfg, dict(layer_decay_rate=1.) | (paramwise_cfg or {}))
         if self.base_lr is None:
             raise UserError('LayerDecayOptimWrapperConstructor: the optimiser needs lr, which the groups are derived from')

@@ -71,8 +71,8 @@ def test_the_docs_page_has_what_is_counted():
     (['ResNet-9000'], 'expected one of DyViT-S'),
     (['no/such.py'], 'no config file no/such.py'),
     (['ViT-B', '--out', 'table.xlsx'], 'expected a name that ends with .md, .csv'),
-    (['ViT-B', '--batch-size', '0'], '--batch-size 0: expected 1 or more'),
-    (['DyViT-S', '--size', '0'], '--size 0: expected 1 or more'),
+    (['ViT-B', '--batch-size', '0'], '--batch-size=0: expected a whole number, 1 or more'),
+    (['DyViT-S', '--size', '0'], '--size=0: expected a whole number, 1 or more'),
 ])
 def test_bad_input(arguments, message, run_tool):
     assert message in run_tool('benchmark.py', 'complexity', *arguments, code=2)

@@ -56,7 +56,6 @@ def test_the_peer_is_mmpretrains_pipeline_on_the_same_files(run):
 
 
 @pytest.mark.parametrize('options, reason', [
-    (['--batches', '0'], '--batches is 0'), (['--workers', '1', '-1'], '--workers has -1'),
     (['--data-root', 'none'], 'none does not exist')])
 def test_bad_options(run, options, reason):
     with pytest.raises(UserError, match=reason):

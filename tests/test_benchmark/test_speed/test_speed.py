@@ -224,7 +224,6 @@ def test_the_cpu_must_be_asked_for(options):
 
 
 @pytest.mark.parametrize('options, message', [
-    (('--repeats', '0'), '--repeats 0: expected 1 or more'),
     (('--sizes', '100'), '--sizes 100: expected multiples of 32 px'),
     (('--trace', 'x'), 'add --profile'),
     (('--profile', 'vit'), "--profile='vit': expected one of coma-frozen, "),

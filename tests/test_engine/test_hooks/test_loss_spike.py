@@ -147,8 +147,9 @@ def test_without_a_good_checkpoint_the_run_stops(tmp_path):
 
 @pytest.mark.parametrize('make, words', [
     (lambda: LossSpikeHook(action='stop'), "action='stop': expected one of warn, rollback"),
-    (lambda: LossSpikeHook(factor=1), 'factor=1, window=500, interval=10: expected a factor above 1'),
-    (lambda: LossSpikeHook(window=0), 'window=0'),
+    (lambda: LossSpikeHook(factor=1), 'LossSpikeHook: factor=1: expected a number above 1'),
+    (lambda: LossSpikeHook(factor=float('nan')), 'LossSpikeHook: factor=nan: expected a number above 1'),
+    (lambda: LossSpikeHook(window=0), 'LossSpikeHook: window=0: expected a whole number, 1 or more'),
 ])
 def test_bad_arguments(make, words):
     with pytest.raises(UserError, match=words):

@@ -246,6 +246,8 @@ def test_a_table_is_logged(tmp_path):
 @pytest.mark.parametrize('options, expected', [
     (dict(paramwise_cfg=dict(decay_rate=0.7)), "paramwise_cfg='decay_rate': expected one of layer_decay_rate, norm"),
     (dict(optimizer=dict(type='AdamW')), 'the optimiser needs lr'),
+    (dict(paramwise_cfg=dict(layer_decay_rate=float('nan'))), 'paramwise_cfg.layer_decay_rate=nan: expected a number'),
+    (dict(paramwise_cfg=dict(norm_decay_mult=-1)), 'paramwise_cfg.norm_decay_mult=-1: expected a number, 0 or more'),
 ])
 def test_errors(options, expected):
     with pytest.raises(UserError, match=expected):
