@@ -96,12 +96,13 @@ class DyViT(BaseBackbone):
             Defaults to 'featmap'.
         drop_path_rate (float): Stochastic depth, rising linearly with depth. Defaults to 0.
         zero_init_residual (bool): Every block starts as the identity: the last layers of attention and MLP start at
-            zero. With Xavier's start alone, attention adds nearly the same vector to all tokens, and what differs
-            between them fades with depth (docs/results/small_scale.md). Defaults to False.
+            zero. With False, as before version 0.3, attention adds nearly the same vector to all tokens at the start,
+            and what differs between them fades with depth (docs/results/small_scale.md). Defaults to True.
         frozen_stages (int): Freezes the stem, and the stages up to this one. -1: nothing. Defaults to -1.
         with_cp (bool | Sequence[int]): Recompute activations in the backward pass to save memory: in all stages, or in
             those named, 0 to 3. Stage 0 saves the most for the operations repeated. Defaults to False.
-        init_cfg (dict | list[dict], optional): Defaults to Xavier-uniform linear layers as in MAE. With
+        init_cfg (dict | list[dict], optional): Defaults to Xavier-uniform linear layers as in MAE; what
+            `zero_init_residual` sets to zero is zero all the same. With
             `dict(type='Pretrained', checkpoint=…, prefix='backbone.')` every tensor must be found in the checkpoint;
             the report is logged and the origin kept as `self.provenance`.
 
@@ -124,7 +125,7 @@ class DyViT(BaseBackbone):
                  out_indices: Sequence[int] | int = (3, ),
                  out_type: str = 'featmap',
                  drop_path_rate: float = 0.,
-                 zero_init_residual: bool = False,
+                 zero_init_residual: bool = True,
                  frozen_stages: int = -1,
                  with_cp: bool | Sequence[int] = False,
                  init_cfg=(dict(type='Xavier', layer='Linear', distribution='uniform'), )):
