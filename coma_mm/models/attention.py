@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from mmcv.cnn.bricks import DropPath
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, constant_init
 from torch import nn
 
 from coma_mm.errors import choice
@@ -106,6 +106,8 @@ class Block(BaseModule):
         windows (Sequence[int]): Windows of the attention; empty: plain attention. Defaults to ().
         mlp_ratio (float): Hidden channels of the MLP over C. Defaults to 4.
         drop_path (float): Stochastic depth rate. Defaults to 0.
+        zero_init_residual (bool): `init_weights` sets the last layers of attention and MLP to zero, so that the block
+            starts as the identity. Defaults to False.
         **attention: Further arguments of `MultiWindowAttention`.
     """
 
@@ -115,15 +117,24 @@ class Block(BaseModule):
                  windows: Sequence[int] = (),
                  mlp_ratio: float = 4.,
                  drop_path: float = 0.,
+                 zero_init_residual: bool = False,
                  init_cfg=None,
                  **attention):
         super().__init__(init_cfg)
+        self.zero_init_residual = zero_init_residual
         self.norm1 = SameDtypeLN(dims, eps=1e-6)
         self.attn = MultiWindowAttention(dims, num_heads, windows, **attention)
         self.norm2 = SameDtypeLN(dims, eps=1e-6)
         hidden = int(dims * mlp_ratio)
         self.mlp = nn.Sequential(nn.Linear(dims, hidden), nn.GELU(), nn.Linear(hidden, dims))
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
+
+    def init_weights(self) -> None:
+        """Initialise by `init_cfg`, then zero what `zero_init_residual` says."""
+        super().init_weights()
+        if self.zero_init_residual:
+            for layer in (self.attn.proj, self.mlp[2]):
+                constant_init(layer, 0)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, N, C) -> (B, N, C)."""

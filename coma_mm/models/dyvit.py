@@ -97,10 +97,14 @@ class DyViT(BaseBackbone):
             (B, patches·side², C), tokens patch by patch in Z-order, the only one for masked input.
             Defaults to 'featmap'.
         drop_path_rate (float): Stochastic depth, rising linearly with depth. Defaults to 0.
+        zero_init_residual (bool): Every block starts as the identity: the last layers of attention and MLP start at
+            zero. With False, as before version 0.3, attention adds nearly the same vector to all tokens at the start,
+            and what differs between them fades with depth (docs/results/small_scale.md). Defaults to True.
         frozen_stages (int): Freezes the stem, and the stages up to this one. -1: nothing. Defaults to -1.
         with_cp (bool | Sequence[int]): Recompute activations in the backward pass to save memory: in all stages, or in
             those named, 0 to 3. Stage 0 saves the most for the operations repeated. Defaults to False.
-        init_cfg (dict | list[dict], optional): Defaults to Xavier-uniform linear layers as in MAE. With
+        init_cfg (dict | list[dict], optional): Defaults to Xavier-uniform linear layers as in MAE; what
+            `zero_init_residual` sets to zero is zero all the same. With
             `dict(type='Pretrained', checkpoint=…, prefix='backbone.')` every tensor must be found in the checkpoint;
             the report is logged and the origin kept as `self.provenance`.
 
@@ -124,6 +128,7 @@ class DyViT(BaseBackbone):
                  out_indices: Sequence[int] | int = (3, ),
                  out_type: str = 'featmap',
                  drop_path_rate: float = 0.,
+                 zero_init_residual: bool = True,
                  frozen_stages: int = -1,
                  with_cp: bool | Sequence[int] = False,
                  init_cfg=(dict(type='Xavier', layer='Linear', distribution='uniform'), )):
@@ -172,7 +177,8 @@ class DyViT(BaseBackbone):
         self.stages = ModuleList()
         for i, (dims, depth, heads) in enumerate(zip(self.dims, self.depths, num_heads, strict=True)):
             blocks = [
-                Block(dims, heads, windows[i], mlp_ratio, next(drop_path), dense_conv=dense_conv, reduce=reduce)
+                Block(dims, heads, windows[i], mlp_ratio, next(drop_path), zero_init_residual, dense_conv=dense_conv,
+                      reduce=reduce)
                 for _ in range(depth)
             ]
             downsample = nn.Identity()

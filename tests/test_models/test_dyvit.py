@@ -160,6 +160,30 @@ def test_window_convolutions_start_as_average_pooling():
 # Outputs
 
 
+def token_share(model):
+    """How much of the last stage's spread is between an image's tokens, as it starts."""
+    torch.manual_seed(0)
+    model.init_weights()
+    smooth = F.interpolate(images(2, 8, 8).float(), (64, 64), mode='bilinear')
+    with torch.no_grad():
+        x = model(smooth)[0].flatten(2)  # B C N
+    return (x.std(2).mean() / x.std()).item()
+
+
+def test_blocks_start_as_the_identity():
+    model = DyViT(ARCH)
+    model.init_weights()
+    x = torch.randn(1, 64, ARCH['dims'][0])
+    assert torch.equal(model.stages[0][1](x), x)
+    assert model.stages[0][1].attn.qkv.weight.abs().sum() > 0
+
+
+def test_what_differs_between_tokens_reaches_the_last_stage_at_the_start():
+    deep = dict(dims=(32, 64, 128, 256), depths=(1, 2, 6, 2), num_heads=(1, 2, 4, 8))
+    assert token_share(DyViT(deep, patch_size=16, zero_init_residual=False)) < 0.15
+    assert token_share(DyViT(deep, patch_size=16)) > 0.4
+
+
 def test_out_indices_and_out_type():
     x = images(2, 64, 40)
     everything = small_dyvit(out_indices=ALL)(x)
