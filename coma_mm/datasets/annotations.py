@@ -9,6 +9,11 @@ from torch.utils.data import Dataset
 from coma_mm.config_tree import walk
 from coma_mm.errors import UserError, first_names
 
+READ_IMAGES = ('LoadImage', 'LoadImageFromFile', 'LoadRandomResizedCrop')
+"""Steps of pipelines that read the file of a sample's `img_path`; others may take it for the key of a database."""
+READ_MAPS = ('LoadAnnotations', 'LoadPanopticAnnotations')
+"""Steps that read the file of a sample's `seg_map_path`, if they are `with_seg`."""
+
 
 def leaves(dataset: Dataset) -> list[Dataset]:
     """The data sets inside wrappers."""
@@ -74,12 +79,12 @@ def missing_files(paths: Iterable[str]) -> list[str]:
 
 def _read_paths(dataset: Dataset) -> tuple[str, ...]:
     """Which of a sample's paths its pipeline reads, from files of this machine."""
-    backends = [getattr(one, 'backend_args', None) for one in (dataset, *pipeline_steps(dataset))]
+    steps = list(pipeline_steps(dataset))
+    backends = [getattr(one, key, None) for one in (dataset, *steps) for key in ('backend_args', 'file_client_args')]
     if any(args and args.get('backend') not in ('local', 'disk') for args in backends):
         return ()
-    loads = [step for step in pipeline_steps(dataset) if type(step).__name__.startswith('Load')]
-    images = any('Image' in type(step).__name__ and not getattr(step, 'ignore_empty', False) for step in loads)
-    maps = any(getattr(step, 'with_seg', False) for step in loads)
+    images = any(type(step).__name__ in READ_IMAGES and not getattr(step, 'ignore_empty', False) for step in steps)
+    maps = any(type(step).__name__ in READ_MAPS and getattr(step, 'with_seg', False) for step in steps)
     return ('img_path', ) * images + ('seg_map_path', ) * maps
 
 

@@ -73,9 +73,9 @@ def _check_evaluator(split: Split, metric) -> None:
     path = getattr(api, 'annotation_file', f'the file of {split.evaluator}')
     files = ' and '.join(one.ann_file for one in datasets)
     same = len(datasets) == 1 and os.path.realpath(path) == os.path.realpath(datasets[0].ann_file)
-    if not same:
-        classes = datasets[0].metainfo['classes']
-        objects = api.get_cat_ids(classes).objects
+    classes = datasets[0].metainfo['classes']
+    objects = getattr(api.get_cat_ids(classes), 'objects', None)
+    if not same and objects:
         _check_categories(Split(split.name, []), classes, objects, path, objects)
     used = dict(_images(datasets))
     set_it = f'set ann_file of {split.evaluator} to that of {split.loader}'
