@@ -62,7 +62,7 @@ NOTES = (
     'Saved: what the forward pass keeps for the backward pass. Peak of step: state, activations and passing gradients. Peak '
     'of inference: activations in a forward pass without autograd, weights apart. Not counted: what lives within one '
     'operation, memory lost between blocks, cuDNN\'s and NCCL\'s own, and, in bf16, the float32 inputs of layer norms, '
-    'which autocast makes on GPUs alone.',
+    'which autocast makes on GPUs alone (not of DyViT, whose norms stay in bf16).',
 )
 OF_WHOLE_MODELS = (
     'Whole models are those of training, at the config\'s masking ratio: pre-training with its evaluation branch, '

@@ -87,7 +87,8 @@ def _label_parts(model):
         modules += [(block, f'stage {i + 1}') for i, stage in enumerate(model.backbone.stages) for block in stage]
     if hasattr(model, 'decoder'):
         modules.append((model.decoder, 'decoder'))
-    modules += [(copy, 'evaluation branch') for copy in getattr(model, 'evaluation', {}).values()]
+    copies = [getattr(model, 'evaluation', {}), *getattr(model, '_rounded', ())]
+    modules += [(module, 'evaluation branch') for copy in copies for module in copy.values()]
     undo = [handle.remove for module, label in modules for handle in _label_module(module, label)]
     methods = [(model.head, 'patch_errors', 'loss'), (model.head, 'loss', 'loss'), (model, 'sync_evaluation', 'weight copy')]
     for owner, name, label in methods:
