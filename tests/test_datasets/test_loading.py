@@ -128,8 +128,7 @@ def limit(monkeypatch):
     before = Image.MAX_IMAGE_PIXELS
     with warnings.catch_warnings():
         yield lambda value: (monkeypatch.setenv(MAX_PIXELS, value), _limit_pixels.cache_clear())
-    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', before)
-    monkeypatch.delenv(MAX_PIXELS)
+    Image.MAX_IMAGE_PIXELS = before
     _limit_pixels.cache_clear()
 
 
