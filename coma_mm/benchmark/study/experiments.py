@@ -125,16 +125,21 @@ class Experiment:
         save(seconds=seconds)
         start = time.monotonic()
         task = self.progress.add_task(run.title, total=run.epochs, unit='epochs')
-        with open(work_dir / 'log.txt', 'a', encoding='utf-8', buffering=1) as log:
-            for line in self._lines(run.command(self.folder), f'{run.title}, whose log is {log.name},'):
-                log.write(line)
-                if found := _PROGRESS.search(line):
-                    epoch, step, steps = map(int, found.groups())
-                    self.progress.update(task, completed=epoch - 1 + step / steps)
-                    save(seconds=seconds + time.monotonic() - start)
+        try:
+            with open(work_dir / 'log.txt', 'a', encoding='utf-8', buffering=1) as log:
+                for line in self._lines(run.command(self.folder), f'{run.title}, whose log is {log.name},'):
+                    log.write(line)
+                    if found := _PROGRESS.search(line):
+                        epoch, step, steps = map(int, found.groups())
+                        self.progress.update(task, completed=epoch - 1 + step / steps)
+                        save(seconds=seconds + time.monotonic() - start)
+        except BaseException:
+            self.progress.remove_task(task)  # whose last line would be that it is done, were it in its last validation
+            raise
         seconds += time.monotonic() - start
         if not run.checkpoint(self.folder).exists():  # it could not be written, say
             save(seconds=seconds)
+            self.progress.remove_task(task)
             raise UserError(f'{run.title} has ended without {run.checkpoint(self.folder).name}; its log, {log.name}, may '
                             f'say why. {AGAIN}')
         save(seconds=seconds, done=True)

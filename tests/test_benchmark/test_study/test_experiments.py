@@ -144,9 +144,14 @@ def test_a_failed_run_is_named_with_its_error_and_done_again(experiment):
     ('full', r'has ended without epoch_2.pth; its log, .*/run/log.txt, may say why'),
 ])
 def test_a_run_that_does_not_come_to_its_end_is_not_done(experiment, how, expected):
-    run = Run('run', 'Run', 'config', epochs=2, options={how: True})
-    with pytest.raises(UserError, match=rf'^Run.* {expected}\. There is no result yet: the same command, started again'):
+    run = Run('run', 'Run', 'config', epochs=.5, options={how: True})  # which the tool's first line is the end of
+    out = StringIO()
+    run.checkpoint = lambda folder: folder / 'run/epoch_2.pth'
+    experiment.progress = Progress(Console(file=out))
+    with pytest.raises(UserError, match=rf'^Run.* {expected}\. There is no result yet: the same command, started again'), \
+            experiment.progress:
         experiment.train(run)
+    assert 'done' not in out.getvalue()
     assert 'done' not in json.loads((experiment.folder / 'run/run.json').read_text())
     with pytest.raises(UserError, match='its test, was killed by SIGKILL|its test, was stopped|its test, failed') as error:
         experiment.test(run)
