@@ -209,12 +209,14 @@ def test_values_of_a_wrong_type(run):
     for option, *expected in (
         ('randomness.seed=abc', "user.py: randomness.seed='abc': expected a whole number"),
         ('optim_wrapper.optimizer.lr=x', "user.py: optim_wrapper.optimizer.lr='x': expected a number, 0 or more"),
-        ('model.backbone.drop_path_rate=x', "model.backbone.drop_path_rate='x': expected a number from 0 to below 1"),
-        ('train_dataloader.num_workers=x', "train_dataloader.num_workers='x': expected a whole number, 0 or more"),
-        ('train_cfg.max_epochs=x', "train_cfg.max_epochs='x': expected a whole number, 1 or more"),
-        ('model.head.loss.loss_weight=x', "model.head.loss.loss_weight='x': expected a number, 0 or more"),
-        ('train_dataloader.dataset.pipeline.1.scale=x', "RandomResizedCrop cannot be built with its settings (scale='x'"),
-        ('env_cfg=5', 'user.py: env_cfg=5: expected a dict'), ('param_scheduler=5', 'param_scheduler')):
+        ('model.backbone.drop_path_rate=x', "user.py: model.backbone.drop_path_rate='x': expected a number from 0"),
+        ('train_dataloader.num_workers=x', "user.py: train_dataloader.num_workers='x': expected a whole number, 0 or more"),
+        ('train_cfg.max_epochs=x', "user.py: train_cfg.max_epochs='x': expected a whole number, 1 or more"),
+        ('model.head.loss.loss_weight=x', "user.py: model.head.loss.loss_weight='x': expected a number, 0 or more"),
+        ('train_dataloader.dataset.pipeline.1.scale=x', "user.py: train_dataloader.dataset.pipeline.1.scale='x': expected"),
+        ('train_dataloader.dataset.pipeline.1.max_attempts=x', 'RandomResizedCrop cannot be built with its settings ('),
+        ('env_cfg=5', 'user.py: env_cfg=5: expected a dict'),
+        ('param_scheduler=5', 'user.py: param_scheduler=5: expected a dict or a list')):
         line = run(CLASSIFIER, option)
         assert all(part in line for part in expected), line
         assert nothing_written()
