@@ -663,9 +663,10 @@ def _variable_cases():
         'an optimiser misspelt': "_base_ = 'BASE'\noptim_wrapper = dict(optimizer=dict(type='AdmW'))",
         'a schedule misspelt': "_base_ = 'BASE'\nparam_scheduler = dict(type='CosinLR')",
         'an unknown visualiser': "_base_ = 'BASE'\nvisualizer = dict(type='Visualiser')",
-        'an unknown writer': "_base_ = 'BASE'\nvis_backends = [dict(type='WandBackend')]\nvisualizer = dict(vis_backends=vis_backends)",
+        'an unknown writer': "_base_ = 'BASE'\nvisualizer = dict(vis_backends=[dict(type='WandBackend')])",
         'an argument too many': "_base_ = 'BASE'\nmodel = dict(backbone=dict(depthh=3))",
-        'a step with a wrong argument': "_base_ = 'BASE'\ntrain_dataloader = dict(dataset=dict(pipeline=[dict(type='LoadImage', to_gray=True)]))",
+        'a step with a wrong argument': "_base_ = 'BASE'\ntrain_dataloader = dict(dataset=dict(pipeline=["
+        "dict(type='LoadImage', to_gray=True)]))",
     }
     for name, text in texts.items():
 
