@@ -83,7 +83,8 @@ TABLE = (
     ('param_scheduler*', 'T_max total_steps step_size periods', each(above(0))),
     ('param_scheduler*', 'begin milestones', each(number(0))),
     ('param_scheduler*', 'end', above(0)),
-    ('param_scheduler*', 'start_factor end_factor factor pct_start eta_min_ratio', SHARE),
+    ('param_scheduler*', 'start_factor', above(0, 1)),
+    ('param_scheduler*', 'end_factor factor pct_start eta_min_ratio', SHARE),
     ('param_scheduler*', 'eta_min min_value patience cooldown threshold', each(number(0))),
     ('param_scheduler*', 'gamma power eta_max div_factor final_div_factor', each(above(0))),
     ('param_scheduler*', 'restart_weights', each(number(0))),
@@ -106,7 +107,8 @@ TABLE = (
     ('model*', 'drop_path_rate drop_rate attn_drop_rate dropout drop_prob', each(number(0, 1, below=True))),
     ('model*', 'dropout_ratio', number(0, 1, below=True, also=((-1, 'none'), ))),
     ('model*', 'depths', each(whole(0))),
-    ('model*', 'depth dims num_heads in_channels out_channels embed_dims img_size patch_size', each(whole(1))),
+    ('model*', 'depth dims num_heads in_channels out_channels channels feat_channels embed_dims img_size patch_size',
+     each(whole(1))),
     ('model*', 'mlp_ratio', each(above(0))),
     ('model*', 'out_indices', each(whole())),
     ('model*', 'momentum base_momentum', number(0, 1)),
@@ -116,6 +118,8 @@ TABLE = (
     ('model* *evaluator*', 'topk', each(whole(1))),
     ('*Loss', 'loss_weight', number(0)),
     ('model*', 'score_thr iou_threshold', SHARE),
+    ('model*', 'max_per_img nms_pre', whole(0, also=ALL)),
+    ('MaxIoUAssigner', 'pos_iou_thr neg_iou_thr min_pos_iou', each(SHARE)),
 )
 """Where (the place of a dict in the config, or its type), which keys, and what they hold; the first line that fits counts.
 

@@ -8,7 +8,7 @@ from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLay
 from mmpretrain.registry import MODELS
 from torch import nn
 
-from coma_mm.errors import choice
+from coma_mm.errors import UserError, choice
 from coma_mm.ranges import whole
 
 from .norm import SameDtypeLN
@@ -102,6 +102,8 @@ class ViTDecoder(PatchDecoder):
                  out_channels: int = 3,
                  init_cfg=(dict(type='Xavier', layer='Linear', distribution='uniform'), )):
         whole(1).check('ViTDecoder: depth', depth)
+        if embed_dims % num_heads:
+            raise UserError(f'ViTDecoder: num_heads={num_heads} does not divide embed_dims={embed_dims}')
         norm_cfg = dict(type='SameDtypeLN', eps=1e-6)
         blocks = (TransformerEncoderLayer(embed_dims, num_heads, 4 * embed_dims, norm_cfg=norm_cfg)
                   for _ in range(depth))

@@ -1,12 +1,14 @@
 """Wrong settings of configs and wrong options of commands, each with the values that must not be taken in silence."""
 
+import re
+
 from tests.campaigns.inputs.case import CLASSIFICATION, DETECTION, PRETRAINING, SEGMENTATION, Case, train
 
 NAN = "float('nan')"
 NO_RATE = ('nan', '-1', 'inf', 'fast')
 NO_COUNT = ('0', '-3', '1.5', 'nan', 'many')
 NO_SHARE = ('1.5', '-0.1', 'nan', 'some')
-TEXT_SWITCH = ('"False"', '"no"')
+TEXT_SWITCH = ('no', '0.5', "'False'")
 
 EVERYWHERE = {
     'train_cfg.max_epochs': NO_COUNT,
@@ -33,7 +35,7 @@ EVERYWHERE = {
     'val_dataloader.batch_size': ('0', '-4', '2.5', 'many'),
     'train_dataloader.drop_last': TEXT_SWITCH,
     'train_dataloader.batchsize': ('4',),
-    'randomness.seed': ('-1', '1.5', 'nan', '"0"', 'lucky'),
+    'randomness.seed': ('-1', '1.5', 'nan', 'lucky'),
     'randomness.deterministic': TEXT_SWITCH,
     'model.data_preprocessor.std': ('[0,0,0]', '[1,0,1]', '[1,1]', f'[{NAN},1,1]'.replace(NAN, '"nan"'), 'wide', '[-1,1,1]'),
     'model.data_preprocessor.mean': ('[0,0]', 'grey', '["a","b","c"]'),
@@ -119,10 +121,9 @@ OF_A_TASK = {
         'model.decode_head.channels': ('0', '-64', '1.5'),
         'model.decode_head.loss_decode.loss_weight': ('nan', '-1', 'heavy'),
         'model.test_cfg.mode': ('wohle', 'slide'),
-        'val_evaluator.ignore_index': ('0', '3'),
-        'val_evaluator.iou_metrics': ('mIou', '["mIoX"]', '[]'),
-        'val_dataloader.dataset.reduce_zero_label': ('True', '"False"'),
-        'train_dataloader.dataset.reduce_zero_label': ('True', '"False"'),
+        'val_evaluator.iou_metrics': ('mIou', '["mIoX"]'),
+        'val_dataloader.dataset.reduce_zero_label': ('True', 'no'),
+        'train_dataloader.dataset.reduce_zero_label': ('True', 'no'),
         'train_dataloader.dataset.metainfo.classes': (
             'background',
             '["background","circle"]',
@@ -176,10 +177,13 @@ def cases():
         every = EVERYWHERE if task == PRETRAINING else {}  # what all configs have is tried with one of them
         for key, values in {**every, **OF_A_TASK[task]}.items():
             for value in values:
-                yield Case('settings', f'{task}: {key}={value}', train(task, f'{key}={value}'), 'refused', says=_words(key))
+                yield _case(task, key, value)
     for key, value in FOR_RIGHT.items():
         yield Case('settings', f'{PRETRAINING}: {key}={value}', train(PRETRAINING, f'{key}={value}'), 'right')
     yield Case('settings', f'{PRETRAINING}: {LR_0}', train(PRETRAINING, LR_0), 'warned', says=r'lr')
+    for value in ('0', '3'):
+        option = f'val_evaluator.ignore_index={value}'
+        yield Case('settings', f'{SEGMENTATION}: {option}', train(SEGMENTATION, option), 'warned', says='ignore_index')
     for command, options in OPTIONS.items():
         for option, values in options.items():
             for value in values:
@@ -188,9 +192,25 @@ def cases():
                 yield Case('options', f'{command} {option} {value}', [*START[command], *rest, *given], 'refused')
 
 
+def _case(task, key, value):
+    """Case: A setting; on the command line, or in a file where that takes no such value (a dict, a text in quotes)."""
+    name = f'{task}: {key}={value}'
+    if not re.match(r"'|\[?dict\(", value):
+        return Case('settings', name, train(task, f'{key}={value}'), 'refused', _words(key))
+    text = re.sub(r'^dict\(', 'dict(_delete_=True, ', value)
+    first, *others = key.split('.')
+    for part in reversed(others):
+        text = f'dict({part}={text})'
+
+    def change(root):
+        (root.parent / 'mine.py').write_text(f"_base_ = 'coma_mm::shapes/{task}.py'\n{first} = {text}\n")
+
+    return Case('settings', name, ['train', 'mine.py', *train(task)[2:]], 'refused', _words(key), change)
+
+
 def _words(key):
     """What a line about a setting must name, one of: its last word, or that of its owner."""
-    return '|'.join(part for part in key.split('.')[-2:] if not part.isdigit())
+    return '|'.join([part for part in key.split('.')[-2:] if not part.isdigit()] + ['nowhere'] * (key == 'load_from'))
 
 
 START = {
