@@ -118,7 +118,9 @@ TABLE = (
     ('model* *evaluator*', 'topk', each(whole(1))),
     ('*Loss', 'loss_weight', number(0)),
     ('model*', 'score_thr iou_threshold', SHARE),
-    ('model*', 'max_per_img nms_pre', whole(0, also=ALL)),
+    ('model*', 'max_per_img', whole(1, also=ALL)),
+    ('model*', 'nms_pre', whole(0, also=ALL)),
+    ('model* *evaluator*', 'ignore_index', whole()),
     ('MaxIoUAssigner', 'pos_iou_thr neg_iou_thr min_pos_iou', each(SHARE)),
 )
 """Where (the place of a dict in the config, or its type), which keys, and what they hold; the first line that fits counts.

@@ -148,6 +148,8 @@ def _explain_arguments(error: TypeError, text: str) -> str | None:
         return None
     name = (unexpected or missing).group(1).split('.')[0]
     built = _class_being_built(error, name) or _SETTINGS.get((unexpected or missing).group(1))
+    if built is None and unexpected and (hook := re.search(r' in <[\w.]+\.(\w+Hook) object at', text)):
+        return f'{hook[1]} has no key {unexpected[2]!r}, nor has what it makes'
     if built is None:  # a wrong call somewhere in the code, not a config
         return None
     if missing:

@@ -176,23 +176,6 @@ def test_image_folder_finds_images_at_any_depth_in_order(tmp_path, scene):
     assert len(ImageFolder(str(tmp_path), indices=2)) == 2
 
 
-def test_image_folder_names_the_suffixes_that_it_does_not_read_once(tmp_path, scene, monkeypatch):
-    lines = []
-    monkeypatch.setattr('coma_mm.datasets.image_folder.print_log', lambda line, logger: lines.append(line))
-    Image.fromarray(scene).save(tmp_path / 'a.png')
-    Image.fromarray(scene).save(tmp_path / 'b.png')
-    for part in ('train', 'val'):
-        ImageFolder(str(tmp_path), part=part)
-    assert not lines
-    for name in ('a.avif', 'b.AVIF', 'c.npy', 'd', 'e.\n', 'f.4', 'g.5'):
-        (tmp_path / name).touch()
-    for part in ('train', 'val'):
-        ImageFolder(str(tmp_path), part=part)
-    start, named = lines.pop().split('not read: ')
-    assert start == f'{tmp_path}: 7 files with other suffixes are ' and named.startswith('*.avif (2), *')
-    assert named.endswith(', …') and named.count('(1)') == 4 and '\n' not in named and not lines
-
-
 def test_image_folder_says_what_is_wrong_with_the_root(tmp_path):
     (tmp_path / 'file').write_text('')
     (tmp_path / 'empty').mkdir()

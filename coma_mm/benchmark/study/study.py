@@ -4,7 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from coma_mm.benchmark.statistics import interval
-from coma_mm.errors import UserError
+from coma_mm.errors import UserError, choice
+from coma_mm.models import CoMA
 from coma_mm.visualization.logs import environment
 
 from . import experiments
@@ -32,6 +33,7 @@ def run_study(work_dir: str, out: str | None = None, seeds: int = 3, pretraining
         tuple[str, Path]: The table, and where it was written.
     """
     folder = Path(work_dir).absolute()
+    choice('--complement', complement, CoMA.COPIES)
     experiments.make_shapes(folder / 'data', 'hard', 128, **IMAGES)
     bases = [
         Run(f'pretrain_seed{seed}', f'Pre-training, seed {seed}', 'coma_dyvit-tiny_shapes', EPOCHS['Pre-training'], seed,

@@ -46,7 +46,6 @@ EVERYWHERE = {
     'model.backbone.arch': (
         'tinny',
         '5',
-        'dict(dims=(32,64,128,256),depths=(1,0,3,1),num_heads=(1,2,4,8))',
         'dict(dims=(32,64,128,256),depths=(1,1,-3,1),num_heads=(1,2,4,8))',
         'dict(dims=(32,64,128),depths=(1,1,3,1),num_heads=(1,2,4,8))',
         'dict(dims=(32,64,128,255),depths=(1,1,3,1),num_heads=(1,2,4,8))',
@@ -205,7 +204,7 @@ def _case(task, key, value):
     def change(root):
         (root.parent / 'mine.py').write_text(f"_base_ = 'coma_mm::shapes/{task}.py'\n{first} = {text}\n")
 
-    return Case('settings', name, ['train', 'mine.py', *train(task)[2:]], 'refused', _words(key), change)
+    return Case('settings', name, ['train', 'mine.py', *train(task)[2:]], 'refused', change=change)
 
 
 def _words(key):
@@ -238,12 +237,12 @@ OPTIONS = {
         '--l2': ('nan', '-1', 'inf', 'some'),
         '--seed': ('-1', '1.5', 'lucky'),
         '--solver': ('adam',),
-        '--out': ('.', 'missing/metrics.json', '/proc/metrics.json'),
+        '--out': ('.', 'user.py/metrics.json', '/proc/metrics.json'),
     },
     'knn': {
         '--k': ('0', '-5', '1.5', '1000', 'few'),
         '--temperature': ('0', '-1', 'nan', 'inf', 'warm'),
-        '--out': ('.', 'missing/metrics.json'),
+        '--out': ('.', 'user.py/metrics.json'),
     },
     'reconstruct': {
         '--size': ('0', '-64', '64.5', 'nan', '1000000'),
@@ -272,7 +271,7 @@ OPTIONS = {
             'randomness=3',
         ),
     },
-    'test': {'--out': ('.', 'missing/metrics.json', '/proc/metrics.json'), '--show-dir': ('user.py',)},
+    'test': {'--out': ('.', 'user.py/metrics.json', '/proc/metrics.json'), '--show-dir': ('user.py',)},
     'check_data': {'--workers': ('0', '-1', '1.5', '100000', 'many')},
     'pack_dataset': {
         '--short-side': ('0', '-64', '1.5', 'nan'),
@@ -298,5 +297,5 @@ OPTIONS = {
     'speed': {'--batch-size': ('0', '-1', '1.5', 'nan'), '--out': ('.',)},
     'dataload': {'--workers': ('-1', '100000', 'x')},
     'dist_train': {'ARGUMENTS': ('x.py',)},
-    'export_backbone': {'OUT': ('.', 'missing/out.safetensors', 'out.pth')},
+    'export_backbone': {'OUT': ('.', 'user.py/out.safetensors', 'out.pth')},
 }
