@@ -299,7 +299,7 @@ def _image_cases():
     starts = {
         'training': (train(PRETRAINING), 'unlabelled'),
         'check_data': (['check_data', 'folder', 'DATA/unlabelled', '--full'], 'unlabelled'),
-        'packing': (['pack_dataset', 'DATA/unlabelled', 'packed'], 'unlabelled'),
+        'packing': (['pack_dataset', 'DATA/unlabelled', 'packed', '--short-side', '64'], 'unlabelled'),
         'drawing': (
             [
                 'visualize',
@@ -473,7 +473,7 @@ def _folder_cases():
     yield Case(
         'folders',
         'a pack of an empty folder',
-        ['pack_dataset', 'DATA/unlabelled', 'packed'],
+        ['pack_dataset', 'DATA/unlabelled', 'packed', '--short-side', '64'],
         'refused',
         '',
         emptied('unlabelled'),

@@ -220,7 +220,7 @@ START = {
     'train': ['train', PRETRAINING, '--work-dir', 'run'],
     'test': ['test', CLASSIFICATION, 'CHECKPOINT:classification', '--work-dir', 'run'],
     'check_data': ['check_data', 'folder', 'DATA/unlabelled', '--full'],
-    'pack_dataset': ['pack_dataset', 'DATA/unlabelled', 'packed'],
+    'pack_dataset': ['pack_dataset', 'DATA/unlabelled', 'packed', '--short-side', '64'],
     'make_shapes': ['make_shapes', 'made', '--images', '20'],
     'demo': ['demo', '--work-dir', 'demo'],
     'study': ['study', '--work-dir', 'study'],
