@@ -1,18 +1,20 @@
-# make install | demo | test | docs | fuzz | study | faults | lint | clean
+# make install | demo | test | docs | fuzz | inputs | study | faults | lint | clean
 # PYTHON names the Python to build .venv with: make install PYTHON=python3.12
 VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 PYTEST_ARGS ?= -n 2
 FUZZ_ARGS ?=
+INPUTS_ARGS ?=
 
-.PHONY: help install demo test docs fuzz study faults lint clean
+.PHONY: help install demo test docs fuzz inputs study faults lint clean
 
 help:
 	@echo 'make demo    pre-train, fine-tune three ways and report, in minutes on a CPU'
 	@echo 'make test    run the tests (PYTEST_ARGS="-n 2")'
 	@echo 'make docs    build the documentation as a site, build/site/index.html'
 	@echo 'make fuzz    thousands of damaged files and settings (FUZZ_ARGS="--only images --seed 1")'
+	@echo 'make inputs  hundreds of wrong inputs through the commands, about an hour (INPUTS_ARGS="--only coco")'
 	@echo 'make study   the demo with a longer budget and several seeds'
 	@echo 'make install only create .venv (PYTHON=python3.12)'
 	@echo 'make faults  stop runs in many ways, resume them, compare the last bits; look for leaks (about two hours)'
@@ -36,6 +38,9 @@ docs: $(INSTALLED)
 
 fuzz: $(INSTALLED)
 	$(RUN) tests/campaigns/fuzz/run.py $(FUZZ_ARGS)
+
+inputs: $(INSTALLED)
+	$(RUN) tests/campaigns/inputs/run.py $(INPUTS_ARGS)
 
 study: $(INSTALLED)
 	$(RUN) tools/study.py

@@ -1,4 +1,4 @@
-"""A small share of `make fuzz`, and a test that it can see each kind of fault."""
+"""A small share of `make fuzz` and `make inputs`, and tests that they can see each kind of fault."""
 import os
 import random
 import time
@@ -10,6 +10,8 @@ from coma_mm.errors import UserError
 from .campaigns.fuzz import run
 from .campaigns.fuzz.families import FAMILIES, Family
 from .campaigns.fuzz.mutate import damage, distort
+from .campaigns.inputs import run as inputs
+from .campaigns.inputs.case import PRETRAINING, Case, train
 
 SHARE = dict(option_texts=100, notes=100, checkpoints=100, pickles=150, images=150, maps=60, coco=40, states=2, options=4,
              configs=4)
@@ -60,3 +62,26 @@ def test_cases_are_functions_of_their_seed():
     distorted = [distort(values, random.Random(seed)) for seed in range(200)]
     assert repr(distorted) == repr([distort(values, random.Random(seed)) for seed in range(200)]) and repr(values) == before
     assert sum(one != values for one, _ in distorted) > 150
+
+
+def test_wrong_inputs_end_in_a_clear_line(tmp_path):
+    cases = {case.name: case for case in inputs.all_cases()}
+    assert len(cases) == len(inputs.all_cases()) > 600
+    campaign = inputs.Campaign(tmp_path, tasks=())
+    for name in ('linear_probe --lr nan', f'{PRETRAINING}: train_cfg.max_epochs=0', 'train: no list of categories',
+                 "SHAPES_ROOT=''", 'exported: a JPEG', 'command line: an unknown command'):
+        kind, code, text = campaign.run(cases[name])
+        assert (kind, code) == ('clear line', 2), text
+
+
+def test_how_a_wrong_input_ends_is_told_apart(tmp_path, monkeypatch):
+    campaign = inputs.Campaign(tmp_path, tasks=())
+    case = Case('faulty', 'a case', train(PRETRAINING), says='range')
+    ends = {
+        'clear line': lambda: print('error: x=3: expected the range 0 to 2') or exit(2),
+        'misleading': lambda: print('error: ValueError: the range') or exit(2),
+        'traceback': lambda: 1 / 0, 'silent': lambda: print('done'), 'hang': lambda: time.sleep(60)}
+    monkeypatch.setattr(inputs, 'SECONDS', 1)
+    for kind, end in ends.items():
+        monkeypatch.setattr(inputs.commands, 'main', end)
+        assert campaign.run(case)[0] == kind

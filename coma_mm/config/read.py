@@ -12,7 +12,7 @@ from mmengine.logging import print_log
 from coma_mm.compat import config_path
 from coma_mm.config_tree import type_name
 from coma_mm.datasets import maps, passed_over
-from coma_mm.errors import UserError, choice, nearest
+from coma_mm.errors import UserError, choice, nearest, shorten
 from coma_mm.notices import hold
 from coma_mm.processes import check_workers, is_first_process
 
@@ -143,7 +143,10 @@ def warn(line: str) -> None:
 def _parse(path: str) -> Config:
     file = config_path(path) if str(path).startswith('coma_mm::') else path
     if not os.path.isfile(file):
-        raise UserError(f'no config file {path}; expected the path of a .py config, or coma_mm:: and one of ours')
+        raise UserError(f'no config file {shorten(path, 300)}; expected the path of a .py config, or coma_mm:: and one of '
+                        'ours')
+    if not file.endswith(('.py', '.yml', '.yaml', '.json')):
+        raise UserError(f'{path} is no config; expected a file whose name ends with .py (or .yml, .yaml, .json)')
     try:
         return Config.fromfile(file)
     except FileNotFoundError as error:

@@ -84,7 +84,9 @@ class ComaRunner(Runner):
                       if dataloader is getattr(self, f'_{split}_dataloader')), None)
         for_training = split == 'train'
         if isinstance(dataloader, dict):
-            check_class_lists(dataloader.get('dataset'))
+            if not dataloader.get('dataset'):
+                raise UserError(f'{split}_dataloader has no dataset; expected the config of one')
+            check_class_lists(dataloader['dataset'])
             dataloader = dict(dataloader, sampler=_copy(dataloader.get('sampler')))
             seed_dataloader(dataloader)
         loader = Runner.build_dataloader(dataloader, seed=seed, diff_rank_seed=diff_rank_seed)

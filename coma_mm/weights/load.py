@@ -79,14 +79,16 @@ def _load_pickle(path: str, map_location: str | torch.device) -> Any:
     """What `torch.save` wrote, as far as it is weights and plain values."""
     with open(path, 'rb') as file:
         head = file.read(1024)
+    if not head:
+        raise UserError(f'the checkpoint {path} is empty; copy or save it again')
     size, start = os.path.getsize(path), head[:2]
     is_pickle = start[:1] == b'\x80' and start[1:] <= bytes([pickle.HIGHEST_PROTOCOL])
-    if head and not is_pickle and start != b'PK' or start == b'PK' and _is_other_archive(path):
+    if not is_pickle and start != b'PK' or start == b'PK' and _is_other_archive(path):
         raise UserError(_not_a_checkpoint(path, f': it looks like {looks_like(head)}'))
     if start == b'PK':
         if not is_whole(path):  # torch does not look at the check sums
             raise UserError(f'the checkpoint {path} is damaged or cut off (its check sums differ); copy or save it again')
-    elif start:
+    else:
         print_log(f'{path} is of the format that torch.save had before version 1.6, without check sums: damage to its '
                   'weights would go unnoticed', logger='current', level=logging.WARNING)
     try:

@@ -176,6 +176,12 @@ def test_class_ids_out_of_range_are_found_in_validation_and_testing_too():
     wrong.set_metainfo(dict(reduce_zero_label=True))
     with pytest.raises(UserError, match=r'class id 3 \(4 in the file.*ids 0 to 2$'):
         hook.before_val_iter(None, 0, dict(data_samples=[wrong]))
+    rows, columns = fitting.gt_sem_seg.data.shape[-2:]
+    fitting.set_metainfo(dict(img_shape=(9, 9), ori_shape=(rows, columns)))  # a map of the original image's size is right
+    hook.before_val_iter(None, 0, dict(data_samples=[fitting]))
+    fitting.set_metainfo(dict(ori_shape=(rows, columns + 8), seg_map_path='b.png'))
+    with pytest.raises(UserError, match='the segmentation map b.png does not fit its image'):
+        hook.before_val_iter(None, 0, dict(data_samples=[fitting]))
 
 
 def test_position_embeddings_that_are_resized_count_as_loaded(tmp_path):

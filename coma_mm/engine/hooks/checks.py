@@ -114,6 +114,7 @@ class LabelCheckHook(Hook):
         """
         for sample in self._samples(data_batch):
             if hasattr(sample, 'gt_sem_seg'):
+                _check_map(sample, 'ori_shape')  # to whose size mmseg's metrics bring the prediction
                 self._check(sample)
 
     before_test_iter = before_val_iter
@@ -138,12 +139,12 @@ class LabelCheckHook(Hook):
                                 f'num_classes={self.num_classes}, ids 0 to {self.num_classes - 1}{hint}')
 
 
-def _check_map(sample: BaseDataElement) -> None:
-    """Raise a UserError if a segmentation map is not one class id for each pixel of the image."""
+def _check_map(sample: BaseDataElement, size: str = 'img_shape') -> None:
+    """Raise a UserError if a segmentation map is not one class id for each pixel of the image, of the size in `size`."""
     if not hasattr(sample, 'gt_sem_seg'):
         return
-    shape, expected = tuple(sample.gt_sem_seg.data.shape), (1, *sample.metainfo.get('img_shape', (0, 0))[:2])
-    if 'img_shape' in sample.metainfo and shape != expected:
+    shape, expected = tuple(sample.gt_sem_seg.data.shape), (1, *sample.metainfo.get(size, (0, 0))[:2])
+    if size in sample.metainfo and shape != expected:
         raise UserError(f'the segmentation map {sample.metainfo.get("seg_map_path", "?")} does not fit its image '
                         f'{sample.metainfo.get("img_path", "?")}: after the pipeline it has shape {shape}; expected '
                         f'{expected}, a grey PNG of the image\'s size with one class id per pixel')

@@ -234,7 +234,7 @@ def _map_cases():
         'empty files': (lambda values: b'', 'image|map|read'),
         'text': (lambda values: b'not a map', 'image|map|read'),
         'half a file': (lambda values: cv2.imencode('.png', values)[1].tobytes()[:60], 'image|map|read|trunc'),
-        'none': (lambda values: None, 'No such file|not there|does not exist|missing'),
+        'none': (lambda values: None, '[Nn]o such file|not there|does not exist|holds no file|no map'),
         'nothing but 255': (lambda values: np.full_like(values, 255), '255|label'),
     }
     for split in SPLITS:
@@ -251,7 +251,7 @@ def _map_cases():
         'maps',
         'train: 0 and 255 for two classes',
         train(SEGMENTATION, *binary, *heads),
-        'warned',
+        'refused',
         '255',
         lambda root: [edit(lambda values: (values > 0).astype(np.uint8) * 255, split)(root) for split in SPLITS],
     )
@@ -488,7 +488,8 @@ def _folder_cases():
     )
     for name, where in (('no folder of runs', 'nowhere'), ('a folder without runs', 'DATA/coco'), ('a file', 'user.py')):
         for command in ('collect', 'tables', 'report'):
-            yield Case('folders', f'benchmark {command}: {name}', ['benchmark', command, where], 'refused', '')
+            expected = 'counted' if where == 'DATA/coco' else 'refused'
+            yield Case('folders', f'benchmark {command}: {name}', ['benchmark', command, where], expected, 'no run|run')
 
 
 def _checkpoint_cases():
