@@ -118,14 +118,16 @@ def open_image(file: BinaryIO) -> Image.Image:
         kind = looks_like(file.read(1024))
         reason = 'empty or not an image'
         if kind == 'a TIFF image':
-            reason = f'it is {kind} of a kind that Pillow cannot read ({_tiff_kind(file)}): convert it'
+            found = _tiff_kind(file)
+            reason = f'it is {kind} that Pillow cannot read ({found}): damaged, or of a kind to be converted' if found else (
+                f'it begins like {kind}, and its list of tags is damaged')
         elif ' image' in kind:
             reason = f'it begins like {kind}; expected a whole file of {", ".join(FORMATS)}'
         raise UnidentifiedImageError(reason) from error
 
 
 def _tiff_kind(file: BinaryIO) -> str:
-    """What a TIFF says of its pixels."""
+    """What a TIFF says of its pixels; '' if it is damaged."""
     try:
         file.seek(0)
         head = file.read(8)
@@ -138,7 +140,7 @@ def _tiff_kind(file: BinaryIO) -> str:
         form = {2: 'signed ', 3: 'float ', 5: 'complex ', 6: 'complex '}.get(tags.get(339, (1, ))[0], '')
         how = TiffImagePlugin.COMPRESSION_INFO.get(compression, f'compression {compression}')
     except Exception:  # on broken data of many types
-        return 'its list of tags is damaged'
+        return ''
     return f'bands: {bands}, {form}bits: {bits[0]}, {how}'
 
 

@@ -232,11 +232,13 @@ def ranks(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
     Returns:
         Tensor: int64, (B, ), from 0. Of classes with equal scores the one of the lower id is first;
-        one with a score of NaN is last.
+        one with a score of NaN is behind all, and not among the first five of fewer classes.
     """
     own = scores.gather(1, labels[:, None])
     before = torch.arange(scores.shape[1], device=scores.device) < labels[:, None]
-    return ((scores > own) | own.isnan() | (scores == own) & before).sum(1)
+    places = ((scores > own) | (scores == own) & before).sum(1)
+    # No score is larger than NaN, which would be the first.
+    return places.masked_fill(own.isnan().squeeze(1), scores.shape[1] + 5)
 
 
 def accuracies(places: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:

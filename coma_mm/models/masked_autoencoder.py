@@ -13,7 +13,6 @@ from coma_mm.errors import UserError, choice
 from coma_mm.ranges import above, each, number
 
 from .attention import WindowConv
-from .norm import SameDtypeLN
 
 
 @MODELS.register_module()
@@ -355,7 +354,7 @@ def _rounded(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     """A copy of a module without parameters, with those weights in another dtype that autocast casts to it."""
     copied = copy.deepcopy(module, {id(tensor): tensor for tensor in module.buffers()})  # shares the tensors so far
     for part in copied.modules():
-        if isinstance(part, (nn.Linear, nn.Conv2d, SameDtypeLN, WindowConv)):
+        if isinstance(part, (nn.Linear, nn.Conv2d, WindowConv)):
             part.to(dtype)
     return copied
 

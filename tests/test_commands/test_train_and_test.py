@@ -242,6 +242,7 @@ def test_bad_input_ends_with_one_line_and_leaves_nothing(inside, trained, run_to
     images = folder / 'bad_images' / 'a'
     images.mkdir(parents=True)
     (images / 'text.png').write_text('not an image')
+    (folder / 'bad_images/b').mkdir()
     options = '--cfg-options'
     cases = [
         (('none.py', ), 'no config file none.py'),
@@ -258,7 +259,7 @@ def test_bad_input_ends_with_one_line_and_leaves_nothing(inside, trained, run_to
         (('toy.py', options, 'train_dataloader.dataset.data_root=nowhere'), 'nowhere'),
         (('toy.py', options, 'train_dataloader.dataset.data_root=bad_images',
           'train_dataloader.num_workers=1'), 'text.png'),
-        (('toy.py', options, 'model.head.num_classes=1'), 'class id 1'),
+        (('toy.py', options, 'model.head.num_classes=1'), 'model.head.num_classes=1'),
         (('toy.py', '--auto-scale-lr'), '--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...)'),
         (('toy.py', options, 'optim_wrapper.accumulative_counts=auto'),
          "accumulative_counts='auto' needs auto_scale_lr=dict(base_batch_size=...)"),

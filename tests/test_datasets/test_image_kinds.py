@@ -129,7 +129,7 @@ def test_a_damaged_header_is_left_to_the_decoder(tmp_path):
     content = tiff((BYTES, {}))
     for end in (6, 9, 50, len(content) - 100):
         assert why_not_8_bit(content[:end]) is None
-        with pytest.raises(BadImageError, match='empty or not an image|truncated'):
+        with pytest.raises(BadImageError, match='its list of tags is damaged|that Pillow cannot read|truncated'):
             read_image('', content[:end])
     deep = REFUSED['full.png'][0]
     for damaged in (deep[:-20], deep[:60] + b'\0' + deep[61:]):

@@ -155,7 +155,7 @@ def test_of_a_run_of_several_processes_the_first_one_has_the_lock(tmp_path, monk
 
 def test_a_test_looks_for_class_ids_out_of_range_too(monkeypatch):
     monkeypatch.setattr(train_module, '_check_checkpoint', lambda path: None)
-    monkeypatch.setattr(train_module, '_run', lambda cfg, *args: [hook.type for hook in cfg.custom_hooks])
+    monkeypatch.setattr(train_module, '_run', lambda cfg, *args: ([hook.type for hook in cfg.custom_hooks], {}, None))
     cfg = Config(dict(load_from='', test_dataloader={}, test_cfg={}, test_evaluator={}, custom_hooks=[dict(type='MyHook')]))
-    assert train_module.test(cfg) == ['MyHook', 'LabelCheckHook']
-    assert train_module.test(cfg) == ['MyHook', 'LabelCheckHook']
+    assert train_module.test(cfg) == ['MyHook', 'LabelCheckHook', 'SummaryHook']
+    assert train_module.test(cfg) == ['MyHook', 'LabelCheckHook', 'SummaryHook']

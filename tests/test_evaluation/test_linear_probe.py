@@ -8,7 +8,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 from coma_mm.errors import UserError
-from coma_mm.evaluation.features import Features, Probe
+from coma_mm.evaluation.features import Features
 from coma_mm.evaluation.linear_probe import (
     choose_l2,
     fit_lbfgs,
@@ -106,10 +106,3 @@ def test_a_classifier_that_cannot_be_right_has_no_accuracy(options, words):
 def test_too_little_to_hold_out_gives_one_line():
     with pytest.raises(UserError, match='9 train images are too few'):
         choose_l2(clusters(9), 4)
-
-
-def test_a_fit_that_diverges_has_no_accuracy():
-    values = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
-    probed = Probe(*(Features(values.clone(), torch.arange(20) % 2) for _ in range(2)), facts={})
-    with pytest.raises(UserError, match='the fit by sgd has diverged, its weights are NaN or infinite; take a smaller --lr'):
-        fit_linear_probe(probed, 'sgd', epochs=100, lr=float('inf'))

@@ -10,13 +10,16 @@ Examples:
 """
 import argparse
 
+from coma_mm.ranges import whole
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.add_argument('--only', nargs='+', default=['pretrain/*'], metavar='GROUP/NAME',
                         help="patterns of contestants, of the groups pretrain and inference (default: 'pretrain/*')")
     parser.add_argument('--arch', default='base', help='size of all models: base, small or tiny (default: base)')
-    parser.add_argument('--size', type=int, default=224, metavar='PX', help='side of the images (default: %(default)s)')
-    parser.add_argument('--batch-size', type=int, default=512, metavar='N', help='images (default: %(default)s)')
+    parser.add_argument('--size', type=whole(1), default=224, metavar='PX', help='side of the images (default: %(default)s)')
+    parser.add_argument('--batch-size', type=whole(1), default=512, metavar='N', help='images (default: %(default)s)')
     parser.add_argument('--precision', choices=['fp32', 'bf16'], default='bf16', help='default: %(default)s')
-    parser.add_argument('--operators', type=int, default=0, metavar='N', help='also list the N operators that take longest')
+    parser.add_argument('--operators', type=whole(0), default=0, metavar='N',
+                        help='also list the N operators that take longest')

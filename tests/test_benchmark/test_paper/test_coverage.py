@@ -131,11 +131,9 @@ def test_one_scale():
     assert {(x.norm.vmin, x.norm.vmax, x.cmap.name) for x in maps} == {(0, 100, 'viridis')}
 
 
-@pytest.mark.parametrize('options, message', [(['--iterations', '0'], 'at least 1'), (['--ratio', '1'], 'outside'),
-                                              (['--size', '100'], 'multiples of 32')])
-def test_bad_options(options, message, tmp_path):
+def test_a_size_that_is_no_multiple_of_the_patch(tmp_path):
     parser = ArgumentParser()
     command.add_arguments(parser)
-    with pytest.raises(UserError, match=message):
-        coverage.run(parser.parse_args([*options, '--out', str(tmp_path / 'new')]))
+    with pytest.raises(UserError, match='multiples of 32'):
+        coverage.run(parser.parse_args(['--size', '100', '--out', str(tmp_path / 'new')]))
     assert not (tmp_path / 'new').exists()

@@ -103,15 +103,18 @@ def test_steps_train(steps):
         first = {key: value.clone() for key, value in adaptive.items()}
         losses = step()
         assert torch.isfinite(losses['loss']), name
-        after = [value for value in step.model.parameters() if value.requires_grad]
-        changed = sum(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
-        assert changed > 0.9 * len(before), name
         if lagging:  # the evaluation model has the weights of one update before
             evaluation = step.model.evaluation['backbone'].state_dict()
             assert all(torch.equal(evaluation[key], first[key]) for key in first), name
             second = {key: value.clone() for key, value in adaptive.items()}
             step()
             assert all(torch.equal(evaluation[key], second[key]) for key in second), name
+        else:
+            step()
+        # After two updates: blocks that start as the identity pass little of the first one's gradient on.
+        after = [value for value in step.model.parameters() if value.requires_grad]
+        changed = sum(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+        assert changed > 0.9 * len(before), name
     assert [name for name, step in steps.items() if isinstance(step.model, CoMA) and step.model.evaluation] == [
         'coma-frozen', 'coma-decoder']
 
@@ -240,7 +243,7 @@ def test_what_cannot_be_written_is_said_before_measuring(options, tmp_path, monk
     monkeypatch.setattr(speed, 'measure', lambda *_: pytest.fail('measured'))
     monkeypatch.setattr(speed, 'profile_step', lambda *_: pytest.fail('measured'))
     (tmp_path / 'file').touch()
-    with pytest.raises(UserError, match='cannot write .*: (Not a directory|Is a directory|File exists); choose another'):
+    with pytest.raises(UserError, match='cannot write .*: (.* is no folder|it is a folder, and .*); choose another'):
         speed.run(parse('--device', 'cpu', '--arch', 'tiny', '--sizes', '64', *options))
 
 
