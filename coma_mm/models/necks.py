@@ -3,7 +3,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, constant_init
 from mmpretrain.registry import MODELS
 from torch import nn
 
@@ -21,6 +21,9 @@ class MultiScaleFusion(BaseModule):
             (the kernels that Eq. 6 names, whose shapes do not fit the recursion). Defaults to 'cascade'.
         sides (Sequence[int], optional): Tokens along a patch's side, per stage; each divides the one before, the last
             is 1. (4, 2, 1, 1) is for DyViT with patches of 16 px. Defaults to halving: 8, 4, 2, 1 for four stages.
+        zero_init (bool): The convolutions start at zero, so that the decoder sees the last stage alone at first and the
+            finer ones fade in (ours). Else the last stage, which a decoder can do without, may be silenced: see
+            docs/results/small_scale.md. Defaults to False.
 
     Raises:
         UserError: Another mode, or sides that do not fit each other, or the features.
@@ -30,6 +33,7 @@ class MultiScaleFusion(BaseModule):
                  in_channels: Sequence[int],
                  mode: str = 'cascade',
                  sides: Sequence[int] | None = None,
+                 zero_init: bool = False,
                  init_cfg=(dict(type='Xavier', layer='Linear', distribution='uniform'), )):
         super().__init__(list(init_cfg) if init_cfg else init_cfg)
         self.mode = choice('MultiScaleFusion: mode', mode, ('cascade', 'parallel'))
@@ -45,6 +49,14 @@ class MultiScaleFusion(BaseModule):
         outputs = in_channels[1:] if mode == 'cascade' else in_channels[-1:] * len(kernels)
         self.convs = nn.ModuleList(
             nn.Linear(area * C, D) for area, C, D in zip(kernels, in_channels[:-1], outputs, strict=True))
+        self.zero_init = zero_init
+
+    def init_weights(self) -> None:
+        """Initialise by `init_cfg`, then zero what `zero_init` says."""
+        super().init_weights()
+        if self.zero_init:
+            for conv in self.convs:
+                constant_init(conv, 0)
 
     def forward(self, feats: tuple[torch.Tensor, ...]) -> torch.Tensor:
         """Fuse.

@@ -1,7 +1,9 @@
 _base_ = './coma_dyvit-tiny_shapes.py'
 # 64 px have 16 patches of 16 px. Most of a scene is flat, so pixels as they are say more than those of a normalised patch.
+# The decoder begins with the last stage alone, or the pre-training would silence that.
 model = dict(
     backbone=dict(patch_size=16, mask_before_stem=True),
+    neck=dict(zero_init=True),
     head=dict(norm_pix=False))
 size = 64
 train_pipeline = [

@@ -41,6 +41,21 @@ def test_a_single_stage_is_passed_on(mode):
     assert torch.equal(neck((tokens, )), tokens)
 
 
+@pytest.mark.parametrize('mode', ['cascade', 'parallel'])
+def test_with_zero_init_the_decoder_sees_the_last_stage_alone_at_first_and_soon_all(mode):
+    neck = MultiScaleFusion(ARCH['dims'], mode=mode, zero_init=True)
+    neck.init_weights()
+    feats = tuple(torch.randn(2, 3 * side**2, dims, requires_grad=True)
+                  for dims, side in zip(ARCH['dims'], (8, 4, 2, 1), strict=True))
+    assert torch.equal(neck(feats), feats[-1])
+    optimizer = torch.optim.AdamW(neck.parameters())
+    for _ in range(3):
+        optimizer.zero_grad()
+        neck(feats).square().sum().backward()
+        optimizer.step()
+    assert all(conv.weight.abs().sum() > 0 for conv in neck.convs)
+
+
 @pytest.mark.parametrize('sides', [(4, 2, 1), (4, 2, 2, 2), (3, 2, 1, 1), (1, 2, 4, 8)])
 def test_sides_that_do_not_fit(sides):
     with pytest.raises(UserError, match='expected 4 numbers.*the last 1'):
