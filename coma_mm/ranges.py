@@ -27,6 +27,7 @@ class Values(NamedTuple):
         also (tuple[tuple[Any, str]]): Other values, and what each stands for. Defaults to none.
         several (bool): Whether it may be a list of such values, at any depth, or a dict, which is not looked into. Defaults
             to False.
+        length (int): How many there must be in such a list; 0: any number, or a single one. Defaults to 0.
     """
     kind: type | tuple[type, ...]
     low: float = -math.inf
@@ -36,6 +37,7 @@ class Values(NamedTuple):
     steps: bool = False
     also: tuple[tuple[Any, str], ...] = ()
     several: bool = False
+    length: int = 0
 
     def __contains__(self, value: Any) -> bool:
         """Whether a single value is one of them."""
@@ -56,6 +58,8 @@ class Values(NamedTuple):
 
     def __str__(self) -> str:
         """In words: 'a number above 0', 'a whole number, 1 or more, or -1 (never)'."""
+        if self.length:
+            return f'a list of {self.length}, each {self._replace(length=0)}'
         if self.kind not in (int, float):
             return ' or '.join(word for kind, word in WORDS.items() if kind in self._kinds())
         text = 'a whole number' if self.kind is int or self.steps else 'a number'
@@ -81,8 +85,11 @@ class Values(NamedTuple):
         Returns:
             tuple[str, Any] | None: The name of its place (that of an item ends with the item's number) and the value.
         """
+        if self.length and (not isinstance(value, (list, tuple)) or len(value) != self.length):
+            return place, value
         if self.several and isinstance(value, (list, tuple)):
-            found = (self.wrong(one, f'{place}.{number}') for number, one in enumerate(value))
+            single = self._replace(length=0)
+            found = (single.wrong(one, f'{place}.{number}') for number, one in enumerate(value))
             return next(filter(None, found), None)
         if self.several and (value is None or isinstance(value, dict)):
             return None
@@ -157,9 +164,9 @@ def above(low: float, high: float = math.inf, **more: Any) -> Values:
     return Values(float, low, high, above=True, **more)
 
 
-def each(values: Values) -> Values:
-    """One such value, or a list of them."""
-    return values._replace(several=True)
+def each(values: Values, length: int = 0) -> Values:
+    """One such value, or a list of them; with `length` a list of so many."""
+    return values._replace(several=True, length=length)
 
 
 SEED = whole(0, 2**32 - 1)

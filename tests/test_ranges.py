@@ -12,7 +12,7 @@ from coma_mm.ranges import SEED, SHARE, SWITCH, Values, above, each, number, ste
 NUMBERS = st.one_of(st.integers(-10, 10), st.floats())
 ANY = st.one_of(NUMBERS, st.booleans(), st.text(max_size=4), st.none(), st.lists(st.integers(), max_size=2))
 RANGES = st.builds(Values, st.sampled_from([int, float]), st.integers(-3, 0), st.integers(1, 3), st.booleans(),
-                   st.booleans(), st.booleans(), st.just(()), st.just(False))
+                   st.booleans(), st.booleans(), st.just(()), st.just(False), st.just(0))
 
 
 @given(RANGES, ANY)
@@ -82,3 +82,11 @@ def test_a_switch_is_no_text_but_may_be_0_or_1():
     assert all(value not in SWITCH for value in ('False', 'yes', '1', 2, None))
     with pytest.raises(UserError, match=r"shuffle='False': expected a bool \(True or False\) \(it is a text here"):
         SWITCH.check('shuffle', 'False')
+
+
+@pytest.mark.parametrize('value', [0.9, [0.9], [0.9, 0.9, 0.9], [0.9, 2], None])
+def test_a_list_of_a_length(value):
+    pair = each(number(0, 1), 2)
+    assert pair.wrong([0.9, 0.95]) is None and pair.wrong((0, 1)) is None
+    with pytest.raises(UserError, match='expected a list of 2, each a number from 0 to 1'):
+        pair.check('betas', value)

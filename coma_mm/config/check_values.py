@@ -61,7 +61,8 @@ TABLE = (
     ('PatchMask', 'patch_size unit', whole(1)),
     ('*_dataloader.*', 'prob erase_prob flip_prob', each(SHARE)),
     ('RandomResizedCrop LoadRandomResizedCrop', 'scale', each(whole(1))),
-    ('RandomResizedCrop LoadRandomResizedCrop', 'crop_ratio_range aspect_ratio_range', each(above(0))),
+    ('RandomResizedCrop LoadRandomResizedCrop', 'crop_ratio_range', each(above(0, 1), 2)),
+    ('RandomResizedCrop LoadRandomResizedCrop', 'aspect_ratio_range', each(above(0), 2)),
     ('*_dataloader.*', 'scale crop_size', each(number())),
     ('Mixup CutMix', 'alpha', above(0)),
     ('*data_preprocessor.batch_augments', 'probs', each(SHARE)),
@@ -73,7 +74,9 @@ TABLE = (
     ('optim_wrapper*.clip_grad', 'norm_type', above(0, also=((math.inf, 'the largest'), ('inf', 'the largest')))),
     ('optim_wrapper*.clip_grad', 'error_if_nonfinite', SWITCH),
     ('optim_wrapper*.optimizer', 'lr weight_decay eps', each(number(0))),
-    ('optim_wrapper*.optimizer', 'momentum betas', each(number(0, 1, below=True))),
+    ('optim_wrapper*.optimizer', 'momentum', number(0, 1, below=True)),
+    ('Adam AdamW NAdam RAdam Adamax Lamb', 'betas', each(number(0, 1, below=True), 2)),
+    ('optim_wrapper*.optimizer', 'betas', each(number(0, 1, below=True))),
     ('optim_wrapper*.paramwise_cfg', 'layer_decay_rate decay_rate', above(0, 1)),
     ('optim_wrapper*.paramwise_cfg', 'num_layers', whole(1)),
     ('optim_wrapper*.paramwise_cfg optim_wrapper*.paramwise_cfg.*',
@@ -121,6 +124,7 @@ TABLE = (
     ('model*', 'max_per_img', whole(1, also=ALL)),
     ('model*', 'nms_pre', whole(0, also=ALL)),
     ('model* *evaluator*', 'ignore_index', whole()),
+    ('AnchorGenerator', 'scales ratios strides', each(above(0))),
     ('MaxIoUAssigner', 'pos_iou_thr neg_iou_thr min_pos_iou', each(SHARE)),
 )
 """Where (the place of a dict in the config, or its type), which keys, and what they hold; the first line that fits counts.

@@ -47,6 +47,8 @@ class NamedCOCO(COCO):
     def __init__(self, annotation_file: str):
         self.annotation_file = annotation_file
         super().__init__(annotation_file)
+        for annotation in self.dataset.get('annotations', ()):
+            annotation.setdefault('iscrowd', 0)  # which pycocotools looks up, and files of single objects leave out
 
     def get_cat_ids(self, cat_names: Sequence[str] = (), sup_names: Sequence[str] = (),
                     cat_ids: Sequence[int | str] = ()) -> list[int | str]:

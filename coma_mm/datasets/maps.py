@@ -62,6 +62,11 @@ def check_maps() -> None:
             load(self, results)
         finally:
             _path.reset(token)
+        shape, expected = results['gt_seg_map'].shape, tuple(results.get('ori_shape', ()))[:2]
+        if expected and shape != expected:
+            raise UserError(f'the segmentation map {results["seg_map_path"]} does not fit its image '
+                            f'{results.get("img_path", "?")}: it is of {shape[-1]}×{shape[0]} px; expected '
+                            f'{expected[1]}×{expected[0]}, one class id for each pixel of the image')
 
     loading.LoadAnnotations._load_seg_map = load_named
     loading.mmcv = SimpleNamespace(imfrombytes=_decode)  # all that the module uses of it

@@ -44,6 +44,8 @@ def _explain(error: BaseException) -> str | None:
         return line
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         return f'the name {shorten(str(error.filename), 200)} is too long for a file or a folder; choose a shorter one'
+    if isinstance(error, ImportError) and text.startswith('Failed to import'):  # what a config imports
+        return f'{text}; is it installed, and on PYTHONPATH?'
     if isinstance(error, FileNotFoundError):
         path = error.filename or (re.findall(r"'([^']+)'", text) or [text])[-1]
         return f'no such file or folder: {path}; check data_root, ann_file and data_prefix in the config'

@@ -29,6 +29,9 @@ class MaskedImagePreprocessor(BaseDataPreprocessor):
         super().__init__(non_blocking=True)  # loaders pin their memory
         each(number()).check('MaskedImagePreprocessor: mean', mean)
         each(above(0)).check('MaskedImagePreprocessor: std', std)
+        if len(mean) != len(std):
+            raise UserError(f'MaskedImagePreprocessor: mean has {len(mean)} numbers and std {len(std)}: expected one '
+                            'for each channel in both')
         self.to_rgb = to_rgb
         self.register_buffer('mean', torch.tensor(mean).view(-1, 1, 1), False)
         self.register_buffer('std', torch.tensor(std).view(-1, 1, 1), False)

@@ -122,7 +122,8 @@ def _check_folders(train: Split, split: Split) -> None:
 def _check_order(train: Split, split: Split) -> None:
     """The names of two data sets."""
     expected, found = train.classes, split.classes
-    in_folders = all(hasattr(one.datasets[0], 'folder_to_idx') for one in (train, split))
+    # Those that were compared as folders; not where a list of names stands for them.
+    in_folders = all(set(one.classes or ()) <= set(getattr(one.datasets[0], 'folder_to_idx', ())) for one in (train, split))
     if not expected or not found or expected == found or in_folders:
         return
     _check_places(f'metainfo.classes of {train.loader}', expected, split)

@@ -1,11 +1,12 @@
 """Whether all parts of a run for semantic segmentation read the values of a map alike."""
 from collections.abc import Iterator
+from typing import Any
 
 from torch import nn
 from torch.utils.data import Dataset
 
 from coma_mm.datasets.annotations import pipeline_steps
-from coma_mm.errors import UserError
+from coma_mm.errors import UserError, choice
 
 from .class_numbers import heads
 from .parts import Parts, Split, warn
@@ -26,6 +27,7 @@ def check_maps(parts: Parts) -> None:
     datasets = [(split, one) for split in parts.splits for one in split.datasets if hasattr(one, 'reduce_zero_label')]
     if not datasets:
         return
+    _check_inference(getattr(parts.model, 'test_cfg', None))
     _check_zero(datasets)
     ignored = dict(_ignored(parts.model))
     if not ignored:
@@ -45,6 +47,17 @@ def check_maps(parts: Parts) -> None:
     for split in parts.evaluated:
         for metric in split.metrics_of('IoUMetric'):
             _check_metric(split, metric.ignore_index, first, value, number)
+
+
+def _check_inference(test_cfg: Any) -> None:
+    """How whole images are segmented, which mmsegmentation looks up in the first validation."""
+    if not isinstance(test_cfg, dict) or 'mode' not in test_cfg:
+        return
+    mode = choice('model.test_cfg.mode', test_cfg['mode'], ('whole', 'slide'))
+    lacking = [key for key in ('crop_size', 'stride') if mode == 'slide' and not test_cfg.get(key)]
+    if lacking:
+        raise UserError(f"model.test_cfg.mode='slide' needs {' and '.join(lacking)}, in px, e.g. "
+                        'model.test_cfg=dict(mode="slide", crop_size=(512, 512), stride=(341, 341))')
 
 
 def _check_zero(datasets: list[tuple[Split, Dataset]]) -> None:

@@ -3,7 +3,7 @@ from collections.abc import Callable, Iterable
 
 from mmengine.evaluator import BaseMetric
 
-from coma_mm.errors import UserError, nearest
+from coma_mm.errors import UserError, choice, nearest
 
 from .parts import Parts
 
@@ -26,6 +26,9 @@ def check_metric_names(parts: Parts) -> None:
         if found is None:
             return
         names += found
+    if not names and not any(getattr(metric, 'format_only', False) for metric in split.metrics):
+        raise UserError(f'{split.evaluator} measures nothing: its list of metrics is empty; name one, or leave out '
+                        'validation (--no-validate)')
     for where, name in parts.monitors():
         if name != 'auto' and name not in names:
             close = nearest(name, names)
@@ -78,6 +81,8 @@ def _average_precision(metric: BaseMetric, classes: Iterable[str]) -> list[str]:
 def _iou(metric: BaseMetric, classes: Iterable[str]) -> list[str]:
     kinds = dict(mIoU=('mIoU', 'mAcc'), mDice=('mDice', 'mAcc'), mFscore=('mFscore', 'mPrecision', 'mRecall'))
     asked = [metric.metrics] if isinstance(metric.metrics, str) else metric.metrics
+    for one in asked:
+        choice('IoUMetric: iou_metrics', one, kinds)
     return [] if metric.format_only else ['aAcc', *dict.fromkeys(name for one in asked for name in kinds.get(one, ()))]
 
 

@@ -83,6 +83,8 @@ class LabelCheckHook(Hook):
     In training a GPU reports it as a device-side assertion; in validation and testing it makes the metric wrong in silence.
     """
 
+    unlabelled = None  # whether all maps of a validation are, so far
+
     def before_train(self, runner: Runner) -> None:
         """Find out how many classes the model has."""
         model = unwrap(runner.model)
@@ -116,8 +118,18 @@ class LabelCheckHook(Hook):
             if hasattr(sample, 'gt_sem_seg'):
                 _check_map(sample, 'ori_shape')  # to whose size mmseg's metrics bring the prediction
                 self._check(sample)
+                self.unlabelled = self.unlabelled is not False and not (sample.gt_sem_seg.data != self.ignored).any()
 
     before_test_iter = before_val_iter
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Warn if no pixel of any map has a class: the metric is NaN then."""
+        if self.unlabelled:
+            print_log(f'no pixel of the maps has a class: all are {self.ignored}, which is ignored; look at the maps, '
+                      'and at reduce_zero_label', logger='current', level=logging.WARNING)
+        self.unlabelled = None
+
+    after_test_epoch = after_val_epoch
 
     def _samples(self, data_batch: dict | list | None) -> Iterator[BaseDataElement]:
         """The samples of an iteration; in test-time augmentation those of each augmentation."""

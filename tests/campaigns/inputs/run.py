@@ -101,7 +101,7 @@ def verdict(case, code, text):
     if case.expected == 'warned':
         said = [line for line in text.splitlines() if re.search(r'WARNING|[Ww]arning', line)]
         return 'misleading' if code else 'clear line' if any(re.search(case.says, line) for line in said) else 'silent'
-    if case.args[0] == 'check_data' and code == 1:  # its report has a line for each problem
+    if case.args[:1] == ['check_data'] and code == 1:  # its report has a line for each problem
         return 'clear line' if re.search(case.says, text) else 'misleading'
     if code == 0:
         return 'silent'
