@@ -114,6 +114,7 @@ def read_config(path: str, cfg_options: dict[str, Any] | None = None, work_dir: 
         before = settings(cfg)
         _merge(cfg, {key: value for key, value in cfg_options.items() if key not in LENGTHS})
         check_values(cfg, path)  # what follows, follows values of the right types
+        register_libraries(cfg.get('default_scope', 'mmengine'))
         follow(cfg, before, cfg_options)
     for line in (*check_values(cfg, path), *check_keys(cfg, path), *check_hooks(cfg, path)):
         warn(line)

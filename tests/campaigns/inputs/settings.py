@@ -205,9 +205,18 @@ def _case(task, key, value):
     return Case('settings', name, ['train', 'mine.py', *train(task)[2:]], 'refused', change=change)
 
 
+_ALSO = {
+    'load_from': ['checkpoint'],
+    'mask_unit': ['unit'],
+    'train_dataloader.dataset.pipeline.1.scale': ['crop size'],
+    'default_scope': ['scope'],
+}
+"""Other words by which a line may name a setting."""
+
+
 def _words(key):
     """What a line about a setting must name, one of: its last word, or that of its owner."""
-    return '|'.join([part for part in key.split('.')[-2:] if not part.isdigit()] + ['nowhere'] * (key == 'load_from'))
+    return '|'.join([part for part in key.split('.')[-2:] if not part.isdigit()] + _ALSO.get(key, []))
 
 
 START = {
