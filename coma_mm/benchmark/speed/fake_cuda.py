@@ -158,7 +158,10 @@ def fake_like(values, mode):
 
 
 def allow_backward():
-    """bool: Whether backward passes run on fake CUDA tensors from now on, for which a C++ compiler is needed."""
+    """bool: Whether backward passes run on fake CUDA tensors from now on, for which a C++ compiler is needed.
+
+    To be called before the first backward pass of a process, and with no real GPU's work in it.
+    """
     if torch.cuda.is_available():
         return True
     compiler, home = shutil.which('g++'), Path(torch.__file__).parent
