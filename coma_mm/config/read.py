@@ -146,7 +146,7 @@ def _parse(path: str) -> Config:
     if not os.path.isfile(file):
         raise UserError(f'no config file {shorten(path, 300)}; expected the path of a .py config, or coma_mm:: and one of '
                         'ours')
-    if not file.endswith(('.py', '.yml', '.yaml', '.json')):
+    if not str(file).endswith(('.py', '.yml', '.yaml', '.json')):
         raise UserError(f'{path} is no config; expected a file whose name ends with .py (or .yml, .yaml, .json)')
     try:
         return Config.fromfile(file)

@@ -246,7 +246,7 @@ def test_checkpoints(run, checkpoint, monkeypatch):
     Path('text.pth').write_text('text')
     torch.save(dict(state_dict={'backbone.conv1.weight': torch.zeros(3, 3)}), 'other.pth')
     for name, expected in (('none.pth', 'no checkpoint at none.pth'), ('cut.pth', 'cut.pth is damaged or cut off'),
-                           ('empty.pth', 'empty.pth is damaged or cut off'),
+                           ('empty.pth', 'empty.pth is empty'),
                            ('text.pth', 'text.pth is not a PyTorch checkpoint'), ('other.pth', 'other.pth')):
         monkeypatch.setenv('PRETRAINED', name)
         assert expected in run('dyvit-tiny_coma_shapes') and nothing_written()
