@@ -22,8 +22,7 @@ class MultiScaleFusion(BaseModule):
         sides (Sequence[int], optional): Tokens along a patch's side, per stage; each divides the one before, the last
             is 1. (4, 2, 1, 1) is for DyViT with patches of 16 px. Defaults to halving: 8, 4, 2, 1 for four stages.
         zero_init (bool): The convolutions start at zero, so that the decoder sees the last stage alone at first and the
-            finer ones fade in (ours). Else the last stage, which a decoder can do without, may be silenced: see
-            docs/results/small_scale.md. Defaults to False.
+            finer ones fade in (ours; docs/results/small_scale.md has what is known of it). Defaults to False.
 
     Raises:
         UserError: Another mode, or sides that do not fit each other, or the features.

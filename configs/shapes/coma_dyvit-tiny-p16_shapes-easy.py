@@ -1,6 +1,6 @@
 _base_ = './coma_dyvit-tiny_shapes.py'
 # 64 px have 16 patches of 16 px. Most of a scene is flat, so pixels as they are say more than those of a normalised patch.
-# The decoder begins with the last stage alone, or the pre-training would silence that.
+# The decoder begins with the last stage alone: otherwise one pre-training was seen to make that stage nearly constant.
 model = dict(
     backbone=dict(patch_size=16, mask_before_stem=True),
     neck=dict(zero_init=True),
