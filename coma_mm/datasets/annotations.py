@@ -114,9 +114,8 @@ def check_annotations(dataset: Dataset, training: bool = False) -> None:
         roots = [getattr(leaf, 'data_root', None), *(prefix.values() if isinstance(prefix, dict) else [prefix])]
         roots = [root for root in roots if root] or ['.']
         inside = tuple(os.path.join(os.path.abspath(root), '') for root in roots)
-        steps = getattr(getattr(leaf, 'pipeline', None), 'transforms', ())
         files = []
-        masks = training and any(getattr(step, 'with_mask', False) for step in steps)
+        masks = training and any(getattr(step, 'with_mask', False) for step in pipeline_steps(leaf))
         for index in range(len(leaf)):
             info = leaf.get_data_info(index)
             files += [info.get(key) for key in read]

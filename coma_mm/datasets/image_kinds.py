@@ -6,19 +6,22 @@ import io
 import logging
 import re
 import struct
+import warnings
+from collections.abc import Iterator
 from contextlib import suppress
 from importlib.util import find_spec
+from typing import BinaryIO
 
 import cv2
 import numpy as np
 from PIL import Image
-from PIL.TiffImagePlugin import PREFIXES, ImageFileDirectory_v2
+from PIL.TiffImagePlugin import COMPRESSION_INFO, PREFIXES, ImageFileDirectory_v2
 
 PNG_BANDS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Bands by PNG's type of colour, a palette's index as one."""
 TIFF_BANDS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}
 """Bands by TIFF's PhotometricInterpretation: grey, RGB, palette, CMYK, YCbCr, Lab."""
-SUBFILE, WIDTH, HEIGHT, BITS, PHOTOMETRIC, BANDS, EXTRA, FORMAT = 254, 256, 257, 258, 262, 277, 338, 339
+SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, BANDS, EXTRA, FORMAT = 254, 256, 257, 258, 259, 262, 277, 338, 339
 """TIFF's tags."""
 ALPHA = (1, 2, 999)
 """Values of `EXTRA` that say transparency; the last is CorelDRAW's."""
@@ -72,15 +75,9 @@ def _netpbm(encoded: bytes) -> str | None:
 def _tiff(encoded: bytes) -> str | None:
     if not encoded.startswith(tuple(PREFIXES)):
         return None
-    file = io.BytesIO(encoded)
     first, pages = None, 0
-    directory = ImageFileDirectory_v2(encoded[:16 if encoded[2] == 43 or encoded[3] == 43 else 8])
-    seen = set()
-    while directory.next and directory.next not in seen:
-        seen.add(directory.next)
-        file.seek(directory.next)
-        directory.load(file)
-        first = first or dict(directory)
+    for directory in _directories(io.BytesIO(encoded)):
+        first = first or directory
         pages += not directory.get(SUBFILE, 0) & 5  # not one in less detail, nor a mask
     bands, photometric = first.get(BANDS, 1), first.get(PHOTOMETRIC)
     bits, kinds = max(first.get(BITS, (1, ))), {*first.get(FORMAT, (1, ))} - {1, 4}  # 4: undefined
@@ -91,6 +88,32 @@ def _tiff(encoded: bytes) -> str | None:
     if bits > 8 or kinds or extra and not (extra == 1 and first.get(EXTRA, (0, ))[0] in ALPHA):
         return _values(encoded, kind, bands, first[WIDTH] * first[HEIGHT])
     return None
+
+
+def _directories(file: BinaryIO) -> Iterator[dict]:
+    """The tags of each page of a TIFF."""
+    head = file.read(16)
+    directory = ImageFileDirectory_v2(head if 43 in head[2:4] else head[:8])  # BigTIFF's is longer
+    seen = set()
+    while directory.next and directory.next not in seen:
+        seen.add(directory.next)
+        file.seek(directory.next)
+        directory.load(file)
+        yield dict(directory)
+
+
+def tiff_kind(file: BinaryIO) -> str:
+    """What a TIFF that Pillow cannot read says of its pixels; '' if it is damaged."""
+    try:
+        file.seek(0)
+        with warnings.catch_warnings(action='ignore'):
+            tags = next(_directories(file))
+        bits, compression = tags[BITS], tags.get(COMPRESSION, 1)
+        form = {2: 'signed ', 3: 'float ', 5: 'complex ', 6: 'complex '}.get(tags.get(FORMAT, (1, ))[0], '')
+        how = COMPRESSION_INFO.get(compression, f'compression {compression}')
+    except Exception:  # on broken data of many types
+        return ''
+    return f'bands: {tags.get(BANDS, 1)}, {form}bits: {bits[0]}, {how}'
 
 
 def _values(encoded: bytes, kind: str, bands: int, pixels: int) -> str:

@@ -14,13 +14,13 @@ import mmcv.image.io
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
-from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from coma_mm.config_tree import type_name
 from coma_mm.errors import BadImageError, MissingFileError, UserError
 from coma_mm.files import looks_like, open_regular, read_regular
 
-from .image_kinds import why_not_8_bit
+from .image_kinds import tiff_kind, why_not_8_bit
 
 FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
 """Pillow's names of what `IMAGE_SUFFIXES` stand for. It knows others, whatever a file is called: a PostScript file starts
@@ -118,30 +118,12 @@ def open_image(file: BinaryIO) -> Image.Image:
         kind = looks_like(file.read(1024))
         reason = 'empty or not an image'
         if kind == 'a TIFF image':
-            found = _tiff_kind(file)
+            found = tiff_kind(file)
             reason = f'it is {kind} that Pillow cannot read ({found}): damaged, or of a kind to be converted' if found else (
                 f'it begins like {kind}, and its list of tags is damaged')
         elif ' image' in kind:
             reason = f'it begins like {kind}; expected a whole file of {", ".join(FORMATS)}'
         raise UnidentifiedImageError(reason) from error
-
-
-def _tiff_kind(file: BinaryIO) -> str:
-    """What a TIFF says of its pixels; '' if it is damaged."""
-    try:
-        file.seek(0)
-        head = file.read(8)
-        tags = TiffImagePlugin.ImageFileDirectory_v2(head + (file.read(8) if 43 in head[2:4] else b''))
-        file.seek(tags.next)
-        with warnings.catch_warnings(action='ignore'):
-            tags.load(file)
-        bits, compression = tags[258], tags.get(259, 1)
-        bands = tags.get(277, 1)
-        form = {2: 'signed ', 3: 'float ', 5: 'complex ', 6: 'complex '}.get(tags.get(339, (1, ))[0], '')
-        how = TiffImagePlugin.COMPRESSION_INFO.get(compression, f'compression {compression}')
-    except Exception:  # on broken data of many types
-        return ''
-    return f'bands: {bands}, {form}bits: {bits[0]}, {how}'
 
 
 @lru_cache(maxsize=1)

@@ -8,6 +8,8 @@ from typing import Any
 
 from mmengine.dataset import BaseDataset
 
+from .annotations import pipeline_steps
+
 
 @dataclass
 class PassedOver:
@@ -127,8 +129,7 @@ def count_used(dataset: BaseDataset, infos: list[dict]) -> None:
         infos (list[dict]): Its samples, as they are before its pipeline.
     """
     found, labels = counts(dataset), Counter()
-    step = next((step for step in getattr(getattr(dataset, 'pipeline', None), 'transforms', ())
-                 if getattr(step, 'with_mask', False)), None)
+    step = next((step for step in pipeline_steps(dataset) if getattr(step, 'with_mask', False)), None)
     for info in infos:
         before = labels.total()
         for instance in info['instances']:

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from coma_mm.errors import UserError
 
 from . import passed_over
-from .annotations import leaves
+from .annotations import leaves, pipeline_steps
 from .passed_over import PassedOver
 
 SHOWN = 3
@@ -255,8 +255,7 @@ def tell(dataset: Dataset, split: str) -> None:
 
 
 def _reads_maps(dataset: Dataset) -> bool:
-    pipelines = [getattr(getattr(leaf, 'pipeline', None), 'transforms', ()) for leaf in leaves(dataset)]
-    return all(any(getattr(step, 'with_seg', False) for step in steps) for steps in pipelines)
+    return all(any(getattr(step, 'with_seg', False) for step in pipeline_steps(leaf)) for leaf in leaves(dataset))
 
 
 def number(value: int) -> str:

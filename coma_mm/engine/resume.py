@@ -3,12 +3,13 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.optim.scheduler.param_scheduler import _ParamScheduler
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from coma_mm.errors import UserError
 from coma_mm.weights.safe_pickle import plain
+
+from .optim.accumulation import wrappers_of
 
 NAMES = dict(initial_lr='lr')
 """Of the entries of an optimiser's groups, in a config."""
@@ -32,9 +33,7 @@ class OwnSettings:
 
     def _groups(self) -> list[dict[str, Any]]:
         """The groups of parameters of all optimisers."""
-        wrapper = self.runner.optim_wrapper
-        several: list[OptimWrapper] = [*wrapper.values()] if isinstance(wrapper, OptimWrapperDict) else [wrapper]
-        return [group for one in several for group in one.optimizer.param_groups]
+        return [group for one in wrappers_of(self.runner) for group in one.optimizer.param_groups]
 
     def _schedulers(self) -> list[_ParamScheduler]:
         """The schedules of all optimisers."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from mmengine.hooks import CheckpointHook
-from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.optim import OptimWrapper
 from mmengine.runner import IterBasedTrainLoop, Runner
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 
@@ -19,7 +19,7 @@ from coma_mm.errors import printable
 from coma_mm.version import __version__
 
 from .models import unwrap
-from .optim.accumulation import count
+from .optim.accumulation import count, wrappers_of
 
 
 def place_lines(runner: Runner) -> list[str]:
@@ -58,8 +58,7 @@ def _weights(runner: Runner, backbone: Any) -> str:
 
 def learning_line(runner: Runner) -> str:
     """The learning rate, after it was scaled, and its schedule."""
-    wrapper = runner.optim_wrapper
-    wrappers = list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]
+    wrappers = wrappers_of(runner)
     groups = [group for one in wrappers for group in one.param_groups]
     rate = max(float(group.get('initial_lr', group['lr'])) for group in groups)
     words = list(_schedule(runner.cfg.get('param_scheduler')))
@@ -117,9 +116,7 @@ def _every(interval: int, unit: str) -> str:
 
 
 def _precision(runner: Runner) -> str:
-    wrapper = runner.optim_wrapper
-    wrappers = list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]
-    return ', '.join(dict.fromkeys(map(_cast, wrappers)))
+    return ', '.join(dict.fromkeys(map(_cast, wrappers_of(runner))))
 
 
 def _cast(wrapper: OptimWrapper) -> str:

@@ -1,5 +1,6 @@
 """Where the time of a training step goes, by torch's profiler and labels that are put around modules from outside."""
 from collections import defaultdict
+from pathlib import Path
 
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
@@ -38,6 +39,7 @@ def profile_step(step, device, repeats=3, trace=None):
         for function in undo:
             function()
     if trace:
+        Path(trace).absolute().parent.mkdir(parents=True, exist_ok=True)
         profiler.export_chrome_trace(str(trace))
     events = [event for event in profiler.events() if event.device_type == torch.autograd.DeviceType.CPU]
     made_by = {event.sequence_nr: event for event in sorted(events, key=lambda event: event.time_range.start)

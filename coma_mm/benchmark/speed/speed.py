@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table as TerminalTable
 
 from coma_mm.errors import UserError, choice
-from coma_mm.files import CHECKOUT, write_metrics, write_whole
+from coma_mm.files import CHECKOUT, check_writable, write_metrics, write_whole
 from coma_mm.markdown import markdown_table
 from coma_mm.models.dyvit import ARCHS, WINDOWS
 from coma_mm.progress import Progress
@@ -47,7 +47,7 @@ def run(args):
         return _profile(args, device, facts, out)
     picked = pick(contestants(args.windows), args.only, device)
     comparisons = list(plan(picked, args, device))
-    _check_writable(out / 'speed.json')
+    check_writable(str(out / 'speed.json'))
     steps = args.steps or (10 if device.type == 'cuda' else 1)
     rows, finished = [], []
     with Progress() as progress:
@@ -241,7 +241,7 @@ def _profile(args, device, facts, out):
     setting = Setting(args.arch, device, (args.sizes or SIZES['pretrain'])[0], batch, args.precision[0], seed=args.seed)
     check_size(one, setting.size)
     for path in filter(None, (out / 'profile.json', args.trace)):
-        _check_writable(Path(path))
+        check_writable(str(path))
     step = one.build(setting)
     for _ in range(WARM_UP):
         step()
@@ -262,18 +262,6 @@ def _profile(args, device, facts, out):
     write_metrics(dict(facts, name=one.name, arch=args.arch, size=setting.size, batch=batch, precision=setting.precision,
                        repeats=args.repeats, seconds_forward_backward=parts, operators=operators), out / 'profile.json')
     _write([table, longest], facts, out / 'profile')
-
-
-def _check_writable(path):
-    """Make a file's folder and see that the file can be written, before what takes long; raises UserError."""
-    is_new = not path.exists()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.open('ab').close()
-    except OSError as error:
-        raise UserError(f'cannot write {path}: {error.strerror}; choose another') from error
-    if is_new:
-        path.unlink()
 
 
 def _commit():

@@ -36,7 +36,7 @@ def check_class_numbers(parts: Parts) -> None:
     wrong = []
     for part, module in heads(parts.model):
         if not _fits(module, split, number):
-            place = part.replace('data_preprocessor', parts.where) if part == 'data_preprocessor' else f'model.{part}'
+            place = parts.where if part == 'data_preprocessor' else f'model.{part}'
             wrong.append((f'{place}.num_classes', module.num_classes))
     for one in parts.evaluated:
         for metric in one.metrics_of('SingleLabelMetric'):

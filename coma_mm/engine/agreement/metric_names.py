@@ -83,7 +83,7 @@ def _iou(metric: BaseMetric, classes: Iterable[str]) -> list[str]:
     asked = [metric.metrics] if isinstance(metric.metrics, str) else metric.metrics
     for one in asked:
         choice('IoUMetric: iou_metrics', one, kinds)
-    return [] if metric.format_only else ['aAcc', *dict.fromkeys(name for one in asked for name in kinds.get(one, ()))]
+    return [] if metric.format_only else ['aAcc', *dict.fromkeys(name for one in asked for name in kinds[one])]
 
 
 def _coco(metric: BaseMetric, classes: Iterable[str]) -> list[str]:

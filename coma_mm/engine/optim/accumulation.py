@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.optim import OptimWrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from coma_mm.errors import UserError
@@ -86,6 +87,12 @@ def smaller_update(cfg: Config, processes: int, share: int) -> str:
         scaled = ', with --auto-scale-lr, which scales the learning rate with it'
     options = ' '.join(f'{key}={value}' for key, value in new.items())
     return f'take an update of at most {images} images (--cfg-options {options}){scaled}, or more data'
+
+
+def wrappers_of(runner: Runner) -> list[OptimWrapper]:
+    """The optimiser wrappers of a run: a single one, or those of an `OptimWrapperDict`."""
+    wrapper = runner.optim_wrapper
+    return list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]
 
 
 def batches_of(data_batch: Any) -> list:

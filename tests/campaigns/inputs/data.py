@@ -125,30 +125,10 @@ def _coco_cases():
     for name in ('no annotation', 'all crowds'):
         change, says = refused[name]
         yield Case('coco', f'val: {name}', train(DETECTION), 'warned', 'object', edit(change, ['val']))
-    yield Case(
-        'coco',
-        'train: no segmentation',
-        train(DETECTION),
-        'refused',
-        'segmentation|mask',
-        edit(each('annotations', segmentation=_REMOVED), ['train']),
-    )
-    yield Case(
-        'coco',
-        'val: no segmentation',
-        train(DETECTION),
-        'refused',
-        'segmentation|mask',
-        edit(each('annotations', segmentation=_REMOVED), ['val']),
-    )
-    yield Case(
-        'coco',
-        'test: no segmentation',
-        test(DETECTION, 'test_dataloader.dataset.ann_file=annotations/instances_test.json'),
-        'refused',
-        'segmentation|mask',
-        edit(each('annotations', segmentation=_REMOVED), ['test']),
-    )
+    without_masks = each('annotations', segmentation=_REMOVED)
+    tested = test(DETECTION, 'test_dataloader.dataset.ann_file=annotations/instances_test.json')
+    for split, args in dict(train=train(DETECTION), val=train(DETECTION), test=tested).items():
+        yield Case('coco', f'{split}: no segmentation', args, 'refused', 'segmentation|mask', edit(without_masks, [split]))
     yield Case(
         'coco',
         'val: fewer categories',
