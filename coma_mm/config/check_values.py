@@ -70,7 +70,7 @@ TABLE = (
     ('optim_wrapper*', 'paramwise_cfg clip_grad optimizer', Values(dict)),
     ('optim_wrapper*', 'loss_scale', each(above(0, also=(('dynamic', 'found while it trains'), )))),
     ('optim_wrapper*', 'accumulative_counts', whole(1, also=(('auto', 'as many as base_batch_size needs'), ))),
-    ('optim_wrapper*.clip_grad', 'max_norm clip_value', above(0)),
+    ('optim_wrapper*.clip_grad', 'max_norm clip_value', above(0, also=((math.inf, 'no limit'), ))),
     ('optim_wrapper*.clip_grad', 'norm_type', above(0, also=((math.inf, 'the largest'), ('inf', 'the largest')))),
     ('optim_wrapper*.clip_grad', 'error_if_nonfinite', SWITCH),
     ('optim_wrapper*.optimizer', 'lr weight_decay eps', each(number(0))),
@@ -131,6 +131,8 @@ TABLE = (
 
 A number that is missing here is not checked. Lists and `None` are the libraries' business, but where a line says `each`.
 """
+LIBRARIES = {'coma_mm', 'mmcv', 'mmdet', 'mmengine', 'mmpretrain', 'mmseg', 'torch', 'torchvision'}
+"""Whose settings the table is about: in a class of somebody else's `interval` may be seconds, and `depth` a word."""
 
 
 @cache
@@ -175,17 +177,22 @@ def check_values(cfg: Config, path: str = '', but: Collection[str] = ()) -> list
     Raises:
         UserError: Naming the first value that there may not be.
     """
-    warnings = []
+    warnings, others = [], ()  # the places of what is no library's
     scope = cfg.get('default_scope')
     for place, one in dicts(dict(cfg.items())):
         if any(f'{place}.'.startswith(f'{key}.') for key in but):
             continue
-        kind, arguments = (type_name(one), _arguments(one.get('type'), scope)) if place else ('', {})
+        kind, classes = (type_name(one), _classes(one.get('type'), scope)) if place else ('', [])
+        arguments = _arguments(classes)
+        known = any(map(_is_of_library, classes))
+        if classes and not known:
+            others = (*others, f'{place}.')
+        is_other = not known and f'{place}.'.startswith(others)
         for key, value in one.items():
             name = f'{place}.{key}' if place else key
             if value is None or name in but:
                 continue
-            values = _values(place, kind, key) or _of_argument(value, arguments.get(key))
+            values = not is_other and _values(place, kind, key) or _of_argument(value, arguments.get(key))
             if values and (wrong := values.wrong(value, name)):
                 raise UserError(f'{path}: {wrong[0]}={wrong[1]!r}: expected {values}{hint(wrong[1], values)}')
             if key == 'lr' and value == 0 and re.fullmatch(r'optim_wrapper(\.\w+)?\.optimizer', place):
@@ -217,12 +224,19 @@ def _registries() -> list[Registry]:
     return [one for one in vars(mmengine.registry).values() if isinstance(one, Registry)]
 
 
-def _arguments(kind: Any, scope: str | None) -> dict[str, _Argument]:
+def _classes(kind: Any, scope: str | None) -> list[type]:
+    """The class of a `type`, or all that are registered under its name."""
+    found = {registered(kind, registry, scope) for registry in _registries()} if isinstance(kind, str) else {kind}
+    return [one for one in found if inspect.isclass(one)]
+
+
+def _is_of_library(kind: type) -> bool:
+    return kind.__module__.partition('.')[0] in LIBRARIES
+
+
+def _arguments(classes: list[type]) -> dict[str, _Argument]:
     """What arguments of a class, or of all classes of a name, are numbers or switches."""
-    if not isinstance(kind, str):
-        return _numbers(kind) if inspect.isclass(kind) else {}
-    found = {registered(kind, registry, scope) for registry in _registries()}
-    first, *others = [_numbers(one) for one in found if inspect.isclass(one)] or [{}]
+    first, *others = map(_numbers, classes or [object])
     return {key: argument for key, argument in first.items() if all(other.get(key) == argument for other in others)}
 
 

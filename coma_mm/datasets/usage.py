@@ -205,7 +205,7 @@ def _add_maps(leaf: BaseDataset, total: Usage) -> None:
     for folder, files in maps.items():
         absent = [(image, os.path.join(folder, name)) for name, image in files.items() if name not in there[folder]]
         total.missing += [(image, path) for image, path in absent if not os.path.exists(path)]
-    if leaf.ann_file:  # which chooses some of the files
+    if leaf.ann_file or getattr(leaf, '_indices', None) is not None:  # which choose some of the files
         return
     for folder, files in maps.items():
         total.others['map without an image'] += sum(

@@ -3,7 +3,8 @@ import math
 
 import pytest
 from mmengine.config import Config
-from mmengine.hooks import EMAHook
+from mmengine.hooks import EMAHook, Hook
+from mmengine.registry import HOOKS
 
 from coma_mm.config.check_keys import KNOWN_KEYS
 from coma_mm.config.check_values import TABLE, check_values
@@ -90,6 +91,7 @@ def test_a_wrong_value_is_named_with_the_range(key, value, expected):
 @pytest.mark.parametrize(('key', 'value'), [
     ('default_hooks.checkpoint', dict(type='CheckpointHook', interval=-1, max_keep_ckpts=-1, save_begin=0)),
     ('optim_wrapper.accumulative_counts', 'auto'), ('optim_wrapper.clip_grad', None),
+    ('optim_wrapper.clip_grad.max_norm', math.inf),
     ('optim_wrapper.clip_grad.norm_type', math.inf), ('optim_wrapper.loss_scale', 'dynamic'),
     ('optim_wrapper.loss_scale', dict(init_scale=512.)), ('optim_wrapper.optimizer.eps', (None, 1e-3)),
     ('train_cfg.max_iters', 160e3), ('train_dataloader.drop_last', 1), ('model.decode_head.dropout_ratio', -1),
@@ -100,6 +102,19 @@ def test_what_is_right_passes(key, value):
     cfg = Config()
     cfg.merge_from_dict({key: value})
     assert check_values(cfg) == []
+
+
+def test_the_table_is_not_about_classes_of_others(monkeypatch):
+    class BlinkHook(Hook):
+        def __init__(self, interval=0.5, quiet=False, options=None):
+            """Of a user, whose interval is in seconds."""
+
+    monkeypatch.setitem(HOOKS.module_dict, 'BlinkHook', BlinkHook)
+    for kind in ('BlinkHook', BlinkHook):
+        check_values(Config(dict(custom_hooks=[dict(type=kind, interval=0.1, options=dict(type='', interval='x'))])))
+        assert refused('custom_hooks', [dict(type=kind, quiet='False')]).startswith(".0.quiet='False': expected a bool")
+        inner = dict(options=dict(type='EMAHook', momentum=1))
+        assert refused('custom_hooks', [dict(type=kind, **inner)]).startswith('.0.options.momentum=1')
 
 
 def test_a_learning_rate_of_0_is_warned_of():

@@ -184,6 +184,7 @@ def test_images_and_maps_are_compared(tmp_path, said):
     tell(dataset, 'test')
     (tmp_path / 'list').write_text('0\nb/2\n')
     assert usage(segmentation(tmp_path, ann_file='list')).line == '2 images with maps of 3 classes'
+    assert usage(segmentation(tmp_path, indices=3)).line == '3 images with maps of 3 classes'  # the others are not wanted
 
 
 def test_maps_that_are_elsewhere_or_hidden_are_not_missed(tmp_path):

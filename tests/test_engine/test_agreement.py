@@ -252,6 +252,18 @@ def test_the_same_pixels_are_ignored_everywhere(warnings):
     assert 'the metric leaves out the class 0' in warnings[0]
 
 
+def test_a_loss_may_leave_a_class_out_that_the_others_learn(warnings):
+    for name in ('DiceLoss', 'TverskyLoss'):
+        losses = [dict(type='CrossEntropyLoss'), dict(type=name, ignore_index=0)]
+        check_maps(parts(maps(), model=module(dict(decode_head=fcn(3, loss_decode=losses)))))
+    assert not warnings
+    losses[1].pop('ignore_index')
+    zero = fcn(3, ignore_index=0, loss_decode=losses)
+    check_maps(parts(maps(), model=module(dict(decode_head=zero))))
+    assert warnings == ['model.decode_head.ignore_index=0 and model.decode_head.loss_decode.1.ignore_index=255: this loss '
+                        'learns the class 0, which the head leaves out']
+
+
 # Metrics.
 
 @pytest.mark.parametrize('metric, names', [

@@ -29,19 +29,19 @@ def check_maps(parts: Parts) -> None:
         return
     _check_inference(getattr(parts.model, 'test_cfg', None))
     _check_zero(datasets)
-    ignored = dict(_ignored(parts.model))
+    ignored = list(_ignored(parts.model))
     if not ignored:
         return
-    (first, value), *others = ignored.items()
+    (first, value), *others = ignored
     for place, other in others:
         if other != value:
-            raise UserError(f'{first}={value} and {place}={other}: the same pixels have to be ignored by all of them; set '
-                            f'{place}={value}')
+            raise _other_pixels(first, value, place, other)
     for split, one in datasets:
         left_out = NO_CLASS in (getattr(one, 'label_map', None) or {}).values() and 'metainfo.classes leaves some out'
         if value != NO_CLASS and (reason := one.reduce_zero_label and 'reduce_zero_label=True' or left_out):
             raise UserError(f'the loader of {split.loader} gives pixels without a class the label {NO_CLASS} ({reason}), '
                             f'and {first}={value} does not ignore it; set {first}={NO_CLASS}')
+    _check_losses(parts.model, first, value)
     number = len(parts.splits[0].classes or ())
     _check_padding(parts, first, value, number)
     for split in parts.evaluated:
@@ -75,18 +75,33 @@ def _check_zero(datasets: list[tuple[Split, Dataset]]) -> None:
 
 
 def _ignored(model: nn.Module) -> Iterator[tuple[str, int]]:
-    """Where a model says which label is ignored, and the label; heads first."""
-    losses = []
+    """Where the heads of a model say which label is ignored, and the label."""
     for name, head in heads(model):
-        if type(getattr(head, 'ignore_index', None)) is not int:
-            continue
-        yield f'model.{name}.ignore_index', head.ignore_index
+        if type(getattr(head, 'ignore_index', None)) is int:
+            yield f'model.{name}.ignore_index', head.ignore_index
+
+
+def _check_losses(model: nn.Module, first: str, ignored: int) -> None:
+    """Compare what losses ignore with the heads, which ignore the same.
+
+    A loss may leave a class out, background say, that the others learn.
+    """
+    for name, head in heads(model):
         modules = getattr(head, 'loss_decode', None)
         several = isinstance(modules, nn.ModuleList)
         for number, loss in enumerate(modules if several else [modules]):
-            if type(getattr(loss, 'ignore_index', None)) is int:
-                losses.append((f'model.{name}.loss_decode{f".{number}" if several else ""}.ignore_index', loss.ignore_index))
-    yield from losses
+            value = getattr(loss, 'ignore_index', None)
+            if type(value) is not int or value == ignored or 0 <= value < head.num_classes:
+                continue
+            place = f'model.{name}.loss_decode{f".{number}" if several else ""}.ignore_index'
+            if not 0 <= ignored < head.num_classes:
+                raise _other_pixels(first, ignored, place, value)
+            warn(f'{first}={ignored} and {place}={value}: this loss learns the class {ignored}, which the head leaves out')
+
+
+def _other_pixels(first: str, value: int, place: str, other: int) -> UserError:
+    return UserError(f'{first}={value} and {place}={other}: the same pixels have to be ignored by all of them; set '
+                     f'{place}={value}')
 
 
 def _check_padding(parts: Parts, place: str, ignored: int, number: int) -> None:
