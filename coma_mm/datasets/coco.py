@@ -9,7 +9,7 @@ from mmdet.datasets import CocoDataset
 from mmdet.datasets.api_wrappers import COCO, COCOeval, COCOevalMP
 from mmdet.evaluation.metrics import coco_metric
 
-from coma_mm.errors import UserError, first_names
+from coma_mm.errors import UserError, first_names, nearest
 from coma_mm.files import open_regular
 
 MAX_SIDE = 100_000
@@ -105,8 +105,8 @@ class CheckedCOCO(NamedCOCO):
         annotation_file (str): The JSON file.
 
     Raises:
-        UserError: The file is not JSON; a list, an id or a box is missing or there twice; a category is not in the file's
-            list of categories; a number is none; a mask is not of its image's size.
+        UserError: The file is not JSON; a list (but that of annotations), an id or a box is missing or there twice; a
+            category is not in the file's list of categories; a number is none; a mask is not of its image's size.
     """
 
     def __init__(self, annotation_file: str):
@@ -140,6 +140,8 @@ class CheckedCOCO(NamedCOCO):
 
     def createIndex(self) -> None:
         """Check, and index as the parent does."""
+        if 'annotations' not in self.dataset and not nearest('annotations', self.dataset):
+            self.dataset['annotations'] = []  # of a test whose objects are kept secret, as COCO's test-dev
         for key in ('images', 'annotations', 'categories'):
             entries = self.dataset.get(key)
             if not isinstance(entries, list):

@@ -64,6 +64,13 @@ def test_what_is_wrong_is_named(tmp_path, path, values, expected):
         assert f'{tmp_path}/a.json' in str(caught.value) and expected in str(caught.value)
 
 
+def test_a_test_whose_objects_are_secret_has_no_annotations(tmp_path):
+    content = {key: value for key, value in WHOLE.items() if key != 'annotations'}
+    assert read(tmp_path / 'a.json', content).anns == {}
+    with pytest.raises(UserError, match="no list 'annotations'"):
+        read(tmp_path / 'a.json', dict(content, annotation=[]))
+
+
 def test_whole_numbers_that_are_written_as_floats_are_ids(tmp_path):
     """As pandas writes a column of numbers with a gap in it."""
     content = copy.deepcopy(WHOLE)

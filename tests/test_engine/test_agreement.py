@@ -3,7 +3,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmdet.datasets import ConcatDataset
 from mmdet.evaluation import CocoMetric
+from mmdet.evaluation.evaluator import MultiDatasetsEvaluator
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmengine.optim import ReduceOnPlateauLR
 from mmpretrain.evaluation import Accuracy, AveragePrecision, MultiLabelMetric, SingleLabelMetric
@@ -13,13 +15,14 @@ from mmseg.models import FCNHead
 from torch import nn
 
 from coma_mm.config.read import register_libraries
+from coma_mm.datasets import SeededDataset
 from coma_mm.engine import ComaRunner
 from coma_mm.engine.agreement.class_names import check_class_names
 from coma_mm.engine.agreement.class_numbers import check_class_numbers
 from coma_mm.engine.agreement.ground_truth import check_ground_truth
 from coma_mm.engine.agreement.maps import check_maps
 from coma_mm.engine.agreement.metric_names import check_metric_names, names_of
-from coma_mm.engine.agreement.parts import Parts, Split
+from coma_mm.engine.agreement.parts import Parts, Split, splits_of
 from coma_mm.errors import UserError
 from coma_mm.evaluation import ReconstructionError
 from tests.test_datasets.test_coco_names import NAMES, dataset, scores, write
@@ -35,7 +38,7 @@ def named():
 def warnings(monkeypatch):
     """The lines that were said."""
     said = []
-    for module in ('class_names', 'maps'):
+    for module in ('class_names', 'class_numbers', 'maps'):
         monkeypatch.setattr(f'coma_mm.engine.agreement.{module}.warn', said.append)
     return said
 
@@ -78,14 +81,32 @@ def test_a_misspelt_class_is_named_with_the_one_that_is_meant(tmp_path):
                          "it 'disc'? set the name as the file has it")
 
 
-def test_a_class_without_a_category_is_an_error_in_training_and_a_warning_in_validation(tmp_path, warnings):
+def test_a_class_without_a_category_is_a_warning(tmp_path, warnings):
     path, classes = write(tmp_path / 'a.json'), (*NAMES, 'star')
-    assert f"'star', and {path} has no such category" in line(check_class_names, dataset(path, classes))
+    check_class_names(parts(dataset(path, classes)))
     check_class_names(parts(val=dataset(path, classes)))
-    assert warnings == [f'{path} has no category star of metainfo.classes of val_dataloader: val_evaluator counts no object '
-                        'of it']
+    assert warnings == [f'{path} has no category star of metainfo.classes of {effect} of it{end}' for effect, end in (
+        ('train_dataloader: no object', ' is trained'), ('val_dataloader: val_evaluator counts no object', ''))]
+    warnings.clear()
     other = write(tmp_path / 'b.json', ('star', ), used=('star', ))  # of a training set of two files
     check_class_names(parts([dataset(path, classes), dataset(other, classes)]))
+    assert len(warnings) == 0
+
+
+def test_a_class_without_a_category_beside_objects_without_a_class_is_an_error_in_training(tmp_path, warnings):
+    path = write(tmp_path / 'a.json')
+    found = line(check_class_names, dataset(path, ('disc', 'box', 'star')))
+    assert f"'star', and {path} has no such category, but bar; expected each class that is trained in a file" in found
+    check_class_names(parts(val=dataset(path, ('disc', 'box', 'star'))))
+    assert len(warnings) == 2
+    check_class_names(parts(dataset(write(tmp_path / 'b.json', used=('disc', 'box')), ('disc', 'box', 'star'))))
+    assert len(warnings) == 3
+
+
+def test_names_that_differ_by_a_number_are_not_misspelt(tmp_path, warnings):
+    path = write(tmp_path / 'a.json', ('class_1', 'class_2', 'class_4'), used=('class_4', ))
+    check_class_names(parts(val=dataset(path, ('class_1', 'class_2', 'class_3'))))
+    assert 'has no category class_3' in warnings[0] and len(warnings) == 2
 
 
 def test_categories_without_a_class_are_counted(tmp_path, warnings):
@@ -188,19 +209,20 @@ def fcn(classes, **values):
     return FCNHead(in_channels=4, channels=4, num_convs=1, num_classes=classes, **values)
 
 
-def test_decode_heads_and_auxiliary_heads():
+def test_decode_heads_and_auxiliary_heads(warnings):
     data = named_classes('a', 'b', 'c')
     check_class_numbers(parts(data, model=module(dict(decode_head=fcn(3), auxiliary_head=nn.ModuleList([fcn(3), fcn(3)])))))
     model = module(dict(decode_head=fcn(3), auxiliary_head=nn.ModuleList([fcn(3), fcn(5)])))
-    found = line(check_class_numbers, data, model=model)
-    assert found.startswith('model.auxiliary_head.1.num_classes=5, but')
+    check_class_numbers(parts(data, model=model))
+    assert warnings[0].startswith('model.auxiliary_head.1.num_classes=5, but')
+    assert warnings[0].endswith('set model.auxiliary_head.1.num_classes=3, or leave the further outputs idle')
     assert 'decode_head.num_classes=2' in line(check_class_numbers, data, model=module(dict(decode_head=fcn(2))))
     two = named_classes('nothing', 'thing')
     check_class_numbers(parts(two, model=module(dict(decode_head=fcn(2, out_channels=1)))))
     check_class_numbers(parts(two, model=module(dict(decode_head=fcn(1)))))
 
 
-def test_classifiers():
+def test_classifiers(warnings):
     data = named_classes('a', 'b', 'c')
     head = LinearClsHead(num_classes=5, in_channels=2)
     model = module(dict(head=head, data_preprocessor=module(num_classes=1000)))
@@ -208,6 +230,12 @@ def test_classifiers():
     assert found.startswith('model.head.num_classes=5 and model.data_preprocessor.num_classes=1000 and '
                             'val_evaluator.num_classes=10, but the data have 3 classes')
     check_class_numbers(parts(data, model=module(dict(head=module(num_classes=1)))))  # a regression
+    unused = module(num_classes=1000, to_onehot=False)
+    check_class_numbers(parts(data, model=module(dict(head=LinearClsHead(3, 2), data_preprocessor=unused))))
+    assert not warnings
+    same = module(num_classes=5, to_onehot=True)
+    check_class_numbers(parts(data, model=module(dict(head=head, data_preprocessor=same))))
+    assert warnings[0].startswith('model.head.num_classes=5 and model.data_preprocessor.num_classes=5, but the data have 3')
     # A part of a library's classes, by their numbers.
     some = named_classes(*map(str, range(10)), get_gt_labels=lambda: [0, 4])
     check_class_numbers(parts(some, model=module(dict(head=head))))
@@ -245,8 +273,9 @@ def test_the_same_pixels_are_ignored_everywhere(warnings):
     dice = module(dict(decode_head=fcn(3, loss_decode=losses)))
     assert 'set model.decode_head.loss_decode.1.ignore_index=255' in line(check_maps, maps(), model=dice)
     padded = module(dict(decode_head=fcn(3), data_preprocessor=module(seg_pad_val=254)))
-    assert 'set model.data_preprocessor.seg_pad_val=255' in line(check_maps, maps(), model=padded)
     assert not warnings
+    check_maps(parts(maps(), model=padded))  # where all images have the size nothing is padded
+    assert warnings.pop().endswith('set model.data_preprocessor.seg_pad_val=255')
     padded.data_preprocessor.seg_pad_val = 0  # as background
     check_maps(parts(maps(), maps(), [IoUMetric(ignore_index=0)], padded))
     assert 'the metric leaves out the class 0' in warnings[0]
@@ -316,6 +345,23 @@ def test_schedules_ask_for_metrics_too():
     schedule = ReduceOnPlateauLR(optimizer, monitor='reconstruction/maskd')
     found = line(check_metric_names, val=named_classes(), metrics=[ReconstructionError()], schedules=[schedule])
     assert "did you mean 'reconstruction/masked'?" in found and 'ReduceOnPlateauLR.monitor' in found
+
+
+def test_each_of_several_data_sets_may_have_a_metric_of_its_own(tmp_path):
+    paths = [write(tmp_path / f'{name}.json', images=images) for name, images in (('a', (1, 2)), ('b', (3, )))]
+    evaluator = MultiDatasetsEvaluator([CocoMetric(path) for path in paths], ['A', 'B'])
+    several = SeededDataset(ConcatDataset([dataset(path) for path in paths]))
+
+    def found(name, evaluator=evaluator):
+        hook = CheckpointHook(save_best=name, rule='greater')
+        return Parts(nn.Module(), splits_of('val', several, evaluator), [hook], [], '')
+
+    for check in (check_class_names, check_ground_truth, check_metric_names):
+        check(found('B/coco/bbox_mAP'))
+    with pytest.raises(UserError, match="'C/coco/bbox_mAP' is no metric of val_evaluator, which gives A/coco/bbox_mAP, "):
+        check_metric_names(found('C/coco/bbox_mAP'))
+    with pytest.raises(UserError, match='1 of 3 images of .* are not in'):
+        check_class_names(found('auto', SimpleNamespace(metrics=evaluator.metrics[:1])))
 
 
 # Masks.

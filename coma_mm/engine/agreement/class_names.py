@@ -1,5 +1,6 @@
 """Whether all files and settings of a run have the same classes in the same order."""
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -45,24 +46,32 @@ def _check_categories(split: Split, classes: Sequence[str], objects: Mapping[str
                       found: Iterable[str]) -> None:
     """Compare classes with the categories of a file, whose objects are counted; `found` are those of all its split's files.
 
-    A class that validation has no object of is no error, unless it is one of the file's that is spelt otherwise.
+    A class that no file has is no error, unless a category is spelt like it, or objects to train on are left out beside it.
     """
     where = f'metainfo.classes of {split.loader}'
     others = [name for name in objects if name not in classes]
-    missing = [name for name in classes if name not in objects]
+    left_out = {name: objects[name] for name in others if objects[name]}
+    training = split.name == 'train'
+    missing = [name for name in classes if name not in (found if training else objects)]
     for name in missing:
-        close = nearest(name, others, cutoff=ALIKE)
-        if close or split.name == 'train' and name not in found:
-            raise UserError(f'{where} has {name!r}, and {path} has no such category, but {first_names(others or objects)}' +
+        close = nearest(name, [one for one in others if _numbers(one) == _numbers(name)], cutoff=ALIKE)
+        if close and name not in found or training and left_out:
+            raise UserError(f'{where} has {name!r}, and {path} has no such category, but {first_names(others)}' +
                             (f': is it {close!r}? set the name as the file has it' if close else
                              '; expected each class that is trained in a file, so leave it out of metainfo.classes and '
                              'num_classes, or take the file that has it'))
-    if missing and split.name != 'train':
-        warn(f'{path} has no category {first_names(missing)} of {where}: {split.evaluator} counts no object of '
-             f'{"it" if len(missing) == 1 else "these"}')
-    if left_out := {name: objects[name] for name in others if objects[name]}:
+    if missing:
+        effect = 'no object' if training else f'{split.evaluator} counts no object'
+        warn(f'{path} has no category {first_names(missing)} of {where}: {effect} of '
+             f'{"it" if len(missing) == 1 else "these"}' + ' is trained' * training)
+    if left_out:
         warn(f'{path}: {sum(left_out.values())} objects of {first_names(left_out)} are left out, since {where} does not '
              'name their categories')
+
+
+def _numbers(name: str) -> list[str]:
+    """The numbers in a name: 'class_1' is not 'class_2' misspelt."""
+    return re.findall(r'\d+', name)
 
 
 def _check_evaluator(split: Split, metric) -> None:

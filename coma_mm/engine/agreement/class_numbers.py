@@ -7,13 +7,15 @@ from torch import nn
 
 from coma_mm.errors import UserError, first_names
 
-from .parts import Parts, Split
+from .parts import Parts, Split, warn
 
 HEADS = ('head', 'decode_head', 'auxiliary_head', 'bbox_head', 'mask_head', 'roi_head.bbox_head', 'roi_head.mask_head',
          'roi_head.mask_iou_head', 'roi_head.point_head', 'data_preprocessor')
 """Parts of models whose `num_classes` is the data's."""
 KINDS = dict(head=('ClsHead', 'MultiLabelClsHead'))
 """Of some parts only those of a class count, or derived from it: a regression calls its outputs classes, too."""
+OF_BOXES = ('bbox_head', 'mask_head', 'roi_head')
+"""A detector's, whose predictions of a class that there is not end its evaluation; elsewhere such outputs are idle."""
 OF_OTHER_CLASSES = ('STDCHead', 'GroundingDINOHead', 'ATSSVLFusionHead', 'YOLOWorldHead')
 """Heads of edges, and of words."""
 
@@ -25,7 +27,8 @@ def check_class_numbers(parts: Parts) -> None:
         parts (Parts): Of the run.
 
     Raises:
-        UserError: With all that have another number, and what to set.
+        UserError: With all that have another number, and what to set. A classifier's or a segmenter's head may have more
+            classes than the data; that is a warning.
     """
     split = parts.splits[0] if parts.splits else None
     if split is None or split.classes is None or isinstance(parts.model, BaseSelfSupervisor):
@@ -33,19 +36,29 @@ def check_class_numbers(parts: Parts) -> None:
     number = len(split.classes)
     if any(getattr(one, 'return_classes', False) for one in split.datasets):  # of a detector that reads the names
         return
-    wrong = []
+    wrong, fits = [], True
+    classifier = getattr(getattr(parts.model, 'head', None), 'num_classes', None)
     for part, module in heads(parts.model):
+        preprocessor = part == 'data_preprocessor'
+        if preprocessor and not getattr(module, 'to_onehot', True):  # it does not use the number
+            continue
         if not _fits(module, split, number):
-            place = parts.where if part == 'data_preprocessor' else f'model.{part}'
+            place = parts.where if preprocessor else f'model.{part}'
             wrong.append((f'{place}.num_classes', module.num_classes))
+            fits &= module.num_classes > number and not part.startswith(OF_BOXES) and (
+                not preprocessor or module.num_classes == classifier)
     for one in parts.evaluated:
         for metric in one.metrics_of('SingleLabelMetric'):
             if one.classes and metric.num_classes not in (None, len(one.classes)):
                 wrong.append((f'{one.evaluator}.num_classes', metric.num_classes))
+                fits = False
     if wrong:
-        raise UserError(f'{" and ".join(f"{place}={value}" for place, value in wrong)}, but the data have {number} classes '
-                        f'(metainfo.classes of {split.loader}: {first_names(split.classes)}); set '
-                        f'{" ".join(f"{place}={number}" for place, _ in wrong)}')
+        line = (f'{" and ".join(f"{place}={value}" for place, value in wrong)}, but the data have {number} classes '
+                f'(metainfo.classes of {split.loader}: {first_names(split.classes)}); set '
+                f'{" ".join(f"{place}={number}" for place, _ in wrong)}')
+        if not fits:
+            raise UserError(line)
+        warn(f'{line}, or leave the further outputs idle')
 
 
 def heads(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

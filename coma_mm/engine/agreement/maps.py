@@ -107,8 +107,8 @@ def _other_pixels(first: str, value: int, place: str, other: int) -> UserError:
 def _check_padding(parts: Parts, place: str, ignored: int, number: int) -> None:
     padding = getattr(getattr(parts.model, 'data_preprocessor', None), 'seg_pad_val', ignored)
     if parts.train and padding != ignored and not 0 <= padding < number:
-        raise UserError(f'{parts.where}.seg_pad_val={padding} is no class and is not ignored ({place}={ignored}); set '
-                        f'{parts.where}.seg_pad_val={ignored}')
+        warn(f'{parts.where}.seg_pad_val={padding} is no class and is not ignored ({place}={ignored}): the run fails at the '
+             f'first image that is padded; set {parts.where}.seg_pad_val={ignored}')
 
 
 def _check_metric(split: Split, value: int, place: str, ignored: int, number: int) -> None:

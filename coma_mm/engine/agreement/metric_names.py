@@ -17,16 +17,17 @@ def check_metric_names(parts: Parts) -> None:
     Raises:
         UserError: If there will be no metric of the name; with the one that is spelt most like it.
     """
-    split = next((split for split in parts.splits if split.name == 'val'), None)
-    if split is None or not split.metrics:
+    splits = [split for split in parts.splits if split.name == 'val']
+    metrics = [(split, metric) for split in splits for metric in split.metrics]
+    if not metrics:
         return
-    names = []
-    for metric in split.metrics:
-        found = names_of(metric, split.classes or ())
+    names, split = [], splits[0]
+    for one, metric in metrics:
+        found = names_of(metric, one.classes or ())
         if found is None:
             return
-        names += found
-    if not names and not any(getattr(metric, 'format_only', False) for metric in split.metrics):
+        names += [f'{one.prefix}{name}' for name in found]
+    if not names and not any(getattr(metric, 'format_only', False) for _, metric in metrics):
         raise UserError(f'{split.evaluator} measures nothing: its list of metrics is empty; name one, or leave out '
                         'validation (--no-validate)')
     for where, name in parts.monitors():

@@ -24,10 +24,12 @@ class Split:
         name (str): 'train', 'val' or 'test'.
         datasets (list[Dataset]): Without their wrappers.
         metrics (list[BaseMetric]): Of the evaluator.
+        prefix (str): What the evaluator puts before the names of the metrics, with a slash.
     """
     name: str
     datasets: list[Dataset]
     metrics: list[BaseMetric] = field(default_factory=list)
+    prefix: str = ''
 
     @property
     def loader(self) -> str:
@@ -62,7 +64,8 @@ class Parts:
 
     Attributes:
         model (nn.Module): Without its wrappers.
-        splits (list[Split]): Of the loops that are about to run, training first.
+        splits (list[Split]): Of the loops that are about to run, training first; one for each data set that has metrics of
+            its own.
         hooks (list[Hook]): All.
         schedules (list): Of the learning rate, ...
         where (str): Where the config has the data preprocessor.
@@ -111,7 +114,7 @@ def parts_of(runner: Runner) -> Parts:
         loop = getattr(runner, f'_{name}_loop')
         dataset = getattr(getattr(loop, 'dataloader', None), 'dataset', None)
         if isinstance(loop, BaseLoop) and dataset is not None:
-            splits.append(Split(name, leaves(dataset), list(getattr(getattr(loop, 'evaluator', None), 'metrics', ()))))
+            splits += splits_of(name, dataset, getattr(loop, 'evaluator', None))
     model = unwrap(runner.model)
     if isinstance(model, BaseTTAModel):
         model = model.module
@@ -121,6 +124,26 @@ def parts_of(runner: Runner) -> Parts:
     classes = meta.get('classes') if isinstance(meta, dict) else None
     trained_on = tuple(classes) if isinstance(classes, (list, tuple)) else None
     return Parts(model, splits, runner.hooks, schedules, where, trained_on)
+
+
+def splits_of(name: str, dataset: Dataset, evaluator: Any) -> list[Split]:
+    """The data sets of a loop and their metrics.
+
+    Args:
+        name (str): 'train', 'val' or 'test'.
+        dataset (Dataset): Of the loop.
+        evaluator (Evaluator | None): Of the loop.
+
+    Returns:
+        list[Split]: One, unless the evaluator has a metric for each part of a concatenation.
+    """
+    metrics, several = list(getattr(evaluator, 'metrics', ())), getattr(dataset, 'datasets', ())
+    prefixes = getattr(evaluator, 'dataset_prefixes', None)
+    if prefixes is None or not len(prefixes) == len(several) == len(metrics):
+        return [Split(name, leaves(dataset), metrics)]
+    # mmdetection's MultiDatasetsEvaluator: each metric is of one of the data sets.
+    return [Split(name, leaves(one), [metric], f'{prefix}/')
+            for prefix, one, metric in zip(prefixes, several, metrics, strict=True)]
 
 
 def warn(line: str) -> None:
