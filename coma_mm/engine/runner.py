@@ -219,6 +219,8 @@ class ComaRunner(Runner):
                          curves / f'{name}.json', *tensorboards):
                 path.unlink(missing_ok=True)
             remove_empty([curves / 'vis_image', curves, self._logs])
+        if visualizer := getattr(self, 'visualizer', None):  # the next run of the process would get it by its name
+            type(visualizer)._instance_dict.pop(visualizer.instance_name, None)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap the model for several processes, on a CPU too."""

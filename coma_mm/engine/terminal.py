@@ -18,6 +18,7 @@ NOISE = (
     'Using env variable `',  # the config has the value
     'Checkpoints will be saved to ',  # the first lines say where a run writes
     'Exp name: ',  # at every epoch
+    '`resume_param_scheduler` is True but `self.param_schedulers` is None',  # the learning rate is constant
     'Load checkpoint from ',  # a line of ours says what of it was loaded
     'The prefix is not set in metric class',  # which is so in mmsegmentation
 )

@@ -1,6 +1,7 @@
 """The runner, its hooks and the optimiser wrapper, in small runs in this process."""
 import logging
 import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -64,6 +65,15 @@ def train(cfg):
 def log_of(runner):
     with open(f'{runner.log_dir}/{runner.timestamp}.log') as file:
         return file.read()
+
+
+def test_a_run_can_start_in_the_process_of_one_that_failed_at_its_start(tmp_path):
+    visualizer = dict(type='Visualizer', name='visualizer', vis_backends=[dict(type='LocalVisBackend')])
+    for name in 'ab':
+        cfg = make_cfg(tmp_path / name, experiment_name=f'{tmp_path.name}{name}', visualizer=dict(visualizer))
+        runner = ComaRunner.from_cfg(cfg)
+        assert Path(runner.log_dir, 'vis_data/config.py').is_file()
+        runner.remove_logs()
 
 
 def test_samples_of_a_run_do_not_depend_on_workers(tmp_path):
