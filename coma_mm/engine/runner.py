@@ -17,6 +17,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import OPTIMIZERS, RUNNERS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, LogProcessor, Priority, Runner
 from mmengine.visualization import Visualizer
+from mmpretrain.models.selfsup import BaseSelfSupervisor
 from torch import distributed, nn
 from torch.utils.data import DataLoader
 
@@ -117,6 +118,13 @@ class ComaRunner(Runner):
         if not isinstance(loop, BaseLoop) and is_auto(self.cfg) and self.accumulation > 1:
             self.model.train_step = partial(update, self.model.train_step)
         return super().build_train_loop(loop)
+
+    def build_val_loop(self, loop: dict | BaseLoop) -> BaseLoop:
+        """Build the loop; that of pre-training becomes a `TrainingPrecisionValLoop`, unless the config says `fp16`."""
+        if isinstance(loop, dict) and type_name(loop) in ('', 'ValLoop') and 'fp16' not in loop and isinstance(
+                unwrap(self.model), BaseSelfSupervisor):
+            loop = {**loop, 'type': 'TrainingPrecisionValLoop', '_scope_': 'mmengine'}
+        return super().build_val_loop(loop)
 
     def build_optim_wrapper(self,
                             optim_wrapper: dict | OptimWrapper | torch.optim.Optimizer) -> OptimWrapper | OptimWrapperDict:

@@ -170,9 +170,10 @@ class MaskedAutoencoder(BaseSelfSupervisor):
             complement = self.head.patch_errors(preds['evaluation'], inputs, ids_keep)
             values['complement'] = complement.mean(1)
             values['assembled'] = torch.cat([masked, complement], 1).mean(1)
+        values = {key: value.tolist() for key, value in values.items()}  # not one by one: each would wait for the GPU
         samples = data_samples or [DataSample() for _ in inputs]
         for i, sample in enumerate(samples):
-            sample.set_field({k: v[i].item() for k, v in values.items()}, 'reconstruction_error')
+            sample.set_field({key: value[i] for key, value in values.items()}, 'reconstruction_error')
         return samples
 
 
