@@ -13,6 +13,7 @@ from coma_mm.errors import UserError, choice
 from coma_mm.ranges import above, each, number
 
 from .attention import WindowConv
+from .copying import copied_ahead
 
 
 @MODELS.register_module()
@@ -39,7 +40,8 @@ class MaskedImagePreprocessor(BaseDataPreprocessor):
     def forward(self, data: dict, training: bool = False) -> dict:
         """`data['inputs']`: uint8 (B, 3, H, W) -> float32, RGB, normalised."""
         # Not the samples: they hold names alone, and to walk hundreds of them takes milliseconds.
-        data = {**data, **self.cast_data({key: value for key, value in data.items() if key != 'data_samples'})}
+        batch = {key: value for key, value in data.items() if key != 'data_samples'}
+        data = {**data, **copied_ahead(self.cast_data, batch, self.device)}
         images = data['inputs'].flip(1) if self.to_rgb else data['inputs']
         return {**data, 'inputs': (images - self.mean).div_(self.std)}
 
