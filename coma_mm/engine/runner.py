@@ -123,7 +123,7 @@ class ComaRunner(Runner):
         """Build the loop; that of pre-training becomes a `TrainingPrecisionValLoop`, unless the config says `fp16`."""
         if isinstance(loop, dict) and type_name(loop) in ('', 'ValLoop') and 'fp16' not in loop and isinstance(
                 unwrap(self.model), BaseSelfSupervisor):
-            loop = {**loop, 'type': 'TrainingPrecisionValLoop', '_scope_': 'mmengine'}
+            loop = {**loop, 'type': 'TrainingPrecisionValLoop'}  # in the scope of its data's transforms
         return super().build_val_loop(loop)
 
     def build_optim_wrapper(self,

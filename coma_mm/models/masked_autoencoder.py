@@ -325,7 +325,7 @@ class CoMA(MaskedAutoencoder):
             ids_keep (Tensor): The patches that the adaptive model sees, (B, K).
             ids_rest (Tensor): The patches that the complementary branch sees, (B, n - K).
             both_branches (bool): Whether the complementary branch is computed. Else its errors count as 0: the gradient
-                is that of 'frozen', in which they have none. Defaults to True.
+                is bit for bit that of 'frozen', in which they have none. Defaults to True.
 
         Returns:
             dict[str, Tensor]: 'loss', and with a complementary branch 'mse_adaptive' (over `ids_rest`) and, where
@@ -334,9 +334,10 @@ class CoMA(MaskedAutoencoder):
         if self.complement == 'none':
             return super().loss(inputs, ids_keep, ids_rest)
         if not both_branches:
-            adaptive = super().loss(inputs, ids_keep, ids_rest)['loss']
-            masked, kept = ids_rest.shape[1], ids_keep.shape[1]
-            return dict(loss=adaptive * (masked / (masked + kept)), mse_adaptive=adaptive.detach())
+            adaptive = self.head.patch_errors(self.reconstruct(inputs, ids_keep, ids=ids_rest), inputs, ids_rest)
+            # The sum over the number of all patches: the gradient is that of the mean below, to the last bit.
+            loss = adaptive.sum() / (adaptive.numel() + ids_keep.numel())
+            return dict(loss=loss, mse_adaptive=adaptive.detach().mean())
         preds = self.reconstruct_both(inputs, ids_keep, ids_rest, unseen_only=True)
         adaptive = self.head.patch_errors(preds['adaptive'], inputs, ids_rest)
         evaluation = self.head.patch_errors(preds['evaluation'], inputs, ids_keep)
