@@ -30,6 +30,7 @@ from coma_mm.files import remove_empty, write_whole
 from coma_mm.processes import start_worker
 from coma_mm.weights.safe_pickle import plain, restore_curves
 
+from . import workers
 from .agreement import check_agreement
 from .explain import unknown_type
 from .hooks.evaluation_model import EvaluationModelHook
@@ -55,7 +56,8 @@ class ComaRunner(Runner):
       `randomness.deterministic` is set;
     - the learning rate is scaled by the batch of one *update*: gradient accumulation counts;
     - with `optim_wrapper.accumulative_counts='auto'` an update sees `auto_scale_lr.base_batch_size` images whatever the
-      number of processes, see `accumulation`: an iteration is then one update, of as many batches as it takes.
+      number of processes, see `accumulation`: an iteration is then one update, of as many batches as it takes;
+    - with `train_dataloader.num_workers='auto'` each process loads with its share of the machine's cores, see `workers`.
 
     Attributes:
         extends (bool): Whether a run that is resumed has another length than before, and its schedules follow.
@@ -89,6 +91,9 @@ class ComaRunner(Runner):
                 raise UserError(f'{split}_dataloader has no dataset; expected the config of one')
             check_class_lists(dataloader['dataset'])
             dataloader = dict(dataloader, sampler=_copy(dataloader.get('sampler')))
+            if dataloader.get('num_workers') == 'auto':
+                dataloader['num_workers'], found = workers.loader_workers()
+                self.logger.info(f"{split}_dataloader.num_workers='auto': {dataloader['num_workers']}, of {found}")
             seed_dataloader(dataloader)
         loader = Runner.build_dataloader(dataloader, seed=seed, diff_rank_seed=diff_rank_seed)
         check_annotations(loader.dataset, for_training)
