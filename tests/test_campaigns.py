@@ -4,9 +4,13 @@ import random
 import time
 
 import pytest
+import torch
+from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
 
 from coma_mm.errors import UserError
+from coma_mm.models.attention import Block
 
+from .campaigns import residual_stream
 from .campaigns.fuzz import run
 from .campaigns.fuzz.families import FAMILIES, Family
 from .campaigns.fuzz.mutate import damage, distort
@@ -85,3 +89,17 @@ def test_how_a_wrong_input_ends_is_told_apart(tmp_path, monkeypatch):
     for kind, end in ends.items():
         monkeypatch.setattr(inputs.commands, 'main', end)
         assert campaign.run(case)[0] == kind
+
+
+@pytest.mark.parametrize(('kind', 'dtype'), zip(residual_stream.KINDS, (
+    torch.float32, torch.bfloat16, torch.float32, torch.float32), strict=True))
+def test_the_kinds_of_streams_that_are_compared_are_such_in_every_block(kind, dtype):
+    model, seen = residual_stream.build(kind, 0), []
+    for block in (*model.backbone.modules(), *model.decoder.blocks):
+        if isinstance(block, (Block, TransformerEncoderLayer)):
+            block.register_forward_hook(lambda block, inputs, output: seen.append((inputs[0].dtype, output.dtype)))
+    drawn = torch.zeros(1, 3, residual_stream.SIZE, residual_stream.SIZE, dtype=torch.uint8)
+    data = model.data_preprocessor(residual_stream.masked(drawn, 0, 0, torch.arange(1)))
+    with residual_stream.autocast(kind):
+        model(**data, mode='loss')
+    assert seen == (24 + 4) * [(dtype, dtype)]

@@ -37,6 +37,7 @@ COMA_800 = 'coma/coma_dyvit-base_8xb512-amp-coslr-800e_in1k.py'
 MAE_VIT = 'mae/mae_vit-base-p16_8xb512-amp-coslr-1600e_in1k.py'
 TWINS = {
     'coma/coma_dyvit-base_8xb512-amp-coslr-300e_in1k.py': COMA_800,
+    'coma/coma_dyvit-base_8xb512-amp-coslr-300e_in1k-fast.py': COMA_800,
     'coma/coma_dyvit-small_8xb512-amp-coslr-300e_in1k.py': COMA_800,
     'coma/coma_dyvit-small_8xb512-amp-coslr-800e_in1k.py': COMA_800,
     'coma/coma_dyvit-small_8xb512-amp-coslr-300e_folder.py': 'coma/coma_dyvit-base_8xb512-amp-coslr-300e_folder.py',
@@ -228,7 +229,9 @@ def test_every_config_runs(name):
         assert notes['metrics']
         assert all(promised(cfg) <= metrics.keys() for metrics in [*notes['metrics'], notes['test']])
         if cfg['test_dataloader'] == cfg['val_dataloader']:
-            assert notes['test'] == pytest.approx(notes['metrics'][-1])
+            # Pre-training is validated in the precision of training, and tested in float32.
+            rounded = 'reconstruction/masked' in notes['test'] and cfg['optim_wrapper']['type'] == 'AutocastOptimWrapper'
+            assert notes['test'] == pytest.approx(notes['metrics'][-1], rel=1e-3 if rounded else 1e-6)
 
     frozen = {key for key in before if key in notes['frozen']}
     backbone = {key for key in before if key.startswith('backbone.')}

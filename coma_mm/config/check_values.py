@@ -47,7 +47,7 @@ TABLE = (
     ('train_cfg val_cfg test_cfg', 'by_epoch fp16', SWITCH),
     # Data.
     ('*_dataloader', 'batch_size num_batch_per_epoch prefetch_factor', whole(1)),
-    ('*_dataloader', 'num_workers', whole(0)),
+    ('*_dataloader', 'num_workers', whole(0, also=(('auto', 'as many as the machine has cores for'), ))),
     ('*_dataloader', 'timeout', number(0)),
     ('*_dataloader', 'drop_last persistent_workers pin_memory', SWITCH),
     ('*_dataloader.sampler', 'seed', whole(0)),

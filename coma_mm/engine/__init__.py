@@ -15,7 +15,7 @@ from .hooks import (
     WholeCheckpointHook,
 )
 from .log_processor import ThroughputLogProcessor
-from .loops import ResumableEpochLoop
+from .loops import ResumableEpochLoop, TrainingPrecisionValLoop
 from .models import build_model
 from .optim import AutocastOptimWrapper, LayerDecayOptimWrapperConstructor
 from .runner import ComaRunner
@@ -23,8 +23,8 @@ from .runner import ComaRunner
 __all__ = [
     'AutocastOptimWrapper', 'BadImageHook', 'BatchSizeHook', 'ComaRunner', 'EvaluationModelHook', 'FiniteHook',
     'IterationSeedHook', 'LabelCheckHook', 'LayerDecayOptimWrapperConstructor', 'LossSpikeHook', 'MeanLossHook',
-    'ProvenanceHook', 'ResumableEpochLoop', 'StopHook', 'SummaryHook', 'ThroughputLogProcessor', 'WholeCheckpointHook',
-    'build_model'
+    'ProvenanceHook', 'ResumableEpochLoop', 'StopHook', 'SummaryHook', 'ThroughputLogProcessor',
+    'TrainingPrecisionValLoop', 'WholeCheckpointHook', 'build_model'
 ]
 
 naming.install()

@@ -1,6 +1,10 @@
-"""Training loops that a stopped run re-enters where it was."""
+"""A training loop that a stopped run re-enters where it was, and validation in the precision of training."""
+import torch
+from mmengine.optim import AmpOptimWrapper
 from mmengine.registry import LOOPS
-from mmengine.runner import EpochBasedTrainLoop
+from mmengine.runner import EpochBasedTrainLoop, ValLoop
+
+from .optim.autocast import AutocastOptimWrapper
 
 
 @LOOPS.register_module()
@@ -24,3 +28,24 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
                 self.run_iter(idx, data_batch)
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
+
+
+@LOOPS.register_module()
+class TrainingPrecisionValLoop(ValLoop):
+    """mmengine's `ValLoop`, whose forward passes are under the autocast of training, if there is one, and in its dtype.
+
+    `ComaRunner` takes it for pre-training wherever `val_cfg` names neither another loop nor `fp16`: what is measured is then
+    what training computes, in its time. Metrics and hooks are outside of autocast, as in training.
+    """
+
+    def run(self) -> dict:
+        """Validate; the parent's `fp16` is autocast in whatever is its dtype at the time."""
+        wrapper = self.runner.optim_wrapper
+        self.fp16 = isinstance(wrapper, (AutocastOptimWrapper, AmpOptimWrapper))
+        device = next(self.runner.model.parameters()).device.type
+        default = torch.get_autocast_dtype(device)
+        torch.set_autocast_dtype(device, self.fp16 and wrapper.cast_dtype or default)
+        try:
+            return super().run()
+        finally:
+            torch.set_autocast_dtype(device, default)

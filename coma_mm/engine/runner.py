@@ -17,6 +17,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import OPTIMIZERS, RUNNERS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, LogProcessor, Priority, Runner
 from mmengine.visualization import Visualizer
+from mmpretrain.models.selfsup import BaseSelfSupervisor
 from torch import distributed, nn
 from torch.utils.data import DataLoader
 
@@ -29,6 +30,7 @@ from coma_mm.files import remove_empty, write_whole
 from coma_mm.processes import start_worker
 from coma_mm.weights.safe_pickle import plain, restore_curves
 
+from . import workers
 from .agreement import check_agreement
 from .explain import unknown_type
 from .hooks.evaluation_model import EvaluationModelHook
@@ -54,7 +56,8 @@ class ComaRunner(Runner):
       `randomness.deterministic` is set;
     - the learning rate is scaled by the batch of one *update*: gradient accumulation counts;
     - with `optim_wrapper.accumulative_counts='auto'` an update sees `auto_scale_lr.base_batch_size` images whatever the
-      number of processes, see `accumulation`: an iteration is then one update, of as many batches as it takes.
+      number of processes, see `accumulation`: an iteration is then one update, of as many batches as it takes;
+    - with `train_dataloader.num_workers='auto'` each process loads with its share of the machine's cores, see `workers`.
 
     Attributes:
         extends (bool): Whether a run that is resumed has another length than before, and its schedules follow.
@@ -88,6 +91,9 @@ class ComaRunner(Runner):
                 raise UserError(f'{split}_dataloader has no dataset; expected the config of one')
             check_class_lists(dataloader['dataset'])
             dataloader = dict(dataloader, sampler=_copy(dataloader.get('sampler')))
+            if dataloader.get('num_workers') == 'auto':
+                dataloader['num_workers'], found = workers.loader_workers()
+                self.logger.info(f"{split}_dataloader.num_workers='auto': {dataloader['num_workers']}, of {found}")
             seed_dataloader(dataloader)
         loader = Runner.build_dataloader(dataloader, seed=seed, diff_rank_seed=diff_rank_seed)
         check_annotations(loader.dataset, for_training)
@@ -117,6 +123,13 @@ class ComaRunner(Runner):
         if not isinstance(loop, BaseLoop) and is_auto(self.cfg) and self.accumulation > 1:
             self.model.train_step = partial(update, self.model.train_step)
         return super().build_train_loop(loop)
+
+    def build_val_loop(self, loop: dict | BaseLoop) -> BaseLoop:
+        """Build the loop; that of pre-training becomes a `TrainingPrecisionValLoop`, unless the config says `fp16`."""
+        if isinstance(loop, dict) and type_name(loop) in ('', 'ValLoop') and 'fp16' not in loop and isinstance(
+                unwrap(self.model), BaseSelfSupervisor):
+            loop = {**loop, 'type': 'TrainingPrecisionValLoop'}  # in the scope of its data's transforms
+        return super().build_val_loop(loop)
 
     def build_optim_wrapper(self,
                             optim_wrapper: dict | OptimWrapper | torch.optim.Optimizer) -> OptimWrapper | OptimWrapperDict:

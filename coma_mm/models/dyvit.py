@@ -71,6 +71,9 @@ class DyViT(BaseBackbone):
     It is a *masked encoder*: given the indices of the patches to keep, only those patches are computed after the stem.
     The dense and the masked encoder are the same plain transformer on (B, N, C); the number of patches differs.
 
+    Under autocast what the blocks add to is in its dtype, from the stem on, where mmpretrain's ViT keeps it in float32. In
+    bf16 training is the same but for what any other rounding changes, and moves a quarter less (docs/performance.md).
+
     Args:
         arch (str | dict): 'tiny' (1.5 M parameters, ours), 'small' (35 M), 'base' (70 M), or a dict with `dims`,
             `depths` and `num_heads`, one number per stage. Defaults to 'base'.

@@ -13,6 +13,7 @@ from coma_mm.errors import UserError, choice
 from coma_mm.ranges import above, each, number
 
 from .attention import WindowConv
+from .copying import copied_ahead
 
 
 @MODELS.register_module()
@@ -39,7 +40,8 @@ class MaskedImagePreprocessor(BaseDataPreprocessor):
     def forward(self, data: dict, training: bool = False) -> dict:
         """`data['inputs']`: uint8 (B, 3, H, W) -> float32, RGB, normalised."""
         # Not the samples: they hold names alone, and to walk hundreds of them takes milliseconds.
-        data = {**data, **self.cast_data({key: value for key, value in data.items() if key != 'data_samples'})}
+        batch = {key: value for key, value in data.items() if key != 'data_samples'}
+        data = {**data, **copied_ahead(self.cast_data, batch, self.device)}
         images = data['inputs'].flip(1) if self.to_rgb else data['inputs']
         return {**data, 'inputs': (images - self.mean).div_(self.std)}
 
@@ -170,9 +172,10 @@ class MaskedAutoencoder(BaseSelfSupervisor):
             complement = self.head.patch_errors(preds['evaluation'], inputs, ids_keep)
             values['complement'] = complement.mean(1)
             values['assembled'] = torch.cat([masked, complement], 1).mean(1)
+        values = {key: value.tolist() for key, value in values.items()}  # not one by one: each would wait for the GPU
         samples = data_samples or [DataSample() for _ in inputs]
         for i, sample in enumerate(samples):
-            sample.set_field({k: v[i].item() for k, v in values.items()}, 'reconstruction_error')
+            sample.set_field({key: value[i] for key, value in values.items()}, 'reconstruction_error')
         return samples
 
 
@@ -322,7 +325,7 @@ class CoMA(MaskedAutoencoder):
             ids_keep (Tensor): The patches that the adaptive model sees, (B, K).
             ids_rest (Tensor): The patches that the complementary branch sees, (B, n - K).
             both_branches (bool): Whether the complementary branch is computed. Else its errors count as 0: the gradient
-                is that of 'frozen', in which they have none. Defaults to True.
+                is bit for bit that of 'frozen', in which they have none. Defaults to True.
 
         Returns:
             dict[str, Tensor]: 'loss', and with a complementary branch 'mse_adaptive' (over `ids_rest`) and, where
@@ -331,9 +334,10 @@ class CoMA(MaskedAutoencoder):
         if self.complement == 'none':
             return super().loss(inputs, ids_keep, ids_rest)
         if not both_branches:
-            adaptive = super().loss(inputs, ids_keep, ids_rest)['loss']
-            masked, kept = ids_rest.shape[1], ids_keep.shape[1]
-            return dict(loss=adaptive * (masked / (masked + kept)), mse_adaptive=adaptive.detach())
+            adaptive = self.head.patch_errors(self.reconstruct(inputs, ids_keep, ids=ids_rest), inputs, ids_rest)
+            # The sum over the number of all patches: the gradient is that of the mean below, to the last bit.
+            loss = adaptive.sum() / (adaptive.numel() + ids_keep.numel())
+            return dict(loss=loss, mse_adaptive=adaptive.detach().mean())
         preds = self.reconstruct_both(inputs, ids_keep, ids_rest, unseen_only=True)
         adaptive = self.head.patch_errors(preds['adaptive'], inputs, ids_rest)
         evaluation = self.head.patch_errors(preds['evaluation'], inputs, ids_keep)

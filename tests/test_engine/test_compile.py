@@ -8,13 +8,15 @@ from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, HOOKS, MODELS
+from torch._dynamo.testing import CompileCounterWithBackend
 from torch._dynamo.utils import counters
 from torch.utils.data import Dataset
 
 from coma_mm.engine import ComaRunner
 from coma_mm.errors import UserError
+from coma_mm.models import CoMA
 
-from ..helpers.small_models import ARCH, model_settings
+from ..helpers.small_models import ARCH, draw_masks, model_settings, randomise, small_batch
 
 CLASSIFIER = dict(
     type='mmpretrain.ImageClassifier', backbone=dict(type='DyViT', arch=ARCH, out_type='avg_featmap'),
@@ -79,6 +81,33 @@ def test_compiled_training_is_the_same_in_two_graphs(tmp_path, model):
     assert len(plain.losses) == 6
     torch.testing.assert_close(compiled.losses, plain.losses)
     torch.testing.assert_close(compiled.model.state_dict(), plain.model.state_dict(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_compiled_evaluation_branch_sees_its_new_weights():
+    """Also those rounded for autocast, which are set in place after each update."""
+    torch._dynamo.reset()
+    model = randomise(CoMA(**model_settings()))
+    model.sync_evaluation()
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.05)
+    model.follow(optimizer, torch.bfloat16)
+    images, keep, rest = small_batch(2)['inputs'].float(), *draw_masks(2, (2, 2), 0.5)
+    errors = []
+
+    def plain():
+        return model.reconstruct(images, rest, model._branch(images.device), keep)
+
+    counter = CompileCounterWithBackend('aot_eager')
+    compiled = torch.compile(plain, fullgraph=True, backend=counter)
+    for _ in range(3):
+        with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
+            pair = [model.head.patch_errors(branch(), images, keep).mean().item() for branch in (plain, compiled)]
+        assert pair[0] == pytest.approx(pair[1], rel=1e-6)
+        errors.append(pair[0])
+        for parameter in model.parameters():
+            parameter.grad = torch.randn_like(parameter)
+        optimizer.step()
+    assert counter.frame_count == 1
+    assert errors[0] == errors[1] != errors[2]  # one update behind
 
 
 @MODELS.register_module()

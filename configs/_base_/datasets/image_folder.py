@@ -23,7 +23,7 @@ val_pipeline = [
 
 train_dataloader = dict(
     batch_size=512,
-    num_workers=8,
+    num_workers='auto',  # as many as the machine has cores for, shared by the processes on it
     persistent_workers=True,
     pin_memory=True,
     drop_last=True,
