@@ -6,13 +6,13 @@ the repeats of the ratio to the peer within the same repeat (above 1: faster tha
 meanwhile does not change it. On a CPU with one thread (OMP_NUM_THREADS=1) seconds are the processor's, which other work
 on the machine disturbs less. Images are noise, on the device already; training steps are mmengine's `train_step`, from the
 batch to updated weights, CoMA's copy of its weights included, with one optimiser for all (but for "as shipped").
-DyViT sees 20 of 49 patches of 32 px, ViT 78 of 196 of 16 px. A contestant's peers are always measured along with it. One that
-fails has a note in its row, and the others go on.
+DyViT sees 20 of 49 patches of 32 px, ViT 78 of 196 of 16 px. A contestant's peers are always measured along with it. One
+that fails has a note in its row, and the others go on.
 
 Memory: "weights" are parameters and buffers, CoMA's evaluation model included; "moments" the optimiser's; "step" is the peak
-above these during one step: gradients, activations, temporary tensors; on a GPU "reserved" is what the process holds of it by
-then, what PyTorch keeps for later and the contestants before included. Contestants of one comparison are in memory
-together: 12 GB for all of 'pretrain/*' at batch 8; --only takes fewer.
+above these during one step: gradients, activations, temporary tensors; on a GPU "reserved" is what the process
+holds of it by then, what PyTorch keeps for later and the contestants before included. Contestants of one comparison are in
+memory together: 12 GB for all of 'pretrain/*' at batch 8; --only takes fewer.
 
 Examples:
   python tools/benchmark.py speed --device cpu --arch tiny --sizes 64 --batch-size 2 --repeats 2 --only 'pretrain/*'
