@@ -38,7 +38,7 @@ def run(folder, *parts, seconds=60., together=1):
 
 
 def part(name, way='good', seconds=0, limit=30, **more):
-    return Part(name, way, None, seconds, limit, **more)
+    return Part(name, way, '', seconds, limit, **more)
 
 
 @pytest.fixture(autouse=True)

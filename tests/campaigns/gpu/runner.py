@@ -12,7 +12,7 @@ from typing import Any
 
 from coma_mm.files import write_metrics
 
-STARTING = 10
+STARTING = 15
 """Seconds that a process may take on top of its limit, for its imports, if it was not started ahead."""
 
 
@@ -23,20 +23,24 @@ class Part:
     Args:
         name (str): What the user calls it.
         title (str): What it finds out.
-        work (Callable): Takes the `Scale` and the folder of its results, each a JSON file.
+        work (str): The function of `work.py` that does it. It takes the `Scale` and the folder of its results, each of
+            which is a JSON file.
         seconds (int): What it takes on one H100, as far as one can say: it is begun only if as much time is left.
         limit (int): Seconds after which it is killed.
         alone (bool): Whether nothing runs beside it, since it measures time. Defaults to True.
-        prepare (Callable, optional): Takes the `Scale`; done before its turn, beside the part before. Defaults to None.
+        prepare (str): A function that takes the `Scale` and is done before the part's turn, beside the part before.
+            Defaults to none.
+        options (dict): Further arguments of its function. Defaults to none.
         env (dict): Variables of its environment. Defaults to none.
     """
     name: str
     title: str
-    work: Callable | None
+    work: str
     seconds: int
     limit: int
     alone: bool = True
-    prepare: Callable | None = None
+    prepare: str = ''
+    options: dict[str, Any] = field(default_factory=dict)
     env: dict[str, str] = field(default_factory=dict)
 
 
