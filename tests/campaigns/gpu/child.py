@@ -3,7 +3,7 @@ import signal
 import sys
 from pathlib import Path
 
-sys.path[0] = str(Path(__file__).resolve().parents[3])
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from coma_mm.processes import end_with_parent  # noqa: E402
 

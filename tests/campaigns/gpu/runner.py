@@ -88,7 +88,7 @@ class Campaign:
                 while running:
                     for name in [name for name, one in running.items() if self._is_over(*one)]:
                         yield self._line(running.pop(name)[0])
-                    time.sleep(0.02)
+                    time.sleep(0.05)
         finally:
             for name in [*self.living]:
                 self._kill(name)

@@ -70,4 +70,4 @@ def scale(device: str, out: str | Path, images: str | None = None) -> Scale:
                      dense=(512, 768), repeats=4, steps=5, drawn=96, pictures=64_000, shapes=400, updates=500, seconds=35,
                      workers=max(1, cores - 1), together=5)
     return Scale(device, str(out), images, arch='tiny', size=64, batches=(4, 2), inference=(64, ), dense=(64, 64), repeats=1,
-                 steps=1, drawn=3, pictures=120, shapes=32, updates=4, seconds=8, workers=1, together=1)
+                 steps=1, drawn=3, pictures=120, shapes=16, updates=4, seconds=8, workers=1, together=1)

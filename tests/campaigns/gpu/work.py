@@ -90,7 +90,7 @@ def mask_rcnn(scale: Scale, folder: Path) -> None:
     speed(scale, folder, '--sizes', scale.dense[1], '--only', 'mask-rcnn/dyvit')
 
 
-def train(scale: Scale, run: Path, config: str, *options: object, more: tuple = ()) -> list:
+def train(run: Path, config: str, *options: object, more: tuple = ()) -> list:
     """list: The words of a command line that trains without validation."""
     return ['train', config, '--work-dir', run, '--no-validate', *more, '--cfg-options', *options]
 
@@ -100,7 +100,7 @@ def end_to_end(scale: Scale, folder: Path) -> None:
     batch, run = scale.batches[0], scale.path('runs', 'end-to-end')
     smaller = ('model.backbone.arch=tiny', 'model.decoder.depth=1', f'size={scale.size}') if scale.arch == 'tiny' else ()
     command(*train(
-        scale, run, FOLDER, f'train_dataloader.batch_size={batch}', f'train_dataloader.num_workers={scale.workers}',
+        run, FOLDER, f'train_dataloader.batch_size={batch}', f'train_dataloader.num_workers={scale.workers}',
         'optim_wrapper.accumulative_counts=1', 'default_hooks.logger.interval=5', 'default_hooks.checkpoint.interval=1000',
         'model.complement=frozen', *smaller,
         more=('--data-root', pictures(scale), '--max-time', f'{scale.seconds}s')), codes=(0, EXIT_STOPPED))
@@ -109,7 +109,7 @@ def end_to_end(scale: Scale, folder: Path) -> None:
     entries, _ = read_scalars(run)
     warm = entries[len(entries) // 3:]  # an epoch's first batches are waited for
     seconds, waits = (statistics.median(entry[key] for entry in warm) for key in ('time', 'data_time'))
-    write_metrics(dict(batch=batch, workers=scale.workers, images='own' if scale.images else 'drawn', entries=len(warm),
+    write_metrics(dict(batch=batch, workers=scale.workers, images='given' if scale.images else 'drawn', entries=len(warm),
                        last_step=entries[-1]['step'], images_per_second=batch / seconds, waiting=waits / seconds),
                   folder / 'end_to_end.json')
 
@@ -126,24 +126,24 @@ def data_path(scale: Scale, folder: Path) -> None:
 def resume(scale: Scale, folder: Path, deterministic: bool) -> None:
     """The last checkpoints of a run, of the same run again, and of one that was resumed in the middle of an epoch."""
     batch = max(2, scale.shapes // 25)
-    iterations = 3 * (scale.shapes // batch)
-    middle = iterations // 2 + 1
+    middle = scale.shapes // batch + 3  # of the second epoch: an epoch is shorter, as some images are held out
     runs = {name: scale.path('runs', f'{name}{"-deterministic" * deterministic}') for name in ('whole', 'again', 'resumed')}
     options = [
-        f'shapes_root={shapes(scale)}', f'train_dataloader.batch_size={batch}', 'epochs=3',
-        'train_dataloader.drop_last=True', 'optim_wrapper.type=AutocastOptimWrapper', 'default_hooks.checkpoint.by_epoch=False',
+        f'train_dataloader.batch_size={batch}', 'epochs=3', 'train_dataloader.drop_last=True',
+        'optim_wrapper.type=AutocastOptimWrapper', 'default_hooks.checkpoint.by_epoch=False',
         f'default_hooks.checkpoint.interval={middle}', f'randomness.deterministic={deterministic}']
     found = {}
     for name, run in runs.items():
         more = ('--resume', runs['whole'] / f'iter_{middle}.pth') if name == 'resumed' else ()
-        command(*train(scale, run, TINY, *options, more=more))
+        command(*train(run, TINY, *options, more=('--data-root', shapes(scale) / 'unlabelled', *more)))
         if name != 'whole':
-            expected, own = (_tensors(runs[one] / f'iter_{iterations}.pth') for one in ('whole', name))
+            last = (runs['whole'] / 'last_checkpoint').read_text().strip().rpartition('/')[2]
+            expected, own = (_tensors(runs[one] / last) for one in ('whole', name))
             assert expected.keys() == own.keys()
             differences = {key: (own[key].double() - expected[key].double()).abs().max().item() for key in expected}
             worst = max(differences, key=differences.get)
             found[name] = dict(largest=differences[worst], tensor=worst, tensors=len(differences))
-            write_metrics(dict(iterations=iterations, resumed_at=middle, **found), folder / 'resume.json')
+            write_metrics(dict(last=last, resumed_at=middle, **found), folder / 'resume.json')
 
 
 def _tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -165,16 +165,17 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
 def losses(scale: Scale, folder: Path) -> None:
     """Losses at the same updates: of bf16, TF32 and compiled code against float32 in eager mode, beside another seed's."""
     batch = max(2, scale.shapes // 25)
-    epochs = -(-scale.updates // (scale.shapes // batch))
-    options = [f'shapes_root={shapes(scale)}', f'train_dataloader.batch_size={batch}', 'train_dataloader.drop_last=True',
+    epochs = -(-scale.updates // int(0.9 * scale.shapes // batch))  # some images are held out
+    options = [f'train_dataloader.batch_size={batch}', 'train_dataloader.drop_last=True',
                f'epochs={epochs}', 'default_hooks.logger.interval=1', 'default_hooks.checkpoint.interval=1000']
     compiled = 'compile.backend=eager' if scale.device == 'cpu' else 'compile=True'  # compiling takes minutes on a CPU
     runs = {'float32': ('env_cfg.tf32=False', ), 'another seed': ('env_cfg.tf32=False', 'randomness.seed=1'),
             'bf16': ('optim_wrapper.type=AutocastOptimWrapper', ), 'TF32': (), 'compiled': ('env_cfg.tf32=False', compiled),
             'bf16, compiled': ('optim_wrapper.type=AutocastOptimWrapper', compiled)}
     folders = {name: scale.path('runs', 'losses ' + name.replace(',', '')) for name in runs}
-    codes = side_by_side(scale, {folders[name].name: train(scale, folders[name], TINY, *options, *own)
-                                 for name, own in runs.items()})
+    codes = side_by_side(scale, {
+        folders[name].name: train(folders[name], TINY, *options, *own, more=('--data-root', shapes(scale) / 'unlabelled'))
+        for name, own in runs.items()})
     curves = {name: [entry['mse_adaptive'] for entry in read_scalars(folders[name])[0]][:scale.updates]
               for name in runs if codes[folders[name].name] == 0}
     found = {name: dict(ended=f'exit code {codes[folders[name].name]}') for name in runs if name not in curves}
