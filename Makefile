@@ -6,7 +6,10 @@ INSTALLED := $(VENV)/.installed
 PYTEST_ARGS ?= -n 2
 OLDEST := .venv-oldest
 # What of the libraries is used: counting, models, whole tiny runs.
-OLDEST_TESTS ?= OLDEST_SELECTION
+OLDEST_TESTS ?= tests/test_benchmark/test_counting tests/test_benchmark/test_speed/test_traffic.py tests/test_models/test_dyvit.py \
+	tests/test_models/test_masked_autoencoder.py tests/test_models/test_fake_cuda.py tests/test_engine/test_runs.py \
+	tests/test_datasets/test_random_resized_crop.py tests/test_datasets/test_coco.py tests/test_datasets/test_maps.py \
+	tests/test_benchmark/test_paper/test_tables.py tests/test_weights/test_load.py tests/test_tools/test_setup_env.py
 FUZZ_ARGS ?=
 INPUTS_ARGS ?=
 GPU_ARGS ?=
@@ -36,7 +39,7 @@ demo: $(INSTALLED)
 	$(RUN) tools/demo.py
 
 $(OLDEST)/.installed: setup.py constraints-oldest.txt tools/setup_env.sh
-	@CONSTRAINTS=constraints-oldest.txt EXTRAS=test tools/setup_env.sh $(OLDEST) $(PYTHON)
+	@CONSTRAINTS=constraints-oldest.txt EXTRAS=test tools/setup_env.sh $(OLDEST) $(or $(PYTHON),python3.11)
 
 test-oldest: $(OLDEST)/.installed
 	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest $(PYTEST_ARGS) -p no:cacheprovider $(OLDEST_TESTS)
