@@ -59,7 +59,7 @@ def test_failures_are_on_the_page():
 
 def test_the_page_is_named_by_the_card():
     assert page_name(found()) == 'gpu_h100'
-    assert page_name(dict(card='NVIDIA GeForce RTX 4090')) == 'gpu_rtx' and page_name({}) == 'gpu_unknown'
+    assert page_name(dict(card='NVIDIA GeForce RTX 4090')) == 'gpu_rtx_4090' and page_name({}) == 'gpu'
 
 
 @pytest.mark.parametrize('page', sorted((ROOT / 'docs/results').glob('gpu_*.md')), ids=lambda page: page.stem)

@@ -100,7 +100,8 @@ def test_the_oldest_versions_are_those_that_setup_py_allows():
     """Each `>=` of what is installed and tested is a version that `make test-oldest` has."""
     root = SCRIPT.parents[1]
     bounds = dict(re.findall(r"'([\w-]+)(?:\[\w+\])?>=([\d.]+)", (root / 'setup.py').read_text()))
-    pins = dict(line.lower().split('==') for line in (root / 'constraints-oldest.txt').read_text().splitlines() if '==' in line)
+    lines = (root / 'constraints-oldest.txt').read_text().lower().splitlines()
+    pins = dict(line.split('==') for line in lines if '==' in line)
     of_docs = {name for name in bounds if name.startswith('mkdocs')}
     assert len(bounds) > 20 and not of_docs & pins.keys()
     for name in bounds.keys() - of_docs:

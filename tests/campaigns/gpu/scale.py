@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
+RUNS = '.runs'
+"""Folder of the runs that are made, hidden from `benchmark collect`."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,6 @@ def scale(device: str, out: str | Path, images: str | None = None) -> Scale:
     if device == 'cuda':
         return Scale(device, str(out), images, arch='base', size=224, batches=(512, 256, 128), inference=(224, 512, 1024),
                      dense=(512, 768), repeats=4, steps=5, drawn=96, pictures=64_000, shapes=400, updates=500, seconds=35,
-                     workers=max(1, cores - 1), together=5)
+                     workers=max(1, cores - 1), together=6)
     return Scale(device, str(out), images, arch='tiny', size=64, batches=(4, 2), inference=(64, ), dense=(64, 64), repeats=1,
                  steps=1, drawn=3, pictures=120, shapes=16, updates=4, seconds=8, workers=1, together=1)

@@ -18,7 +18,7 @@ from coma_mm.prepare.shape_scenes import render_scene
 from coma_mm.prepare.shapes import write_shapes
 from coma_mm.processes import pool_map
 
-from .scale import ROOT, Scale
+from .scale import ROOT, RUNS, Scale
 
 
 def command(*args: object, codes: Sequence[int] = (0, )) -> None:
@@ -37,14 +37,14 @@ def command(*args: object, codes: Sequence[int] = (0, )) -> None:
 
 
 def side_by_side(given: Scale, lines: dict[str, list]) -> dict[str, int]:
-    """dict: Exit codes of several `coma-mm` commands in processes of their own, whose output is in OUT/runs/NAME.log."""
+    """dict: Exit codes of several `coma-mm` commands in processes of their own, whose output is in OUT/.runs/NAME.log."""
 
     def run(name):
-        with open(given.path('runs', f'{name}.log'), 'wb') as log:
+        with open(given.path(RUNS, f'{name}.log'), 'wb') as log:
             return subprocess.run([sys.executable, '-m', 'coma_mm', *map(str, lines[name])], cwd=ROOT, stdout=log,
                                   stderr=log, env={**os.environ, 'PYTHONPATH': str(ROOT)}).returncode
 
-    given.path('runs').mkdir(exist_ok=True)
+    given.path(RUNS).mkdir(exist_ok=True)
     with ThreadPoolExecutor(given.together) as pool:
         return dict(zip(lines, pool.map(run, lines), strict=True))
 

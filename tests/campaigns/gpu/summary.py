@@ -8,7 +8,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -290,9 +290,9 @@ def tests(found: Results) -> str:
 
 def page_name(found: dict) -> str:
     """The page's name in docs/results, without suffix: gpu_h100 for 'NVIDIA H100 80GB HBM3'."""
-    words: Iterator[str] = (word for word in re.findall(r'[a-z0-9]+', found.get('card', '').lower())
-                            if word not in ('nvidia', 'amd', 'tesla', 'geforce'))
-    return f'gpu_{next(words, "unknown")}'
+    words = [word for word in re.findall(r'[a-z0-9]+', found.get('card', '').lower()) if word not in ('nvidia', 'geforce')]
+    numbered = next((index for index, word in enumerate(words) if re.search(r'\d', word)), len(words))
+    return '_'.join(['gpu', *words[:numbered + 1]])
 
 
 def main() -> None:

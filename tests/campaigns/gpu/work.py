@@ -21,7 +21,7 @@ from coma_mm.visualization.logs import environment, read_scalars
 from coma_mm.weights import load_weights_only
 
 from .checks import CHECKS, step_of
-from .scale import ROOT, Scale
+from .scale import ROOT, RUNS, Scale
 from .shared import command, pictures, shapes, side_by_side
 
 TINY = 'coma_mm::shapes/coma_dyvit-tiny_shapes.py'
@@ -97,7 +97,7 @@ def train(run: Path, config: str, *options: object, more: tuple = ()) -> list:
 
 def end_to_end(scale: Scale, folder: Path) -> None:
     """Training from JPEGs as people start it, with hooks and logs."""
-    batch, run = scale.batches[0], scale.path('runs', 'end-to-end')
+    batch, run = scale.batches[0], scale.path(RUNS, 'end-to-end')
     smaller = ('model.backbone.arch=tiny', 'model.decoder.depth=1', f'size={scale.size}') if scale.arch == 'tiny' else ()
     command(*train(
         run, FOLDER, f'train_dataloader.batch_size={batch}', f'train_dataloader.num_workers={scale.workers}',
@@ -127,7 +127,7 @@ def resume(scale: Scale, folder: Path, deterministic: bool) -> None:
     """The last checkpoints of a run, of the same run again, and of one that was resumed in the middle of an epoch."""
     batch = max(2, scale.shapes // 25)
     middle = scale.shapes // batch + 3  # of the second epoch: an epoch is shorter, as some images are held out
-    runs = {name: scale.path('runs', f'{name}{"-deterministic" * deterministic}') for name in ('whole', 'again', 'resumed')}
+    runs = {name: scale.path(RUNS, f'{name}{"-deterministic" * deterministic}') for name in ('whole', 'again', 'resumed')}
     options = [
         f'train_dataloader.batch_size={batch}', 'epochs=3', 'train_dataloader.drop_last=True',
         'optim_wrapper.type=AutocastOptimWrapper', 'default_hooks.checkpoint.by_epoch=False',
@@ -172,7 +172,7 @@ def losses(scale: Scale, folder: Path) -> None:
     runs = {'float32': ('env_cfg.tf32=False', ), 'another seed': ('env_cfg.tf32=False', 'randomness.seed=1'),
             'bf16': ('optim_wrapper.type=AutocastOptimWrapper', ), 'TF32': (), 'compiled': ('env_cfg.tf32=False', compiled),
             'bf16, compiled': ('optim_wrapper.type=AutocastOptimWrapper', compiled)}
-    folders = {name: scale.path('runs', 'losses ' + name.replace(',', '')) for name in runs}
+    folders = {name: scale.path(RUNS, 'losses ' + name.replace(',', '')) for name in runs}
     codes = side_by_side(scale, {
         folders[name].name: train(folders[name], TINY, *options, *own, more=('--data-root', shapes(scale) / 'unlabelled'))
         for name, own in runs.items()})
