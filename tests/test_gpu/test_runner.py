@@ -12,6 +12,7 @@ from ..campaigns.gpu.runner import Campaign, Part
 WAYS = {
     'good': '',
     'crash': "raise RuntimeError('no kernel image')",
+    'dead before': '',
     'hang': 'import time; time.sleep(60)',
     'with child': "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); "
                   'time.sleep(60)',
@@ -22,7 +23,8 @@ WAYS = {
 
 def start(part, log, folder):
     """A process that waits for its turn, leaves one result and then does what its part's title says."""
-    code = f"import json; folder = {str(folder)!r}; print('waits', flush=True); input(); " \
+    dead = 'raise SystemExit(1); ' if part.title == 'dead before' else ''
+    code = f"{dead}import json; folder = {str(folder)!r}; print('waits', flush=True); input(); " \
            f"json.dump(dict(x=1), open(folder + '/first.json', 'w')); {WAYS[part.title]}"
     with open(log, 'wb') as out:
         return subprocess.Popen([sys.executable, '-S', '-c', code], stdin=subprocess.PIPE, stdout=out, stderr=out,
@@ -93,6 +95,12 @@ def test_only_parts_that_measure_no_time_run_side_by_side():
     assert groups(1) == ['a', 'b', 'c', 'd', 'e', 'f']
     assert groups(2) == ['a', 'bc', 'd', 'e', 'f']
     assert groups(4) == ['a', 'bcd', 'e', 'f']
+
+
+def test_a_part_that_dies_before_its_turn_is_noted(tmp_path):
+    _, found = run(tmp_path, part('a', 'hang', limit=0.6), part('b', 'dead before'), part('c'))
+    assert [one['ended'] for one in found.values()] == ['killed after 1 s, its limit', 'ended with exit code 1', 'finished']
+    assert found['b']['results'] == {}
 
 
 def test_parts_side_by_side_end_each_for_itself(tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ..campaigns.gpu import run as command
 from ..campaigns.gpu import work
 from ..campaigns.gpu.parts import PARTS
 from ..campaigns.gpu.scale import Scale, scale
@@ -84,6 +85,15 @@ def test_the_scale_reaches_the_other_process():
     assert Scale.from_text(given.as_text()) == given and given.path('a', 'b') == Path('/x/a/b')
 
 
+def test_parts_by_name_keep_their_order_and_a_cpu_compiles_only_if_it_is_told():
+    def names(only, device):
+        return [part.name for part in command.chosen(only, device)]
+
+    assert names(None, 'cuda') == [part.name for part in PARTS]
+    assert names(['compiled', 'smoke'], 'cpu') == ['smoke', 'compiled']
+    assert {*names(None, 'cuda')} - {*names(None, 'cpu')} == {'compiled', 'upernet-compiled', 'compiled-smaller'}
+
+
 def run(*options):
     return subprocess.run([sys.executable, ROOT / 'tests/campaigns/gpu/run.py', *map(str, options)], cwd=ROOT,
                           capture_output=True, text=True)
@@ -102,7 +112,6 @@ def test_whole_on_a_cpu(tmp_path):
 
 
 def test_wrong_options_are_one_line(tmp_path, monkeypatch, capsys):
-    from ..campaigns.gpu import run as command
     (tmp_path / 'file').touch()
     for options, line in {
             ('--only', 'smok'): "--only='smok': expected one of environment, .*; did you mean 'smoke'",

@@ -41,16 +41,17 @@ def starter(given: Scale):
     return start
 
 
-def chosen(names: list[str] | None) -> list[Part]:
-    """The parts of some names, in the order of their value; all of them without names."""
+def chosen(names: list[str] | None, device: str) -> list[Part]:
+    """The parts of some names, in the order of their value; without names all, on a CPU but those that compile."""
     for name in names or ():
         choice('--only', name, [part.name for part in PARTS])
-    return [part for part in PARTS if not names or part.name in names]
+    return [part for part in PARTS if part.name in (names or [part.name])
+            and (names or device == 'cuda' or not part.options.get('compiled'))]
 
 
 def run(args: argparse.Namespace) -> None:
     """Run the parts, and print and write what they have found."""
-    parts = chosen(args.only)
+    parts = chosen(args.only, args.device)
     if args.list:
         print(*(f'{part.name:22}{part.seconds:4} s  {part.title}' for part in parts), sep='\n')
         return
@@ -83,7 +84,8 @@ def main() -> None:
     parser.add_argument('--minutes', type=above(0), default=9, metavar='N', help='for all of it (default: 9)')
     parser.add_argument('--only', nargs='+', metavar='PART', help='parts to run (default: all)')
     parser.add_argument('--list', action='store_true', help='print the parts and their seconds, and run none')
-    parser.add_argument('--device', choices=['cuda', 'cpu'], default='cuda', help='cpu: try the parts at tiny size')
+    parser.add_argument('--device', choices=['cuda', 'cpu'], default='cuda',
+                        help='cpu: try the parts at tiny size, but for those that compile')
     parser.add_argument('--images', metavar='DIR', help='folder of JPEGs to train from (default: some are drawn)')
     parser.add_argument('--out', type=Path, metavar='DIR', help='a new folder (default: work_dirs/gpu/TIME)')
     exit_with(lambda: run(parser.parse_args()))

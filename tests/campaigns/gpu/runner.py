@@ -164,7 +164,8 @@ class Campaign:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        process.stdin.close()
+        with suppress(OSError):  # what was written to it is still in the pipe's buffer
+            process.stdin.close()
 
     def _write(self) -> None:
         write_metrics(self.found, self.folder / 'results.json')
