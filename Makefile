@@ -1,13 +1,23 @@
-# make install | demo | test | docs | fuzz | inputs | study | faults | lint | clean
+# make install | demo | test | test-oldest | docs | fuzz | inputs | study | faults | gpu | lint | clean
 # PYTHON names the Python to build .venv with: make install PYTHON=python3.12
 VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 PYTEST_ARGS ?= -n 2
+OLDEST := .venv-oldest
+# Where versions show: counting, steps, data, tables, and whole tiny runs of the three libraries.
+WHOLE_RUN := tests/test_configs_run.py::test_every_config_runs
+OLDEST_TESTS ?= tests/test_benchmark/test_counting tests/test_benchmark/test_speed/test_traffic.py \
+	tests/test_benchmark/test_paper/test_tables.py tests/test_models/test_dyvit.py tests/test_models/test_fake_cuda.py \
+	tests/test_datasets/test_random_resized_crop.py tests/test_datasets/test_coco.py tests/test_datasets/test_maps.py \
+	tests/test_engine/test_runs.py tests/test_weights/test_load.py tests/test_tools/test_setup_env.py \
+	'$(WHOLE_RUN)[shapes/coma_dyvit-tiny_shapes.py]' '$(WHOLE_RUN)[shapes/upernet_dyvit-tiny_scratch_shapes.py]' \
+	'$(WHOLE_RUN)[shapes/mask-rcnn_dyvit-tiny_scratch_shapes.py]'
 FUZZ_ARGS ?=
 INPUTS_ARGS ?=
+GPU_ARGS ?=
 
-.PHONY: help install demo test docs fuzz inputs study faults lint clean
+.PHONY: help install demo test test-oldest docs fuzz inputs study faults gpu lint clean
 
 help:
 	@echo 'make demo    pre-train, fine-tune three ways and report, in minutes on a CPU'
@@ -18,6 +28,8 @@ help:
 	@echo 'make study   the demo with a longer budget and several seeds'
 	@echo 'make install only create .venv (PYTHON=python3.12)'
 	@echo 'make faults  stop runs in many ways, resume them, compare the last bits; look for leaks (about two hours)'
+	@echo 'make gpu     acceptance test on a GPU in nine minutes (GPU_ARGS="--minutes 5 --only smoke speed")'
+	@echo 'make test-oldest   some tests with the oldest versions that setup.py allows, in .venv-oldest'
 	@echo 'make lint    check the style'
 	@echo 'make clean   remove .venv and caches; runs in work_dirs stay'
 
@@ -28,6 +40,12 @@ $(INSTALLED): setup.py constraints.txt tools/setup_env.sh
 
 demo: $(INSTALLED)
 	$(RUN) tools/demo.py
+
+$(OLDEST)/.installed: setup.py constraints-oldest.txt tools/setup_env.sh
+	@CONSTRAINTS=constraints-oldest.txt EXTRAS=test tools/setup_env.sh $(OLDEST) $(or $(PYTHON),python3.11)
+
+test-oldest: $(OLDEST)/.installed
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest $(PYTEST_ARGS) -p no:cacheprovider $(OLDEST_TESTS)
 
 # One thread per process: the tests' tensors are small, and more threads only wait for each other.
 test: $(INSTALLED)
@@ -50,9 +68,12 @@ faults: $(INSTALLED)
 	$(RUN) tests/campaigns/faults/kill.py
 	$(RUN) tests/campaigns/faults/leaks.py
 
+gpu: $(INSTALLED)
+	$(RUN) tests/campaigns/gpu/run.py $(GPU_ARGS)
+
 lint: $(INSTALLED)
 	$(RUN) -m ruff check .
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) build *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './work_dirs/*' -prune -exec rm -rf {} +

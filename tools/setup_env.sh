@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Installs coma_mm with its test tools into a virtual environment, which it creates if need be.
 # Usage: tools/setup_env.sh VENV [PYTHON]
+# The variables CONSTRAINTS and EXTRAS name other versions than those of constraints.txt, and other extras than test,docs.
 # Starting it again after an interruption goes on where it was.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=$1
 python=${2:-}
+constraints=${CONSTRAINTS:-constraints.txt}
 needed_gb=8
 
 fail() {
@@ -47,7 +49,7 @@ except OSError:  # a file system without locks
     pass
 ' || waited=1
 # What the other one has installed may be in use by now: it is not installed once more.
-if [ "$waited" ] && [ "$venv/.installed" -nt setup.py ] && [ "$venv/.installed" -nt constraints.txt ]; then
+if [ "$waited" ] && [ "$venv/.installed" -nt setup.py ] && [ "$venv/.installed" -nt "$constraints" ]; then
     exit
 fi
 
@@ -69,7 +71,7 @@ pip() {
 }
 # Without torch in the build environment (pip's default) mmcv compiles none of its operators, which would take long.
 unset PIP_NO_BUILD_ISOLATION
-pip install -c constraints.txt -e '.[test,docs]'
+pip install -c "$constraints" -e ".[${EXTRAS:-test,docs}]"
 # Both OpenCV builds are required by others and own the same files: the last one wins, and only this one needs no display.
-pip install -q -c constraints.txt --force-reinstall --no-deps opencv-python-headless
+pip install -q -c "$constraints" --force-reinstall --no-deps opencv-python-headless
 touch "$venv/.installed"

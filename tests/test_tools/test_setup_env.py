@@ -1,5 +1,6 @@
 """`tools/setup_env.sh` says in one line what is missing, before it makes anything; of two at once the second waits."""
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -93,3 +94,15 @@ def test_no_python(tmp_path):
                           capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith('coma_mm: no Python found') and done.stderr.count('\n') == 1
+
+
+def test_the_oldest_versions_are_those_that_setup_py_allows():
+    """Each `>=` of what is installed and tested is a version that `make test-oldest` has."""
+    root = SCRIPT.parents[1]
+    bounds = dict(re.findall(r"'([\w-]+)(?:\[\w+\])?>=([\d.]+)", (root / 'setup.py').read_text()))
+    lines = (root / 'constraints-oldest.txt').read_text().lower().splitlines()
+    pins = dict(line.split('==') for line in lines if '==' in line)
+    of_docs = {name for name in bounds if name.startswith('mkdocs')}
+    assert len(bounds) > 20 and not of_docs & pins.keys()
+    for name in bounds.keys() - of_docs:
+        assert f'{pins[name]}.'.startswith(f'{bounds[name]}.'), name

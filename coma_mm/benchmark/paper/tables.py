@@ -334,7 +334,7 @@ def to_latex(table: Table) -> str:
             for i, row in enumerate(table.rows)]
     letters = 'l' * (len(table.columns) - table.numbers) + 'r' * table.numbers
     caption = _latex(re.sub(r'^Table \d: ', '', table.title))  # LaTeX counts its tables itself
-    text = pandas.DataFrame(rows, columns=map(_latex, table.columns)).to_latex(
+    text = pandas.DataFrame(rows, columns=[*map(_latex, table.columns)]).to_latex(
         index=False, escape=False, column_format=letters, caption=caption, label=f'tab:{table.name}', position='t')
     notes = r' \\ '.join(map(_latex, table.notes))
     return text.replace(r'\end{table}', f'\\footnotesize {notes}\n\\end{{table}}' if notes else r'\end{table}')

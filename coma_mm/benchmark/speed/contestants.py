@@ -49,7 +49,8 @@ class Setting:
         device (torch.device): Where it runs.
         size (int): Side of the images in px.
         batch (int): Images.
-        precision (str): 'fp32' or 'bf16', by autocast. Defaults to 'fp32'.
+        precision (str): 'fp32'; 'tf32', fp32 with such products, which whoever measures sets; or 'bf16', by autocast.
+            Defaults to 'fp32'.
         compiled (bool): As `compile=True` does in a training run; of inference, the whole backbone. Defaults to False.
         seed (int): Of weights, images and masks. Defaults to 0.
     """

@@ -3,6 +3,7 @@ import gc
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -13,7 +14,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table as TerminalTable
 
-from coma_mm.errors import UserError, choice
+from coma_mm.errors import UserError, choice, printable
 from coma_mm.files import CHECKOUT, check_writable, write_metrics, write_whole
 from coma_mm.markdown import markdown_table
 from coma_mm.models.dyvit import ARCHS, WINDOWS
@@ -23,41 +24,53 @@ from coma_mm.visualization.logs import environment
 
 from .contestants import Setting, check_size, contestants
 from .figure import speed_figure
+from .gpu import gpu_facts
 from .profiling import profile_step
 from .sizes import BATCHES, SIZES
 from .timing import interleave, peak_bytes, quartiles, speed_ratio, storage_bytes
 
 WARM_UP = 2
+COMPILED = {None: (False, ), 'too': (False, True), 'only': (True, )}
+"""What is measured, by the option --compile."""
 
 
 def run(args):
     """Measure, print a table, and write it with all timings and a figure; also when interrupted."""
+    started = time.monotonic()
     choice('--arch', args.arch, ARCHS)
     for windows in args.windows:
         choice('--windows', windows, WINDOWS)
     device = choose_device(args.device)
+    if device.type == 'cpu' and 'tf32' in args.precision:
+        raise UserError('--precision tf32 is a precision of GPUs; on a CPU take fp32 or bf16')
     if args.trace and not args.profile:
         raise UserError('--trace is the trace of a profile: add --profile')
     MMLogger.get_current_instance().setLevel('ERROR')  # the groups of each optimiser
     out = args.out or Path('work_dirs/benchmark') / time.strftime('speed_%Y%m%d_%H%M%S')
     facts = dict(
-        environment(), Commit=_commit(), Command=' '.join(sys.argv[1:]), Seed=args.seed, Threads=torch.get_num_threads(),
-        Device=str(device), **{'float32 products': torch.get_float32_matmul_precision()})
+        environment(), Commit=commit(), Command=' '.join(sys.argv[1:]), Seed=args.seed, Threads=torch.get_num_threads(),
+        Device=str(device), **{'float32 products': torch.get_float32_matmul_precision()},
+        **(gpu_facts() if device.type == 'cuda' else {}))
     if args.profile:
         return _profile(args, device, facts, out)
     picked = pick(contestants(args.windows), args.only, device)
     comparisons = list(plan(picked, args, device))
     check_writable(str(out / 'speed.json'))
     steps = args.steps or (10 if device.type == 'cuda' else 1)
-    rows, finished = [], []
+    rows, finished, left_out = [], [], []
     with Progress() as progress:
         turns = sum(len(group) * (args.repeats + WARM_UP + 1) for _, group in comparisons)
         bar = progress.add_task('', total=turns, unit='turns')
         try:
             for setting, group in comparisons:
+                if rows and args.max_time and time.monotonic() - started > args.max_time:
+                    left_out.append(_in_words(group[0].group, setting))
+                    facts['Left out for lack of time'] = '; '.join(left_out)
+                    continue
                 for finished in measure(setting, group, args.repeats, steps, args.seed, progress, bar):
                     write_metrics(dict(facts, rows=rows + finished), out / 'speed.json')
                 rows, finished = rows + finished, []
+            write_metrics(dict(facts, rows=rows), out / 'speed.json')
         finally:
             progress.stop()
             if rows + finished:
@@ -106,16 +119,19 @@ def plan(picked, args, device):
         members = [one for one in picked if one.group == group]
         for size in args.sizes or SIZES[group]:
             check_size(members[0], size)
-            batch = args.batch_size or BATCHES[device.type][group]
+            batches = args.batch_size or [BATCHES[device.type][group]]
             if group == 'inference' and not args.batch_size:
-                batch = max(1, round(batch * (224 / size)**2))
-            for precision in dict.fromkeys(args.precision):
-                for compiled in (False, True) if args.compile else (False, ):
-                    yield Setting(args.arch, device, size, batch, precision, compiled, args.seed), members
+                batches = [max(1, round(batches[0] * (224 / size)**2))]
+            for batch in dict.fromkeys(batches):
+                for precision in dict.fromkeys(args.precision):
+                    for compiled in COMPILED[args.compile]:
+                        yield Setting(args.arch, device, size, batch, precision, compiled, args.seed), members
 
 
 def measure(setting, group, repeats, steps_per_repeat, seed, progress, bar):
     """Build what is compared, warm it up, measure its memory, then time it in turn.
+
+    A contestant that fails, whenever it does, has a note in its row from then on, and the others go on.
 
     Args:
         setting (Setting): What they share.
@@ -133,47 +149,106 @@ def measure(setting, group, repeats, steps_per_repeat, seed, progress, bar):
     # Contestants share code, for which the default of eight graphs would soon be too few.
     torch._dynamo.config.recompile_limit = 64
     description = f'{group[0].group} {setting.size} px {setting.precision}{" compiled" * setting.compiled}'
-    rows, steps = {}, {}
-    for one in group:
-        progress.update(bar, description=f'{description}: {one.name}')
-        rows[one.name] = row = dict(
-            name=one.name, title=one.title, arch=setting.arch, device=setting.device.type, size=setting.size,
-            batch=setting.batch, precision=setting.precision, compiled=setting.compiled, seconds=[],
-            peers=[peer for peer in one.peers if any(peer == other.name for other in group)])
-        try:
-            step = one.build(replace(setting))
-            for _ in range(WARM_UP):
-                step()
-                progress.advance(bar)
-            row['step_bytes'] = peak_bytes(step, setting.device)
-        except torch.OutOfMemoryError:
-            row['note'] = 'out of memory'
-            step = None
-            gc.collect()
-            torch.cuda.empty_cache()
-            continue
-        row['weight_bytes'] = storage_bytes([*step.model.parameters(), *step.model.buffers()])
-        row['optimizer_bytes'] = storage_bytes(step.optimizer_tensors())
-        steps[one.name] = step
-        progress.advance(bar)
-    progress.update(bar, description=description)
     synchronise = torch.cuda.synchronize if setting.device.type == 'cuda' else lambda: None
     clock = time.process_time if setting.device.type == 'cpu' and torch.get_num_threads() == 1 else time.perf_counter
-    for seconds in interleave(steps, repeats, seed, steps_per_repeat, synchronise, clock,
-                              after_each=lambda: progress.advance(bar)):
-        for name, value in seconds.items():
-            rows[name]['seconds'].append(value)
-        for name in steps:
-            row = rows[name]
-            lower, median, upper = quartiles(row['seconds'])
-            row.update(
-                median_seconds=median, quartile_seconds=[lower, upper], images_per_second=row['batch'] / median,
-                ratios={peer: speed_ratio(row['seconds'], rows[peer]['seconds']) for peer in row['peers'] if peer in steps})
-        yield list(rows.values())
+    rows, steps = {}, {}
+    with _products(setting.precision):
+        for one in group:
+            progress.update(bar, description=f'{description}: {one.name}')
+            rows[one.name] = row = dict(
+                name=one.name, title=one.title, arch=setting.arch, device=setting.device.type, size=setting.size,
+                batch=setting.batch, precision=setting.precision, compiled=setting.compiled, seconds=[],
+                peers=[peer for peer in one.peers if any(peer == other.name for other in group)])
+            try:
+                steps[one.name] = _Guarded(_warm(one, setting, row, synchronise, lambda: progress.advance(bar)), row)
+            except Exception as error:
+                row['note'] = failure(error)
+                error.__traceback__ = None  # which holds on to what was built
+                _free(setting.device)
+            progress.advance(bar)
+        progress.update(bar, description=description)
+        for seconds in interleave(steps, repeats, seed, steps_per_repeat, synchronise, clock,
+                                  after_each=lambda: progress.advance(bar)):
+            for name in [name for name in steps if 'note' in rows[name]]:
+                del steps[name]
+                rows[name]['seconds'] = []  # half of a measurement is none
+                for key in ('median_seconds', 'quartile_seconds', 'images_per_second', 'ratios'):
+                    rows[name].pop(key, None)
+                _free(setting.device)
+            for name in steps:
+                rows[name]['seconds'].append(seconds[name])
+            for name in steps:
+                row = rows[name]
+                lower, median, upper = quartiles(row['seconds'])
+                row.update(
+                    median_seconds=median, quartile_seconds=[lower, upper], images_per_second=row['batch'] / median,
+                    ratios={peer: speed_ratio(row['seconds'], rows[peer]['seconds'])
+                            for peer in row['peers'] if peer in steps})
+            yield list(rows.values())
     steps.clear()
-    gc.collect()
+    _free(setting.device)
+
+
+def _warm(one, setting, row, synchronise, advance):
+    """TrainingStep | InferenceStep: Built and warmed up; its memory and, if it compiles, the time of that are noted."""
+    step = one.build(replace(setting))
+    start = time.perf_counter()
+    for number in range(WARM_UP):
+        step()
+        if number == 0 and setting.compiled:
+            synchronise()
+            row['compile_seconds'] = time.perf_counter() - start
+        advance()
+    row['step_bytes'] = peak_bytes(step, setting.device)
     if setting.device.type == 'cuda':
+        row['reserved_bytes'] = torch.cuda.max_memory_reserved(setting.device)
+    row['weight_bytes'] = storage_bytes([*step.model.parameters(), *step.model.buffers()])
+    row['optimizer_bytes'] = storage_bytes(step.optimizer_tensors())
+    return step
+
+
+class _Guarded:
+    """A step that is not done again once it has failed, with a note of that in its row."""
+
+    def __init__(self, step, row):
+        self.step, self.row = step, row
+
+    def __call__(self):
+        try:
+            if self.step:
+                self.step()
+        except Exception as error:
+            self.row['note'] = failure(error)
+            self.step = error.__traceback__ = None
+
+
+def failure(error: Exception) -> str:
+    """What a contestant failed by, in a few words."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return 'out of memory'
+    lines = str(error).strip().splitlines()
+    return printable(f'{type(error).__name__}: {lines[0][:100]}' if lines else type(error).__name__)
+
+
+def _free(device):
+    gc.collect()
+    if device.type == 'cuda':
         torch.cuda.empty_cache()
+
+
+@contextmanager
+def _products(precision):
+    """Within this block float32 products are as `precision` says: TF32, or as they were."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = before or precision == 'tf32'
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
+ON_SOME = (('reserved_bytes', 'reserved\nMiB', 2**20), ('compile_seconds', 'compile\ns', 1))
+"""Columns of tables of GPUs, of compiled contestants: key, title and unit."""
 
 
 def report(rows, facts, path):
@@ -193,7 +268,8 @@ def report(rows, facts, path):
         peers = list(dict.fromkeys(peer for row in members for peer in row['peers']))
         table = Table(
             ['contestant', 'images/s', 'ms', 'IQR\nms', *(f'× {peer.partition("/")[2].replace("-", " ")}' for peer in peers),
-             'weights\nMiB', 'moments\nMiB', 'step\nMiB'], [],
+             'weights\nMiB', 'moments\nMiB', 'step\nMiB',
+             *(title for key, title, _ in ON_SOME if any(key in row for row in members))], [],
             f'{group}, {members[0]["arch"]}, {size} px, {precision}{", compiled" * compiled}, batch {batch}, '
             f'{max(len(row["seconds"]) for row in members)} repeats')
         for row in members:
@@ -205,7 +281,9 @@ def report(rows, facts, path):
                   if row['seconds'] else ('', '', '')),
                 *(f'{ratios[peer]:.2f}' if peer in ratios else '' for peer in peers),
                 *(f'{row[key] / 2**20:.0f}' if key in row else ''
-                  for key in ('weight_bytes', 'optimizer_bytes', 'step_bytes'))])
+                  for key in ('weight_bytes', 'optimizer_bytes', 'step_bytes')),
+                *(f'{row[key] / unit:.0f}' if key in row else ''
+                  for key, _, unit in ON_SOME if any(key in other for other in members))])
         tables.append(table)
     if any(row.get('ratios') for row in rows):
         speed_figure(list(comparisons.values())).savefig(path.with_suffix('.png'), dpi=150)
@@ -237,7 +315,7 @@ def _write(tables, facts, path):
 def _profile(args, device, facts, out):
     found = {one.name.removeprefix('pretrain/'): one for one in pick(contestants(), ['pretrain/*'], device)}
     one = found[choice('--profile', args.profile, found)]
-    batch = args.batch_size or BATCHES[device.type]['pretrain']
+    batch = args.batch_size[0] if args.batch_size else BATCHES[device.type]['pretrain']
     setting = Setting(args.arch, device, (args.sizes or SIZES['pretrain'])[0], batch, args.precision[0], seed=args.seed)
     check_size(one, setting.size)
     for path in filter(None, (out / 'profile.json', args.trace)):
@@ -264,7 +342,11 @@ def _profile(args, device, facts, out):
     _write([table, longest], facts, out / 'profile')
 
 
-def _commit():
+def _in_words(group, setting):
+    return f'{group} {setting.size} px {setting.precision}{" compiled" * setting.compiled} batch {setting.batch}'
+
+
+def commit():
     """str: Of the checkout, '-dirty' if it was changed; '' outside of one."""
     command = ['git', '-C', CHECKOUT, 'describe', '--always', '--dirty', '--abbrev=12', '--exclude=*']
     return subprocess.run(command, capture_output=True, text=True).stdout.strip()

@@ -96,7 +96,7 @@ def test_no_attention_counts_as_nothing(monkeypatch):
     x = torch.randn(3, 10, 16, requires_grad=True)
     expected = macs(Attention(True), x, backward=True)
     for name in ('_scaled_dot_product_flash_attention_for_cpu', '_scaled_dot_product_flash_attention_for_cpu_backward'):
-        monkeypatch.delitem(flop_registry, getattr(torch.ops.aten, name))
+        monkeypatch.delitem(flop_registry, getattr(torch.ops.aten, name), raising=False)
     assert macs(Attention(True), x, backward=True) == expected
     counter = Operations()
     counter.flop_registry = {}
@@ -116,6 +116,8 @@ def test_a_weight_in_a_batched_product_is_a_layer():
     assert macs(Grouped(), torch.randn(3, 2, 4)) == dict(layers=120, attention=120)
 
 
+@pytest.mark.skipif(torch.ops.aten._scaled_dot_product_flash_attention_for_cpu not in flop_registry,
+                    reason="this torch's own counter counts no attention on a CPU")
 def test_agreement_with_other_counters():
     model, x = DyViT('tiny').eval(), torch.randn(1, 3, 64, 64)
     with torch.no_grad():

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from coma_mm.benchmark.speed import contestants, profiling, speed, timing
+from coma_mm.benchmark.speed import contestants, gpu, profiling, speed, timing
 from coma_mm.benchmark.speed.contestants import Contestant, InferenceStep, Setting
 from coma_mm.benchmark.speed.figure import speed_figure
 from coma_mm.benchmark.speed.profiling import profile_step
@@ -228,6 +228,7 @@ def test_the_cpu_must_be_asked_for(options):
 
 @pytest.mark.parametrize('options, message', [
     (('--sizes', '100'), '--sizes 100: expected multiples of 32 px'),
+    (('--precision', 'bf16', 'tf32'), '--precision tf32 is a precision of GPUs'),
     (('--trace', 'x'), 'add --profile'),
     (('--profile', 'vit'), "--profile='vit': expected one of coma-frozen, "),
 ])
@@ -247,7 +248,7 @@ def test_what_cannot_be_written_is_said_before_measuring(options, tmp_path, monk
         speed.run(parse('--device', 'cpu', '--arch', 'tiny', '--sizes', '64', *options))
 
 
-def fake_contestants(after=None):
+def fake_contestants(after=None, by=KeyboardInterrupt):
     """Two linear layers, of which the first is interrupted at a call."""
     calls = count(1)
 
@@ -256,7 +257,7 @@ def fake_contestants(after=None):
 
         def forward(images):
             if interrupted and next(calls) == after:
-                raise KeyboardInterrupt
+                raise by
             return layer(images)
 
         return InferenceStep(layer, torch.zeros(setting.batch, 4), setting.precision, forward)
@@ -291,6 +292,68 @@ def test_interruption_keeps_whole_repeats(tmp_path, monkeypatch, capsys):
     rows = json.loads((tmp_path / 'speed.json').read_text())['rows']
     assert [len(row['seconds']) for row in rows] == [2, 2]
     assert '2 repeats' in capsys.readouterr().out and (tmp_path / 'speed.md').exists()
+
+
+@pytest.mark.parametrize('after', [1, speed.WARM_UP + 1 + 2])
+def test_a_contestant_that_fails_has_a_note_and_the_others_go_on(after, tmp_path, monkeypatch):
+    monkeypatch.setattr(speed, 'contestants', fake_contestants(after, RuntimeError('CUDNN_STATUS\nmore of it')))
+    speed.run(parse('--device', 'cpu', '--sizes', '64', '--repeats', '3', '--out', str(tmp_path)))
+    rows = json.loads((tmp_path / 'speed.json').read_text())['rows']
+    assert [len(row['seconds']) for row in rows] == [0, 3]
+    assert [row.get('note') for row in rows] == ['RuntimeError: CUDNN_STATUS', None]
+    assert 'ratios' not in rows[0]
+    assert 'a: RuntimeError: CUDNN_STATUS' in (tmp_path / 'speed.md').read_text()
+
+
+def test_all_failures_are_put_into_words():
+    assert speed.failure(torch.OutOfMemoryError('CUDA out of memory. Tried …')) == 'out of memory'
+    assert speed.failure(ValueError()) == 'ValueError'
+    assert len(speed.failure(RuntimeError('x' * 1000))) < 130
+
+
+def test_comparisons_of_several_batches_precisions_and_kinds_of_compilation():
+    members = [Contestant('pretrain/a', 'A', None)]
+
+    def planned(*options):
+        return [(one.batch, one.precision, one.compiled) for one, _ in speed.plan(members, parse(*options), CPU)]
+
+    assert planned() == [(8, 'fp32', False)]
+    assert planned('--compile') == [(8, 'fp32', False), (8, 'fp32', True)]
+    assert planned('--compile', 'only', '--batch-size', '4', '2') == [(4, 'fp32', True), (2, 'fp32', True)]
+    assert planned('--batch-size', '4', '2', '4', '--precision', 'tf32', 'bf16') == [
+        (4, 'tf32', False), (4, 'bf16', False), (2, 'tf32', False), (2, 'bf16', False)]
+
+
+def test_what_there_is_no_time_for_is_left_out_and_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(speed, 'contestants', fake_contestants())
+    speed.run(parse('--device', 'cpu', '--sizes', '64', '96', '--batch-size', '2', '--repeats', '1', '--max-time', '1e-9',
+                    '--out', str(tmp_path)))
+    facts = json.loads((tmp_path / 'speed.json').read_text())
+    assert [row['size'] for row in facts['rows']] == [64, 64]  # the first is always measured
+    assert facts['Left out for lack of time'] == 'inference 96 px fp32 batch 2'
+
+
+def test_what_compiling_takes_is_noted(tmp_path, monkeypatch):
+    monkeypatch.setattr(speed, 'contestants', fake_contestants())
+    speed.run(parse('--device', 'cpu', '--sizes', '64', '--repeats', '1', '--compile', 'only', '--out', str(tmp_path)))
+    rows = json.loads((tmp_path / 'speed.json').read_text())['rows']
+    assert all(row['compiled'] and row['compile_seconds'] > 0 for row in rows)
+    assert '| compile s |' in (tmp_path / 'speed.md').read_text()
+
+
+def test_products_are_tf32_where_asked_for():
+    with speed._products('tf32'):
+        assert torch.backends.cuda.matmul.allow_tf32
+    with speed._products('fp32'):
+        assert not torch.backends.cuda.matmul.allow_tf32
+
+
+def test_facts_of_a_card():
+    answer = 'NVIDIA H100, 570.1, 81559 MiB, 1980 MHz, 1980 MHz, 2619 MHz, [N/A], 31\n'
+    facts = gpu.read_answer(answer)
+    assert facts['GPU memory'] == '81559 MiB' and facts['Clock of the memory'] == '2619 MHz'
+    assert 'Power limit' not in facts and gpu.read_answer('') == {}
+    assert gpu.gpu_facts() == {}
 
 
 def test_figure_has_the_ratios_of_what_was_timed():

@@ -9,6 +9,7 @@ import torch
 from coma_mm.benchmark.speed.contestants import Setting, contestants
 from coma_mm.benchmark.speed.fake_cuda import Trace, fake_cuda, fake_like
 from coma_mm.benchmark.speed.traffic import trace_step
+from coma_mm.models import CoMA
 
 ROOT = Path(__file__).parents[3]
 SETTING = Setting('tiny', torch.device('cpu'), 64, 4, 'bf16')
@@ -64,8 +65,9 @@ def test_a_whole_step_has_one_device_and_waits_for_nothing():
 
 
 def check_whole_step():
-    trace = trace_step(BY_NAME['pretrain/coma-decoder'], SETTING)
-    assert +trace.mixed == +trace.waits == +trace.on_cpu == {}
-    assert list(dict.fromkeys(kernel.phase for kernel in trace.kernels)) == ['forward', 'backward', 'update']
-    names = [kernel.name for kernel in trace.kernels if kernel.phase == 'update']
-    assert names.count('_fused_adamw_') == 2 and 'lerp_' not in names
+    for mode in CoMA.COPIES:
+        trace = trace_step(BY_NAME[f'pretrain/coma-{mode}'], SETTING)
+        assert +trace.mixed == +trace.waits == +trace.on_cpu == {}, mode
+        assert list(dict.fromkeys(kernel.phase for kernel in trace.kernels)) == ['forward', 'backward', 'update'], mode
+        names = [kernel.name for kernel in trace.kernels if kernel.phase == 'update']
+        assert names.count('_fused_adamw_') == 2 and 'lerp_' not in names, mode
