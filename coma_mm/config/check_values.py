@@ -226,7 +226,7 @@ def _registries() -> list[Registry]:
 
 def _classes(kind: Any, scope: str | None) -> list[type]:
     """The class of a `type`, or all that are registered under its name."""
-    found = {registered(kind, registry, scope) for registry in _registries()} if isinstance(kind, str) else {kind}
+    found = {registered(kind, registry, scope) for registry in _registries()} if isinstance(kind, str) else [kind]
     return [one for one in found if inspect.isclass(one)]
 
 
