@@ -90,6 +90,9 @@ class DyViT(BaseBackbone):
         mlp_ratio (float): Hidden over input channels of the MLPs. Defaults to 4.
         pos_embed (str): 'sincos', computed for the grid at hand, or 'learned' for `img_size` and resized
             bicubically to other grids; both at stride 4. Defaults to 'sincos'.
+        pos_scale (float): Factor on the sine-cosine embedding, with which a learned one starts (ours): on scenes of little
+            contrast the positions of MAE, which are of root mean square 0.7, are as strong as what the stem sees
+            (docs/results/small_scale.md). Defaults to 1, MAE's.
         img_size (int): Side in px that the learned position embedding is made for. Defaults to 224.
         mask_before_stem (bool): The pixels of dropped patches are zero for the stem (Eq. 1 masks the image). With False
             its 7×7 kernel sees 3 px of them (the text drops patches after the stem), and reconstruction is in part
@@ -126,6 +129,7 @@ class DyViT(BaseBackbone):
                  reduce: str = 'sum',
                  mlp_ratio: float = 4.,
                  pos_embed: str = 'sincos',
+                 pos_scale: float = 1.,
                  img_size: int = 224,
                  mask_before_stem: bool = True,
                  out_indices: Sequence[int] | int = (3, ),
@@ -147,7 +151,7 @@ class DyViT(BaseBackbone):
         self.sides = tuple(max(patch_size // stride, 1) for stride in STRIDES)
         windows = self._check_windows(windows)
         for name, value, values in (('in_channels', in_channels, whole(1)), ('img_size', img_size, whole(1)),
-                                    ('mlp_ratio', mlp_ratio, above(0)),
+                                    ('mlp_ratio', mlp_ratio, above(0)), ('pos_scale', pos_scale, number(0)),
                                     ('drop_path_rate', drop_path_rate, number(0, 1, below=True))):
             values.check(f'DyViT: {name}', value)
         choice('DyViT: pos_embed', pos_embed, ('sincos', 'learned'))
@@ -170,9 +174,10 @@ class DyViT(BaseBackbone):
         self.with_cp = tuple(with_cp)
 
         self.stem = nn.Conv2d(in_channels, self.dims[0], 7, stride=STRIDES[0])  # padded by HALO
+        self.pos_scale = pos_scale
         if pos_embed == 'learned':
             grid = (-(-img_size // self.patch_size) * self.sides[0], ) * 2
-            self.pos_embed = nn.Parameter(sincos_position(grid, self.dims[0]))
+            self.pos_embed = nn.Parameter(sincos_position(grid, self.dims[0]) * pos_scale)
         else:
             self.pos_embed = None
 
@@ -190,6 +195,11 @@ class DyViT(BaseBackbone):
             self.stages.append(ModuleList([downsample, *blocks]))
         for i in self.out_indices:
             self.add_module(f'norm{i}', SameDtypeLN(self.dims[i], eps=1e-6))
+        # A checkpoint of other out_indices lacks them, such as that of a pre-training on the last stage alone.
+        self.allowed_missing = tuple(f'norm{i}.{name}' for i in self.out_indices for name in ('weight', 'bias'))
+        self.settings = dict(patch_size=patch_size, windows=[list(sides) for sides in windows], reduce=reduce,
+                             pos_scale=pos_scale if self.pos_embed is None else None)
+        """What no tensor's shape tells, yet the weights are trained for: loading compares it."""
         self._freeze()
 
     @classmethod
@@ -290,7 +300,8 @@ class DyViT(BaseBackbone):
 
     def _position(self, size: Sequence[int], device: torch.device) -> torch.Tensor:
         if self.pos_embed is None:
-            return sincos_position(size, self.dims[0], device)
+            position = sincos_position(size, self.dims[0], device)
+            return position if self.pos_scale == 1 else position * self.pos_scale
         return _resize(self.pos_embed, tuple(size))
 
     def _format(self, x: torch.Tensor, stage: int, grid: tuple[int, int], size: tuple[int, int]) -> torch.Tensor:

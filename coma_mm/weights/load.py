@@ -310,7 +310,8 @@ def load_backbone(module: nn.Module, checkpoint: str | Path, prefix: str = 'back
     """Load a backbone's weights and say how many tensors matched; the facts on their origin go to `module.provenance`.
 
     Tensors that the module has and the checkpoint lacks are an error, unless the module lists them in an attribute
-    `allowed_missing`; tensors that only the checkpoint has are named in the log.
+    `allowed_missing`; tensors that only the checkpoint has are named in the log. A difference of what no tensor tells (an
+    attribute `settings` of the module, the checkpoint's facts) is a warning.
 
     Args:
         module (nn.Module): The backbone.
@@ -351,14 +352,23 @@ def load_backbone(module: nn.Module, checkpoint: str | Path, prefix: str = 'back
         raise UserError(
             f'the checkpoint {checkpoint}{there} does not fit {name}{here}: {differing} has shape {others} there and '
             f'{ours} here; {_use_the_same(differing, own, others, ours)}') from error
-    missing = [key for key in missing if key not in getattr(module, 'allowed_missing', ())]
-    if missing:
+    allowed = getattr(module, 'allowed_missing', ())
+    afresh = [key for key in missing if key in allowed]
+    if missing := [key for key in missing if key not in allowed]:
         raise UserError(f'the checkpoint {checkpoint}{there} lacks {len(missing)} of {len(own)} tensors of '
                         f'{name}{here}: {first_names(missing)}')
     line = f'loaded {len(matched)} of {len(own)} tensors into {name} from {checkpoint}{_origin(facts)}'
+    if afresh:
+        line += f'; {len(afresh)} that it lacks start afresh: {first_names(afresh)}'
     if unexpected:
         line += f'; {len(unexpected)} tensors of the checkpoint have no place here: {first_names(unexpected)}'
     print_log(line, logger='current')
+    known = facts.get('settings') or {}
+    for key, value in getattr(module, 'settings', {}).items():
+        if key in known and known[key] != value:
+            print_log(f'the backbone in {checkpoint} was trained with {key}={known[key]}, and is loaded into one with '
+                      f'{key}={value}; set model.backbone.{key}={known[key]}, unless that is meant', logger='current',
+                      level=logging.WARNING)
     module.provenance = dict(facts, checkpoint=str(checkpoint), sha256=_sha256(_local_file(os.fspath(checkpoint))))
     return module.provenance
 

@@ -33,6 +33,17 @@ def images(B, H, W, seed=1):
     return torch.randn(B, 3, H, W, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+def test_positions_are_scaled():
+    for kind in ('sincos', 'learned'):
+        model = DyViT(ARCH, pos_embed=kind, img_size=64, pos_scale=.25)
+        assert torch.equal(model._position((16, 16), torch.device('cpu')), sincos_position((16, 16), 8) * .25)
+        for name, value in model.state_dict().items():
+            if name == 'pos_embed':
+                assert torch.equal(value, sincos_position((16, 16), 8) * .25)
+    with pytest.raises(UserError, match='DyViT: pos_scale=-1: expected'):
+        DyViT(ARCH, pos_scale=-1)
+
+
 def position_of(model, H, W):
     P = model.patch_size
     size = (math.ceil(H / P) * (P // 4), math.ceil(W / P) * (P // 4))

@@ -1,5 +1,6 @@
 """A backbone goes from any library's checkpoint to any library's model, directly and through an exported file."""
 import hashlib
+import logging
 import os
 from pathlib import Path
 
@@ -112,6 +113,32 @@ def test_other_input_sizes_than_in_pretraining(name, pos_embed, tmp_path, monkey
         for found, expected in zip(model.eval().backbone(images), small(images), strict=True):
             assert torch.equal(found, expected)
         assert model.extract_feat(images)[0].shape[-2:] == (24, 24)
+
+
+def test_stages_that_pre_training_did_not_read_get_norms_of_their_own(tmp_path):
+    last, dense = DyViT('tiny', out_indices=(3, )), DyViT('tiny', out_indices=(0, 1, 2, 3))
+    last.init_weights()
+    load_backbone(dense, save(tmp_path / 'last.pth', nn.ModuleDict(dict(backbone=last))))
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(dense.eval()(images)[3], last.eval()(images)[0])
+    load_backbone(last, save(tmp_path / 'dense.pth', nn.ModuleDict(dict(backbone=dense))))  # and the other way round
+
+
+def test_settings_that_no_tensor_tells_are_compared(tmp_path, monkeypatch):
+    lines = []
+    monkeypatch.setattr('coma_mm.weights.load.print_log', lambda line, **more: lines.append((line, more.get('level'))))
+    source = DyViT('tiny', patch_size=16, pos_scale=.25)
+    path = save(tmp_path / 'p16.pth', nn.ModuleDict(dict(backbone=source)), coma_mm=dict(FACTS, settings=source.settings))
+    exported = str(tmp_path / 'p16.safetensors')
+    export_backbone(path, exported)
+    for file in (path, exported):
+        lines.clear()
+        load_backbone(DyViT('tiny', patch_size=16, pos_scale=.25), file)
+        assert [level for _, level in lines if level] == []
+        load_backbone(DyViT('tiny', patch_size=16), file)
+        assert lines[-1] == (f'the backbone in {file} was trained with pos_scale=0.25, and is loaded into one with '
+                             'pos_scale=1.0; set model.backbone.pos_scale=0.25, unless that is meant', logging.WARNING)
 
 
 def test_another_arch_is_named_beside_this_one(pretrained, exported, tmp_path):

@@ -32,7 +32,7 @@ ARCHS = dict(t='T', tiny='T', s='S', small='S', b='B', base='B', l='L', large='L
 FAMILIES = dict(DyViT='DyViT', SwinTransformer='Swin', HiViT='HiViT', Hiera='Hiera', VisionTransformer='ViT',
                 MaskedVisionTransformer='ViT', MAEViT='ViT', BEiTViT='ViT', BEiTPretrainViT='ViT', CAEPretrainViT='ViT',
                 iTPNHiViT='HiViT', MaskFeatViT='ViT', SimMIMSwinTransformer='Swin', ResNetV1c='ResNet', ResNetV1d='ResNet')
-ARCHITECTURE = ('patch_size', 'windows', 'dense_conv', 'reduce', 'pos_embed', 'mlp_ratio')
+ARCHITECTURE = ('patch_size', 'windows', 'dense_conv', 'reduce', 'pos_embed', 'pos_scale', 'mlp_ratio')
 """Options of DyViT that make another network of it."""
 
 EVALUATED = {'ImageNet-1K': 50_000, 'ADE20K': 2000, 'COCO': 5000}

@@ -64,6 +64,7 @@ class ProvenanceHook(Hook):
             algorithm=type(model).__name__,
             backbone=type(backbone).__name__ if backbone is not None else None,
             arch=arch if isinstance(arch, str) or arch is None else json.loads(json.dumps(arch, default=str)),
+            settings=getattr(backbone, 'settings', None),
             epochs=epochs if by_epoch else None,
             iters=iters,
             max_epochs=runner.max_epochs if by_epoch else None,
