@@ -25,7 +25,7 @@ help:
 	@echo 'make docs    build the documentation as a site, build/site/index.html'
 	@echo 'make fuzz    thousands of damaged files and settings (FUZZ_ARGS="--only images --seed 1")'
 	@echo 'make inputs  hundreds of wrong inputs through the commands, about an hour (INPUTS_ARGS="--only coco")'
-	@echo 'make study   the demo with a longer budget and several seeds'
+	@echo 'make study   the demo with three seeds, each with a pre-training of its own'
 	@echo 'make install only create .venv (PYTHON=python3.12)'
 	@echo 'make faults  stop runs in many ways, resume them, compare the last bits; look for leaks (about two hours)'
 	@echo 'make gpu     acceptance test on a GPU in nine minutes (GPU_ARGS="--minutes 5 --only smoke speed")'

@@ -1,7 +1,7 @@
 _base_ = './dyvit-tiny_scratch_shapes.py'
 model = dict(
     data_preprocessor=dict(num_classes=5),
-    backbone=dict(patch_size=16, out_indices=(0, 1, 2, 3), drop_path_rate=0.),
+    backbone=dict(patch_size=16, pos_scale=0.25, out_indices=(0, 1, 2, 3), drop_path_rate=0.),
     # The means of all stages side by side: after pre-training the finer ones know as much of the outlines as the last.
     neck=dict(type='ConcatStages'),
     head=dict(num_classes=5, in_channels=32 + 64 + 128 + 256))

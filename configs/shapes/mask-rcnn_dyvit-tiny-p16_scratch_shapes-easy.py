@@ -3,7 +3,7 @@ _base_ = './mask-rcnn_dyvit-tiny_scratch_shapes.py'
 strides = [4, 8, 16]
 roi_extractor = dict(featmap_strides=strides, finest_scale=16)
 model = dict(
-    backbone=dict(patch_size=16, out_indices=(0, 1, 3), drop_path_rate=0.),
+    backbone=dict(patch_size=16, pos_scale=0.25, out_indices=(0, 1, 3), drop_path_rate=0.),
     neck=dict(in_channels=[32, 64, 256], num_outs=3),
     rpn_head=dict(anchor_generator=dict(strides=strides)),
     roi_head=dict(
@@ -26,4 +26,4 @@ metainfo = {{_base_.easy_metainfo}}
 train_dataloader = dict(dataset=dict(metainfo=metainfo, pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(metainfo=metainfo, pipeline=test_pipeline))
 test_dataloader = dict(dataset=dict(metainfo=metainfo, pipeline=test_pipeline))
-optim_wrapper = dict(optimizer=dict(lr=5e-4))
+optim_wrapper = dict(optimizer=dict(lr=1e-3))

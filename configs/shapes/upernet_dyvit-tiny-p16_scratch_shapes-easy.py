@@ -2,7 +2,7 @@ _base_ = './upernet_dyvit-tiny_scratch_shapes.py'
 crop_size = (64, 64)
 model = dict(
     data_preprocessor=dict(size=crop_size),
-    backbone=dict(patch_size=16, drop_path_rate=0.),
+    backbone=dict(patch_size=16, pos_scale=0.25, drop_path_rate=0.),
     decode_head=dict(num_classes=5),
     auxiliary_head=dict(num_classes=5))
 train_pipeline = [

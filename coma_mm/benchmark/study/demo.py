@@ -13,16 +13,12 @@ from coma_mm.files import CONFIGS
 from coma_mm.markdown import markdown_table
 
 from . import experiments
-from .experiments import AGAIN, METRICS, Experiment, Run
+from .experiments import AGAIN, METRICS, RECIPES, Experiment, Recipe, Run
 
-LEVEL, SIZE = 'easy', 64
-IMAGES = dict(unlabelled=4000, train=1000, val=200, test=0)
-EPOCHS = {'Pre-training': 20, 'Classification': 12, 'UperNet': 8, 'Mask R-CNN': 2}
 MINUTES = 20  # as measured with one thread of an AMD EPYC; see docs/shapes.md
 NOTES = [
-    'One seed, easy scenes and a budget of minutes: the table shows that everything learns, not whether pre-training pays. '
-    'make study asks that question on the hard scenes, with a longer budget, several seeds and an untouched test split; its '
-    'answer is in docs/results/study.md.',
+    'One seed and a budget of minutes: make study repeats it with three seeds, a pre-training for each, and an untouched test '
+    'split; its answer is in docs/results/study.md.',
 ]
 
 
@@ -36,19 +32,16 @@ def run_demo(work_dir: str, budget: float = 1.) -> None:
     folder = Path(work_dir).absolute()
     out = folder / 'report.html'
     out.unlink(missing_ok=True)  # of an earlier start: it would look as if this one had come to its end
-    counts = {split: count and max(32, int(count * budget)) for split, count in IMAGES.items()}
-    epochs = {task: max(2, round(count * budget)) for task, count in EPOCHS.items()}
-    pretraining = Run('pretrain', 'Pre-training with CoMA', 'coma_dyvit-tiny-p16_shapes-easy', epochs['Pre-training'])
-    runs = experiments.fine_tunings(epochs, easy=True)
+    recipe = RECIPES['easy'].scaled(budget, test=0)
+    pretraining = recipe.pretrain()
+    runs = recipe.fine_tunings(pretraining)
 
-    print(_plan(counts, max(1, round(MINUTES * budget))), flush=True)
-    experiments.make_shapes(folder / 'data', LEVEL, SIZE, **counts)
+    print(_plan(recipe, max(1, round(MINUTES * budget))), flush=True)
+    experiments.make_shapes(folder / 'data', recipe.level, recipe.size, **recipe.images)
     print(f'Twelve of the scenes: {folder / "data/preview.png"}', flush=True)
-    env = dict(SHAPES_ROOT=str(folder / 'data'), PRETRAINED=str(pretraining.checkpoint(folder)))
-    experiment = Experiment(folder, env)
+    experiment = Experiment(folder, folder / 'data')
     with experiment.progress:
-        for run in (pretraining, *runs.values()):
-            experiment.train(run)
+        experiment.all([pretraining, *runs.values()])
 
     collected = collect(folder)
     _check_results(experiment, runs, collected[0])
@@ -56,11 +49,11 @@ def run_demo(work_dir: str, budget: float = 1.) -> None:
     shown = [table.columns.index(name) for name in ('Task', 'Metric, %', 'pre-trained', 'from scratch', 'difference')]
     lines = [[line[i] for i in shown] for line in (table.columns, *table.rows)]
     print(f'\n{markdown_table(lines[0], lines[1:], numbers=3, aligned=True)}\n' + '\n'.join(NOTES))
-    os.environ.update(env)
+    os.environ.update(SHAPES_ROOT=str(folder / 'data'), PRETRAINED=str(pretraining.checkpoint(folder)))
     small, *others = report.sections(*collected, folder, folder, models=())
     small.notes = NOTES
     sections = [*_predictions(folder, runs), small, *others]
-    visualization.write_report(out, 'CoMA on CoMA-Shapes', _summary(counts, epochs), sections)
+    visualization.write_report(out, 'CoMA on CoMA-Shapes', _summary(recipe), sections)
     print(f'\nreport: {out}')
 
 
@@ -83,18 +76,20 @@ def _check_results(experiment: Experiment, runs: dict[tuple[str, str], Run], fra
                         'should that not help, remove the folder of that run')
 
 
-def _plan(counts: dict[str, int], minutes: int) -> str:
-    return (f'The demo draws scenes of {SIZE} px and pre-trains a small DyViT with CoMA on {counts["unlabelled"]} of them, '
-            'without labels.\nThen it trains a classifier, UperNet and Mask R-CNN, each from those weights and from '
-            f'scratch, on {counts["train"]} others.\nThat takes about {minutes} min without a GPU. Interrupted and started '
+def _plan(recipe: Recipe, minutes: int) -> str:
+    images = recipe.images
+    return (f'The demo draws scenes of {recipe.size} px and pre-trains a small DyViT with CoMA on {images["unlabelled"]} of '
+            'them, without labels.\nThen it trains a classifier, UperNet and Mask R-CNN, each from those weights and from '
+            f'scratch, on {images["train"]} others.\nThat takes about {minutes} min without a GPU. Interrupted and started '
             'again, it goes on where it was.')
 
 
-def _summary(counts: dict[str, int], epochs: dict[str, int]) -> str:
-    return (f'A DyViT of 1.5 million parameters was pre-trained with CoMA on {counts["unlabelled"]} unlabelled images of '
-            f'{SIZE} px for {epochs["Pre-training"]} epochs, then fine-tuned on {counts["train"]} labelled ones as a '
-            'classifier, as UperNet and as Mask R-CNN; each also from scratch, for as many epochs. The numbers are of the '
-            f'last epoch, on {counts["val"]} validation images.')
+def _summary(recipe: Recipe) -> str:
+    images = recipe.images
+    return (f'A DyViT of 1.5 million parameters was pre-trained with CoMA on {images["unlabelled"]} unlabelled images of '
+            f'{recipe.size} px for {recipe.epochs["Pre-training"]} epochs, then fine-tuned on {images["train"]} labelled '
+            'ones as a classifier, as UperNet and as Mask R-CNN; each also from scratch, for as many epochs. The numbers '
+            f'are of the last epoch, on {images["val"]} validation images.')
 
 
 def _predictions(folder: Path, runs: dict[tuple[str, str], Run]) -> list[visualization.Section]:

@@ -8,10 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -37,7 +39,7 @@ class Run:
         epochs (int): Length; the schedule follows.
         seed (int): Defaults to 0.
         options (dict): More `--cfg-options`. Defaults to none.
-        pretrained (bool): Whether it starts from the checkpoint in the variable PRETRAINED. Defaults to False.
+        base (Run, optional): The pre-training from whose last checkpoint it starts. Defaults to none: from scratch.
     """
     name: str
     title: str
@@ -45,7 +47,7 @@ class Run:
     epochs: int
     seed: int = 0
     options: dict = field(default_factory=dict)
-    pretrained: bool = False
+    base: 'Run | None' = None
 
     def command(self, folder: Path) -> list[str]:
         """Arguments of `coma-mm`."""
@@ -75,23 +77,72 @@ class Experiment:
 
     Args:
         folder (str | Path): Where the runs are.
-        env (dict[str, str]): Environment variables that the configs read.
-        threads (int, optional): Threads of each process. Defaults to OMP_NUM_THREADS, or else to all cores.
+        data (str | Path): Folder of the scenes, which the configs read from the environment.
+        jobs (int, optional): Runs side by side. Defaults to 2, or 1 on a single core.
+        threads (int, optional): Threads of each process. Defaults to OMP_NUM_THREADS, or else to a share of the cores.
         progress (Progress, optional): Where runs show how far they are. Defaults to bars of its own.
     """
 
-    def __init__(self, folder: str | Path, env: dict[str, str], threads: int | None = None,
+    def __init__(self, folder: str | Path, data: str | Path, jobs: int | None = None, threads: int | None = None,
                  progress: Progress | None = None):
         self.folder = Path(folder)
-        self.env = env
-        threads = threads or os.environ.get('OMP_NUM_THREADS') or len(os.sched_getaffinity(0))
-        self._environ = {**_environ(), **env, 'OMP_NUM_THREADS': str(threads)}
+        self.data = Path(data)
+        cores = len(os.sched_getaffinity(0))
+        self.jobs = jobs or min(2, cores)
+        threads = threads or os.environ.get('OMP_NUM_THREADS') or max(1, cores // self.jobs)
+        self._environ = {**_environ(), 'OMP_NUM_THREADS': str(threads)}
         self.progress = progress or progress_bars()
+        self._processes: set[subprocess.Popen] = set()
+        self._ends = False
+
+    def _variables(self, run: Run) -> dict[str, str]:
+        """What the config of a run reads from the environment."""
+        pretrained = dict(PRETRAINED=str(run.base.checkpoint(self.folder))) if run.base else {}
+        return dict(SHAPES_ROOT=str(self.data), **pretrained)
 
     def written_command(self, run: Run) -> str:
         """The command as a person would type it."""
-        env = ' '.join(f'{key}={shlex.quote(value)}' for key, value in self.env.items())
+        env = ' '.join(f'{key}={shlex.quote(value)}' for key, value in self._variables(run).items())
         return f'{env} coma-mm {shlex.join(run.command(self.folder))}'
+
+    def all(self, runs: Iterable[Run], do: Callable[[Run], Any] | None = None) -> dict[str, Any]:
+        """Do runs side by side, in order; one that starts from another waits for it.
+
+        Args:
+            runs (Iterable[Run]): A pre-training stands before the runs that start from it.
+            do (Callable, optional): What is done with each. Defaults to `train`.
+
+        Returns:
+            dict[str, Any]: What `do` returned, by the runs' names.
+
+        Raises:
+            UserError: Of the first run that fails. The others are stopped first, and go on at the next start.
+        """
+        futures: dict[str, Future] = {}
+        self._ends = False
+
+        def one(run):
+            try:
+                if run.base:
+                    futures[run.base.name].result()
+                return None if self._ends else (do or self.train)(run)
+            except BaseException:
+                self._ends = True  # before this thread takes the next
+                raise
+
+        with ThreadPoolExecutor(self.jobs) as pool:
+            try:
+                for run in runs:
+                    futures[run.name] = pool.submit(one, run)
+                for future in as_completed(futures.values()):
+                    future.result()
+            except BaseException:  # also a key that was pressed
+                self._ends = True
+                pool.shutdown(wait=False, cancel_futures=True)
+                for process in tuple(self._processes):
+                    process.terminate()
+                raise
+        return {name: future.result() for name, future in futures.items()}
 
     def train(self, run: Run) -> float:
         """Do a run, go on with it, or find it done.
@@ -127,7 +178,7 @@ class Experiment:
         task = self.progress.add_task(run.title, total=run.epochs, unit='epochs')
         try:
             with open(work_dir / 'log.txt', 'a', encoding='utf-8', buffering=1) as log:
-                for line in self._lines(run.command(self.folder), f'{run.title}, whose log is {log.name},'):
+                for line in self._lines(run, run.command(self.folder), f'{run.title}, whose log is {log.name},'):
                     log.write(line)
                     if found := _PROGRESS.search(line):
                         epoch, step, steps = map(int, found.groups())
@@ -156,13 +207,12 @@ class Experiment:
 
     def _inputs(self, run: Run) -> dict:
         """What a run is made of besides its command: the parameters of the data, the pre-training's checkpoint."""
-        marker = Path(self.env.get('SHAPES_ROOT', ''), 'coma_shapes.json')
+        marker = self.data / 'coma_shapes.json'
         inputs = {}
         if marker.is_file():
             shapes = json.loads(marker.read_text())
             inputs['data'] = dict(version=shapes['version'], **shapes['parameters'])
-        checkpoint = Path(self.env.get('PRETRAINED', ''))
-        if run.pretrained and checkpoint.is_file():
+        if run.base and (checkpoint := run.base.checkpoint(self.folder)).is_file():
             inputs['pretrained'] = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
         return inputs
 
@@ -173,17 +223,21 @@ class Experiment:
             command = ['test', f'coma_mm::shapes/{run.config}.py', str(run.checkpoint(self.folder)),
                        '--work-dir', str(self.folder / run.name / 'test'), '--out', str(out)]
             task = self.progress.add_task(f'{run.title}, test', total=None)
-            for _ in self._lines(command, f'{run.title}, its test,'):
+            for _ in self._lines(run, command, f'{run.title}, its test,'):
                 pass
             self.progress.remove_task(task)
         return json.loads(out.read_text())
 
-    def _lines(self, command: list[str], what: str):
-        """Output of a subcommand, `what` in a message, line by line; the process ends with this one."""
-        process = subprocess.Popen([*PROGRAM, *command], env=self._environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    def _lines(self, run: Run, command: list[str], what: str) -> Iterator[str]:
+        """Output of a subcommand about a run, `what` in a message, line by line; the process ends with this one."""
+        env = {**self._environ, **self._variables(run)}
+        process = subprocess.Popen([*PROGRAM, *command], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                    text=True, errors='replace', preexec_fn=end_with_parent)
+        self._processes.add(process)
         tail = []
         try:
+            if self._ends:  # it was begun just when another failed
+                process.terminate()
             for line in process.stdout:
                 tail = [*tail[-30:], line]
                 yield line
@@ -193,6 +247,7 @@ class Experiment:
             if process.poll() is None:
                 process.terminate()
                 process.wait()
+            self._processes.discard(process)
 
 
 def how_it_ended(code: int, lines: Sequence[str] = ()) -> str:
@@ -260,20 +315,59 @@ METRICS = (
 ARMS = dict(coma='from CoMA', scratch='from scratch')
 
 
-def fine_tunings(epochs: dict[str, int], seed: int = 0, options: dict | None = None,
-                 easy: bool = False) -> dict[tuple[str, str], Run]:
-    """Runs by (task, arm), with the same budget for both arms.
+@dataclass
+class Recipe:
+    """What is run at a level of the scenes.
 
     Args:
-        epochs (dict[str, int]): By task.
-        seed (int): Defaults to 0.
-        options (dict, optional): More `--cfg-options` by task.
-        easy (bool): By the configs for the easy level of the scenes. Defaults to False: for the hard one.
+        level (str): The scenes' level.
+        size (int): Their side, in pixels.
+        images (dict[str, int]): Of each split.
+        epochs (dict[str, int]): Of each task.
+        name (str): Of the fine-tunings' configs, with places for the task's prefix and the arm.
+        pretraining (str): Name of the pre-training's config.
     """
-    name = '{}-p16_{}_shapes-easy' if easy else '{}_{}_shapes'
-    return {
-        (task, arm): Run(f'{prefix}_{arm}_seed{seed}', f'{task} {how}, seed {seed}', name.format(prefix, arm),
-                         epochs[task], seed, (options or {}).get(task, {}), pretrained=arm == 'coma')
-        for task, prefix in TASKS
-        for arm, how in ARMS.items()
-    }
+    level: str
+    size: int
+    images: dict[str, int]
+    epochs: dict[str, int]
+    name: str
+    pretraining: str
+
+    def scaled(self, factor: float, **images: int) -> 'Recipe':
+        """The recipe with a factor on images and epochs, of which there are at least 32 and 2, after `images` is set."""
+        images = {**self.images, **images}
+        return replace(self, images={split: count and max(32, int(count * factor)) for split, count in images.items()},
+                       epochs={task: max(2, round(count * factor)) for task, count in self.epochs.items()})
+
+    def pretrain(self, seed: int = 0, options: dict | None = None) -> Run:
+        """The pre-training of a seed, with more `--cfg-options`."""
+        return Run(f'pretrain_seed{seed}', f'Pre-training with CoMA, seed {seed}', self.pretraining,
+                   self.epochs['Pre-training'], seed, options or {})
+
+    def fine_tunings(self, base: Run, seed: int = 0, options: dict | None = None) -> dict[tuple[str, str], Run]:
+        """Runs by (task, arm), with the same budget for both arms; those from scratch first, which need not wait.
+
+        Args:
+            base (Run): The pre-training from which one arm starts.
+            seed (int): Defaults to 0.
+            options (dict, optional): More `--cfg-options` of all of them.
+        """
+        return {
+            (task, arm): Run(f'{prefix}_{arm}_seed{seed}', f'{task} {how}, seed {seed}', self.name.format(prefix, arm),
+                             self.epochs[task], seed, options or {}, base if arm == 'coma' else None)
+            for arm, how in reversed(ARMS.items())
+            for task, prefix in TASKS
+        }
+
+
+RECIPES = {
+    'easy': Recipe(
+        'easy', 64, dict(unlabelled=4000, train=1000, val=200, test=1000),
+        {'Pre-training': 20, 'Classification': 6, 'UperNet': 4, 'Mask R-CNN': 2},
+        '{}-p16_{}_shapes-easy', 'coma_dyvit-tiny-p16_shapes-easy'),
+    'hard': Recipe(
+        'hard', 128, dict(unlabelled=3000, train=500, val=200, test=500),
+        {'Pre-training': 60, 'Classification': 20, 'UperNet': 6, 'Mask R-CNN': 4},
+        '{}_{}_shapes', 'coma_dyvit-tiny_shapes'),
+}

@@ -19,7 +19,7 @@ from coma_mm.benchmark.paper import collect as collect_module
 from coma_mm.benchmark.paper.collect import collect
 from coma_mm.benchmark.study import experiments
 from coma_mm.benchmark.study.demo import _check_results
-from coma_mm.benchmark.study.experiments import ARMS, TASKS, Experiment, Run, fine_tunings
+from coma_mm.benchmark.study.experiments import ARMS, RECIPES, TASKS, Experiment, Run
 from coma_mm.errors import UserError
 from coma_mm.progress import Progress
 
@@ -38,16 +38,25 @@ def test_a_run_is_a_command_that_resumes():
     assert run.checkpoint(Path('/out')) == Path('/out/name/epoch_8.pth')
 
 
-@pytest.mark.parametrize('easy', [False, True])
-def test_both_arms_have_the_same_budget_and_seed(easy):
-    epochs = {task: number for number, (task, _) in enumerate(TASKS, 5)}
-    runs = fine_tunings(epochs, seed=4, options={'UperNet': {'x': 1}}, easy=easy)
+@pytest.mark.parametrize('level', RECIPES)
+def test_both_arms_have_the_same_budget_and_seed(level):
+    recipe = RECIPES[level]
+    base = recipe.pretrain(2)
+    runs = recipe.fine_tunings(base, seed=4, options={'x': 1})
     assert set(runs) == {(task, arm) for task, _ in TASKS for arm in ARMS}
     for (task, arm), run in runs.items():
-        other = runs[task, 'scratch']
-        assert (run.epochs, run.seed, run.options) == (epochs[task], 4, other.options) and run.pretrained == (arm == 'coma')
-        assert (ROOT / f'configs/shapes/{run.config}.py').exists() and run.config.endswith('-easy') == easy
-    assert len({run.name for run in runs.values()}) == len(runs)
+        assert (run.epochs, run.seed, run.options) == (recipe.epochs[task], 4, {'x': 1})
+        assert run.base is (base if arm == 'coma' else None)
+        assert (ROOT / f'configs/shapes/{run.config}.py').exists() and run.config.endswith('-easy') == (level == 'easy')
+    assert len({run.name for run in (base, *runs.values())}) == len(runs) + 1 and (base.seed, base.epochs) == (
+        2, recipe.epochs['Pre-training'])
+
+
+def test_a_recipe_is_scaled():
+    recipe = RECIPES['easy'].scaled(.1, test=0)
+    images = {split: count // 10 for split, count in RECIPES['easy'].images.items()}
+    assert recipe.images == dict(images, val=max(32, images['val']), test=0)
+    assert recipe.epochs['Mask R-CNN'] == 2 and recipe.epochs['Pre-training'] == RECIPES['easy'].epochs['Pre-training'] // 10
 
 
 TOOL = '''
@@ -82,8 +91,7 @@ def experiment(tmp_path, monkeypatch):
     data = tmp_path / 'data'
     data.mkdir()
     (data / 'coma_shapes.json').write_text(json.dumps(dict(version=1, parameters=dict(seed=0, counts=dict(train=32)))))
-    (tmp_path / 'pretrained.pth').write_text('weights')
-    return Experiment(tmp_path / 'out', dict(SHAPES_ROOT=str(data), PRETRAINED=str(tmp_path / 'pretrained.pth')), threads=1)
+    return Experiment(tmp_path / 'out', data, threads=1)
 
 
 def starts(experiment, run):
@@ -91,7 +99,11 @@ def starts(experiment, run):
 
 
 def test_what_is_done_is_not_repeated_and_what_changed_is_done_afresh(experiment, tmp_path):
-    run = Run('run', 'Run', 'config', epochs=2, pretrained=True)
+    base = Run('base', 'Base', 'config', epochs=2)
+    pretrained = base.checkpoint(experiment.folder)
+    pretrained.parent.mkdir(parents=True)
+    pretrained.write_text('weights')
+    run = Run('run', 'Run', 'config', epochs=2, base=base)
     seconds = experiment.train(run)
     assert 0 < seconds == experiment.train(run) and starts(experiment, run) == 1
     run.checkpoint(experiment.folder).unlink()  # done, but its result is gone: the tool goes on from what there is
@@ -107,7 +119,7 @@ def test_what_is_done_is_not_repeated_and_what_changed_is_done_afresh(experiment
     (tmp_path / 'data' / 'coma_shapes.json').write_text(json.dumps(dict(version=1, parameters=dict(seed=1))))
     record.write_text(json.dumps(dict(old, inputs={})))
     (experiment.folder / 'run' / 'notes.txt').write_text('mine')
-    for change in (lambda: None, lambda: (tmp_path / 'pretrained.pth').write_text('others')):
+    for change in (lambda: None, lambda: pretrained.write_text('others')):
         change()
         experiment.train(run)
         assert starts(experiment, run) == 1  # in an empty folder
@@ -116,12 +128,12 @@ def test_what_is_done_is_not_repeated_and_what_changed_is_done_afresh(experiment
         assert starts(experiment, run) == 7
     # Nothing of the earlier runs is lost, and nobody takes them for runs of today.
     assert (experiment.folder / '.run.1' / 'notes.txt').read_text() == 'mine'
-    assert {path.name for path in experiment.folder.iterdir()} == {'run', '.run.1', '.run.2'}
-    assert {path.name for path in collect_module._find(experiment.folder)[0]} == {'run'}
+    assert {path.name for path in experiment.folder.iterdir()} == {'base', 'run', '.run.1', '.run.2'}
+    assert {path.name for path in collect_module._find(experiment.folder)[0]} - {'base'} == {'run'}
     # From scratch, the pre-training is not an input.
     scratch = Run('scratch', 'Run', 'config', epochs=2)
     for text in ('one', 'two'):
-        (tmp_path / 'pretrained.pth').write_text(text)
+        pretrained.write_text(text)
         experiment.train(scratch)
     assert starts(experiment, scratch) == 1
     experiment.train(Run('scratch', 'Run', 'config', epochs=2, options={'lr': 1}))
@@ -165,7 +177,7 @@ def test_scenes_that_are_not_made_are_named(experiment, tmp_path):
 
 
 def test_a_demo_does_not_report_what_is_not_there(experiment):
-    runs = fine_tunings({task: 2 for task, _ in TASKS})
+    runs = RECIPES['easy'].fine_tunings(RECIPES['easy'].pretrain())
     for run in runs.values():
         (experiment.folder / run.name).mkdir(parents=True)
         (experiment.folder / run.name / 'run.json').write_text(json.dumps(dict(seconds=1, done=True)))
@@ -174,16 +186,38 @@ def test_a_demo_does_not_report_what_is_not_there(experiment):
     rows = [dict(run=run.name, metric=metric, split='val', status='finished')
             for (task, _), run in runs.items() for metric in metrics[task]]
     _check_results(experiment, runs, DataFrame(rows))
-    names = [rows[0]['run'], rows[-1]['run']]
+    names = [runs['Classification', 'coma'].name, runs['Mask R-CNN', 'scratch'].name]
     for change, state in ((dict(status='stopped'), 'stopped'), (dict(split='train'), 'finished')):
         changed = [row | change if row['run'] in names else row for row in rows]
         expected = rf'Classification from CoMA, seed 0 \({state}\); Mask R-CNN from scratch, seed 0 \({state}\), in '
         with pytest.raises(UserError, match=expected):
-            _check_results(experiment, runs, DataFrame(changed))
+            _check_results(experiment, dict(sorted(runs.items())), DataFrame(changed))
     undone = [run.name for run in runs.values()
               if 'done' not in json.loads((experiment.folder / run.name / 'run.json').read_text())]
-    assert undone == names
+    assert sorted(undone) == sorted(names)
     _check_results(experiment, runs, DataFrame([row | dict(status='diverged', split='train') for row in rows]))  # is said
+
+
+def test_runs_go_side_by_side_and_one_that_starts_from_another_waits_for_it(experiment):
+    experiment.jobs = 2
+    base = Run('base', 'Base', 'config', epochs=2, options={'pause': True})
+    scratch = [Run(f'scratch{number}', 'Scratch', 'config', 2) for number in range(2)]
+    runs = [base, *scratch, Run('tuned', 'Tuned', 'config', 2, base=base)]
+    done = []
+    seconds = experiment.all(runs, lambda run: (experiment.train(run), done.append(run.name))[0])
+    assert list(seconds) == [run.name for run in runs] and all(second > 0 for second in seconds.values())
+    assert done[-2:] == ['base', 'tuned']
+
+
+def test_a_run_that_fails_stops_the_others(experiment):
+    experiment.jobs = 2
+    long = Run('long', 'Long', 'config', 2, options={'wait': True})
+    last = Run('last', 'Last', 'config', 2)
+    start = time.monotonic()
+    with pytest.raises(UserError, match='Failing, whose log is .*: what is wrong'):
+        experiment.all([long, Run('failing', 'Failing', 'config', 2, options={'pause': True, 'fail': True}), last])
+    assert time.monotonic() - start < 30 and not processes(str(experiment.folder / 'long'))
+    assert not (experiment.folder / 'last').exists()
 
 
 def test_a_silent_run_does_not_silence_the_experiment(experiment):
@@ -220,7 +254,7 @@ def test_no_process_stays_behind(experiment, tmp_path, number):
     code = (f'from coma_mm.benchmark.study import experiments\n'
             f'experiments.PROGRAM = {experiments.PROGRAM}\n'
             f'run = experiments.Run("run", "Run", "config", 2, options=dict(wait=True))\n'
-            f'experiments.Experiment({str(tmp_path / "out")!r}, {{}}).train(run)')
+            f'experiments.Experiment({str(tmp_path / "out")!r}, "data").all([run])')
     # A job in a shell's background, which these tests may be, inherits SIGINT ignored.
     process = subprocess.Popen([sys.executable, '-c', code], cwd=ROOT, stderr=subprocess.DEVNULL,
                                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
@@ -259,14 +293,14 @@ def test_demo_goes_on_where_it_was_killed_and_reports(tmp_path):
     command = [sys.executable, 'tools/demo.py', '--budget', '0.04', '--work-dir', str(folder)]
     with open(tmp_path / 'first.txt', 'w') as out:
         demo = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT)
-        # In the second run, after its first epoch.
+        # In the first run from the pre-training, after its first epoch.
         run = folder / 'dyvit-tiny_coma_seed0'
         wait_until(lambda: (run / 'last_checkpoint').exists() or demo.poll() is not None)
         demo.send_signal(signal.SIGKILL)
         assert demo.wait() == -signal.SIGKILL, (tmp_path / 'first.txt').read_text()
     wait_until(lambda: not processes(str(folder)), 20)
     assert not (run / 'epoch_2.pth').exists()
-    before = (folder / 'pretrain' / 'epoch_2.pth').stat().st_mtime_ns
+    before = (folder / 'pretrain_seed0' / 'epoch_2.pth').stat().st_mtime_ns
 
     finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     text = finished.stdout
@@ -274,8 +308,8 @@ def test_demo_goes_on_where_it_was_killed_and_reports(tmp_path):
     # The first lines say what comes, how long it takes, and where there is something to look at.
     assert text.startswith('The demo draws scenes of 64 px') and 'about 1 min without a GPU' in text
     assert f'Twelve of the scenes: {folder}/data/preview.png' in text and (folder / 'data/preview.png').is_file()
-    assert 'Pre-training with CoMA: done before' in text and text.count('done before') == 1
-    assert (folder / 'pretrain' / 'epoch_2.pth').stat().st_mtime_ns == before
+    assert 'Pre-training with CoMA, seed 0: done before' in text
+    assert (folder / 'pretrain_seed0' / 'epoch_2.pth').stat().st_mtime_ns == before
     log = (run / 'log.txt').read_text()
     # Its parent's death stops it like SIGTERM: it saves, if there is time.
     assert re.search(rf'Resuming from {run}/(epoch_1|stopped_\d+).pth', log) and 'resumed epoch: 1' in log
@@ -293,15 +327,17 @@ def test_demo_goes_on_where_it_was_killed_and_reports(tmp_path):
     assert {'Beside the paper', 'Coverage of patches', 'Reconstructions', 'Loss', 'Runs'} <= set(page.headings)
     assert 'top-1 accuracy' in page.text and 'dyvit-tiny-p16_coma_shapes-easy.py' in page.text
 
-    checkpoint = folder / 'pretrain' / 'epoch_2.pth'
+    checkpoint = folder / 'pretrain_seed0' / 'epoch_2.pth'
     for _, prefix in TASKS:
         work_dir = folder / f'{prefix}_coma_seed0'
         facts = json.loads((work_dir / 'provenance.json').read_text())['backbone_from']
         assert {key: facts[key] for key in ('algorithm', 'arch', 'epochs', 'mask_ratio', 'checkpoint')} == dict(
             algorithm='CoMA', arch='tiny', epochs=2, mask_ratio=0.6, checkpoint=str(checkpoint))
         assert facts['sha256'] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
-        matched = re.findall(r'loaded (\d+) of (\d+) tensors into DyViT', (work_dir / 'log.txt').read_text())
-        assert matched and all(number == total for number, total in matched)
+        # All but the norms of the stages that the decoder did not see.
+        loaded = re.findall(r'loaded (\d+) of (\d+) tensors into DyViT.*; (\d) that it lacks start afresh: norm0.weight',
+                            (work_dir / 'log.txt').read_text())
+        assert loaded and all(int(number) + int(afresh) == int(total) for number, total, afresh in loaded)
         scratch = folder / f'{prefix}_scratch_seed0'
         assert json.loads((scratch / 'provenance.json').read_text())['backbone_from'] is None
         assert 'tensors into DyViT' not in (scratch / 'log.txt').read_text()
@@ -312,7 +348,7 @@ def test_demo_goes_on_where_it_was_killed_and_reports(tmp_path):
     frame = frame.drop_duplicates('run').set_index('run')
     methods = {f'{prefix}_{arm}_seed0': method for _, prefix in TASKS for arm, method in zip(ARMS, ('CoMA', 'scratch'),
                                                                                             strict=True)}
-    assert frame['method'].to_dict() == dict(methods, pretrain='CoMA')
+    assert frame['method'].to_dict() == dict(methods, pretrain_seed0='CoMA')
     assert set(frame['dataset']) == {'CoMA-Shapes'} and frame['command'].str.contains('coma-mm train coma_mm::shapes/').all()
     tuned = frame[(frame['method'] == 'CoMA') & (frame['task'] != 'pretraining')]
-    assert (tuned['pretrain_run'] == 'pretrain').all() and (tuned['decoder_depth'] == 2).all()
+    assert (tuned['pretrain_run'] == 'pretrain_seed0').all() and (tuned['decoder_depth'] == 2).all()
