@@ -68,7 +68,7 @@ def log_of(runner):
 
 
 def test_a_run_can_start_in_the_process_of_one_that_failed_at_its_start(tmp_path):
-    visualizer = dict(type='Visualizer', name='visualizer', vis_backends=[dict(type='LocalVisBackend')])
+    visualizer = dict(type='Visualizer', name=tmp_path.name, vis_backends=[dict(type='LocalVisBackend')])
     for name in 'ab':
         cfg = make_cfg(tmp_path / name, experiment_name=f'{tmp_path.name}{name}', visualizer=dict(visualizer))
         runner = ComaRunner.from_cfg(cfg)
