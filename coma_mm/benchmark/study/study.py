@@ -10,7 +10,7 @@ from coma_mm.visualization.logs import environment
 from . import experiments
 from .experiments import ARMS, METRICS, RECIPES, Experiment, Recipe, Run
 
-# Logged now and then, validated at the end alone: the numbers are the test split's.
+# Checkpoints now and then: the numbers are those of the last one, on the test split.
 OPTIONS = {'default_hooks.checkpoint.interval': 5}
 
 
