@@ -174,7 +174,7 @@ class DyViT(BaseBackbone):
         self.with_cp = tuple(with_cp)
 
         self.stem = nn.Conv2d(in_channels, self.dims[0], 7, stride=STRIDES[0])  # padded by HALO
-        self.pos_scale = pos_scale
+        self.pos_scale = float(pos_scale)  # 1 and 1.0 are one setting
         if pos_embed == 'learned':
             grid = (-(-img_size // self.patch_size) * self.sides[0], ) * 2
             self.pos_embed = nn.Parameter(sincos_position(grid, self.dims[0]) * pos_scale)
@@ -198,7 +198,7 @@ class DyViT(BaseBackbone):
         # A checkpoint of other out_indices lacks them, such as that of a pre-training on the last stage alone.
         self.allowed_missing = tuple(f'norm{i}.{name}' for i in self.out_indices for name in ('weight', 'bias'))
         self.settings = dict(patch_size=patch_size, windows=[list(sides) for sides in windows], reduce=reduce,
-                             pos_scale=pos_scale if self.pos_embed is None else None)
+                             pos_scale=self.pos_scale if self.pos_embed is None else None)
         """What no tensor's shape tells, yet the weights are trained for: loading compares it."""
         self._freeze()
 

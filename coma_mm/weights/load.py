@@ -23,7 +23,7 @@ from safetensors import safe_open
 from torch import nn
 
 from coma_mm.config_tree import type_name
-from coma_mm.errors import MissingFileError, UserError, first_names, nearest, printable
+from coma_mm.errors import MissingFileError, UserError, first_names, nearest, printable, shorten
 from coma_mm.files import looks_like
 
 from . import safe_pickle
@@ -363,14 +363,20 @@ def load_backbone(module: nn.Module, checkpoint: str | Path, prefix: str = 'back
     if unexpected:
         line += f'; {len(unexpected)} tensors of the checkpoint have no place here: {first_names(unexpected)}'
     print_log(line, logger='current')
-    known = facts.get('settings') or {}
-    for key, value in getattr(module, 'settings', {}).items():
-        if key in known and known[key] != value:
-            print_log(f'the backbone in {checkpoint} was trained with {key}={known[key]}, and is loaded into one with '
-                      f'{key}={value}; set model.backbone.{key}={known[key]}, unless that is meant', logger='current',
-                      level=logging.WARNING)
+    _compare_settings(module, facts.get('settings'), checkpoint)
     module.provenance = dict(facts, checkpoint=str(checkpoint), sha256=_sha256(_local_file(os.fspath(checkpoint))))
     return module.provenance
+
+
+def _compare_settings(module: nn.Module, stated: Any, checkpoint: str | Path) -> None:
+    """Warn of what no tensor tells; what the checkpoint states may be anything, and is compared as text."""
+    if not isinstance(stated, dict):
+        return
+    for key, value in getattr(module, 'settings', {}).items():
+        other = shorten(printable(str(stated.get(key, value))), 200)
+        if other != str(value):
+            print_log(f'the backbone in {checkpoint} was trained with {key}={other}, and is loaded into one with '
+                      f'{key}={value}; set model.backbone.{key}={other}, unless that is meant', logger='current', level=logging.WARNING)
 
 
 def _use_the_same(differing: str, own: dict[str, torch.Tensor], others: tuple[int, ...], ours: tuple[int, ...]) -> str:

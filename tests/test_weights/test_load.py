@@ -288,6 +288,21 @@ def test_what_a_checkpoint_says_of_itself_reaches_the_log_as_text(tmp_path, monk
     assert lines and all(line.isprintable() for line in lines) and any('A\\nB' in line for line in lines)
 
 
+@pytest.mark.parametrize('settings', [
+    'patch_size', ['patch_size'], 7, dict(patch_size='\x1b[31m'), dict(patch_size=torch.ones(2)),
+    dict(patch_size=[torch.ones(2)]), dict(patch_size='9' * 10_000),
+])
+def test_settings_of_any_kind_are_text(tmp_path, monkeypatch, settings):
+    lines = []
+    monkeypatch.setattr('coma_mm.weights.load.print_log', lambda line, **_: lines.append(line))
+    module = nn.Linear(2, 2)
+    module.settings = dict(patch_size=32)
+    torch.save(dict(state_dict=module.state_dict(), meta=dict(coma_mm=dict(settings=settings))), tmp_path / 'a.pth')
+    load_backbone(module, tmp_path / 'a.pth')
+    assert all(line.isprintable() and len(line) < 5000 for line in lines)
+    assert any('was trained with patch_size=' in line for line in lines) == isinstance(settings, dict)
+
+
 @pytest.mark.parametrize('name', ['a.pth', 'a.safetensors'])
 def test_a_device_that_is_not_there_is_not_called_damage(tmp_path, name):
     weights = dict(a=torch.ones(1))
