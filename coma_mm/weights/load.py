@@ -376,7 +376,8 @@ def _compare_settings(module: nn.Module, stated: Any, checkpoint: str | Path) ->
         other = shorten(printable(str(stated.get(key, value))), 200)
         if other != str(value):
             print_log(f'the backbone in {checkpoint} was trained with {key}={other}, and is loaded into one with '
-                      f'{key}={value}; set model.backbone.{key}={other}, unless that is meant', logger='current', level=logging.WARNING)
+                      f'{key}={value}; set model.backbone.{key}={other}, unless that is meant', logger='current',
+                      level=logging.WARNING)
 
 
 def _use_the_same(differing: str, own: dict[str, torch.Tensor], others: tuple[int, ...], ours: tuple[int, ...]) -> str:
