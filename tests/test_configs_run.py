@@ -256,7 +256,7 @@ def test_every_config_runs(name):
     (CONVNEXT, 'model.decoder.depth=2', {'mse_adaptive', 'mse_evaluation'}),
     (COMA, 'mask_sampler.type=ColorNoiseMaskSampler mask_sampler.color=red', {'mse_adaptive', 'mse_evaluation'}),
     (COMA, 'model.complement=decoder model.momentum=0.996', {'mse_adaptive', 'mse_evaluation'}),
-    (COMA, 'model.complement=full model.neck.mode=parallel', {'mse_adaptive', 'mse_evaluation'}),
+    (COMA, 'model.complement=full mask_pair=independent model.neck.mode=parallel', {'mse_adaptive', 'mse_evaluation'}),
     (COMA, 'model.complement=none model.backbone.windows=[[8],[4],[],[]]', set()),
 ])
 def test_ablations_run(name, options, logged):

@@ -28,12 +28,14 @@ class Settings(NamedTuple):
     Args:
         sampler (dict, optional): The key `mask_sampler`: of every `PatchMask`.
         unit (int, optional): The key `mask_unit`: of every `PatchMask`.
+        pair (str, optional): The key `mask_pair`: of every `PatchMask`.
         size (int, optional): The key `size`: side in px to which the data pipelines bring images.
         patch (int, optional): Side of the backbone's patch in px: of every `PatchMask`, of decoder and head.
         widths (tuple[int, ...], optional): Channels of the backbone's outputs: of the neck's and the heads' inputs.
     """
     sampler: dict | None = None
     unit: int | None = None
+    pair: str | None = None
     size: int | None = None
     patch: int | None = None
     widths: tuple[int, ...] | None = None
@@ -46,7 +48,7 @@ def settings(cfg: Config) -> Settings:
     with suppress(Exception):  # a wrong setting of the backbone: its own message comes when it is built
         widths = kind.output_channels(**backbone)
         patch = backbone.get('patch_size', inspect.signature(kind).parameters['patch_size'].default)
-    return Settings(cfg.get('mask_sampler'), cfg.get('mask_unit'), cfg.get('size'), patch, widths)
+    return Settings(cfg.get('mask_sampler'), cfg.get('mask_unit'), cfg.get('mask_pair'), cfg.get('size'), patch, widths)
 
 
 def follow(cfg: Config, before: Settings | None = None, options: Container[str] = ()) -> None:
@@ -91,7 +93,7 @@ def _follow_masks(cfg: Config, before: Settings | None, now: Settings) -> None:
     steps = list(find_types([cfg.get(f'{split}_dataloader') for split in ('train', 'val', 'test')], 'PatchMask'))
     if now.sampler is not None and not isinstance(now.sampler, dict):
         raise UserError(f"mask_sampler={now.sampler!r}: expected dict(type='UniformMaskSampler', ratio=0.6) or the like")
-    for name, value in (('mask_sampler', now.sampler), ('mask_unit', now.unit)):
+    for name, value in (('mask_sampler', now.sampler), ('mask_unit', now.unit), ('mask_pair', now.pair)):
         if value is not None and not steps:
             value = dict(value) if isinstance(value, dict) else value
             raise UserError(f'{name}={value}: the config has no PatchMask to put it into')
@@ -101,6 +103,8 @@ def _follow_masks(cfg: Config, before: Settings | None, now: Settings) -> None:
             step['sampler'] = dict(now.sampler)
         if now.unit is not None and step.get('unit') in (None, old.unit):
             step['unit'] = now.unit
+        if now.pair is not None and step.get('pair') in (None, old.pair):
+            step['pair'] = now.pair
         if now.patch is not None and step.get('patch_size') in (None, old.patch):
             step['patch_size'] = now.patch
 

@@ -9,11 +9,15 @@ from mmcv.transforms import BaseTransform
 from mmengine.registry import TASK_UTILS, TRANSFORMS
 from mmpretrain.structures import DataSample
 
-from coma_mm.errors import UserError
+from coma_mm.errors import UserError, choice
 from coma_mm.ranges import whole
 
 from .mask_samplers import expand_units
 from .seeding import seeded_generators
+
+
+MASKS = ('ids_keep', 'ids_rest', 'second_keep', 'second_rest')
+"""Indices of patches that a sample may have."""
 
 
 @TRANSFORMS.register_module()
@@ -50,19 +54,27 @@ class PatchMask(BaseTransform):
     The generator is seeded from NumPy's global one, which the data set seeds per sample: the mask is a function of
     (seed, epoch, sample index), the same on every device and for any number of workers and processes.
 
-    Required keys: `img`. Added keys: `ids_keep`, `ids_rest` (ascending int64 indices of patches, raster order).
+    Required keys: `img`. Added keys: `ids_keep`, `ids_rest` (ascending int64 indices of patches, raster order); with
+    `pair='independent'` also `second_keep`, `second_rest`.
 
     Args:
         sampler (dict): A mask sampler. Defaults to `dict(type='UniformMaskSampler', ratio=0.6)`.
         patch_size (int): Side of the model's patch in px. Defaults to 32.
         unit (int, optional): Side in px of what is masked as one, a multiple of the patch. Defaults to the patch.
+        pair (str): What the second branch of `CoMA` sees. 'complementary': the patches that are masked for the first.
+            'independent', the control for it: those that are masked in a second draw, which knows nothing of the first but
+            is of the same distribution, and so as many. The first draw is the same bits in both. Defaults to
+            'complementary'.
 
     Raises:
-        UserError: A unit that is no multiple of the patch, an image that is no multiple of the unit, or a ratio that
-            leaves no patch.
+        UserError: A unit that is no multiple of the patch, an image that is no multiple of the unit, a ratio that
+            leaves no patch, or an unknown `pair`.
     """
+    PAIRS = ('complementary', 'independent')
 
-    def __init__(self, sampler: dict | None = None, patch_size: int = 32, unit: int | None = None):
+    def __init__(self, sampler: dict | None = None, patch_size: int = 32, unit: int | None = None,
+                 pair: str = 'complementary'):
+        self.pair = choice('PatchMask: pair', pair, self.PAIRS)
         whole(1).check('PatchMask: patch_size', patch_size)
         unit = patch_size if unit is None else whole(1).check('PatchMask: unit', unit)
         if unit % patch_size:
@@ -80,9 +92,10 @@ class PatchMask(BaseTransform):
         grid = (height // self.unit, width // self.unit)
         rng = np.random.default_rng(np.random.randint(2**32, size=4, dtype=np.uint32))
         keep, rest = self.sampler(grid, rng)
-        results['ids_keep'] = expand_units(keep, grid, self.scale)
-        results['ids_rest'] = expand_units(rest, grid, self.scale)
-        return results
+        drawn = dict(ids_keep=keep, ids_rest=rest)
+        if self.pair == 'independent':
+            drawn['second_rest'], drawn['second_keep'] = self.sampler(grid, rng)  # it sees what is masked
+        return results | {key: expand_units(ids, grid, self.scale) for key, ids in drawn.items()}
 
 
 def draw_masks(size: tuple[int, int], samples: Iterable[tuple[int, ...]], sampler: dict | None = None,
@@ -107,8 +120,8 @@ def draw_masks(size: tuple[int, int], samples: Iterable[tuple[int, ...]], sample
 
 @TRANSFORMS.register_module()
 class PackMaskedImage(BaseTransform):
-    """Packs a masked image for `default_collate`: `inputs` (C, H, W) uint8, `ids_keep`, `ids_rest` and
-    `data_samples` with the meta keys.
+    """Packs a masked image for `default_collate`: `inputs` (C, H, W) uint8, what `PatchMask` has drawn, and `data_samples`
+    with the meta keys.
 
     Args:
         meta_keys (tuple[str]): What to keep of the sample's description. Defaults to ('sample_idx', 'img_path').
@@ -125,8 +138,7 @@ class PackMaskedImage(BaseTransform):
                 data_sample.set_field(results[key], key, field_type='metainfo')
         return dict(
             inputs=torch.from_numpy(_planes(results['img'])),
-            ids_keep=torch.from_numpy(results['ids_keep']),
-            ids_rest=torch.from_numpy(results['ids_rest']),
+            **{key: torch.from_numpy(results[key]) for key in MASKS if key in results},
             data_samples=data_sample)
 
 

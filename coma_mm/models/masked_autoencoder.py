@@ -113,6 +113,9 @@ class MaskedAutoencoder(BaseSelfSupervisor):
             return self.backbone(inputs, ids_keep)
         self._check_masks(inputs, ids_keep, ids_rest)
         if mode == 'loss':
+            if 'second_keep' in options and getattr(self, 'complement', None) != 'full':
+                raise UserError(f"PatchMask draws a second mask (pair='independent'), and {type(self).__name__} has no use for "
+                                "it; expected CoMA with complement='full', or pair='complementary'")
             return self.loss(inputs, ids_keep, ids_rest, **options)
         if mode == 'predict':
             return self.predict(inputs, ids_keep, ids_rest, data_samples)
@@ -199,7 +202,8 @@ class CoMA(MaskedAutoencoder):
               patches.
             - 'decoder': the evaluation *encoder*, without gradient, then the trained neck and decoder, which so are
               supervised on every patch at every step.
-            - 'full': the adaptive model itself, trained on both masks, at twice the cost.
+            - 'full': the adaptive model itself, trained on both masks, at twice the cost. With `PatchMask(pair=
+              'independent')` the second mask is no complement: the control that shows what complementarity adds.
             - 'none': no branch: `MaskedAutoencoder`.
 
             Defaults to 'frozen'.
@@ -302,9 +306,10 @@ class CoMA(MaskedAutoencoder):
             self._handle.remove()
         self._handle = optimizer.register_step_pre_hook(before_step)
 
-    def reconstruct_both(self, images, ids_keep, ids_rest, unseen_only=False):
-        """See the base class; the complementary branch sees `ids_rest`."""
+    def reconstruct_both(self, images, ids_keep, ids_rest, unseen_only=False, second=None):
+        """See the base class; the complementary branch sees `ids_rest`, or the first of `second`: (sees, does not see)."""
         preds = super().reconstruct_both(images, ids_keep, ids_rest, unseen_only)
+        ids_rest, ids_keep = second or (ids_rest, ids_keep)
         ids = ids_keep if unseen_only else None
         if self.complement == 'frozen':
             with torch.no_grad():
@@ -317,7 +322,7 @@ class CoMA(MaskedAutoencoder):
             preds['evaluation'] = self.reconstruct(images, ids_rest, ids=ids)
         return preds
 
-    def loss(self, inputs, ids_keep, ids_rest, both_branches: bool = True):
+    def loss(self, inputs, ids_keep, ids_rest, both_branches: bool = True, second_keep=None, second_rest=None):
         """Mean squared error over the assembled image (Eq. 3), and for the log each branch's own error.
 
         Args:
@@ -326,10 +331,13 @@ class CoMA(MaskedAutoencoder):
             ids_rest (Tensor): The patches that the complementary branch sees, (B, n - K).
             both_branches (bool): Whether the complementary branch is computed. Else its errors count as 0: the gradient
                 is bit for bit that of 'frozen', in which they have none. Defaults to True.
+            second_keep (Tensor, optional): For 'full': the patches that the second branch sees in the place of the
+                complement, (B, n - K). Defaults to None: `ids_rest`.
+            second_rest (Tensor, optional): The patches that it does not see, (B, K).
 
         Returns:
             dict[str, Tensor]: 'loss', and with a complementary branch 'mse_adaptive' (over `ids_rest`) and, where
-            that is computed, 'mse_evaluation' (over `ids_keep`).
+            that is computed, 'mse_evaluation' (over `ids_keep`, or `second_rest`).
         """
         if self.complement == 'none':
             return super().loss(inputs, ids_keep, ids_rest)
@@ -338,9 +346,10 @@ class CoMA(MaskedAutoencoder):
             # The sum over the number of all patches: the gradient is that of the mean below, to the last bit.
             loss = adaptive.sum() / (adaptive.numel() + ids_keep.numel())
             return dict(loss=loss, mse_adaptive=adaptive.detach().mean())
-        preds = self.reconstruct_both(inputs, ids_keep, ids_rest, unseen_only=True)
+        second = (ids_rest, ids_keep) if second_keep is None else (second_keep, second_rest)
+        preds = self.reconstruct_both(inputs, ids_keep, ids_rest, unseen_only=True, second=second)
         adaptive = self.head.patch_errors(preds['adaptive'], inputs, ids_rest)
-        evaluation = self.head.patch_errors(preds['evaluation'], inputs, ids_keep)
+        evaluation = self.head.patch_errors(preds['evaluation'], inputs, second[1])
         return dict(
             loss=torch.cat([adaptive, evaluation], 1).mean(),
             mse_adaptive=adaptive.detach().mean(),

@@ -220,6 +220,7 @@ def test_the_length_in_a_config_of_ones_own_and_in_one_that_a_run_dumped(tmp_pat
     (COMA, dict(mask_unit=6.4), 'mask_unit=6.4: expected a whole number of px'),
     (UPERNET, dict(size=256), 'size=256: no step of the data pipelines follows it'),
     (UPERNET, dict(mask_unit=64), 'mask_unit=64: the config has no PatchMask to put it into'),
+    (UPERNET, dict(mask_pair='independent'), 'mask_pair=independent: the config has no PatchMask to put it into'),
 ])
 def test_a_wrong_setting_gives_one_line(name, options, line, said):
     options = {key.replace('__', '.'): value for key, value in options.items()}
@@ -368,10 +369,11 @@ def test_size_and_unit_go_into_all_pipelines(name, size, read):
 
 def test_size_and_unit_in_a_dumped_config(tmp_path, read, said):
     path = tmp_path / 'dumped.py'
-    cfg = read(COMA, size=256, mask_unit=64)
+    cfg = read(COMA, size=256, mask_unit=64, mask_pair='independent')
+    assert [step.pair for step in masks(cfg)] == ['independent'] * 3
     cfg.dump(path)
     again = read_config(str(path))
     assert again.train_dataloader == cfg.train_dataloader and again.val_dataloader == cfg.val_dataloader
-    other = read_config(str(path), dict(size=224, mask_unit=32))
-    assert {step.unit for step in masks(other)} == {32}
+    other = read_config(str(path), dict(size=224, mask_unit=32, mask_pair='complementary'))
+    assert {(step.unit, step.pair) for step in masks(other)} == {(32, 'complementary')}
     assert [step.scale for step in other.val_dataloader.dataset.pipeline if 'scale' in step] == [224]

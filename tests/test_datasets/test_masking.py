@@ -155,3 +155,33 @@ def test_flips_are_mmcvs(seed, prob):
 def test_a_probability_is_one():
     with pytest.raises(UserError, match=r'prob=1.5 is outside \[0, 1\]'):
         RandomHorizontalFlip(1.5)
+
+
+@pytest.mark.parametrize('sampler', ['UniformMaskSampler', 'BlockMaskSampler'])
+def test_an_independent_second_mask_leaves_the_first_and_the_generators_as_they_are(sampler):
+    plain, pair = masked(3, sampler=dict(type=sampler)), masked(3, sampler=dict(type=sampler), pair='independent')
+    after = np.random.rand()
+    masked(3)
+    assert np.random.rand() == after
+    assert np.array_equal(pair['ids_keep'], plain['ids_keep']) and np.array_equal(pair['ids_rest'], plain['ids_rest'])
+    assert len(pair['second_keep']) == len(plain['ids_rest']) == 29  # as many as the complement has
+    assert sorted([*pair['second_keep'], *pair['second_rest']]) == list(range(49))
+    assert 'second_keep' not in plain
+    packed = PackMaskedImage()(dict(pair, img=np.zeros((224, 224, 3), np.uint8)))
+    assert list(packed) == ['inputs', 'ids_keep', 'ids_rest', 'second_keep', 'second_rest', 'data_samples']
+
+
+def test_the_second_mask_knows_nothing_of_the_first():
+    """Each patch that the first sees is in the second with the share of all patches, 29 of 49."""
+    np.random.seed(0)
+    step, shared = PatchMask(pair='independent'), 0
+    for _ in range(400):
+        out = step(dict(img=np.zeros((224, 224, 3), np.uint8)))
+        shared += len(np.intersect1d(out['ids_keep'], out['second_keep']))
+    assert shared / (400 * 20) == pytest.approx(29 / 49, abs=0.02)
+    assert masked(5, pair='independent')['second_keep'].tolist() == masked(5, pair='independent')['second_keep'].tolist()
+
+
+def test_an_unknown_pair_is_refused():
+    with pytest.raises(UserError, match="PatchMask: pair='both': expected one of complementary, independent"):
+        PatchMask(pair='both')

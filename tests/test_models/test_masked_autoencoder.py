@@ -568,3 +568,34 @@ def test_patches_that_count_for_the_loss_are_predicted_as_among_all(complement):
         torch.testing.assert_close(unseen[name], gather_patches(every[name], ids[name]), rtol=1e-12, atol=1e-12)
         errors = model.head.patch_errors(every[name], images).gather(1, ids[name])
         torch.testing.assert_close(model.head.patch_errors(unseen[name], images, ids[name]), errors)
+
+
+def test_two_independent_masks_are_two_masked_autoencoders():
+    model, mae, batch = small_coma('full'), small_mae(), small_batch(grid=(2, 3))
+    mae.load_state_dict(model.state_dict())
+    keep, rest = batch['ids_keep'], batch['ids_rest']
+    generator = torch.Generator().manual_seed(1)
+    second = torch.stack([torch.randperm(6, generator=generator) for _ in keep])
+    second_keep, second_rest = (part.sort().values for part in second.split([rest.shape[1], keep.shape[1]], 1))
+    pair = dict(batch, second_keep=second_keep, second_rest=second_rest)
+    found = model(**pair, mode='loss')
+    shares = [rest.shape[1] / 6, keep.shape[1] / 6]  # of the mean over both hidden sets
+    single = [mae(**dict(batch, ids_keep=one, ids_rest=other), mode='loss')['loss']
+              for one, other in ((keep, rest), (second_keep, second_rest))]
+    assert found['mse_adaptive'].item() == pytest.approx(single[0].item(), rel=1e-12)
+    assert found['mse_evaluation'].item() == pytest.approx(single[1].item(), rel=1e-12)
+    sum(share * loss for share, loss in zip(shares, single, strict=True)).backward()
+    assert_gradients_equal(gradients(model, pair), {name: p.grad for name, p in mae.named_parameters()})
+    complementary = dict(batch, second_keep=rest, second_rest=keep)
+    assert torch.equal(model(**complementary, mode='loss')['loss'], model(**batch, mode='loss')['loss'])
+    errors = [model(**one, mode='predict')[0].reconstruction_error for one in (pair, batch)]
+    assert errors[0] == errors[1]  # all arms are validated on the same masks
+
+
+@pytest.mark.parametrize('complement', ['frozen', 'decoder', 'none'])
+def test_a_second_mask_is_refused_where_nothing_is_trained_on_it(complement):
+    batch = small_batch()
+    with pytest.raises(UserError, match="pair='independent'.*CoMA has no use for it; expected CoMA with complement='full'"):
+        small_coma(complement)(**batch, second_keep=batch['ids_rest'], second_rest=batch['ids_keep'], mode='loss')
+    with pytest.raises(UserError, match='MaskedAutoencoder has no use for it'):
+        small_mae()(**batch, second_keep=batch['ids_rest'], second_rest=batch['ids_keep'], mode='loss')

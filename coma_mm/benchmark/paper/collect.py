@@ -315,6 +315,8 @@ def _own_origin(run: LoggedRun) -> dict:
     """What a pre-training will be to a backbone from it, also if it is a library's own, which notes nothing."""
     model = run.config['model']
     complement = (model.get('complement') or 'frozen') if type_name(model) == 'CoMA' else None
+    if any(step.get('pair') == 'independent' for step in find_types(run.config.get('train_dataloader'), 'PatchMask')):
+        complement = 'independent'  # as `ProvenanceHook` has it
     facts = dict(_masking(run.config), algorithm=type_name(model), complement=complement)
     facts |= {key: value for key, value in run.provenance.items() if value is not None}
     return dict(facts, epochs=run.epochs)

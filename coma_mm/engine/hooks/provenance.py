@@ -69,7 +69,7 @@ class ProvenanceHook(Hook):
             iters=iters,
             max_epochs=runner.max_epochs if by_epoch else None,
             **masking_facts(model, dataset),
-            complement=getattr(model, 'complement', None),
+            complement=_complement(model, dataset),
             config=osp.basename(cfg.filename) if cfg.filename else None,
             data_root=find_key(loader.get('dataset'), 'data_root'),
             images=_count_images(dataset),
@@ -108,6 +108,12 @@ def masking_facts(model: nn.Module, data: Any = None) -> dict[str, Any]:
         mask_sampler=type(mask.sampler).__name__ if mask else None,
         decoder=type(decoder).__name__ if decoder is not None else None,
         decoder_depth=len(blocks) if blocks is not None else None)
+
+
+def _complement(model: nn.Module, data: Any) -> str | None:
+    """CoMA's `complement`; 'independent' where its second branch sees no complement."""
+    mask = _patch_mask(data)
+    return 'independent' if mask and mask.pair == 'independent' else getattr(model, 'complement', None)
 
 
 def _patch_mask(data: Any) -> PatchMask | None:

@@ -81,6 +81,7 @@ OF_A_TASK = {
         'train_dataloader.on_bad_image': ('skipp', '1'),
         'size': ('0', '-64', '50', 'large'),
         'mask_unit': ('0', '24', '-16'),
+        'mask_pair': ('independant', 'independent'),
         'default_hooks.checkpoint.save_best': ('mIoU', 'accuracy/top1'),
     },
     CLASSIFICATION: {

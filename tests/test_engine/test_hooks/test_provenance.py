@@ -2,13 +2,14 @@
 import json
 from types import SimpleNamespace
 
+import pytest
 import torch
 from mmengine.dataset import BaseDataset, ConcatDataset
 from mmengine.registry import MODELS
 from torch import nn
 
 from coma_mm.datasets import SeededDataset
-from coma_mm.engine.hooks.provenance import ProvenanceHook, _command, masking_facts
+from coma_mm.engine.hooks.provenance import ProvenanceHook, _command, _complement, masking_facts
 from coma_mm.weights import load_weights_only
 
 from ..test_runs import make_cfg, quiet, train  # noqa: F401
@@ -63,6 +64,14 @@ def test_the_masking_is_found_in_the_pipeline_or_the_model():
     mae.backbone.mask_ratio = 0.7
     assert masking(data_set(), mae) == (0.7, None) and masking(data_set(mask), mae) == (0.75, 'BlockMaskSampler')
     assert masking(data_set()) == masking() == (None, None)
+
+
+@pytest.mark.parametrize(('pair', 'expected'), [('complementary', 'full'), ('independent', 'independent')])
+def test_a_second_mask_that_is_no_complement_is_told_apart(pair, expected):
+    model = nn.Identity()
+    model.complement = 'full'
+    data = BaseDataset(pipeline=[dict(type='PatchMask', pair=pair)], lazy_init=True)
+    assert _complement(model, data) == expected and _complement(model, None) == 'full'
 
 
 def test_the_decoder_is_that_of_the_built_model():
