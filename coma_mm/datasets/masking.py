@@ -15,7 +15,6 @@ from coma_mm.ranges import whole
 from .mask_samplers import expand_units
 from .seeding import seeded_generators
 
-
 MASKS = ('ids_keep', 'ids_rest', 'second_keep', 'second_rest')
 """Indices of patches that a sample may have."""
 

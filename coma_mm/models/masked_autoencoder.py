@@ -114,8 +114,8 @@ class MaskedAutoencoder(BaseSelfSupervisor):
         self._check_masks(inputs, ids_keep, ids_rest)
         if mode == 'loss':
             if 'second_keep' in options and getattr(self, 'complement', None) != 'full':
-                raise UserError(f"PatchMask draws a second mask (pair='independent'), and {type(self).__name__} has no use for "
-                                "it; expected CoMA with complement='full', or pair='complementary'")
+                raise UserError(f"PatchMask draws a second mask (pair='independent'), and {type(self).__name__} has no use "
+                                "for it; expected CoMA with complement='full', or pair='complementary'")
             return self.loss(inputs, ids_keep, ids_rest, **options)
         if mode == 'predict':
             return self.predict(inputs, ids_keep, ids_rest, data_samples)

@@ -2,7 +2,8 @@
 
 Every 20th image is held out for validation. Set the folder by the environment variable IMAGE_ROOT or by --data-root.
 What goes into every pipeline, from a config or from --cfg-options: the images' size in px (size), another mask
-(mask_sampler.ratio, mask_sampler.type), its unit in px (mask_unit), what the second branch sees (mask_pair), and the patch of the model's backbone.
+(mask_sampler.ratio, mask_sampler.type), its unit in px (mask_unit), what the second branch sees (mask_pair), and the patch
+of the model's backbone.
 """
 data_root = '{{$IMAGE_ROOT:data/images}}'
 size = 224
