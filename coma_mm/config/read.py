@@ -58,8 +58,8 @@ def read_config(path: str, cfg_options: dict[str, Any] | None = None, work_dir: 
 
     What follows other settings is set: the schedules follow `epochs` or `iters`, the data pipelines `size`, every
     `PatchMask` in them `mask_sampler`, `mask_unit`, `mask_pair` and the backbone's patch, and the rest of the model the
-    backbone's widths and patch; see `follow`. The key `mask_sampler` goes before whatever sampler the config gives a `PatchMask`;
-    only `cfg_options` can give a single one another.
+    backbone's widths and patch; see `follow`. The key `mask_sampler` goes before whatever sampler the config gives a
+    `PatchMask`; only `cfg_options` can give a single one another.
 
     Args:
         path (str): The config file.
