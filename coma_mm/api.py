@@ -18,7 +18,7 @@ from coma_mm.engine import terminal
 from coma_mm.engine.train import train as train_config
 from coma_mm.errors import UserError
 from coma_mm.files import write_whole
-from coma_mm.inference import features, load, load_backbone
+from coma_mm.inference import Usable, features, load_backbone, load_described
 from coma_mm.inference.images import Picture, as_bgr
 from coma_mm.models import MaskedAutoencoder
 from coma_mm.models.timm_backbone import timm_backbone
@@ -154,6 +154,27 @@ def finetune(task: str, data: str | os.PathLike | dict[str, str], backbone: str 
                 dict(options=options, resume=resume, overwrite=overwrite, amp=amp))
 
 
+def load(checkpoint: str | os.PathLike, config: str | os.PathLike | None = None,
+         device: str | torch.device | None = None) -> Usable:
+    """Load a fine-tuned model; `load(…)('photo.jpg')` predicts.
+
+    Args:
+        checkpoint (str | PathLike): A checkpoint, which says itself how it is used, or the name of released weights
+            (`list_models`).
+        config (str | PathLike, optional): The config that it was trained with, for those that do not say. Defaults to none.
+        device (str | device, optional): Defaults to a GPU, if there is one.
+
+    Returns:
+        Usable: A model of OpenMMLab (`.model`) with what it needs; called with images it gives a `Result` for each.
+
+    Raises:
+        UserError: See `load_described`.
+    """
+    terminal.quieten()
+    device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
+    return load_described(os.fspath(checkpoint), None if config is None else os.fspath(config), device)
+
+
 def reconstruct(checkpoint: str | os.PathLike, image: Picture, ratio: float | Sequence[float] = 0.6, *,
                 size: int | None = None, seed: int = 0) -> Figure:
     """Draw what a pre-trained model makes of an image of which patches are hidden.
@@ -171,7 +192,7 @@ def reconstruct(checkpoint: str | os.PathLike, image: Picture, ratio: float | Se
     Raises:
         UserError: The checkpoint is of another model, or the image cannot be read.
     """
-    model = load(checkpoint).model
+    model = load_described(checkpoint).model
     if not isinstance(model, MaskedAutoencoder):
         raise UserError(f'{checkpoint} holds a {type(model).__name__}; expected the checkpoint of a pre-training')
     patch = model.head.patch_size

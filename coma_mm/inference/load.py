@@ -1,6 +1,6 @@
 """A trained model, ready for images, from its checkpoint alone."""
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,6 +24,10 @@ from coma_mm.engine.models import build_model
 from coma_mm.errors import UserError, first_names, printable
 from coma_mm.weights.description import decode, read_description
 from coma_mm.weights.load import load_weights_only
+from coma_mm.weights.released import released
+
+from .images import Picture, as_bgr, several
+from .result import Result, to_result
 
 Image = str | Path | np.ndarray
 
@@ -119,6 +123,23 @@ class Usable:
                 yield from self.predict_samples(batch)
 
 
+    def __call__(self, images: Picture | Sequence[Picture], batch_size: int = 1) -> Result | list[Result]:
+        """Predict, for Python and notebooks.
+
+        Args:
+            images (Picture | Sequence[Picture]): One image, or several: paths, arrays in RGB, Pillow's images, tensors.
+            batch_size (int): See `predict`. Defaults to 1.
+
+        Returns:
+            Result | list[Result]: For each image, in order.
+        """
+        given, single = several(images)
+        arrays = [as_bgr(one) for one in given]
+        found = [to_result(sample, array, self.task, self.classes, self.palette)
+                 for sample, array in zip(self.predict(arrays, batch_size), arrays, strict=True)]
+        return found[0] if single else found
+
+
 def shape_of(sample: dict[str, Any]) -> Any:
     """The shape of a sample's input; of the first one, where there are several by test-time augmentation."""
     inputs = sample['inputs']
@@ -144,7 +165,7 @@ def load_described(checkpoint: str | Path, config: str | Path | Config | None = 
     What a checkpoint says of its use is data: nothing in it is run, imported, fetched or opened.
 
     Args:
-        checkpoint (str | Path): Of a whole model, as `load_weights_only` reads it.
+        checkpoint (str | Path): Of a whole model, as `load_weights_only` reads it, or the name of released weights.
         config (str | Path | Config, optional): The config that it was trained with, which is code and is run. Defaults to
             what the checkpoint says of its use.
         device (str | device): Where to compute. Defaults to 'cpu'.
@@ -156,7 +177,7 @@ def load_described(checkpoint: str | Path, config: str | Path | Config | None = 
         UserError: If the checkpoint cannot be read, does not say how it is used, says what there may not be, or does not
             hold the model.
     """
-    path = str(checkpoint)
+    path = released(str(checkpoint))
     loaded = load_weights_only(path)
     if config is None:
         use, by = read_description(loaded['meta'], path), 'its own description'

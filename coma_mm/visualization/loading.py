@@ -107,8 +107,13 @@ def read_fitted(path: str, size: int, multiple: int) -> np.ndarray:
         BadImageError: The file cannot be decoded.
         UserError: There is no such file.
     """
+    return fitted(read_image(path), size, multiple)
+
+
+def fitted(image: np.ndarray, size: int, multiple: int) -> np.ndarray:
+    """What `read_fitted` makes of an image that is read, uint8 (H, W, 3)."""
     size = max(size // multiple, 1) * multiple
-    image = cut_middle(read_image(path), size, 8 * size)  # of a picture that is longer little would be seen
+    image = cut_middle(image, size, 8 * size)  # of a picture that is longer little would be seen
     height, width = image.shape[:2]
     scale = size / min(height, width)
     image = mmcv.imresize(image, (max(round(width * scale), size), max(round(height * scale), size)),

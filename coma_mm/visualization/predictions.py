@@ -3,10 +3,13 @@
 mmsegmentation's and mmdetection's own visualisers write their labels into the pixels of the image, which covers a
 picture of 100 px; these figures put them on top at the figure's resolution, in the same colours in every panel.
 """
+from typing import Any
+
 import cv2
 import matplotlib
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
@@ -115,6 +118,34 @@ def detection_figure(model, dataset, number: int = 4, score_threshold: float = .
             ax.imshow(_tint_masks(image, instances, colors), interpolation='nearest')
             _draw_boxes(ax, instances, classes, colors)
     return fig
+
+
+def draw_prediction(axes: Axes, result: Any, score_threshold: float = .3, top_k: int = 5) -> None:
+    """Draw what a model says of one image over it.
+
+    Args:
+        axes (Axes): Where to.
+        result (Result): Of `coma_mm.inference`.
+        score_threshold (float): Detections below are left out. Defaults to 0.3.
+        top_k (int): Classes that are named of a classification. Defaults to 5.
+    """
+    classes, colors = result.classes, class_colors(result.classes, result.palette)
+    image = result.image
+    if result.task == 'segmentation':
+        labels = result.map
+        image = _tint(image, labels, np.array(colors), np.full(labels.shape, .7))
+        axes.imshow(image, interpolation='nearest')
+        _name_regions(axes, labels, classes, np.array(colors))
+    elif result.task == 'detection':
+        found = result.sample.pred_instances
+        found = found[found.scores >= score_threshold]
+        found = found[found.scores.argsort()]  # the most certain last, on top of the others
+        axes.imshow(_tint_masks(image, found, colors), interpolation='nearest')
+        _draw_boxes(axes, found, classes, colors)
+    else:
+        axes.imshow(image, interpolation='nearest')
+        axes.set_title('   '.join(f'{classes[label]} {result.scores[label]:.2f}' for label in result.labels[:top_k]),
+                       fontsize=9, loc='left')
 
 
 def _tint(image: np.ndarray, labels: np.ndarray, colors: np.ndarray, alpha: np.ndarray) -> np.ndarray:
