@@ -152,7 +152,8 @@ def test_name_says_arch_size_batch_and_schedule(config):
         assert cfg.auto_scale_lr.base_batch_size == gpus * images
         assert not cfg.auto_scale_lr.get('enable')
         assert cfg.optim_wrapper.accumulative_counts == 'auto'
-        assert [batches_per_update(cfg, processes) for processes in (gpus, gpus // 2, 1)] == [1, 2, gpus]
+        for processes in {gpus, gpus // 2, 1} - {0}:
+            assert batches_per_update(cfg, processes) == gpus // processes
     if epochs := re.search(r'[-_](\d+)e_', name):
         assert cfg.train_cfg.max_epochs == int(epochs[1])
     if times := re.search(r'-(\d)x_', name):

@@ -41,6 +41,8 @@ TWINS = {
     'coma/coma_dyvit-small_8xb512-amp-coslr-300e_in1k.py': COMA_800,
     'coma/coma_dyvit-small_8xb512-amp-coslr-800e_in1k.py': COMA_800,
     'coma/coma_dyvit-small_8xb512-amp-coslr-300e_folder.py': 'coma/coma_dyvit-base_8xb512-amp-coslr-300e_folder.py',
+    'coma/coma_dyvit-small_1xb128-amp-coslr-300e_folder.py': 'coma/coma_dyvit-base_8xb512-amp-coslr-300e_folder.py',
+    'coma/coma_dyvit-base_1xb128-amp-coslr-300e_folder.py': 'coma/coma_dyvit-base_8xb512-amp-coslr-300e_folder.py',
     'mae/mae_dyvit-base_8xb512-amp-coslr-300e_in1k.py': 'mae/mae_dyvit-base_8xb512-amp-coslr-800e_in1k.py',
     'mae/mae_vit-base-p16_8xb512-amp-coslr-300e_in1k.py': MAE_VIT,
     'classification/dyvit-small_8xb128-coslr-100e_in1k.py': 'classification/dyvit-base_8xb128-coslr-100e_in1k.py',

@@ -5,7 +5,7 @@ model = dict(
     backbone=dict(init_cfg=dict(type='Pretrained', checkpoint=pretrained, prefix='backbone.')),
     roi_head=dict(bbox_head=dict(num_classes=80), mask_head=dict(num_classes=80)))
 
-metainfo = None  # CocoDataset's own: COCO's classes
+metainfo = dict(classes={{_base_.coco_classes}})
 data_root = {{_base_.coco_mini_root}}
 train_pipeline = [
     dict(type='LoadImageFromFile'),

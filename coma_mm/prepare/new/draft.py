@@ -1,0 +1,155 @@
+"""What is known of a config before it is written, and how its values are written as Python."""
+import os
+import random
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from coma_mm.datasets.image_folder import IMAGE_SUFFIXES, walk_files
+from coma_mm.datasets.loading import open_image
+from coma_mm.errors import MissingFileError, UserError
+from coma_mm.files import open_regular
+
+WIDTH = 120
+"""Of the lines that are written."""
+SAMPLE = 200
+"""Images whose size is looked at."""
+MOST_HELD_OUT = 50_000
+"""Images of a data set that is split by its config, in which the number of each image that is trained on is written."""
+
+
+@dataclass
+class Draft:
+    """A config but for the length of its run.
+
+    Attributes:
+        what (str): The data, in words: '950 images, every 20th held out'.
+        model (str): What is trained, in words.
+        images (int): Images of an epoch.
+        update (int): Images of an update.
+        batch (int): Images of a batch on each GPU.
+        gpus (int): How many there are.
+        rate (str): The learning rate and its rule, in words.
+        epochs (int): The length of the run.
+        reason (str): Why it has this length.
+        write (Callable): Gives the config's text for a number of epochs.
+        notes (list[str]): What else there is to say, each a sentence without its full stop.
+    """
+    what: str
+    model: str
+    images: int
+    update: int
+    batch: int
+    gpus: int
+    rate: str
+    epochs: int
+    reason: str
+    write: Callable[[int], str]
+    notes: list[str] = field(default_factory=list)
+
+
+def literal(value: Any) -> str:
+    """A value as Python, which mmengine's templates in configs leave as it is."""
+    return repr(value).replace('{{', '{\\x7b')
+
+
+def lines(parts: Iterable[str]) -> str:
+    """The text of a config; empty parts are left out."""
+    return ''.join(f'{part.rstrip()}\n' for part in parts if part)
+
+
+def assign(name: str, values: Iterable) -> str:
+    """An assignment of a tuple, over as many lines as it takes."""
+    items = [f'{literal(value)},' for value in values]
+    line = f'{name} = ({" ".join(items).removesuffix(",") if len(items) > 1 else " ".join(items)})'
+    if len(line) <= WIDTH:
+        return line
+    rows, own = [], '   '
+    for item in items:  # not by textwrap: a name may hold blanks
+        if len(own) + 1 + len(item) > WIDTH and own.strip():
+            rows.append(own)
+            own = '   '
+        own += f' {item}'
+    return '\n'.join([f'{name} = (', *rows, own, ')'])
+
+
+def held_out(count: int, share: float = 0.1) -> tuple[str, int]:
+    """Lines of a config that split a data set by a seed into `train_images` and `val_images`.
+
+    Args:
+        count (int): Images of the data set.
+        share (float): Of them that are held out. Defaults to a tenth.
+
+    Returns:
+        tuple[str, int]: The lines, and how many images are held out.
+
+    Raises:
+        UserError: If there are too many to be written down one by one, or too few.
+    """
+    if count > MOST_HELD_OUT:
+        raise UserError(f'{count} images in one set: a config can split up to {MOST_HELD_OUT}; give the images of '
+                        'validation as a set of their own (--val, or folders train and val)')
+    number = max(1, round(count * share))
+    if count < 2:
+        raise UserError(f'{count} image: expected more, as some are held out for validation')
+    return textwrap.dedent(f'''\
+        # A tenth of the images is held out for validation, by chance; the seed makes it the same tenth in every run.
+        val_images = sorted(random.Random(0).sample(range({count}), {number}))
+        train_images = sorted(set(range({count})) - set(val_images))
+        '''), number
+
+
+def chosen(count: int, number: int) -> set[int]:
+    """The images that the lines of `held_out` hold out."""
+    return set(random.Random(0).sample(range(count), number))
+
+
+def list_images(folder: str, option: str, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[str]:
+    """The images in a folder and below it.
+
+    Args:
+        folder (str): The folder.
+        option (str): That names it, for messages.
+        suffixes (Sequence[str]): Of images. Defaults to all that can be read.
+
+    Returns:
+        list[str]: Their paths, sorted.
+
+    Raises:
+        UserError: If there is no such folder, or no image in it.
+    """
+    if not os.path.isdir(folder):
+        kind = UserError if os.path.exists(folder) else MissingFileError
+        raise kind(f'{option} {folder} {"is not a folder" if kind is UserError else "does not exist"}; expected a folder of '
+                   'images')
+    files = list(walk_files(folder))
+    images = sorted(path for path in files if path.lower().endswith(tuple(suffixes)))
+    if not images:
+        raise UserError(f'no image in {option} {folder} ({len(files)} other files in it and below); expected files that end '
+                        f'in {", ".join(suffixes)}')
+    return images
+
+
+def short_side(paths: Sequence[str]) -> int:
+    """The shorter side in px that three quarters of some images have at least; a sample is looked at.
+
+    Args:
+        paths (Sequence[str]): The images. Those that cannot be opened are passed over: the run says which they are.
+
+    Returns:
+        int: In px; 0 if none can be opened.
+    """
+    sides = []
+    for path in random.Random(0).sample(sorted(paths), min(SAMPLE, len(paths))):
+        try:
+            with open_regular(path) as file, open_image(file) as image:
+                sides.append(min(image.size))
+        except Exception:  # on broken data Pillow raises many types
+            continue
+    return sorted(sides)[len(sides) // 4] if sides else 0
+
+
+def absolute(path: str) -> str:
+    """Where a file or folder is, whatever the working directory of the run."""
+    return os.path.abspath(os.path.expanduser(path))
