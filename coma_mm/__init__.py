@@ -6,10 +6,14 @@ registers everything in mmpretrain's, mmsegmentation's and mmdetection's registr
 import multiprocessing
 import sys
 from pathlib import Path
+from typing import Any
 
 from coma_mm.version import __version__
 
-__all__ = ['__version__', 'register']
+VERBS = ('Run', 'features', 'finetune', 'list_models', 'load', 'load_backbone', 'pretrain', 'reconstruct', 'timm_backbone',
+         'train')
+"""What `coma_mm.api` offers, which is imported when one of them is asked for."""
+__all__ = ['__version__', 'register', *VERBS]
 
 
 def register() -> None:
@@ -17,6 +21,18 @@ def register() -> None:
     from coma_mm.compat import install
     install()
     from coma_mm import datasets, engine, evaluation, models  # noqa: F401
+
+
+def __getattr__(name: str) -> Any:
+    if name not in VERBS:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    register()
+    from coma_mm import api
+    return getattr(api, name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *VERBS]
 
 
 def _is_command() -> bool:

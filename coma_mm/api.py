@@ -204,6 +204,19 @@ def reconstruct(checkpoint: str | os.PathLike, image: Picture, ratio: float | Se
     return ratios_figure(model, torch.from_numpy(picture.transpose(2, 0, 1).copy()), masks)
 
 
+def _layout(task: str, root: Path) -> dict[str, str]:
+    """What `new_config` takes, of a folder in the layout of ImageNet, ADE20K or COCO."""
+    if task == 'segmentation':
+        return dict(images=str(root / 'images'), masks=str(root / 'annotations'))
+    if task != 'detection':
+        return dict(data=str(root))
+    files = {split: sorted(root.glob(f'annotations/instances_{split}*.json')) for split in ('train', 'val')}
+    if len(files['train']) != 1 or len(files['val']) > 1:
+        raise UserError(f'{root}: expected annotations/instances_train*.json, one file, and perhaps instances_val*.json; or '
+                        "name the files: dict(images=…, train=…, val=…)")
+    return dict(images=str(root), **{split: str(*found) for split, found in files.items() if found})
+
+
 def _new(task: str, out: str | os.PathLike, what: dict[str, Any], how: dict[str, Any]) -> Run:
     """Write the config of a task beside its folder, and train it."""
     out = os.fspath(out).rstrip('/')

@@ -19,8 +19,9 @@ from coma_mm.processes import is_first_process, leave_when_told_to_stop, note_ex
 
 from . import pipes
 
-COMMANDS = ('new', 'train', 'test', 'dist_train', 'dist_test', 'knn', 'linear_probe', 'visualize', 'export_backbone',
-            'replay', 'check_data', 'pack_dataset', 'make_shapes', 'benchmark', 'demo', 'study', 'make_recipes')
+COMMANDS = ('new', 'train', 'test', 'dist_train', 'dist_test', 'knn', 'linear_probe', 'visualize',
+            'export_backbone', 'verify', 'replay', 'check_data', 'pack_dataset', 'make_shapes', 'benchmark', 'demo', 'study',
+            'make_recipes')
 
 
 class _Parser(argparse.ArgumentParser):
@@ -152,7 +153,7 @@ def _part() -> None:
 
 
 def _explain(error: Exception) -> str | None:
-    if isinstance(error, UserError) and 'torch' not in sys.modules:  # what follows takes seconds to import
+    if isinstance(error, UserError) and 'Original Traceback' not in str(error):  # what follows takes seconds to import
         return printable(str(error))
     from coma_mm.engine.explain import explain
     return explain(error)

@@ -68,8 +68,8 @@ def _described(meta: dict[str, Any], path: str) -> tuple[dict[str, Any], dict[st
     facts = meta.get('coma_mm') or {}
     stated = stated_backbone(meta)
     if stated.get('backbone') != DyViT.__name__ or not stated.get('arch'):
-        raise UserError(f'{path} does not say which backbone it holds; name it: load_backbone(…, type=\'DyViT\', arch=…), with '
-                        'the settings of its training')
+        raise UserError(f'{path} does not say which backbone it holds; name it: '
+                        "load_backbone(…, type='DyViT', arch=…), with the settings of its training")
     settings = facts.get('settings') if isinstance(facts.get('settings'), dict) else {}
     settings = {key: value for key, value in settings.items() if value is not None}
     return check_registered(dict(type='DyViT', arch=stated['arch'], **settings), f'{path}: backbone', 'mmpretrain'), {}

@@ -55,7 +55,7 @@ class Result:
 
     @cached_property
     def labels(self) -> np.ndarray:
-        """Of classification all labels, the best first; of segmentation those in the map; of detection those of the boxes."""
+        """Of classification all labels, the best first; of segmentation those in the map; of detection the boxes'."""
         if self.task == 'classification':
             return (-self.scores).argsort(kind='stable')
         return np.unique(self.map) if self.task == 'segmentation' else self.sample.pred_instances.labels.numpy()

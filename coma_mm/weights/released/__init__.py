@@ -1,4 +1,4 @@
-"""Weights that come with the package, by name; each has a card, NAME.md, that says what they were trained on and how well."""
+"""Weights that come with the package, by name; the card NAME.md says what they were trained on, and how well."""
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
