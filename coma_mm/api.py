@@ -221,8 +221,10 @@ def _new(task: str, out: str | os.PathLike, what: dict[str, Any], how: dict[str,
     """Write the config of a task beside its folder, and train it."""
     out = os.fspath(out).rstrip('/')
     config = Path(f'{out}.py')
-    text = new_config(task, **{key: value for key, value in what.items() if value is not None}).text
-    if config.exists() and config.read_text() != text and not how['overwrite']:
-        raise UserError(f'{config} is there already, and is of another run; choose another out, or overwrite=True')
+    text = new_config(task, measure=False, **{key: value for key, value in what.items() if value is not None}).text
+    started = Path(out, 'last_checkpoint').exists() and not how['overwrite']
+    if started and config.exists() and config.read_text() != text:
+        raise UserError(f'{config} is of another run, which {out} holds; choose another out, or overwrite=True')
+    config.parent.mkdir(parents=True, exist_ok=True)
     write_whole(config, text)
     return train(config, out, **how)

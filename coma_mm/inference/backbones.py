@@ -44,22 +44,25 @@ def load_backbone(source: str | os.PathLike, device: str | torch.device = 'cpu',
     """
     path = released(os.fspath(source))
     meta = load_weights_only(path)['meta']
-    cfg, preprocessor = _described(meta, path)
+    cfg, preprocessor = _described(meta, path, named=bool({'type', 'arch'} & settings.keys()))
     cfg |= settings
     if type_name(cfg) == 'DyViT':
-        cfg = dict(out_indices=(0, 1, 2, 3)) | cfg | dict(out_type='featmap') if 'out_indices' in settings else (
-            cfg | dict(out_indices=(0, 1, 2, 3), out_type='featmap'))
+        cfg |= dict(out_indices=settings.get('out_indices', (0, 1, 2, 3)), out_type='featmap')
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         backbone = MODELS.build(copy.deepcopy(cfg))
     backbone.init_cfg = None  # the weights come from the file
     load_weights(backbone, path)
     backbone.moments = tuple(tuple(preprocessor.get(key) or standard)
                              for key, standard in (('mean', MEAN), ('std', STD)))
-    return backbone.to(device).eval()
+    backbone.to(device).eval()  # of some backbones of the libraries this gives nothing
+    return backbone
 
 
-def _described(meta: dict[str, Any], path: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The configs of the backbone and of the preprocessor that it was trained with, as far as a checkpoint says."""
+def _described(meta: dict[str, Any], path: str, named: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The configs of the backbone and of the preprocessor that it was trained with, as far as a checkpoint says.
+
+    It has to say something, unless the backbone is `named` otherwise.
+    """
     if KEY in meta:
         model = read_description(meta, path)['model']
         backbone, preprocessor = (model.get(key) for key in ('backbone', 'data_preprocessor'))
@@ -68,8 +71,10 @@ def _described(meta: dict[str, Any], path: str) -> tuple[dict[str, Any], dict[st
     facts = meta.get('coma_mm') or {}
     stated = stated_backbone(meta)
     if stated.get('backbone') != DyViT.__name__ or not stated.get('arch'):
+        if named:
+            return dict(type=DyViT.__name__), {}
         raise UserError(f'{path} does not say which backbone it holds; name it: '
-                        "load_backbone(…, type='DyViT', arch=…), with the settings of its training")
+                        "load_backbone(…, arch=…), and type=… if it is no DyViT, with the settings of its training")
     settings = facts.get('settings') if isinstance(facts.get('settings'), dict) else {}
     settings = {key: value for key, value in settings.items() if value is not None}
     return check_registered(dict(type='DyViT', arch=stated['arch'], **settings), f'{path}: backbone', 'mmpretrain'), {}
