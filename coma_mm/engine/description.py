@@ -6,6 +6,7 @@ from typing import Any
 import mmdet.models.detectors.base
 import mmpretrain.models
 import mmseg.models.segmentors.base
+import numpy as np
 from mmengine.config import Config
 from mmengine.registry import MODELS, TASK_UTILS, TRANSFORMS
 from mmpretrain.models.selfsup import BaseSelfSupervisor
@@ -106,4 +107,6 @@ def _registered_name(kind: type, scope: str) -> Any:
 def _palette(palette: Any, classes: list[str] | None) -> list[list[int]] | None:
     if classes is None or not isinstance(palette, (list, tuple)) or len(palette) != len(classes):
         return None
-    return [[int(value) for value in color] for color in palette]
+    palette = [[int(value) for value in color] for color in palette]
+    made_up = np.random.RandomState(42).randint(0, 255, (len(classes), 3)).tolist()  # mmsegmentation's, where there is none
+    return None if palette == made_up else palette

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
+from mmengine.model import BaseTTAModel
 from mmengine.registry import TRANSFORMS, DefaultScope
 from mmengine.structures import BaseDataElement
 from torch import nn
 
-from coma_mm.config.read import read_config
+from coma_mm.config.read import read_config, use_tta
 from coma_mm.config_tree import type_name
 from coma_mm.datasets.loading import as_color, read_image, use_load_image
 from coma_mm.engine.description import describe
@@ -45,7 +46,7 @@ class Usable:
         scope (str): 'mmpretrain', 'mmseg' or 'mmdet'.
         checkpoint (str): The file that it is from.
         meta (dict): What that says of itself.
-        tta (dict | None): The configs 'model' and 'pipeline' of test-time augmentation, if there are some. Defaults to None.
+        amp (bool): Whether it computes in bf16. Defaults to False.
     """
     model: nn.Module
     task: str
@@ -55,15 +56,27 @@ class Usable:
     scope: str
     checkpoint: str
     meta: dict[str, Any] = field(repr=False)
-    tta: dict[str, Any] | None = None
+    amp: bool = False
+
+    @property
+    def takes_arrays(self) -> bool:
+        """Whether an image may be read before: its first step would read it as 8-bit colour."""
+        return type_name(use_load_image(self.pipeline)[0]) == 'LoadImage'
 
     @cached_property
-    def _steps(self) -> tuple[bool, Compose]:
-        """Whether an image is to be read before, and the steps."""
-        steps = use_load_image(self.pipeline)
-        reads = bool(steps) and type_name(steps[0]) == 'LoadImage'
+    def _steps(self) -> Compose:
+        """What is done to an image that is read, or, if its first step reads it in another way, to a file."""
         with DefaultScope.overwrite_default_scope(self.scope):
-            return reads, Compose([TRANSFORMS.build(copy.deepcopy(one)) for one in steps[reads:]])
+            return Compose([TRANSFORMS.build(copy.deepcopy(one)) for one in self.pipeline[self.takes_arrays:]])
+
+    def check(self) -> None:
+        """Raise a UserError if this model predicts nothing."""
+        if self.task == 'pretraining':
+            raise UserError(f'{self.checkpoint} was pre-trained and predicts nothing; fine-tune it first, or look at what '
+                            'it reconstructs with coma-mm visualize reconstruct')
+        if not self.pipeline:
+            raise UserError(f'{self.checkpoint} does not say what is done to an image before; pass --config CONFIG, one '
+                            'with a test_dataloader')
 
     def prepare(self, image: Image) -> dict[str, Any]:
         """Have the pipeline make a sample of an image.
@@ -78,19 +91,18 @@ class Usable:
             BadImageError: If the file cannot be decoded.
             UserError: If there is no such file, or this model predicts nothing.
         """
-        if self.task == 'pretraining' or not self.pipeline:
-            raise UserError(f'{self.checkpoint} was pre-trained and predicts nothing; fine-tune it first, or look at what '
-                            'it reconstructs with coma-mm visualize reconstruct')
-        reads, steps = self._steps
+        self.check()
         given = dict(img_id=0, img_path='')
         if not isinstance(image, np.ndarray):
             given['img_path'] = str(image)
-            image = read_image(given['img_path']) if reads else None
+            image = read_image(given['img_path']) if self.takes_arrays else None
+        elif not self.takes_arrays:
+            raise UserError(f'{self.checkpoint} is of images that {self.pipeline[0]} reads; give it files')
         if image is not None:
             image = as_color(image)
             given.update(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
         with DefaultScope.overwrite_default_scope(self.scope):
-            return steps(given)
+            return self._steps(given)
 
     @torch.no_grad()
     def predict_samples(self, samples: list[dict[str, Any]]) -> list[BaseDataElement]:
@@ -102,7 +114,8 @@ class Usable:
         Returns:
             list[BaseDataElement]: Of the library, on the CPU, in the scale of the image.
         """
-        with DefaultScope.overwrite_default_scope(self.scope):
+        kind = next(self.model.parameters()).device.type
+        with DefaultScope.overwrite_default_scope(self.scope), torch.autocast(kind, torch.bfloat16, enabled=self.amp):
             return [one.cpu() for one in self.model.test_step(pseudo_collate(samples))]
 
     def predict(self, images: Iterable[Image], batch_size: int = 1) -> Iterator[BaseDataElement]:
@@ -159,7 +172,7 @@ def batched(values: Iterable, size: int) -> Iterator[list]:
 
 
 def load_described(checkpoint: str | Path, config: str | Path | Config | None = None,
-                   device: str | torch.device = 'cpu') -> Usable:
+                   device: str | torch.device = 'cpu', tta: bool = False) -> Usable:
     """Make a trained model ready for images.
 
     What a checkpoint says of its use is data: nothing in it is run, imported, fetched or opened.
@@ -169,6 +182,7 @@ def load_described(checkpoint: str | Path, config: str | Path | Config | None = 
         config (str | Path | Config, optional): The config that it was trained with, which is code and is run. Defaults to
             what the checkpoint says of its use.
         device (str | device): Where to compute. Defaults to 'cpu'.
+        tta (bool): Whether images are augmented, see `use_tta`; its defaults are flips. Defaults to False.
 
     Returns:
         Usable: The model.
@@ -179,10 +193,15 @@ def load_described(checkpoint: str | Path, config: str | Path | Config | None = 
     """
     path = released(str(checkpoint))
     loaded = load_weights_only(path)
+    try:
+        torch.empty(0, device=device)
+    except Exception as error:  # RuntimeError, AssertionError, ... by what is missing
+        line = str(error).splitlines()[0]
+        raise UserError(f'cannot compute on {device} ({line}); choose a device that is there, such as cpu') from error
     if config is None:
         use, by = read_description(loaded['meta'], path), 'its own description'
         with _buildable(path):
-            model = build_model(Config(dict(model=use['model'], default_scope=use['scope'])))
+            model = build_model(_config(use, tta))
     else:
         cfg = config if isinstance(config, Config) else read_config(str(config))
         by = cfg.filename or 'the config'
@@ -192,14 +211,29 @@ def load_described(checkpoint: str | Path, config: str | Path | Config | None = 
         if use is None:
             raise UserError(f'{by}: the model is a {type(model).__name__}; expected a classifier, a segmentor or a detector')
         use = decode(use)
-    _fill(model, loaded['state_dict'], path, by)
+        if tta:
+            model = build_model(_config(use, tta))
+    _fill(model.module if isinstance(model, BaseTTAModel) else model, loaded['state_dict'], path, by)
     model.to(device).eval()
-    usable = Usable(model, use['task'], use['classes'], use['palette'], use['pipeline'], use['scope'], path, loaded['meta'],
-                    use['tta'])
+    usable = Usable(model, use['task'], use['classes'], use['palette'], use['pipeline'], use['scope'], path, loaded['meta'])
     if usable.pipeline and usable.task != 'pretraining':
         with _buildable(path) if config is None else nullcontext():
             usable._steps  # noqa: B018 - built once, and now
     return usable
+
+
+def _config(use: dict[str, Any], tta: bool) -> Config:
+    """The config of the model; with `tta` that of the model around it, whose pipeline goes into `use`."""
+    cfg = Config(dict(model=use['model'], default_scope=use['scope']))
+    if tta and use['pipeline'] and use['task'] != 'pretraining':
+        cfg.test_dataloader = dict(dataset=dict(pipeline=use['pipeline']))
+        if use['tta']:
+            cfg.tta_model, cfg.tta_pipeline = use['tta']['model'], use['tta']['pipeline']
+        elif use['scope'] == 'mmseg':
+            cfg.tta_model = dict(type='SegTTAModel')
+        use_tta(cfg)
+        use['pipeline'] = cfg.test_dataloader.dataset.pipeline
+    return cfg
 
 
 @contextmanager
