@@ -1,0 +1,1 @@
+"""Using trained models: on images, and in other programs."""
