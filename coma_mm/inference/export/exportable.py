@@ -3,9 +3,7 @@ import copy
 
 import torch
 import torch.nn.functional as F
-from mmengine.structures import PixelData
-from mmpretrain.models import BaseClassifier, ClsHead, MultiLabelClsHead
-from mmseg.models import EncoderDecoder
+from mmpretrain.models import ClsHead, MultiLabelClsHead
 from torch import nn
 
 from coma_mm.errors import UserError
