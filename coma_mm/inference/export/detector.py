@@ -165,7 +165,8 @@ def _keep(boxes: torch.Tensor, scores: torch.Tensor, groups: torch.Tensor, setti
     # torchvision says of its NMS that two boxes are left at least, and a program holds it to that: two that are the worst,
     # and apart from all, go in and out again.
     boxes = torch.cat([boxes, boxes.new_tensor([[-2, -2, -1, -1], [-4, -4, -3, -3]])])
-    return nms(boxes, torch.cat([scores, scores.new_tensor([-1, -2])]), settings['iou_threshold'])[:-2]
+    kept = nms(boxes, torch.cat([scores, scores.new_tensor([-1, -2])]), settings['iou_threshold'])
+    return kept[:kept.shape[0] - 2]
 
 
 def _cut(extractor: SingleRoIExtractor, maps: tuple[torch.Tensor, ...], boxes: torch.Tensor, *others: torch.Tensor
