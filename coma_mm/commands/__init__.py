@@ -19,8 +19,8 @@ from coma_mm.processes import is_first_process, leave_when_told_to_stop, note_ex
 
 from . import pipes
 
-COMMANDS = ('train', 'test', 'dist_train', 'dist_test', 'knn', 'linear_probe', 'visualize', 'export_backbone', 'replay',
-            'check_data', 'pack_dataset', 'make_shapes', 'benchmark', 'demo', 'study', 'make_recipes')
+COMMANDS = ('train', 'test', 'dist_train', 'dist_test', 'knn', 'linear_probe', 'visualize', 'export', 'export_backbone',
+            'replay', 'check_data', 'pack_dataset', 'make_shapes', 'benchmark', 'demo', 'study', 'make_recipes')
 
 
 class _Parser(argparse.ArgumentParser):

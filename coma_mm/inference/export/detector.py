@@ -63,8 +63,7 @@ class ExportableDetector(Exportable):
         """(1, C, H, W) -> boxes (N, 4), scores (N, ), labels (N, ), and masks (N, rows, columns)."""
         height, width = images.shape[-2:]
         divisor = self.model.data_preprocessor.pad_size_divisor
-        padding = ((side + divisor - 1) // divisor * divisor - side for side in (width, height))
-        right, bottom = padding
+        right, bottom = ((side + divisor - 1) // divisor * divisor - side for side in (width, height))
         images = F.pad(images, (0, right, 0, bottom), value=float(self.model.data_preprocessor.pad_value))
         maps = self.model.extract_feat(images)
         limits = torch.stack([torch.scalar_tensor(side, device=images.device) for side in (width, height)]).repeat(2)
@@ -111,7 +110,8 @@ class ExportableDetector(Exportable):
         scores = head.loss_cls.get_activation(logits) if head.custom_cls_channels else logits.softmax(-1)
         scores = scores[:, :head.num_classes]
         classes = 1 if head.reg_class_agnostic else head.num_classes
-        boxes = _decode(head.bbox_coder, proposals[:, None].expand(-1, classes, 4).reshape(-1, 4), deltas.reshape(-1, 4), limits)
+        proposals = proposals[:, None].expand(-1, classes, 4).reshape(-1, 4)
+        boxes = _decode(head.bbox_coder, proposals, deltas.reshape(-1, 4), limits)
         boxes = boxes.reshape(-1, classes, 4).expand(-1, head.num_classes, 4).reshape(-1, 4)
         labels = torch.arange(head.num_classes, device=scores.device).expand_as(scores).reshape(-1)
         scores = scores.reshape(-1)
@@ -178,7 +178,8 @@ def _cut(extractor: SingleRoIExtractor, maps: tuple[torch.Tensor, ...], boxes: t
     cut, order = [], []
     for level, (layer, features) in enumerate(zip(extractor.roi_layers, maps, strict=True)):
         here = (level_of == level).nonzero()[:, 0]
-        cut.append(roi_align(features, rois[here], layer.output_size, layer.spatial_scale, layer.sampling_ratio, layer.aligned))
+        cut.append(roi_align(features, rois[here], layer.output_size, layer.spatial_scale, layer.sampling_ratio,
+                             layer.aligned))
         order.append(here)
     order = torch.cat(order)
     return torch.cat(cut), [one[order] for one in (boxes, *others)]
