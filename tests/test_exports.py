@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-PACKAGES = ('datasets', 'engine', 'evaluation', 'visualization')
+PACKAGES = ('datasets', 'engine', 'evaluation', 'inference', 'visualization')
 
 
 @pytest.fixture(params=PACKAGES)

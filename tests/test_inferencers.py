@@ -2,6 +2,7 @@
 import gc
 import os
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,7 @@ from mmseg.apis import MMSegInferencer
 
 from coma_mm.config.read import read_config
 from coma_mm.engine.train import train
+from coma_mm.inference import load_described
 from coma_mm.prepare.shape_scenes import CLASSES
 from coma_mm.prepare.shapes import write_shapes
 from coma_mm.visualization.loading import load_for_viewing
@@ -21,7 +23,8 @@ from coma_mm.visualization.loading import load_for_viewing
 from .test_configs import ROOT
 
 OPTIONS = {f'{split}_dataloader.num_workers': 0 for split in ('train', 'val', 'test')} | {
-    'train_cfg.max_epochs': 1, 'train_dataloader.batch_size': 4, 'train_dataloader.persistent_workers': False}
+    'train_cfg.max_epochs': 1, 'default_hooks.checkpoint.save_best': 'auto', 'train_dataloader.batch_size': 4,
+    'train_dataloader.persistent_workers': False}
 
 
 @pytest.fixture(scope='module')
@@ -62,6 +65,15 @@ def classifier(trained):
     return trained('dyvit-tiny_scratch_shapes')
 
 
+def by_itself(run):
+    """What the run's checkpoints alone make of the image: the last one, and the best one, which is the same."""
+    best, = (str(path) for path in Path(run.checkpoint).parent.glob('best_*.pth'))
+    for checkpoint in (run.checkpoint, best):
+        usable = load_described(checkpoint)
+        assert tuple(usable.classes) == CLASSES
+        yield next(usable.predict([run.image]))
+
+
 def same_reading(config, older):
     """str: A config file, or a copy of it that names `LoadImage`, as ours did."""
     if not older:
@@ -85,6 +97,11 @@ def test_classification(classifier, which, older):
     assert found['pred_class'] == CLASSES[int(classifier.expected.pred_label)]
 
 
+def test_classification_by_the_checkpoint_alone(classifier):
+    for found in by_itself(classifier):
+        torch.testing.assert_close(found.pred_score, classifier.expected.pred_score, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize(('which', 'older'), [('config', False), ('dumped', True)])
 def test_features(classifier, which, older):
     extractor = FeatureExtractor(same_reading(getattr(classifier, which), older), classifier.checkpoint, device='cpu')
@@ -103,6 +120,8 @@ def test_segmentation(trained):
         found = inferencer(run.image, return_datasamples=True)
         torch.testing.assert_close(found.seg_logits.data, run.expected.seg_logits.data, atol=1e-4, rtol=1e-4)
         assert inferencer.model.dataset_meta['classes'] == CLASSES
+    for found in by_itself(run):
+        torch.testing.assert_close(found.seg_logits.data, run.expected.seg_logits.data, atol=1e-4, rtol=1e-4)
 
 
 def test_detection(trained):
@@ -115,3 +134,5 @@ def test_detection(trained):
         torch.testing.assert_close(found.scores, expected.scores, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(found.bboxes, expected.bboxes, atol=1e-3, rtol=1e-4)
         assert inferencer.model.dataset_meta['classes'] == CLASSES
+    for found in by_itself(run):
+        torch.testing.assert_close(found.pred_instances.bboxes, expected.bboxes, atol=1e-3, rtol=1e-4)

@@ -10,13 +10,15 @@ from mmpretrain.registry import BATCH_AUGMENTS
 from coma_mm.errors import UserError, printable
 
 PATHS = re.compile(
-    r'(.*_)?(paths?|files?|ckpt|checkpoint|pretrained|config|url|root|dir|folder|model_name|name_or_path|tokenizer)|'
+    r'(.*_)?(paths?|files?|ckpt|checkpoint|pretrained|config|url|root|dir|folder|model_name|name_or_path|tokenizer|tokenizer_name|model_style)|'
     r'class_weights?|(im)?decode_backend|(backend|file_client)_args|custom_imports|_base_|_delete_')
 """Keys that stand for a file, an address, a way to read one, or code, unless they hold a number or nothing."""
 WORDS = re.compile(r'[\w +-]*')
 """Text that can be none of them."""
 OPERATORS = ('nms', 'soft_nms', 'RoIAlign', 'RoIPool')
 """What a type of mmdetection may name beside the registries: operators of mmcv, which looks them up by itself."""
+FETCHING = ('mmpretrain.models.multimodal.', 'mmdet.models.language_models.')
+"""Where classes are that fetch a language model by a name, whatever their argument is called."""
 
 
 def registered(name: str, registry: Registry, scope: str | None = None) -> Any:
@@ -109,11 +111,14 @@ def check_registered(cfg: Any, where: str, scope: str,
             raise refuse(place, f'the library {name!r} is none of {", ".join(sorted(libraries))}')
         return name
 
+    def is_harmless(found: Any) -> bool:
+        return inspect.isclass(found) and not found.__module__.startswith(FETCHING)
+
     def typed(value: dict, place: str, scope: str) -> dict:
         if 'type' not in value:
             return {}
         name = value['type']
-        found = isinstance(name, str) and any(inspect.isclass(registered(name, one, scope)) for one in registries)
+        found = isinstance(name, str) and any(is_harmless(registered(name, one, scope)) for one in registries)
         if not (found or name in OPERATORS) or only is not None and name.rpartition('.')[2] not in only:
             raise refuse(f'{place}.type', f'{name!r} is no class of the libraries that may be built here')
         return {'type': name}

@@ -10,6 +10,7 @@ from safetensors.torch import save
 from coma_mm.errors import UserError, printable, shorten
 from coma_mm.files import write_whole
 
+from .description import KEY, MOST_LETTERS
 from .load import load_weights_only, stated_backbone, weights_sha256
 
 MOST_FACTS = 100_000
@@ -23,7 +24,8 @@ def export_backbone(checkpoint: str, out: str, force: bool = False, more: dict[s
     The tensors have their names in the backbone, without a prefix. The metadata, strings all, are 'backbone' (its
     type), 'arch', 'algorithm', 'epochs', 'iters', 'config' (its file's name) and 'config_sha256' (of the config's text
     in the checkpoint) as far as the checkpoint says, 'coma_mm', the facts of `ProvenanceHook` as JSON, which
-    `load_backbone` reads, and 'weights_sha256', the check sum that `load_weights_only` compares.
+    `load_backbone` reads, 'coma_mm_use', how the whole model is used (`read_description`), and 'weights_sha256', the check
+    sum that `load_weights_only` compares.
 
     Args:
         checkpoint (str): Of a whole model: pre-trained, or fine-tuned with any of the three libraries.
@@ -68,6 +70,8 @@ def stated_facts(meta: dict[str, Any]) -> dict[str, str]:
     known = {key: _text(value) for key, value in known.items() if value is not None}
     if facts and (text := _as_json(facts)):
         known['coma_mm'] = text
+    if isinstance(use := meta.get(KEY), str) and len(use) <= MOST_LETTERS:
+        known[KEY] = use
     return dict(format='pt') | known
 
 

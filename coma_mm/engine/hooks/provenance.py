@@ -18,9 +18,12 @@ from torch.utils.data import Dataset
 from coma_mm.config.read import environment_variables
 from coma_mm.config_tree import find_key
 from coma_mm.datasets.masking import PatchMask
+from coma_mm.engine.description import as_text, describe
 from coma_mm.engine.models import unwrap
+from coma_mm.errors import UserError
 from coma_mm.files import write_whole
 from coma_mm.version import __version__
+from coma_mm.weights.description import KEY, check_description, decode
 
 LIBRARIES = ('torch', 'mmengine', 'mmcv', 'mmpretrain', 'mmseg', 'mmdet', 'coma_mm')
 
@@ -31,9 +34,12 @@ class ProvenanceHook(Hook):
 
     The facts are `checkpoint['meta']['coma_mm']`, a plain dict, and `provenance.json` in the work_dir, written when
     training starts. The file says also how and on what the run was started, which is nobody's business but its owner's,
-    so checkpoints do not.
+    so checkpoints do not. `checkpoint['meta']['coma_mm_use']` says how the model is used, see `describe`.
     """
     priority = 'LOW'
+
+    def __init__(self):
+        self.use = None  # the description, the same in all checkpoints of a run
 
     def before_train(self, runner: Runner) -> None:
         """Write `provenance.json`."""
@@ -50,6 +56,10 @@ class ProvenanceHook(Hook):
         """Add the facts to the checkpoint."""
         meta = checkpoint.setdefault('meta', {})
         meta['coma_mm'] = self.facts(runner, meta.get('epoch', runner.epoch), meta.get('iter', runner.iter))
+        if self.use is None:
+            self.use = _use(runner)
+        if self.use:
+            meta[KEY] = self.use
 
     @staticmethod
     def facts(runner: Runner, epochs: int, iters: int) -> dict[str, Any]:
@@ -79,6 +89,18 @@ class ProvenanceHook(Hook):
             load_from=None if cfg.get('resume') else cfg.get('load_from'),  # a run's own checkpoint is no origin
             backbone_from=getattr(backbone, 'provenance', None),
         )
+
+
+def _use(runner: Runner) -> str:
+    """How the model is used, as text; '' if that cannot be said in plain values, or would not be read again."""
+    try:
+        described = describe(runner.cfg, unwrap(runner.model), getattr(runner.train_dataloader.dataset, 'metainfo', None))
+        if described:
+            check_description(decode(described), 'the config')
+    except (TypeError, UserError) as error:
+        runner.logger.info(f'Checkpoints do not say how they are used, so that using them takes --config: {error}')
+        return ''
+    return as_text(described) if described else ''
 
 
 def _command(cfg: Config) -> str:

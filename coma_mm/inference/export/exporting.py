@@ -14,13 +14,13 @@ from torch import nn
 from coma_mm.config_tree import walk
 from coma_mm.errors import UserError, choice
 from coma_mm.files import write_whole
+from coma_mm.inference.load import load_described
 from coma_mm.weights import export_backbone, load_weights_only
 
 from .detector import ExportableDetector
 from .exportable import Exportable, ExportableBackbone, ExportableClassifier, ExportableSegmenter, cannot_export
 from .facts import facts_of, model_card, preprocessing
 from .formats import AXES, FORMATS, explain, to_program
-from .loading import load_described
 from .verify import example_images, free_choices, verify
 
 SUFFIXES = (*FORMATS, '.safetensors')

@@ -128,7 +128,8 @@ def model_card(name: str, facts: dict[str, Any], verified: str, versions: dict[s
         str: Its text.
     """
     provenance = facts['provenance']
-    parts = [f'# {escaped(name)}\n', f'{escaped(facts.get("model", "A backbone"))}, exported from a checkpoint of coma_mm.\n']
+    what = escaped(facts.get('model', 'A backbone'))
+    parts = [f'# {escaped(name)}\n', f'{what}, exported from a checkpoint of coma_mm.\n']
     rows = [['Task', facts.get('task')], ['Part', facts.get('part')], ['Licence', facts['license']]]
     rows += [[f'Input {code(key)}', value] for key, value in facts.get('inputs', {}).items()]
     rows += [[f'Output {code(key)}', value] for key, value in facts.get('outputs', {}).items()]

@@ -1,0 +1,213 @@
+"""A trained model, ready for images, from its checkpoint alone."""
+import copy
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.registry import TRANSFORMS, DefaultScope
+from mmengine.structures import BaseDataElement
+from torch import nn
+
+from coma_mm.config.read import read_config
+from coma_mm.config_tree import type_name
+from coma_mm.datasets.loading import as_color, read_image, use_load_image
+from coma_mm.engine.description import describe
+from coma_mm.engine.models import build_model
+from coma_mm.errors import UserError, first_names, printable
+from coma_mm.weights.description import decode, read_description
+from coma_mm.weights.load import load_weights_only
+
+Image = str | Path | np.ndarray
+
+
+@dataclass
+class Usable:
+    """A trained model, and how it is used.
+
+    Args:
+        model (nn.Module): In evaluation mode, on its device.
+        task (str): 'classification', 'segmentation', 'detection' or 'pretraining'.
+        classes (list[str] | None): Their names.
+        palette (list[list[int]] | None): A colour for each, RGB from 0 to 255, if the data has some.
+        pipeline (list[dict] | None): The config of what is done to an image, of the library `scope`.
+        scope (str): 'mmpretrain', 'mmseg' or 'mmdet'.
+        checkpoint (str): The file that it is from.
+        meta (dict): What that says of itself.
+        tta (dict | None): The configs 'model' and 'pipeline' of test-time augmentation, if there are some. Defaults to None.
+    """
+    model: nn.Module
+    task: str
+    classes: list[str] | None
+    palette: list[list[int]] | None
+    pipeline: list[dict] | None
+    scope: str
+    checkpoint: str
+    meta: dict[str, Any] = field(repr=False)
+    tta: dict[str, Any] | None = None
+
+    @cached_property
+    def _steps(self) -> tuple[bool, Compose]:
+        """Whether an image is to be read before, and the steps."""
+        steps = use_load_image(self.pipeline)
+        reads = bool(steps) and type_name(steps[0]) == 'LoadImage'
+        with DefaultScope.overwrite_default_scope(self.scope):
+            return reads, Compose([TRANSFORMS.build(copy.deepcopy(one)) for one in steps[reads:]])
+
+    def prepare(self, image: Image) -> dict[str, Any]:
+        """Have the pipeline make a sample of an image.
+
+        Args:
+            image (str | Path | ndarray): A file, or uint8 (H, W, 3) in the order BGR, or grey (H, W).
+
+        Returns:
+            dict: With 'inputs' and 'data_samples', as `predict_samples` takes them.
+
+        Raises:
+            BadImageError: If the file cannot be decoded.
+            UserError: If there is no such file, or this model predicts nothing.
+        """
+        if self.task == 'pretraining' or not self.pipeline:
+            raise UserError(f'{self.checkpoint} was pre-trained and predicts nothing; fine-tune it first, or look at what '
+                            'it reconstructs with coma-mm visualize reconstruct')
+        reads, steps = self._steps
+        given = dict(img_id=0, img_path='')
+        if not isinstance(image, np.ndarray):
+            given['img_path'] = str(image)
+            image = read_image(given['img_path']) if reads else None
+        if image is not None:
+            image = as_color(image)
+            given.update(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
+        with DefaultScope.overwrite_default_scope(self.scope):
+            return steps(given)
+
+    @torch.no_grad()
+    def predict_samples(self, samples: list[dict[str, Any]]) -> list[BaseDataElement]:
+        """The model's results for samples whose inputs are of one size.
+
+        Args:
+            samples (list[dict]): From `prepare`.
+
+        Returns:
+            list[BaseDataElement]: Of the library, on the CPU, in the scale of the image.
+        """
+        with DefaultScope.overwrite_default_scope(self.scope):
+            return [one.cpu() for one in self.model.test_step(pseudo_collate(samples))]
+
+    def predict(self, images: Iterable[Image], batch_size: int = 1) -> Iterator[BaseDataElement]:
+        """Predict.
+
+        Images of one size that follow each other go through the model together, so that no result depends on its neighbours.
+
+        Args:
+            images (Iterable): See `prepare`.
+            batch_size (int): The most images at a time. Defaults to 1.
+
+        Yields:
+            BaseDataElement: mmpretrain's `DataSample`, mmsegmentation's `SegDataSample` or mmdetection's `DetDataSample`, in
+            the scale of the image, in the order of the images.
+        """
+        for _, samples in groupby(map(self.prepare, images), shape_of):
+            for batch in batched(samples, batch_size):
+                yield from self.predict_samples(batch)
+
+
+def shape_of(sample: dict[str, Any]) -> Any:
+    """The shape of a sample's input; of the first one, where there are several by test-time augmentation."""
+    inputs = sample['inputs']
+    return tuple(one.shape for one in inputs) if isinstance(inputs, list) else inputs.shape
+
+
+def batched(values: Iterable, size: int) -> Iterator[list]:
+    """Lists of so many values, the last one shorter; each is made when it is asked for."""
+    batch = []
+    for value in values:
+        batch.append(value)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def load_described(checkpoint: str | Path, config: str | Path | Config | None = None,
+                   device: str | torch.device = 'cpu') -> Usable:
+    """Make a trained model ready for images.
+
+    What a checkpoint says of its use is data: nothing in it is run, imported, fetched or opened.
+
+    Args:
+        checkpoint (str | Path): Of a whole model, as `load_weights_only` reads it.
+        config (str | Path | Config, optional): The config that it was trained with, which is code and is run. Defaults to
+            what the checkpoint says of its use.
+        device (str | device): Where to compute. Defaults to 'cpu'.
+
+    Returns:
+        Usable: The model.
+
+    Raises:
+        UserError: If the checkpoint cannot be read, does not say how it is used, says what there may not be, or does not
+            hold the model.
+    """
+    path = str(checkpoint)
+    loaded = load_weights_only(path)
+    if config is None:
+        use, by = read_description(loaded['meta'], path), 'its own description'
+        with _buildable(path):
+            model = build_model(Config(dict(model=use['model'], default_scope=use['scope'])))
+    else:
+        cfg = config if isinstance(config, Config) else read_config(str(config))
+        by = cfg.filename or 'the config'
+        model = build_model(cfg)
+        trained_on = loaded['meta'].get('dataset_meta')
+        use = describe(cfg, model, trained_on if isinstance(trained_on, dict) and trained_on else None)
+        if use is None:
+            raise UserError(f'{by}: the model is a {type(model).__name__}; expected a classifier, a segmentor or a detector')
+        use = decode(use)
+    _fill(model, loaded['state_dict'], path, by)
+    model.to(device).eval()
+    usable = Usable(model, use['task'], use['classes'], use['palette'], use['pipeline'], use['scope'], path, loaded['meta'],
+                    use['tta'])
+    if usable.pipeline and usable.task != 'pretraining':
+        with _buildable(path) if config is None else nullcontext():
+            usable._steps  # noqa: B018 - built once, and now
+    return usable
+
+
+@contextmanager
+def _buildable(path: str) -> Iterator[None]:
+    """Whatever the libraries' classes raise on what a checkpoint says is to blame on that."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        line = printable(' '.join(f'{type(error).__name__}: {error}'.split()))[:300]
+        raise UserError(f'{path}: what it says of its use cannot be built ({line}); pass --config CONFIG, the config '
+                        'that it was trained with') from error
+
+
+def _fill(model: nn.Module, weights: dict[str, torch.Tensor], path: str, by: str) -> None:
+    """Load weights, all of which a model must find."""
+    weights = {name.removeprefix('module.'): value for name, value in weights.items()}
+    own = model.state_dict()
+    try:
+        missing, _ = model.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
+        line = [*str(error).splitlines()[1:], str(error)][0].strip()
+        raise UserError(f'{path} does not hold the model of {by}: {line}; pass the --config that it was '
+                        'trained with') from error
+    missing = [name for name in missing if not name.startswith('data_preprocessor.')]
+    if missing:
+        remedy = 'pass the --config that it was trained with'
+        if not any(name.startswith('backbone.') for name in weights):
+            remedy = 'it holds a backbone alone: take the checkpoint that it was exported from'
+        raise UserError(f'{path} lacks {len(missing)} of {len(own)} tensors of {type(model).__name__}, the model of {by}: '
+                        f'{first_names(missing)}; {remedy}')
