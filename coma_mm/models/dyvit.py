@@ -176,7 +176,7 @@ class DyViT(BaseBackbone):
         self.stem = nn.Conv2d(in_channels, self.dims[0], 7, stride=STRIDES[0])  # padded by HALO
         self.pos_scale = float(pos_scale)  # 1 and 1.0 are one setting
         if pos_embed == 'learned':
-            grid = (-(-img_size // self.patch_size) * self.sides[0], ) * 2
+            grid = (_ceil(img_size, self.patch_size) * self.sides[0], ) * 2
             self.pos_embed = nn.Parameter(sincos_position(grid, self.dims[0]) * pos_scale)
         else:
             self.pos_embed = None
@@ -249,9 +249,9 @@ class DyViT(BaseBackbone):
             raise ValueError(f"masked input gives no feature map: use out_type='raw', not {self.out_type!r}")
         H, W = x.shape[-2:]
         P = self.patch_size
-        if H % P or W % P:  # a pad of nothing copies the images
-            x = F.pad(x, (0, -W % P, 0, -H % P))
-        grid = (x.shape[-2] // P, x.shape[-1] // P)
+        grid = (_ceil(H, P), _ceil(W, P))
+        if torch.compiler.is_exporting() or H % P or W % P:  # a pad of nothing copies the images
+            x = F.pad(x, (0, grid[1] * P - W, 0, grid[0] * P - H))
 
         position = grid_to_tokens(self._position([side // STRIDES[0] for side in x.shape[-2:]], x.device), self.sides[0])
         x = F.pad(x, (HALO, 0, HALO, 0))
@@ -309,7 +309,9 @@ class DyViT(BaseBackbone):
             return x
         stride = self.strides[stage]
         x = tokens_to_grid(x, grid, self.sides[stage])
-        x = x[..., :-(-size[0] // stride), :-(-size[1] // stride)].contiguous()
+        x = x[..., :_ceil(size[0], stride), :_ceil(size[1], stride)]
+        # A copy, where an exported program would else hold for those sizes alone of which nothing is cropped, or something.
+        x = x.clone(memory_format=torch.contiguous_format) if torch.compiler.is_exporting() else x.contiguous()
         return x if self.out_type == 'featmap' else x.mean((2, 3))
 
     def init_weights(self) -> None:
@@ -363,9 +365,14 @@ class DyViT(BaseBackbone):
         return num_layers - 1, num_layers
 
 
+def _ceil(a: int, b: int) -> int:
+    """a / b rounded up; -(-a // b) would be another number in ONNX, whose division rounds towards zero."""
+    return (a + b - 1) // b
+
+
 def _resize(pos_embed: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """A position embedding, (1, C, rows, columns), on a grid of another size."""
-    if tuple(pos_embed.shape[-2:]) == size:
+    if not torch.compiler.is_exporting() and tuple(pos_embed.shape[-2:]) == size:  # an exported program is for any size
         return pos_embed
     return F.interpolate(pos_embed, size, mode='bicubic', align_corners=False)
 

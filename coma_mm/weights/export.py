@@ -17,7 +17,8 @@ MOST_FACTS = 100_000
 """Letters that the facts of `ProvenanceHook` never come near to."""
 
 
-def export_backbone(checkpoint: str, out: str, force: bool = False) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def export_backbone(checkpoint: str, out: str, force: bool = False, more: dict[str, str] | None = None
+                    ) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Write the backbone of a checkpoint as a `.safetensors` file, whole or not at all.
 
     The tensors have their names in the backbone, without a prefix. The metadata, strings all, are 'backbone' (its
@@ -30,6 +31,7 @@ def export_backbone(checkpoint: str, out: str, force: bool = False) -> tuple[dic
         checkpoint (str): Of a whole model: pre-trained, or fine-tuned with any of the three libraries.
         out (str): The file to write.
         force (bool): Replace a file that is there. Defaults to False.
+        more (dict[str, str], optional): Further metadata. Defaults to None.
 
     Returns:
         tuple[dict[str, Tensor], dict[str, str]]: The tensors and the metadata.
@@ -49,7 +51,7 @@ def export_backbone(checkpoint: str, out: str, force: bool = False) -> tuple[dic
     if not tensors:
         raise UserError(f'{checkpoint} has no backbone: no tensor starts with "{prefix}"; expected the checkpoint of a '
                         'whole model (what holds a backbone alone need not be exported)')
-    metadata = _metadata(loaded['meta']) | dict(weights_sha256=weights_sha256(tensors))
+    metadata = stated_facts(loaded['meta']) | (more or {}) | dict(weights_sha256=weights_sha256(tensors))
     try:
         os.makedirs(os.path.dirname(out) or '.', exist_ok=True)
         write_whole(out, save(tensors, metadata))
@@ -58,7 +60,8 @@ def export_backbone(checkpoint: str, out: str, force: bool = False) -> tuple[dic
     return tensors, metadata
 
 
-def _metadata(meta: dict[str, Any]) -> dict[str, str]:
+def stated_facts(meta: dict[str, Any]) -> dict[str, str]:
+    """What a checkpoint says of its origin, as the metadata of a `.safetensors` file; see `export_backbone`."""
     facts = meta.get('coma_mm') or {}
     known = dict(epochs=meta.get('epoch'), iters=meta.get('iter')) | facts | stated_backbone(meta)
     known = {key: known.get(key) for key in ('backbone', 'arch', 'algorithm', 'epochs', 'iters', 'config')}

@@ -1,0 +1,177 @@
+"""From a checkpoint to a file that runs without this project."""
+import importlib.metadata
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmdet.models import TwoStageDetector
+from mmpretrain.models import BaseClassifier
+from mmseg.models import EncoderDecoder
+from torch import nn
+
+from coma_mm.config_tree import walk
+from coma_mm.errors import UserError, choice
+from coma_mm.files import write_whole
+from coma_mm.inference.load import load_described
+from coma_mm.weights import export_backbone, load_weights_only
+
+from .detector import ExportableDetector
+from .exportable import Exportable, ExportableBackbone, ExportableClassifier, ExportableSegmenter, cannot_export
+from .facts import facts_of, model_card, preprocessing
+from .formats import AXES, FORMATS, explain, to_program
+from .verify import example_images, free_choices, verify
+
+SUFFIXES = (*FORMATS, '.safetensors')
+PARTS = ('model', 'backbone')
+LARGEST_EXAMPLE = 512
+"""Side in px of the images that a program is made with, at most; a user's may be larger."""
+
+
+@dataclass
+class Exported:
+    """What was written.
+
+    Args:
+        path (str): The file.
+        card (str): Its model card.
+        facts (dict): What the file says of itself.
+        verified (str): What was compared, and how it came out.
+        fixed (list[str]): Dimensions of the input that are not free: 'batch', 'height', 'width'.
+    """
+    path: str
+    card: str
+    facts: dict[str, Any]
+    verified: str
+    fixed: list[str]
+
+
+def export(checkpoint: str, out: str, config: str | None = None, part: str = 'model', force: bool = False,
+           license: str = '') -> Exported:
+    """Write a model, or its backbone, as a file that runs without this project, once it is seen to compute the same.
+
+    Beside it a model card is written, the file's name and '.md'.
+
+    Args:
+        checkpoint (str): Of a whole model: a classifier, an EncoderDecoder of mmsegmentation, a MaskRCNN or FasterRCNN of
+            mmdetection; of anything with a backbone, for that.
+        out (str): The file: .onnx, .pt2 (torch.export), or .safetensors (the backbone's weights alone).
+        config (str, optional): The config that it was trained with. Defaults to what the checkpoint says of its use.
+        part (str): 'model', or 'backbone'. Defaults to 'model'.
+        force (bool): Replace files that are there. Defaults to False.
+        license (str): For the card and the file. Defaults to none.
+
+    Returns:
+        Exported: What was written.
+
+    Raises:
+        UserError: If it cannot be exported, or computes something else. Nothing is written then.
+    """
+    suffix = Path(out).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UserError(f'cannot export to {out}: expected a name that ends in {", ".join(SUFFIXES)}')
+    card = f'{out}.md'
+    for path in (out, card):
+        if os.path.lexists(path) and not force:
+            raise UserError(f'{path} is there already; take another name, or --force to replace it')
+    choice('part', part, PARTS)
+    if suffix == '.safetensors':
+        return export_weights(checkpoint, out, license)
+    form = FORMATS[suffix]
+    form.check_packages(suffix)
+    used = load_described(checkpoint, config)
+    model = used.model
+    module = _exportable(model, part)
+    side = max(64, min(_side(used.pipeline), LARGEST_EXAMPLE))
+    facts = facts_of(
+        used.meta, checkpoint, license, task=used.task if part == 'model' else 'features', part=part,
+        model=type(model).__name__ if part == 'model' else type(model.backbone).__name__,
+        outputs=module.outputs, classes=used.classes if part == 'model' else None,
+        palette=used.palette if part == 'model' else None, preprocessing=preprocessing(model, used.pipeline))
+    for free in free_choices(module.batch):
+        images = example_images(model, side, free)
+        names = [free.get(axis, str(size)) for axis, size in enumerate(images[0].shape)]
+        facts['inputs'] = dict(images=f'float32 ({", ".join(names)}), normalised')
+        try:
+            program = to_program(module, images[1], free)
+            data = form.dump(program, list(module.outputs), free, facts)
+            break
+        except UserError:
+            raise
+        except Exception as error:  # of many types, from torch.export and its translation
+            failure = error
+    else:
+        raise explain(failure, module) from failure
+    verified = str(verify(model, module, form.load(data), images))
+    fixed = [name for axis, name in AXES.items() if axis not in free]
+    text = model_card(Path(out).name, facts, f'Compared with the model in its library {verified}', _versions(form.packages))
+    _write({card: text, out: data})
+    return Exported(out, card, facts, verified, fixed)
+
+
+def export_weights(checkpoint: str, out: str, license: str = '') -> Exported:
+    """Write the weights of a checkpoint's backbone, see `coma_mm.weights.export_backbone`, and a model card.
+
+    Args:
+        checkpoint (str): Of a whole model.
+        out (str): The file, .safetensors; it is replaced.
+        license (str): For the card and the file. Defaults to none.
+
+    Returns:
+        Exported: What was written.
+
+    Raises:
+        UserError: If the checkpoint cannot be read or has no backbone, or the file cannot be written.
+    """
+    facts = facts_of(load_weights_only(checkpoint)['meta'], checkpoint, license, part='backbone', task='features')
+    tensors, metadata = export_backbone(checkpoint, out, force=True, more=dict(license=facts['license']))
+    written = load_weights_only(out)['state_dict']
+    if written.keys() != tensors.keys() or not all(torch.equal(written[name], value) for name, value in tensors.items()):
+        os.unlink(out)
+        raise UserError(f'{out} was read back with other values than were written; is the disk sound? It was removed')
+    verified = f'{len(tensors)} tensors read back, bit for bit'
+    card = f'{out}.md'
+    try:
+        _write({card: model_card(Path(out).name, facts, verified, _versions(('safetensors', )))})
+    except UserError:
+        os.unlink(out)
+        raise
+    return Exported(out, card, metadata, verified, [])
+
+
+def _exportable(model: nn.Module, part: str) -> Exportable:
+    if part == 'backbone':
+        if getattr(model, 'backbone', None) is None:
+            raise UserError(f'{type(model).__name__} has no backbone to export')
+        return ExportableBackbone(model)
+    kinds = ((BaseClassifier, ExportableClassifier), (EncoderDecoder, ExportableSegmenter),
+             (TwoStageDetector, ExportableDetector))
+    kind = next((exportable for library, exportable in kinds if isinstance(model, library)), None)
+    if kind is None:
+        raise cannot_export(model)
+    return kind(model)
+
+
+def _side(pipeline: list[dict] | None) -> int:
+    """The short side in px that images have at the end of a pipeline; 224 where it does not say."""
+    sizes = [one.get('crop_size', one.get('scale')) for one in walk(pipeline or [])]
+    sizes = [size for size in sizes if isinstance(size, int) or isinstance(size, (list, tuple)) and size]
+    return 224 if not sizes else sizes[-1] if isinstance(sizes[-1], int) else int(min(sizes[-1]))
+
+
+def _versions(packages: tuple[str, ...]) -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in ('torch', *packages)}
+
+
+def _write(files: dict[str, bytes | str]) -> None:
+    """Write all of some files, or none of those that are new."""
+    new = [path for path in files if not os.path.lexists(path)]
+    try:
+        for path, content in files.items():
+            os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
+            write_whole(path, content)
+    except OSError as error:
+        for done in new:
+            Path(done).unlink(missing_ok=True)
+        raise UserError(f'cannot write {path}: {error.strerror or error}') from error
