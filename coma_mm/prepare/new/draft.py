@@ -19,6 +19,10 @@ MOST_HELD_OUT = 50_000
 """Images of a data set that is split by its config, in which the number of each image that is trained on is written."""
 
 
+VALIDATION = ('val', 'valid', 'validation')
+"""Names of the folder of validation beside one that is called train or training."""
+
+
 @dataclass
 class Draft:
     """A config but for the length of its run.
