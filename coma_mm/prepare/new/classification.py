@@ -5,7 +5,7 @@ from collections import Counter
 from coma_mm.datasets.image_folder import IMAGE_SUFFIXES, walk_files
 from coma_mm.errors import MissingFileError, UserError, first_names
 
-from .draft import VALIDATION, Draft, absolute, held_out, lines, literal, short_side
+from .draft import BLANK, VALIDATION, Draft, absolute, held_out, lines, literal, short_side
 from .numbers import image_size, power_of_two, scaled, share_out
 from .pretrained import backbone_settings
 
@@ -71,11 +71,11 @@ def draft(data: str, *, arch: str, backbone: dict, size: int | None, epochs: int
     def write(epochs: int) -> str:
         every, own = max(1, epochs // 20), backbone_settings(backbone, patch, pretrained, arch != 'tiny')
         decay = ', paramwise_cfg=dict(layer_decay_rate=1.)' if not pretrained and arch != 'tiny' else ''
-        preprocessor = 'data_preprocessor=dict(num_classes=num_classes), ' if arch == 'tiny' else ''
+        preprocessor = '\n    data_preprocessor=dict(num_classes=num_classes),' if arch == 'tiny' else ''
         return lines([
             f'"""{len(classes)} classes of images with DyViT-{arch} at {size} px, '
             f'{"pre-trained" if pretrained else "from scratch"}."""',
-            'import random\n' if split else '',
+            f'import random\n{BLANK}' if split else '',
             f"_base_ = 'coma_mm::{BASES[arch]}'",
             f'data_root = {literal(absolute(data))}',
             f'num_classes = {len(classes)}  # the folders of classes, in the order of their names',
@@ -83,8 +83,11 @@ def draft(data: str, *, arch: str, backbone: dict, size: int | None, epochs: int
             f'update = {update}  # images of an update, on any number of GPUs',
             f'epochs = {epochs}',
             f'pretrained = {literal(absolute(pretrained))}' if pretrained else '',
+            BLANK,
             split,
-            f'model = dict({preprocessor}backbone=dict({", ".join(own)}), head=dict(num_classes=num_classes))',
+            f'model = dict({preprocessor}',
+            f'    backbone=dict({", ".join(own)}),',
+            '    head=dict(num_classes=num_classes))',
             '' if preprocessor else 'data_preprocessor = dict(num_classes=num_classes)',
             "train_pipeline = [dict(step, scale=size) if step['type'] == 'RandomResizedCrop' else step",
             '                  for step in _base_.train_pipeline]',

@@ -13,6 +13,8 @@ from coma_mm.files import open_regular
 
 WIDTH = 120
 """Of the lines that are written."""
+BLANK = ' '
+"""An empty line of a config, among its parts."""
 SAMPLE = 200
 """Images whose size is looked at."""
 MOST_HELD_OUT = 50_000
