@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         for name, text in options.items():
             more = dict(type=whole(0, 65535), nargs='+') if name == 'ignore' else {}
             one.add_argument(f'--{name}', metavar='N' if more else 'FILE' if name in FILES else 'DIR', help=text, **more)
-        one.add_argument('--arch', default='small', help='DyViT: tiny, for a CPU, small or base (default: %(default)s)')
+        one.add_argument('--arch', help='DyViT: tiny, for a CPU, small or base (default: that of --pretrained, or small)')
         one.add_argument('--size', type=whole(1), metavar='PX', help='images that are trained on (default: by the data)')
         one.add_argument('--epochs', type=whole(1), metavar='N', help='length of the run (default: by the data)')
         one.add_argument('--hours', type=above(0), metavar='H', help='shorten the run to this time on this machine')

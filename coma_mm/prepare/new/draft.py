@@ -13,10 +13,16 @@ from coma_mm.files import open_regular
 
 WIDTH = 120
 """Of the lines that are written."""
+BLANK = ' '
+"""An empty line of a config, among its parts."""
 SAMPLE = 200
 """Images whose size is looked at."""
 MOST_HELD_OUT = 50_000
 """Images of a data set that is split by its config, in which the number of each image that is trained on is written."""
+
+
+VALIDATION = ('val', 'valid', 'validation')
+"""Names of the folder of validation beside one that is called train or training."""
 
 
 @dataclass

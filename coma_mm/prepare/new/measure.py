@@ -1,15 +1,18 @@
 """How long an image takes in a training, on the machine at hand."""
 import copy
+import io
 import os
 import tempfile
 import time
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from mmengine.config import Config
 from mmengine.dataset import default_collate, pseudo_collate
+from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 
 from coma_mm.config.read import read_config
@@ -41,12 +44,23 @@ def measure_speed(text: str, batch: int) -> Speed:
     Returns:
         Speed: Seconds of an image.
     """
-    with tempfile.TemporaryDirectory() as folder, open(os.devnull, 'w') as nowhere, redirect_stdout(nowhere):
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()), _no_new_loggers():
         path = Path(folder, 'new.py')
         path.write_text(text, encoding='utf-8', errors='surrogateescape')
         cfg = read_config(str(path))
         with DefaultScope.overwrite_default_scope(cfg.default_scope):
             return _measure(cfg, min(batch, 16 if torch.cuda.is_available() else 2))
+
+
+@contextmanager
+def _no_new_loggers() -> Iterator[None]:
+    """Forget the loggers that are made meanwhile: they would write to where standard output was then."""
+    before = dict(MMLogger._instance_dict)
+    try:
+        yield
+    finally:
+        MMLogger._instance_dict.clear()
+        MMLogger._instance_dict.update(before)
 
 
 def _measure(cfg: Config, batch: int) -> Speed:

@@ -3,6 +3,7 @@ from coma_mm.errors import UserError
 
 from .draft import Draft, absolute, lines, list_images, literal, short_side
 from .numbers import image_size, power_of_two, scaled, share_out
+from .pretrained import backbone_settings
 
 HOLDOUT = 20
 """Every how manieth image `ImageFolder` holds out."""
@@ -17,12 +18,14 @@ MANY = 100_000
 """Images from which on the paper's 300 epochs are enough."""
 
 
-def draft(images: str, *, arch: str, size: int | None, epochs: int | None, gpus: int, pretrained: str | None) -> Draft:
+def draft(images: str, *, arch: str, backbone: dict, size: int | None, epochs: int | None, gpus: int,
+          pretrained: str | None) -> Draft:
     """Plan a pre-training.
 
     Args:
         images (str): The folder, flat or nested.
         arch (str): 'tiny', 'small' or 'base'.
+        backbone (dict): Settings of the backbone that the weights to start from are for.
         size (int, optional): Of the images that are trained on, in px.
         epochs (int, optional): Length of the run.
         gpus (int): How many there are.
@@ -41,9 +44,10 @@ def draft(images: str, *, arch: str, size: int | None, epochs: int | None, gpus:
     default = 128 if arch == 'tiny' else 224
     side = short_side(paths)
     size = image_size(size, side, (128, 64) if arch == 'tiny' else (224, 128, 64), multiple=16)
-    patch = 16 if size <= 128 else 32
+    patch = backbone.get('patch_size', 16 if size <= 128 else 32)
     if size % patch:
-        raise UserError(f'--size {size}: expected a multiple of 32 px above 128 px, for instance {size // 32 * 32}')
+        raise UserError(f'--size {size}: expected a multiple of the patch of {patch} px, for instance '
+                        f'{size // patch * patch}')
     batch, update = share_out(power_of_two(len(paths) / 3.5, 32, 4096), gpus, 64 if arch == 'tiny' else 128, train)
     rate, base = RATES[arch]
     reason = 'as was asked for' if epochs else ('the paper\'s number' if len(paths) >= MANY else
@@ -54,11 +58,7 @@ def draft(images: str, *, arch: str, size: int | None, epochs: int | None, gpus:
         notes.append(f'a quarter of the images has a shorter side of {side} px or less, and is enlarged')
 
     def write(epochs: int) -> str:
-        backbone = []
-        if patch == 16:
-            backbone.append('patch_size=16')
-        if pretrained:
-            backbone.append("init_cfg=dict(type='Pretrained', checkpoint=pretrained, prefix='backbone.')")
+        own = backbone_settings(backbone, patch, pretrained, has_init=False)
         every = max(1, epochs // 20)
         return lines([
             f'"""CoMA pre-training of DyViT-{arch} at {size} px on a folder of {len(paths)} images."""',
@@ -67,7 +67,7 @@ def draft(images: str, *, arch: str, size: int | None, epochs: int | None, gpus:
             f'update = {update}  # images of an update, on any number of GPUs',
             f'epochs = {epochs}',
             f'pretrained = {literal(absolute(pretrained))}' if pretrained else '',
-            f'model = dict(backbone=dict({", ".join(backbone)}))' if backbone else '',
+            f'model = dict(backbone=dict({", ".join(own)}))' if own else '',
             _pipelines(arch, size) if size != default else '',
             *_loaders(batch, size != default),
             f"optim_wrapper = dict(accumulative_counts='auto', optimizer=dict(lr={rate:g} * update / {base}))",

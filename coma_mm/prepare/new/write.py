@@ -12,6 +12,7 @@ from coma_mm.ranges import above, whole
 from .draft import Draft
 from .measure import Speed, measure_speed
 from .numbers import ARCHS
+from .pretrained import backbone_of, check_arch
 
 TASKS = ('pretrain', 'classification', 'segmentation', 'detection')
 
@@ -27,13 +28,13 @@ class NewConfig(NamedTuple):
     summary: str
 
 
-def new_config(task: str, *, arch: str = 'small', size: int | None = None, epochs: int | None = None, gpus: int = 1,
+def new_config(task: str, *, arch: str | None = None, size: int | None = None, epochs: int | None = None, gpus: int = 1,
                hours: float | None = None, pretrained: str | None = None, measure: bool = True, **data: Any) -> NewConfig:
     """Write a config from data.
 
     Args:
         task (str): One of `TASKS`.
-        arch (str): 'tiny', for a CPU, 'small' or 'base'. Defaults to 'small'.
+        arch (str, optional): 'tiny', for a CPU, 'small' or 'base'. Defaults to that of `pretrained`, or else to 'small'.
         size (int, optional): Of the images that are trained on, in px. Defaults to what fits the data.
         epochs (int, optional): Length of the run. Defaults to what fits the data.
         gpus (int): How many there are. Defaults to 1.
@@ -51,7 +52,8 @@ def new_config(task: str, *, arch: str = 'small', size: int | None = None, epoch
         UserError: If the data are not as expected, or something has to be asked for.
     """
     choice('task', task, TASKS)
-    choice('--arch', arch, ARCHS)
+    if arch is not None:
+        choice('--arch', arch, ARCHS)
     for name, value in (('--epochs', epochs), ('--gpus', gpus)):
         if value is not None:
             whole(1).check(name, value)
@@ -64,8 +66,9 @@ def new_config(task: str, *, arch: str = 'small', size: int | None = None, epoch
     if pretrained is not None and not os.path.isfile(os.path.expanduser(pretrained)):
         raise MissingFileError(f'--pretrained {pretrained}: no such file; expected a checkpoint, or leave it out to start '
                                'from scratch')
-    plan = _draft_of(task, data)(
-        **data, arch=arch, size=size, epochs=epochs, gpus=gpus, pretrained=pretrained)
+    own = backbone_of(pretrained) if pretrained else {}
+    plan = _draft_of(task, data)(**data, arch=check_arch(arch, own, pretrained), backbone=own, size=size, epochs=epochs,
+                                 gpus=gpus, pretrained=pretrained)
     speed = measure_speed(plan.write(plan.epochs), plan.batch) if measure else None
     if hours is not None:
         _shorten(plan, speed, hours)

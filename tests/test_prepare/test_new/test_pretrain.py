@@ -50,7 +50,7 @@ def test_a_small_size_has_small_patches_in_all_of_the_config(written, folder):
 @pytest.mark.parametrize('what, message', [
     (dict(images=None), 'new pretrain: --images is missing'), (dict(images='none'), '--images none does not exist'),
     (dict(images=__file__), '--images .* is not a folder'), (dict(size=100), '--size 100: expected a multiple of 16 px'),
-    (dict(size=144), '--size 144: expected a multiple of 32 px'), (dict(gpus=300), '--gpus 300: the 190 images'),
+    (dict(size=144), '--size 144: expected a multiple of the patch'), (dict(gpus=300), '--gpus 300: the 190 images'),
     (dict(arch='smal'), "--arch='smal': expected one of .*; did you mean 'small'"), (dict(epochs=0), '--epochs=0'),
     (dict(hours=1, epochs=2), '--epochs and --hours'), (dict(hours=1), '--hours needs'),
     (dict(pretrained='none.pth'), '--pretrained none.pth: no such file'), (dict(masks='x'), "new pretrain: option='masks'")])
