@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from mmengine.structures import BaseDataElement
-from pycocotools import mask as mask_utils
 
 from coma_mm.errors import UserError
 from coma_mm.visualization.predictions import draw_prediction
 from coma_mm.visualization.style import RC
+
+from .drawing import colors_of
+from .results import objects
 
 
 @dataclass(frozen=True)
@@ -96,14 +98,8 @@ class Result:
             there are masks.
         """
         self._of('detection', 'to_coco')
-        boxes = np.concatenate([self.boxes[:, :2], self.boxes[:, 2:] - self.boxes[:, :2]], 1).tolist()
-        found = [dict(image_id=image_id, category_id=category_ids[label] if category_ids else int(label), bbox=box,
-                      score=float(score))
-                 for label, box, score in zip(self.labels, boxes, self.scores, strict=True)]
-        for one, mask in zip(found, () if self.masks is None else self.masks, strict=False):
-            coded = mask_utils.encode(np.asfortranarray(mask, np.uint8))
-            one['segmentation'] = dict(coded, counts=coded['counts'].decode())
-        return found
+        return [dict(image_id=image_id, category_id=category_ids[label] if category_ids else label, **found)
+                for label, found in ((one.pop('label'), one) for one in objects(self.sample.pred_instances, 0, None))]
 
     def show(self, score_threshold: float = 0.3, top_k: int = 5) -> Figure:
         """Draw it; notebooks show what this returns.
@@ -120,7 +116,8 @@ class Result:
             figure = Figure(figsize=(4.5, 4.5 * height / width + .3), layout='constrained')
             axes = figure.subplots()
             axes.set_axis_off()
-            draw_prediction(axes, self, score_threshold, top_k)
+            colors = [tuple(value / 255 for value in color) for color in colors_of(self.classes, self.palette)]
+            draw_prediction(axes, self, colors, score_threshold, top_k)
         return figure
 
     def save(self, path: str | os.PathLike, **how: Any) -> None:
