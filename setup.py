@@ -46,8 +46,14 @@ setup(
         'opencv-python-headless>=4.10',
     ],
     extras_require={
+        'predict': ['sahi>=0.12'],  # large images by tiles
+        'export': ['onnx>=1.20', 'onnxscript>=0.7', 'onnxruntime>=1.24'],
+        'signing': ['model-signing>=1.1'],
+        'tensorboard': ['tensorboard>=2.20'],
+        'wandb': ['wandb>=0.20'],
+        'mlflow': ['mlflow>=3'],
         'test': ['pytest>=8', 'pytest-xdist>=3.6', 'hypothesis>=6.100', 'ruff>=0.9', 'setuptools>=77',
-                 'playwright>=1.50'],
+                 'playwright>=1.50', 'segmentation-models-pytorch>=0.5', 'nbmake>=1.5', 'ipykernel>=6'],
         'docs': ['mkdocs>=1.6,<2', 'mkdocs-material>=9.7', 'mkdocstrings[python]>=1'],
     },
 )

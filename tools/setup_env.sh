@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs coma_mm with its test tools into a virtual environment, which it creates if need be.
 # Usage: tools/setup_env.sh VENV [PYTHON]
-# The variables CONSTRAINTS and EXTRAS name other versions than those of constraints.txt, and other extras than test,docs.
+# The variables CONSTRAINTS and EXTRAS name other versions than those of constraints.txt, and other extras than EXTRAS below.
 # Starting it again after an interruption goes on where it was.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -71,7 +71,7 @@ pip() {
 }
 # Without torch in the build environment (pip's default) mmcv compiles none of its operators, which would take long.
 unset PIP_NO_BUILD_ISOLATION
-pip install -c "$constraints" -e ".[${EXTRAS:-test,docs}]"
+pip install -c "$constraints" -e ".[${EXTRAS:-test,docs,predict,export,signing,tensorboard}]"
 # Both OpenCV builds are required by others and own the same files: the last one wins, and only this one needs no display.
 pip install -q -c "$constraints" --force-reinstall --no-deps opencv-python-headless
 touch "$venv/.installed"
