@@ -75,7 +75,7 @@ def draft(data: str, *, arch: str, backbone: dict, size: int | None, epochs: int
         return lines([
             f'"""{len(classes)} classes of images with DyViT-{arch} at {size} px, '
             f'{"pre-trained" if pretrained else "from scratch"}."""',
-            f'import random\n{BLANK}' if split else '',
+            'import random' if split else '', BLANK if split else '',
             f"_base_ = 'coma_mm::{BASES[arch]}'",
             f'data_root = {literal(absolute(data))}',
             f'num_classes = {len(classes)}  # the folders of classes, in the order of their names',

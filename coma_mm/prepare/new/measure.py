@@ -19,6 +19,8 @@ from coma_mm.config.read import read_config
 
 SECONDS = 5.
 """After which no further iteration begins."""
+MOST_SECONDS = 15.
+"""After which there is no second one."""
 MOST = 20
 """Iterations."""
 
@@ -91,7 +93,7 @@ def _measure(cfg: Config, batch: int) -> Speed:
         if iteration == 1:
             reading = computing = 0.
         reading, computing = reading + read - start, computing + end - read
-        if end - begun > SECONDS:
+        if end - begun > (SECONDS if iteration else MOST_SECONDS):
             break
     iterations = max(1, iteration)
     reading, computing = reading / (iterations * batch), computing / (iterations * batch)

@@ -7,7 +7,6 @@ from coma_mm.ranges import whole
 ARCHS = ('tiny', 'small', 'base')
 WIDTHS = dict(tiny=(32, 64, 128, 256), small=(96, 192, 384, 768), base=(112, 224, 448, 896))
 """Channels of the stages of DyViT, as in `coma_mm.models.dyvit.ARCHS`."""
-DECAY_RATES = dict(small=0.7, base=0.75)
 
 
 def power_of_two(limit: float, low: int, high: int) -> int:
@@ -64,16 +63,31 @@ def image_size(size: int | None, side: int, sizes: Sequence[int], multiple: int 
     return size
 
 
-def times(update: int, base: int) -> str:
-    """How one update is to another, as a factor."""
-    return f'{update}/{base}'
+def length(epochs: int | None, usual: int, fewest: int, images: int, update: int) -> tuple[int, str]:
+    """The length of a run.
+
+    Args:
+        epochs (int, optional): As it was asked for.
+        usual (int): Epochs of the config that is inherited.
+        fewest (int): Updates that a run has at least.
+        images (int): Of an epoch.
+        update (int): Images of an update.
+
+    Returns:
+        tuple[int, str]: Epochs, and the reason.
+    """
+    if epochs:
+        return epochs, 'as was asked for'
+    if usual * images >= fewest * update:
+        return usual, 'as in the config that it inherits'
+    return -(-fewest * update // images), f'{fewest} updates, as the images are few'
 
 
 def scaled(rate: float, update: int, base: int) -> str:
     """A learning rate by the linear rule, in words."""
     if update == base:
         return f'lr {plain(rate)}'
-    return f'lr {plain(rate * update / base)} by the linear rule ({plain(rate)} × {times(update, base)})'
+    return f'lr {plain(rate * update / base)} by the linear rule ({plain(rate)} × {update}/{base})'
 
 
 def plain(number: float) -> str:

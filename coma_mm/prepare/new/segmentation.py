@@ -8,17 +8,15 @@ from coma_mm.errors import MissingFileError, UserError, first_names
 
 from .draft import BLANK, VALIDATION, Draft, absolute, assign, held_out, lines, list_images, literal, short_side
 from .label_values import count_values, find_labels, palette_of, read_names, read_palette
-from .numbers import image_size, power_of_two, scaled, share_out
+from .numbers import image_size, length, power_of_two, scaled, share_out
 from .pretrained import backbone_settings
 
 BASES = dict(tiny='small/upernet_dyvit-tiny_40e_coco-mini-256px.py',
              small='segmentation/upernet_dyvit-small_8xb2-160k_ade20k-512x512.py',
              base='segmentation/upernet_dyvit-base_8xb2-160k_ade20k-512x512.py')
 TRAINING = ('train', 'training')
-EPOCHS = dict(tiny=40, small=127, base=127)
-"""Of the config that is inherited."""
-UPDATES = dict(tiny=1000, small=4000, base=4000)
-"""The fewest of a run."""
+LENGTHS = dict(tiny=(40, 1000), small=(127, 4000), base=(127, 4000))
+"""Epochs of the config that is inherited, and the fewest updates of a run."""
 
 
 class Pairs(NamedTuple):
@@ -91,17 +89,12 @@ def draft(images: str, masks: str, classes: str | None = None, ignore: Sequence[
         notes.append(f'{first.alone} masks have no image and are not used')
     side = short_side(first.images)
     default = 256 if arch == 'tiny' else 512
-    size = image_size(size, side, (default, default // 2))
+    size = image_size(size, side * 4 // 3, (default, default // 2))
     low = 2 * gpus  # BatchNorm wants two images on each
-    batch, update = share_out(power_of_two(train / 8, low, max(low, 8 if arch == 'tiny' else 16)), gpus,
+    batch, update = share_out(power_of_two(train / 4, low, max(low, 8 if arch == 'tiny' else 16)), gpus,
                               8 if arch == 'tiny' else 4, train)
     rate, base = (1e-3, 8) if arch == 'tiny' else (1e-4, 16)
-    if epochs:
-        reason = 'as was asked for'
-    else:
-        epochs, reason = EPOCHS[arch], 'as in the config that it inherits'
-        if epochs * train < UPDATES[arch] * update:
-            epochs, reason = -(-UPDATES[arch] * update // train), f'{UPDATES[arch]} updates, as the images are few'
+    epochs, reason = length(epochs, *LENGTHS[arch], train, update)
     suffixes = ''.join(f', {key}={literal(own)}' for key, own, usual in (
         ('img_suffix', first.image_suffix, '.jpg'), ('seg_map_suffix', first.mask_suffix, '.png')) if own != usual)
 
@@ -114,7 +107,7 @@ def draft(images: str, masks: str, classes: str | None = None, ignore: Sequence[
         return lines([
             f'"""UperNet with DyViT-{arch} at {size} px on {len(labels.names)} classes, '
             f'{"pre-trained" if pretrained else "from scratch"}."""',
-            f'import random\n{BLANK}' if split else '',
+            'import random' if split else '', BLANK if split else '',
             f"_base_ = 'coma_mm::{BASES[arch]}'",
             f'data_root = {literal(root)}',
             assign('classes', labels.names),

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, NamedTuple
 
+from coma_mm.datasets.usage import many
 from coma_mm.errors import MissingFileError, UserError, choice
 from coma_mm.progress import duration
 from coma_mm.ranges import above, whole
@@ -107,5 +108,5 @@ def _summary(plan: Draft, speed: Speed | None, pretrained: str | None) -> str:
             f'({plan.reason})')
     if speed:
         seconds = speed.per_image * plan.images * plan.epochs / plan.gpus
-        line += f', about {duration(seconds)} on this machine: measured over {speed.iterations} iterations'
+        line += f', about {duration(seconds)} on this machine: measured over {many(speed.iterations, "iteration")}'
     return '. '.join([line, *plan.notes]) + '.'
