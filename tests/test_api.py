@@ -90,3 +90,19 @@ def test_wrong_input_of_the_verbs_is_one_line(tmp_path, photos):
         coma_mm.finetune('detektion', tmp_path, out=tmp_path / 'run')
     with pytest.raises(UserError, match=r'annotations/instances_train\*.json, one file'):
         coma_mm.finetune('detection', tmp_path, out=tmp_path / 'run')
+
+
+def test_two_runs_of_one_process_write_their_own_logs(photos, pretrained, monkeypatch):
+    """Both name their visualizer alike, as configs do; the model of the second starts from the first."""
+    monkeypatch.chdir(photos)
+    for split, number in (('train', 8), ('val', 4)):
+        for label in ('cats', 'dogs'):
+            os.makedirs(f'pets/{split}/{label}', exist_ok=True)
+            for index in range(number):
+                os.link(f'photos/{index}.png', f'pets/{split}/{label}/{index}.png')
+    runs = [coma_mm.finetune('classification', 'pets', pretrained.checkpoint, out=f'runs/{name}', epochs=1, options=SMALL)
+            for name in ('first', 'second')]
+    assert runs[0].metrics == runs[1].metrics and 'accuracy/top1' in runs[0].metrics
+    model = coma_mm.load(runs[1].checkpoint)
+    assert model.classes == ['cats', 'dogs'] and set(model('photos/0.png').names) == {'cats', 'dogs'}
+    assert load_weights_only(runs[0].checkpoint)['meta']['coma_mm']['backbone_from']['algorithm'] == 'CoMA'

@@ -144,6 +144,17 @@ class ComaRunner(Runner):
                 optim_wrapper = dict(optim_wrapper, accumulative_counts=1)
         return super().build_optim_wrapper(optim_wrapper)
 
+    def _build_param_scheduler(self, scheduler: Any, optim_wrapper: OptimWrapper) -> list:
+        """Build the schedules of an optimiser, but for those that tiny data leave not one iteration: half an epoch of one."""
+        def has_time(one: Any) -> bool:
+            if not isinstance(one, dict) or not one.get('convert_to_iter_based') or 'end' not in one:
+                return True
+            length = len(self.train_dataloader)
+            return int(one.get('begin', 0) * length) < int(one['end'] * length)
+
+        several = scheduler if isinstance(scheduler, (list, tuple)) else [scheduler]
+        return super()._build_param_scheduler(list(filter(has_time, several)), optim_wrapper)
+
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Build the logger, with less noise on the terminal."""
         logger = super().build_logger(*args, **kwargs)
@@ -164,6 +175,9 @@ class ComaRunner(Runner):
 
     def build_visualizer(self, visualizer: dict | Visualizer | None = None) -> Visualizer:
         """Build the visualiser; that it cannot write its curves (disk full) does not stop the run."""
+        if isinstance(visualizer, dict):  # configs name it alike, and by its name that of an earlier run would come
+            for kind in (Visualizer, *Visualizer.__subclasses__()):
+                kind._instance_dict.pop(visualizer.get('name'), None)
         visualizer = super().build_visualizer(visualizer)
         tracking.set_up(visualizer, self)
         visualizer.add_scalars = self._writing_if_possible(visualizer.add_scalars)
@@ -233,8 +247,6 @@ class ComaRunner(Runner):
                          curves / f'{name}.json', *tensorboards):
                 path.unlink(missing_ok=True)
             remove_empty([curves / 'vis_image', curves, self._logs])
-        if visualizer := getattr(self, 'visualizer', None):  # the next run of the process would get it by its name
-            type(visualizer)._instance_dict.pop(visualizer.instance_name, None)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap the model for several processes, on a CPU too."""
