@@ -145,7 +145,7 @@ class ComaRunner(Runner):
         return super().build_optim_wrapper(optim_wrapper)
 
     def _build_param_scheduler(self, scheduler: Any, optim_wrapper: OptimWrapper) -> list:
-        """Build the schedules of an optimiser, but for those that tiny data leave not one iteration: half an epoch of one."""
+        """Build the schedules of an optimiser, but for those that tiny data leave no iteration: half an epoch of one."""
         def has_time(one: Any) -> bool:
             if not isinstance(one, dict) or not one.get('convert_to_iter_based') or 'end' not in one:
                 return True
