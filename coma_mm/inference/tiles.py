@@ -61,10 +61,26 @@ def segment_tiles(usable: Usable, image: np.ndarray, tile: int, overlap: int, ba
         ndarray: As of `class_map`.
     """
     boxes = slice_boxes(*image.shape[:2], tile, overlap)
-    blend = _Blend(boxes, image.shape[:2], threshold)
-    for box, result in zip(boxes, _results(usable, image, boxes, batch_size), strict=True):
-        blend.add(box, result.seg_logits.data)
+    parts = _parts(boxes, overlap)
+    blend = _Blend(parts, image.shape[:2], threshold)
+    for box, part, result in zip(boxes, parts, _results(usable, image, boxes, batch_size), strict=True):
+        rows, columns = slice(part[1] - box[1], part[3] - box[1]), slice(part[0] - box[0], part[2] - box[0])
+        blend.add(part, result.seg_logits.data[:, rows, columns])
     return blend.labels
+
+
+def _parts(boxes: Sequence[Box], overlap: int) -> list[Box]:
+    """The middles of tiles, so that none overlaps the next by more than `overlap`, as the last ones do."""
+    kept = []
+    for axis in (0, 1):
+        spans = sorted({(one[axis], one[axis + 2]) for one in boxes})
+        inner = [list(span) for span in spans]
+        for number in range(1, len(spans)):
+            surplus = max(0, spans[number - 1][1] - spans[number][0] - overlap)
+            inner[number - 1][1] -= surplus // 2
+            inner[number][0] += surplus - surplus // 2
+        kept.append(dict(zip(spans, inner, strict=True)))
+    return [(x[0], y[0], x[1], y[1]) for x, y in ((kept[0][one[0], one[2]], kept[1][one[1], one[3]]) for one in boxes)]
 
 
 class _Blend:
@@ -169,6 +185,8 @@ def detect_tiles(usable: Usable, image: np.ndarray, tile: int, overlap: int, bat
         if 'masks' in found:
             masks += [_cut(np.asarray(one), box) for one in found.masks]
         merged.append(DetDataSample(pred_instances=kept))
+    if not any(len(one.pred_instances) for one in merged):  # mmcv's suppression fails of none
+        return []
     found = merge_results_by_nms(merged, [box[:2] for box in boxes], shape, _nms(usable.model)).pred_instances
     found = found[found.scores.argsort(descending=True, stable=True)[:top_k]]
     listed = []
