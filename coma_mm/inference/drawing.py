@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from coma_mm.visualization.style import CLASS_COLORS, class_colors, text_color
 
-from .results import class_name, mask_of
+from .results import CutMask, class_name
 
 THUMBNAIL = 720
 """Px of the longer side of a picture in the gallery."""
@@ -85,23 +85,29 @@ def map_png(labels: np.ndarray, colors: Sequence[Color], size: tuple[int, int] |
     return file.getvalue()
 
 
-def outline(segmentation: Mapping[str, Any], size: tuple[int, int]) -> str:
+def outline(mask: CutMask, scale: float) -> str:
     """The outline of a mask as the path of an SVG drawing.
 
     Args:
-        segmentation (Mapping): Compressed run lengths.
-        size (tuple[int, int]): Width and height of the drawing.
+        mask (CutMask): The mask.
+        scale (float): Of the drawing, by which the image is smaller.
 
     Returns:
-        str: 'M1,2 3,4 …Z', without parts of a few px.
+        str: 'M1,2 3,4 …Z', without parts of a few px; '' for nothing.
     """
-    mask = cv2.resize(mask_of(segmentation), size, interpolation=cv2.INTER_NEAREST)
-    contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    if not mask.part.size:
+        return ''
+    height, width = mask.part.shape
+    fine = min(1., 2 * scale)  # than the drawing: its lines are no steps
+    small = cv2.resize(mask.part.astype(np.uint8), (max(1, round(width * fine)), max(1, round(height * fine))),
+                       interpolation=cv2.INTER_NEAREST)
+    contours, _ = cv2.findContours(small, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     parts = []
     for contour in contours:
         points = cv2.approxPolyDP(contour, .8, True)[:, 0]
         if len(points) > 2:
-            parts.append('M' + ' '.join(f'{x},{y}' for x, y in points.tolist()) + 'Z')
+            points = (points + .5) * scale / fine + np.array([mask.left, mask.top]) * scale
+            parts.append('M' + ' '.join(f'{x:.4g},{y:.4g}' for x, y in points.tolist()) + 'Z')
     return ''.join(parts)
 
 
@@ -132,8 +138,9 @@ def overlay(image: np.ndarray, record: Mapping[str, Any], labels: np.ndarray | N
     line = max(1, round(min(image.shape[:2]) / 300))
     for found in reversed(record['objects']):  # the most certain last, on top
         color = colors[found['label'] % len(colors)]
-        if 'segmentation' in found:
-            _tint(image, mask_of(found['segmentation']).astype(bool), color, .4)
+        if 'mask' in found:
+            y, x, part = found['mask']
+            _tint(image[y:y + part.shape[0], x:x + part.shape[1]], part, color, .4)
         left, top, width, height = found['bbox']
         cv2.rectangle(image, (round(left), round(top)), (round(left + width), round(top + height)), color[::-1], line)
         texts.append(((round(left), round(top)), f'{class_name(classes, found["label"])} {found["score"]:.2f}', color, -1))

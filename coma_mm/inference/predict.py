@@ -192,6 +192,8 @@ def _known_names(folder: Path) -> dict[str, str]:
 def _check(usable: Usable, settings: Settings) -> None:
     """Raise a UserError if a model predicts nothing, or not so."""
     usable.check()
+    if settings.tta and settings.score_threshold and usable.task == 'segmentation':
+        raise UserError('--tta gives no certainty of pixels: leave out --score-threshold, or --tta')
     if settings.tile is None:
         return
     if usable.task == 'classification':
@@ -304,12 +306,12 @@ class _Job:
         record.update(thumb=self._write('thumbs', item, '.jpg', small), thumb_size=list(size))
         if labels is not None:
             record['map_thumb'] = self._write('thumbs', item, '.png', drawing.map_png(labels, self.colors, size))
-        for found in record.get('objects', ()):
-            if 'segmentation' in found:
-                found['outline'] = drawing.outline(found['segmentation'], size)
         if self.overlay:
             drawn = drawing.overlay(item.image, record, labels, self.usable.classes, self.colors)
             record['overlay'] = self._write('overlays', item, '.jpg', drawing.jpeg(drawn))
+        for found in record.get('objects', ()):
+            if mask := found.pop('mask', None):
+                found['outline'] = drawing.outline(mask, size[0] / item.image.shape[1])
 
     def _write(self, folder: str, item: Item, suffix: str, content: bytes) -> str:
         """Write a file, whole; its path in the output folder."""

@@ -1,7 +1,7 @@
 """What a model found in an image, as JSON and as a map of classes."""
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -109,27 +109,69 @@ def objects(found: InstanceData, threshold: float, top_k: int | None) -> list[di
 
     Returns:
         list[dict]: 'label', 'score', 'bbox' (x, y, width, height in px) and, if the model has masks, 'segmentation', COCO's
-        compressed run lengths.
+        compressed run lengths, and 'mask', a `CutMask`, which is for drawing and not for JSON.
     """
     found = found[found.scores >= threshold]
     found = found[found.scores.argsort(descending=True)[:top_k]]
+    masks = [CutMask.of(np.asarray(one)) for one in found.masks] if 'masks' in found else None
+    return listed(found, masks, found.masks.shape[-2:] if masks else ())
+
+
+def listed(found: InstanceData, masks: Sequence['CutMask'] | None, shape: Sequence[int]) -> list[dict[str, Any]]:
+    """Objects as `objects` gives them.
+
+    Args:
+        found (InstanceData): With 'bboxes', 'scores' and 'labels'.
+        masks (Sequence[CutMask] | None): Of each, if there are any.
+        shape (Sequence[int]): Height and width of the image, for the masks.
+
+    Returns:
+        list[dict]: In the order of `found`.
+    """
     boxes = found.bboxes.tensor if hasattr(found.bboxes, 'tensor') else found.bboxes
-    listed = []
-    for number, (label, score, box) in enumerate(zip(
-            found.labels.tolist(), found.scores.float().tolist(), boxes.float().tolist(), strict=True)):
-        left, top, right, bottom = box
-        one = dict(label=label, score=round(score, 5),
-                   bbox=[round(value, 2) for value in (left, top, right - left, bottom - top)])
-        if 'masks' in found:
-            one['segmentation'] = runs(np.asarray(found.masks[number]))
-        listed.append(one)
-    return listed
+    entries = []
+    for label, score, (left, top, right, bottom) in zip(
+            found.labels.tolist(), found.scores.float().tolist(), boxes.float().tolist(), strict=True):
+        entries.append(dict(label=label, score=round(score, 5),
+                            bbox=[round(value, 2) for value in (left, top, right - left, bottom - top)]))
+    for entry, mask in zip(entries, masks or (), strict=bool(masks)):
+        entry.update(segmentation=mask.runs(shape), mask=mask)
+    return entries
 
 
-def runs(mask: np.ndarray) -> dict[str, Any]:
-    """A mask (H, W) as COCO's compressed run lengths."""
-    encoded = coco_mask.encode(np.asfortranarray(mask, np.uint8))
-    return dict(size=list(encoded['size']), counts=encoded['counts'].decode())
+class CutMask(NamedTuple):
+    """The part of a mask in which something is set: whole masks of a large image are large.
+
+    Args:
+        top (int): Where it is in the image, in px.
+        left (int): Likewise.
+        part (ndarray): bool (h, w).
+    """
+    top: int
+    left: int
+    part: np.ndarray
+
+    @classmethod
+    def of(cls, mask: np.ndarray, top: int = 0, left: int = 0) -> 'CutMask':
+        """Cut a mask (H, W), whose corner is somewhere in the image."""
+        rows, columns = mask.any(1).nonzero()[0], mask.any(0).nonzero()[0]
+        if not len(rows):
+            return cls(top, left, np.zeros((0, 0), bool))
+        part = mask[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1]
+        return cls(top + int(rows[0]), left + int(columns[0]), part.astype(bool))
+
+    def runs(self, shape: Sequence[int]) -> dict[str, Any]:
+        """COCO's compressed run lengths, column by column, of the mask of an image of some height and width."""
+        height, width = map(int, shape)
+        columns = np.pad(self.part.T, ((0, 0), (1, 1))).astype(np.int8)
+        column, row = np.diff(columns, axis=1).nonzero()  # where runs begin, and end: in turns
+        edges = (self.left + column) * height + self.top + row
+        same = (edges[1:] == edges[:-1]).nonzero()[0]  # one ends at the bottom, and the next begins at the top
+        edges = np.delete(edges, np.concatenate([same, same + 1]))
+        end = [height * width] if edges[-1:].tolist() != [height * width] else []
+        counts = np.diff(np.concatenate([[0], edges, end]))
+        encoded = coco_mask.frPyObjects(dict(size=[height, width], counts=counts.tolist()), height, width)
+        return dict(size=[height, width], counts=encoded['counts'].decode())
 
 
 def mask_of(segmentation: Mapping[str, Any]) -> np.ndarray:

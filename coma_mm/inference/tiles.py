@@ -13,7 +13,7 @@ from mmengine.structures import InstanceData
 from coma_mm.errors import UserError
 
 from .load import Usable
-from .results import map_of_logits, runs
+from .results import CutMask, listed, map_of_logits
 
 Box = tuple[int, int, int, int]
 
@@ -61,10 +61,26 @@ def segment_tiles(usable: Usable, image: np.ndarray, tile: int, overlap: int, ba
         ndarray: As of `class_map`.
     """
     boxes = slice_boxes(*image.shape[:2], tile, overlap)
-    blend = _Blend(boxes, image.shape[:2], threshold)
-    for box, result in zip(boxes, _results(usable, image, boxes, batch_size), strict=True):
-        blend.add(box, result.seg_logits.data)
+    parts = _parts(boxes, overlap)
+    blend = _Blend(parts, image.shape[:2], threshold)
+    for box, part, result in zip(boxes, parts, _results(usable, image, boxes, batch_size), strict=True):
+        rows, columns = slice(part[1] - box[1], part[3] - box[1]), slice(part[0] - box[0], part[2] - box[0])
+        blend.add(part, result.seg_logits.data[:, rows, columns])
     return blend.labels
+
+
+def _parts(boxes: Sequence[Box], overlap: int) -> list[Box]:
+    """The middles of tiles, so that none overlaps the next by more than `overlap`, as the last ones do."""
+    kept = []
+    for axis in (0, 1):
+        spans = sorted({(one[axis], one[axis + 2]) for one in boxes})
+        inner = [list(span) for span in spans]
+        for number in range(1, len(spans)):
+            surplus = max(0, spans[number - 1][1] - spans[number][0] - overlap)
+            inner[number - 1][1] -= surplus // 2
+            inner[number][0] += surplus - surplus // 2
+        kept.append(dict(zip(spans, inner, strict=True)))
+    return [(x[0], y[0], x[1], y[1]) for x, y in ((kept[0][one[0], one[2]], kept[1][one[1], one[3]]) for one in boxes)]
 
 
 class _Blend:
@@ -167,22 +183,13 @@ def detect_tiles(usable: Usable, image: np.ndarray, tile: int, overlap: int, bat
         kept = InstanceData(bboxes=found.bboxes.float(), scores=found.scores.float(), labels=found.labels,
                             mask=torch.arange(len(masks), len(masks) + len(found)))
         if 'masks' in found:
-            masks += [_cut(np.asarray(one), box) for one in found.masks]
+            masks += [CutMask.of(np.asarray(one), box[1], box[0]) for one in found.masks]
         merged.append(DetDataSample(pred_instances=kept))
+    if not any(len(one.pred_instances) for one in merged):  # mmcv's suppression fails of none
+        return []
     found = merge_results_by_nms(merged, [box[:2] for box in boxes], shape, _nms(usable.model)).pred_instances
     found = found[found.scores.argsort(descending=True, stable=True)[:top_k]]
-    listed = []
-    for (left, top, right, bottom), score, label, mask in zip(
-            found.bboxes.tolist(), found.scores.tolist(), found.labels.tolist(), found.mask.tolist(), strict=True):
-        one = dict(label=label, score=round(score, 5),
-                   bbox=[round(value, 2) for value in (left, top, right - left, bottom - top)])
-        if masks:
-            (y, x), part = masks[mask]
-            whole = np.zeros(shape, np.uint8, order='F')  # one at a time: of a large image it is large
-            whole[y:y + part.shape[0], x:x + part.shape[1]] = part
-            one['segmentation'] = runs(whole)
-        listed.append(one)
-    return listed
+    return listed(found, [masks[number] for number in found.mask.tolist()] if masks else None, shape)
 
 
 def _results(usable: Usable, image: np.ndarray, boxes: Sequence[Box], batch_size: int) -> Iterator[Any]:
@@ -195,15 +202,6 @@ def _middles(boxes: Sequence[Box], axis: int) -> tuple[list[int], list[float]]:
     spans = sorted({(one[axis], one[axis + 2]) for one in boxes})
     return ([start for start, _ in spans],
             [(end + start) / 2 for (_, end), (start, _) in zip(spans, spans[1:], strict=False)])
-
-
-def _cut(mask: np.ndarray, box: Box) -> tuple[tuple[int, int], np.ndarray]:
-    """What is set in a tile's mask: where in the image, top and left, and that part."""
-    rows, columns = mask.any(1).nonzero()[0], mask.any(0).nonzero()[0]
-    if not len(rows):
-        return (box[1], box[0]), mask[:0, :0]
-    part = mask[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1]
-    return (box[1] + int(rows[0]), box[0] + int(columns[0])), part.copy()
 
 
 def _nms(model: torch.nn.Module) -> dict[str, Any]:
