@@ -15,6 +15,7 @@ from coma_mm.weights.init_cfg import load_pretrained
 
 from .attention import Block
 from .norm import SameDtypeLN
+from .scripted import ScriptedDyViT
 from .token_layout import grid_to_tokens, sincos_position, tokens_to_grid
 
 # Table 1 of the paper; 'tiny' is ours, for CPUs, tests and the demo.
@@ -325,6 +326,10 @@ class DyViT(BaseBackbone):
         if self.pos_embed is not None and key in state_dict and state_dict[key].ndim == 4:
             state_dict[key] = _resize(state_dict[key], tuple(self.pos_embed.shape[-2:]))
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def __prepare_scriptable__(self) -> ScriptedDyViT:
+        """What `torch.jit.script` compiles in the place of this."""
+        return ScriptedDyViT(self)
 
     def _freeze(self) -> None:
         if self.frozen_stages < 0:

@@ -72,13 +72,13 @@ def gather_patches(x: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     return x.gather(1, index)
 
 
-def sincos_position(grid: tuple[int, int], dims: int, device: torch.device = None) -> torch.Tensor:
+def sincos_position(grid: tuple[int, int], dims: int, device: torch.device | None = None) -> torch.Tensor:
     """2-D sine-cosine position embedding as in MAE (He et al. 2022), for a grid of any shape.
 
     Args:
         grid (tuple[int, int]): Rows and columns.
         dims (int): Channels, a multiple of 4: the first half encodes the row, the second the column.
-        device (torch.device): Where to make it. Defaults to the CPU.
+        device (torch.device, optional): Where to make it. Defaults to the CPU.
 
     Returns:
         Tensor: (1, dims, rows, columns), float32.
@@ -87,13 +87,13 @@ def sincos_position(grid: tuple[int, int], dims: int, device: torch.device = Non
         raise ValueError(f'sine-cosine position embedding needs channels divisible by 4, got {dims}')
     quarter = dims // 4
     frequency = torch.exp(torch.arange(quarter, device=device) * (-math.log(10000.) / quarter))
-
-    def encode(length):
-        angle = frequency[:, None] * torch.arange(length, device=device)
-        return torch.cat([angle.sin(), angle.cos()])  # dims/2, length
-
     rows, columns = grid
     return torch.cat([
-        encode(rows)[:, :, None].expand(-1, -1, columns),
-        encode(columns)[:, None, :].expand(-1, rows, -1),
+        _encode(rows, frequency)[:, :, None].expand(-1, -1, columns),
+        _encode(columns, frequency)[:, None, :].expand(-1, rows, -1),
     ])[None]
+
+
+def _encode(length: int, frequency: torch.Tensor) -> torch.Tensor:
+    angle = frequency[:, None] * torch.arange(length, device=frequency.device)
+    return torch.cat([angle.sin(), angle.cos()])  # dims/2, length

@@ -20,7 +20,7 @@ from coma_mm.weights import export_backbone, load_weights_only
 from .detector import ExportableDetector
 from .exportable import Exportable, ExportableBackbone, ExportableClassifier, ExportableSegmenter, cannot_export
 from .facts import facts_of, model_card, preprocessing
-from .formats import AXES, FORMATS, explain, to_program
+from .formats import AXES, FORMATS, Format, explain, missing_operator, to_program
 from .verify import example_images, free_choices, verify
 
 SUFFIXES = (*FORMATS, '.safetensors')
@@ -82,32 +82,51 @@ def export(checkpoint: str, out: str, config: str | None = None, part: str = 'mo
     form.check_packages(suffix)
     used = load_described(checkpoint, config)
     model = used.model
-    module = _exportable(model, part)
+    module = exportable_part(model, part)
     side = max(64, min(_side(used.pipeline), LARGEST_EXAMPLE))
     facts = facts_of(
         used.meta, checkpoint, license, task=used.task if part == 'model' else 'features', part=part,
         model=type(model).__name__ if part == 'model' else type(model.backbone).__name__,
         outputs=module.outputs, classes=used.classes if part == 'model' else None,
         palette=used.palette if part == 'model' else None, preprocessing=preprocessing(model, used.pipeline))
-    for free in free_choices(module.batch):
-        images = example_images(model, side, free)
-        names = [free.get(axis, str(size)) for axis, size in enumerate(images[0].shape)]
-        facts['inputs'] = dict(images=f'float32 ({", ".join(names)}), normalised')
-        try:
-            program = to_program(module, images[1], free)
-            data = form.dump(program, list(module.outputs), free, facts)
-            break
-        except UserError:
-            raise
-        except Exception as error:  # of many types, from torch.export and its translation
-            failure = error
-    else:
-        raise explain(failure, module) from failure
+    data, images, free = make(model, module, form, side, facts)
     verified = str(verify(model, module, form.load(data), images))
     fixed = [name for axis, name in AXES.items() if axis not in free]
     text = model_card(Path(out).name, facts, f'Compared with the model in its library {verified}', _versions(form.packages))
     _write({card: text, out: data})
     return Exported(out, card, facts, verified, fixed)
+
+
+def make(model: nn.Module, module: Exportable, form: Format, side: int, facts: dict[str, Any]
+         ) -> tuple[bytes, list[torch.Tensor], dict[int, str]]:
+    """Make the bytes of a file, for images of as many sizes as the model allows.
+
+    Args:
+        model (nn.Module): The model.
+        module (Exportable): What is exported of it.
+        form (Format): The kind of file.
+        side (int): Of the images that are tried, in px.
+        facts (dict): What the file says of itself; 'inputs' is set.
+
+    Returns:
+        tuple[bytes, list[Tensor], dict[int, str]]: The bytes, images to compare on, and the free dimensions.
+
+    Raises:
+        UserError: If it cannot be exported for images of one size either.
+    """
+    for free in free_choices(module.batch):
+        images = example_images(model, side, free)
+        names = [free.get(axis, str(size)) for axis, size in enumerate(images[0].shape)]
+        facts['inputs'] = dict(images=f'float32 ({", ".join(names)}), normalised')
+        try:
+            return form.dump(to_program(module, images[1], free), list(module.outputs), free, facts), images, free
+        except UserError:
+            raise
+        except Exception as error:  # of many types, from torch.export and its translation
+            failure = error
+            if missing_operator(error):
+                break
+    raise explain(failure, module) from failure
 
 
 def export_weights(checkpoint: str, out: str, license: str = '') -> Exported:
@@ -140,7 +159,19 @@ def export_weights(checkpoint: str, out: str, license: str = '') -> Exported:
     return Exported(out, card, metadata, verified, [])
 
 
-def _exportable(model: nn.Module, part: str) -> Exportable:
+def exportable_part(model: nn.Module, part: str) -> Exportable:
+    """What is exported of a model.
+
+    Args:
+        model (nn.Module): Of one of the libraries.
+        part (str): 'model' or 'backbone'.
+
+    Returns:
+        Exportable: It.
+
+    Raises:
+        UserError: If nothing here knows how.
+    """
     if part == 'backbone':
         if getattr(model, 'backbone', None) is None:
             raise UserError(f'{type(model).__name__} has no backbone to export')

@@ -52,7 +52,7 @@ class Format:
             try:
                 importlib.import_module(name)
             except ImportError as error:
-                raise UserError(f'to export to {suffix} needs the package {name}, which cannot be imported ({error}); '
+                raise UserError(f'exporting to {suffix} needs the package {name}, which cannot be imported ({error}); '
                                 'run pip install "coma-mm[export]"') from error
 
 
@@ -127,6 +127,12 @@ FORMATS = {
 }
 
 
+def missing_operator(error: BaseException) -> str | None:
+    """The operator that ONNX lacks, if that is why an export failed."""
+    found = (re.search(r"No ONNX function found for <OpOverload\(op='([\w.:]+)'", str(one)) for one in _causes(error))
+    return next((match[1] for match in found if match), None)
+
+
 def explain(error: Exception, module: Exportable) -> UserError:
     """Why a model cannot be exported, in a line.
 
@@ -137,18 +143,21 @@ def explain(error: Exception, module: Exportable) -> UserError:
     Returns:
         UserError: To be raised.
     """
-    texts = []
-    cause: BaseException | None = error
-    while cause is not None and cause not in texts:
-        texts.append(str(cause))
-        cause = cause.__cause__ or cause.__context__
     name = type(module.model).__name__
-    lacking = re.search(r"No ONNX function found for <OpOverload\(op='([\w.:]+)'", '\n'.join(texts))
-    if lacking:
-        return UserError(f'cannot export {name}: ONNX has no operator for {lacking[1]}, which it uses; export it to .pt2, '
-                         'or --part backbone alone')
-    reason = next((line.strip() for line in texts[-1].splitlines() if line.strip()), type(error).__name__)
+    if lacking := missing_operator(error):
+        return UserError(f'cannot export {name}: ONNX has no operator for {lacking}, which it uses; export it to .pt2, or '
+                         '--part backbone alone')
+    cause = _causes(error)[-1]
+    reason = next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
     return UserError(printable(shorten(f'cannot export {name}: {reason}', 500)))
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """An error and what it came from, that last."""
+    causes = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
+        causes.append(cause)
+    return causes
 
 
 @contextlib.contextmanager
