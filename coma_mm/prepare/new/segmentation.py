@@ -9,7 +9,7 @@ from coma_mm.errors import MissingFileError, UserError, first_names
 from .draft import BLANK, VALIDATION, Draft, absolute, assign, held_out, lines, list_images, literal, short_side
 from .label_values import count_values, find_labels, palette_of, read_names, read_palette
 from .numbers import image_size, length, power_of_two, scaled, share_out
-from .pretrained import backbone_settings
+from .pretrained import backbone_settings, layer_decay
 
 BASES = dict(tiny='small/upernet_dyvit-tiny_40e_coco-mini-256px.py',
              small='segmentation/upernet_dyvit-small_8xb2-160k_ade20k-512x512.py',
@@ -91,7 +91,7 @@ def draft(images: str, masks: str, classes: str | None = None, ignore: Sequence[
     default = 256 if arch == 'tiny' else 512
     size = image_size(size, side * 4 // 3, (default, default // 2))
     low = 2 * gpus  # BatchNorm wants two images on each
-    batch, update = share_out(power_of_two(train / 4, low, max(low, 8 if arch == 'tiny' else 16)), gpus,
+    batch, update = share_out(power_of_two(train / 2, low, max(low, 8 if arch == 'tiny' else 16)), gpus,
                               8 if arch == 'tiny' else 4, train)
     rate, base = (1e-3, 8) if arch == 'tiny' else (1e-4, 16)
     epochs, reason = length(epochs, *LENGTHS[arch], train, update)
@@ -103,7 +103,7 @@ def draft(images: str, masks: str, classes: str | None = None, ignore: Sequence[
         every, warm = max(1, (epochs if arch == 'tiny' else count) // 20), min(1500, max(1, count // 20))
         loss = ', loss_decode=dict(avg_non_ignore=True)' if labels.ignored and arch != 'tiny' else ''
         own = ', '.join(backbone_settings(backbone, backbone.get('patch_size', 32), pretrained))
-        decay = ', paramwise_cfg=dict(layer_decay_rate=1.)' if not pretrained and arch != 'tiny' else ''
+        decay = layer_decay(arch, pretrained)
         return lines([
             f'"""UperNet with DyViT-{arch} at {size} px on {len(labels.names)} classes, '
             f'{"pre-trained" if pretrained else "from scratch"}."""',
@@ -131,7 +131,7 @@ def draft(images: str, masks: str, classes: str | None = None, ignore: Sequence[
             *_loader('train', parts, root, f'batch_size={batch}, ', split),
             *_loader('val', parts, root, '', split),
             'test_dataloader = val_dataloader',
-            f"optim_wrapper = dict(accumulative_counts='auto', optimizer=dict(lr={rate:g} * update / {base}){decay})",
+            f"optim_wrapper = dict(accumulative_counts='auto', {decay}optimizer=dict(lr={rate:g} * update / {base}))",
             '' if arch == 'tiny' else f'param_scheduler = [dict(_base_.param_scheduler[0], end={warm}), '
             f'dict(_base_.param_scheduler[1], begin={warm})]',
             'auto_scale_lr = dict(base_batch_size=update)',
