@@ -1,6 +1,8 @@
 """Detection from COCO files: Mask R-CNN, or its boxes alone where objects have no masks."""
+import io
 import os
 from collections import Counter
+from contextlib import redirect_stdout
 from typing import NamedTuple
 
 from coma_mm.datasets.annotations import missing_files
@@ -191,7 +193,8 @@ def read_coco(path: str, images: str, option: str) -> Coco:
         raise MissingFileError(f'{option} {path}: no such file; expected COCO annotations')
     if not os.path.isdir(images):
         raise MissingFileError(f'--images {images}: no such folder')
-    coco = CheckedCOCO(path)
+    with redirect_stdout(io.StringIO()):  # pycocotools tells how far it is
+        coco = CheckedCOCO(path)
     if not coco.dataset['categories']:
         raise UserError(f'{option} {path} has no categories; expected their ids and names, as in '
                         '"categories": [{"id": 1, "name": "cat"}]')

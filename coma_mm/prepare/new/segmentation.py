@@ -36,7 +36,7 @@ class Pairs(NamedTuple):
     alone: int
 
 
-def draft(images: str, masks: str, classes: str | None = None, ignore: Sequence[int] | None = None,
+def draft(images: str, masks: str, classes: str | Sequence[str] | None = None, ignore: Sequence[int] | None = None,
           palette: str | None = None, *, arch: str, backbone: dict, size: int | None, epochs: int | None, gpus: int,
           pretrained: str | None) -> Draft:
     """Plan a segmentation.
@@ -44,7 +44,8 @@ def draft(images: str, masks: str, classes: str | None = None, ignore: Sequence[
     Args:
         images (str): The folder of the images, perhaps with folders of training and validation.
         masks (str): The folder of the masks, PNG files with the names of the images.
-        classes (str, optional): A file with a name of a class in each line, in the order of their values.
+        classes (str | Sequence[str], optional): The names of the classes in the order of their values, or a file that has
+            one in each line.
         ignore (Sequence[int], optional): Values of the masks that are no class.
         palette (str, optional): A file with a colour R G B in each line, for drawings.
         arch (str): 'tiny', 'small' or 'base'.
@@ -67,7 +68,7 @@ def draft(images: str, masks: str, classes: str | None = None, ignore: Sequence[
                         f'{" and ".join(f"*{pair.image_suffix}, *{pair.mask_suffix}" for pair in pairs.values())}; expected '
                         'the same in both')
     first = pairs['train']
-    names = read_names(classes, '--classes') if classes else None
+    names = read_names(classes, '--classes') if isinstance(classes, (str, os.PathLike)) else classes
     values, read = count_values(sum((pair.masks for pair in pairs.values()), []))
     labels = find_labels(values, names, ignore)
     colours = read_palette(palette, len(labels.names)) if palette else palette_of(first.masks[0], labels.values)
