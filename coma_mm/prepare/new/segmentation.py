@@ -203,10 +203,13 @@ def find_pairs(images: str, masks: str) -> Pairs:
         UserError: If there is an image without a mask, or images have several suffixes.
     """
     found = list_images(masks, '--masks', ('.png', ))
-    paths = list_images(images, '--images')
-    if os.path.samefile(images, masks):
-        paths = [path for path in paths if path not in set(found)]
+    inside = {os.path.realpath(path) for path in found}
+    there = list_images(images, '--images')
+    paths = [path for path in there if os.path.realpath(path) not in inside]
     suffixes = Counter(os.path.splitext(path)[1] for path in paths)
+    if not paths or len(paths) < len(there) and '.png' in suffixes:
+        raise UserError(f'--masks {masks} is in --images {images}, so that masks would be read as images; expected a folder '
+                        'of each')
     if len(suffixes) > 1:
         counts = ', '.join(f'*{suffix} {count}' for suffix, count in suffixes.most_common())
         raise UserError(f'--images {images} has images of several suffixes ({counts}), and mmsegmentation reads those of '

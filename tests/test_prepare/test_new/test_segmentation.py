@@ -106,6 +106,7 @@ def test_what_is_wrong_is_said_in_a_line(write, written, tmp_path, noise):
     assert f'cannot read the mask {tmp_path}/m/0.png' in message(**mine)
     noise(tmp_path / 'i/5.png')
     assert 'images of several suffixes (*.jpg 5, *.png 1)' in message(**mine)
+    assert 'is in --images' in message(images=mine['masks'], masks=mine['masks'])
     assert 'No such file' in message(classes='none.txt') and 'cannot read the line' in message(palette=__file__)
     (tmp_path / 'colours.txt').write_text('1 2 3 sky\n')
     assert 'has 1 lines; expected one for each of the 5' in message(palette=str(tmp_path / 'colours.txt'))
