@@ -161,7 +161,7 @@ def _pipelines(arch: str, masks: bool, split: bool) -> list[str]:
             ('RandomResize', 'scale'), ('RandomCrop', 'crop_size'), ('Resize', 'scale'))]
     if not masks:
         steps.append('LoadAnnotations=dict(with_mask=False)')
-    rows = [f'changes = dict({", ".join(steps)})',
+    rows = [f'changes = dict(\n    {", ".join(steps)})',
             "train_pipeline = [dict(step, **changes.get(step['type'], {})) for step in _base_.train_pipeline]",
             "test_pipeline = [dict(step, **changes.get(step['type'], {})) for step in _base_.test_pipeline]"]
     return [*rows, "test_pipeline[-1]['meta_keys'] += ('instances', )  # for the metric"] if split else rows

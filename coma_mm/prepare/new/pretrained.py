@@ -88,4 +88,4 @@ def backbone_settings(own: dict[str, Any], patch: int, pretrained: str | None, h
 
 def layer_decay(arch: str, pretrained: str | None) -> str:
     """An argument of the optimiser's wrapper for a backbone that starts from scratch: all of its layers learn alike."""
-    return '' if pretrained or arch == 'tiny' else 'paramwise_cfg=dict(layer_decay_rate=1.), '
+    return '' if pretrained or arch == 'tiny' else 'paramwise_cfg=dict(layer_decay_rate=1.),\n    '

@@ -152,7 +152,7 @@ def _pipelines(arch: str, ids: dict[int, int]) -> list[str]:
     return [
         f'crop = {crop}',
         f"labels = [dict(type='LoadAnnotations'){mapped}]" + ('  # 255 is ignored' if ids else ''),
-        f'sizes = dict({resize}Resize=dict(scale={scale}), RandomCrop=dict(crop_size=crop))',
+        f'sizes = dict(\n    {resize}Resize=dict(scale={scale}), RandomCrop=dict(crop_size=crop))',
         *(f"{name}_pipeline = [one for step in _base_.{name}_pipeline for one in (\n"
           "    labels if step['type'] == 'LoadAnnotations' else [dict(step, **sizes.get(step['type'], {}))])]"
           for name in ('train', 'test')),
