@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for task, (about, options) in DATA.items():
         one = tasks.add_parser(task, help=about, description=f'Write a config: {about}.')
         for name, text in options.items():
-            more = dict(type=whole(0, 65535), nargs='+') if name == 'ignore' else {}
+            more = dict(type=whole(0, 255), nargs='+') if name == 'ignore' else {}
             one.add_argument(f'--{name}', metavar='N' if more else 'FILE' if name in FILES else 'DIR', help=text, **more)
         one.add_argument('--arch', help='DyViT: tiny, for a CPU, small or base (default: that of --pretrained, or small)')
         one.add_argument('--size', type=whole(1), metavar='PX', help='images that are trained on (default: by the data)')

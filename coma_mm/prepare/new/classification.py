@@ -7,7 +7,7 @@ from coma_mm.errors import MissingFileError, UserError, first_names
 
 from .draft import BLANK, VALIDATION, Draft, absolute, held_out, lines, literal, short_side
 from .numbers import image_size, power_of_two, scaled, share_out
-from .pretrained import backbone_settings
+from .pretrained import backbone_settings, layer_decay
 
 BASES = dict(tiny='shapes/dyvit-tiny_scratch_shapes.py', small='classification/dyvit-small_8xb128-coslr-100e_in1k.py',
              base='classification/dyvit-base_8xb128-coslr-100e_in1k.py')
@@ -56,7 +56,7 @@ def draft(data: str, *, arch: str, backbone: dict, size: int | None, epochs: int
     side = short_side(paths)
     size = image_size(size, side, (128, 64) if arch == 'tiny' else (224, 128))
     patch = backbone.get('patch_size', 16 if size <= 128 else 32)
-    batch, update = share_out(power_of_two(train / 8, 16, 64 if arch == 'tiny' else 1024), gpus, 128, train)
+    batch, update = share_out(power_of_two(train / 4, 16, 64 if arch == 'tiny' else 1024), gpus, 128, train)
     rate, base = (3e-4, 16) if arch == 'tiny' else (2e-3, 1024)
     if epochs:
         reason = 'as was asked for'
@@ -70,7 +70,7 @@ def draft(data: str, *, arch: str, backbone: dict, size: int | None, epochs: int
 
     def write(epochs: int) -> str:
         every, own = max(1, epochs // 20), backbone_settings(backbone, patch, pretrained, arch != 'tiny')
-        decay = ', paramwise_cfg=dict(layer_decay_rate=1.)' if not pretrained and arch != 'tiny' else ''
+        decay = layer_decay(arch, pretrained)
         preprocessor = '\n    data_preprocessor=dict(num_classes=num_classes),' if arch == 'tiny' else ''
         return lines([
             f'"""{len(classes)} classes of images with DyViT-{arch} at {size} px, '
@@ -101,7 +101,7 @@ def draft(data: str, *, arch: str, backbone: dict, size: int | None, epochs: int
             *_loader('val', data, folders, batch, split, extensions),
             'test_dataloader = val_dataloader',
             'val_evaluator = dict(topk=(1, ))\ntest_evaluator = val_evaluator' if len(classes) < 6 else '',
-            f"optim_wrapper = dict(accumulative_counts='auto', optimizer=dict(lr={rate:g} * update / {base}){decay})",
+            f"optim_wrapper = dict(accumulative_counts='auto', {decay}optimizer=dict(lr={rate:g} * update / {base}))",
             'auto_scale_lr = dict(base_batch_size=update)',
             f'train_cfg = dict(val_interval={every})',
             f'default_hooks = dict(checkpoint=dict(interval={every}))',

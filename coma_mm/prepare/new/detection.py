@@ -1,6 +1,8 @@
 """Detection from COCO files: Mask R-CNN, or its boxes alone where objects have no masks."""
+import io
 import os
 from collections import Counter
+from contextlib import redirect_stdout
 from typing import NamedTuple
 
 from coma_mm.datasets.annotations import missing_files
@@ -10,13 +12,17 @@ from coma_mm.errors import MissingFileError, UserError, first_names
 
 from .draft import BLANK, Draft, absolute, assign, held_out, lines, literal, short_side
 from .numbers import WIDTHS, image_size, length, power_of_two, scaled, share_out
-from .pretrained import backbone_settings
+from .pretrained import backbone_settings, layer_decay
 
 BASES = dict(tiny='small/mask-rcnn_dyvit-tiny_20e_coco-mini-224px.py',
              small='detection/mask-rcnn_dyvit-small_fpn_8xb8-lsj-100e_coco-768px.py',
              base='detection/mask-rcnn_dyvit-base_fpn_8xb8-lsj-100e_coco-768px.py')
 LENGTHS = dict(tiny=(20, 1000), small=(100, 4000), base=(100, 4000))
 """Epochs of the config that is inherited, and the fewest updates of a run."""
+
+
+MANY = 10_000
+"""Images from which on an update is ViTDet's, 64 images; below it is that of mmdetection's Swin, at the same rate."""
 
 
 class Coco(NamedTuple):
@@ -90,8 +96,9 @@ def draft(images: str, train: str, val: str | None = None, *, arch: str, backbon
         notes.append(f'Images without an object ({own.negatives}) {"are left out" if val else "teach what is none"}')
     side = short_side(own.images)
     size = image_size(size, 2 * side, (224, 128) if arch == 'tiny' else (768, 512, 256))
-    batch, update = share_out(power_of_two(count / 8, gpus, max(gpus, 4 if arch == 'tiny' else 64)), gpus, 4, count)
-    rate, base = (1e-3, 4) if arch == 'tiny' else (1e-4, 64)
+    most = 4 if arch == 'tiny' else 64 if count >= MANY else 16
+    batch, update = share_out(power_of_two(count / 8, gpus, max(gpus, most)), gpus, 4, count)
+    rate, base = 1e-3 if arch == 'tiny' else 1e-4, most
     epochs, reason = length(epochs, *LENGTHS[arch], count, update)
     root = os.path.commonpath([absolute(place) for one in found.values() for place in (one.folder, one.path)])
     if root in {absolute(one.path) for one in found.values()}:
@@ -106,7 +113,7 @@ def draft(images: str, train: str, val: str | None = None, *, arch: str, backbon
             settings.insert(0, 'out_indices=(0, 1, 3)')
             neck = f'    neck=dict(in_channels={[WIDTHS[arch][stage] for stage in (0, 1, 3)]}),'
         metric = '' if masks else ", metric=['bbox']"
-        decay = ', paramwise_cfg=dict(layer_decay_rate=1.)' if not pretrained and arch != 'tiny' else ''
+        decay = layer_decay(arch, pretrained)
         evaluated = 'None' if split else f'data_root + {literal("/" + os.path.relpath(absolute(val), root))}'
         return lines([
             f'"""Mask R-CNN{"" if masks else ", its boxes alone,"} with DyViT-{arch} at {size} px on '
@@ -136,7 +143,7 @@ def draft(images: str, train: str, val: str | None = None, *, arch: str, backbon
             *(['# Without a file the metric compares with what the data set has, which is a part of one.'] * bool(split)),
             f'val_evaluator = dict(ann_file={evaluated}{metric})',
             'test_evaluator = val_evaluator',
-            f"optim_wrapper = dict(accumulative_counts='auto', optimizer=dict(lr={rate:g} * update / {base}){decay})",
+            f"optim_wrapper = dict(accumulative_counts='auto', {decay}optimizer=dict(lr={rate:g} * update / {base}))",
             '' if arch == 'tiny' else f'param_scheduler = [dict(_base_.warmup, end={warm}), _base_.steps]',
             'auto_scale_lr = dict(base_batch_size=update)',
             f'train_cfg = dict(val_interval={every})',
@@ -154,7 +161,7 @@ def _pipelines(arch: str, masks: bool, split: bool) -> list[str]:
             ('RandomResize', 'scale'), ('RandomCrop', 'crop_size'), ('Resize', 'scale'))]
     if not masks:
         steps.append('LoadAnnotations=dict(with_mask=False)')
-    rows = [f'changes = dict({", ".join(steps)})',
+    rows = [f'changes = dict(\n    {", ".join(steps)})',
             "train_pipeline = [dict(step, **changes.get(step['type'], {})) for step in _base_.train_pipeline]",
             "test_pipeline = [dict(step, **changes.get(step['type'], {})) for step in _base_.test_pipeline]"]
     return [*rows, "test_pipeline[-1]['meta_keys'] += ('instances', )  # for the metric"] if split else rows
@@ -186,7 +193,8 @@ def read_coco(path: str, images: str, option: str) -> Coco:
         raise MissingFileError(f'{option} {path}: no such file; expected COCO annotations')
     if not os.path.isdir(images):
         raise MissingFileError(f'--images {images}: no such folder')
-    coco = CheckedCOCO(path)
+    with redirect_stdout(io.StringIO()):  # pycocotools tells how far it is
+        coco = CheckedCOCO(path)
     if not coco.dataset['categories']:
         raise UserError(f'{option} {path} has no categories; expected their ids and names, as in '
                         '"categories": [{"id": 1, "name": "cat"}]')

@@ -138,22 +138,27 @@ def list_images(folder: str, option: str, suffixes: Sequence[str] = IMAGE_SUFFIX
 
 
 def short_side(paths: Sequence[str]) -> int:
-    """The shorter side in px that three quarters of some images have at least; a sample is looked at.
+    """The shorter side in px that three quarters of some images have at least, of which a sample is looked at.
 
     Args:
         paths (Sequence[str]): The images. Those that cannot be opened are passed over: the run says which they are.
 
     Returns:
-        int: In px; 0 if none can be opened.
+        int: In px.
+
+    Raises:
+        UserError: If none of the sample can be opened.
     """
-    sides = []
-    for path in random.Random(0).sample(sorted(paths), min(SAMPLE, len(paths))):
+    sides, sample = [], random.Random(0).sample(sorted(paths), min(SAMPLE, len(paths)))
+    for path in sample:
         try:
             with open_regular(path) as file, open_image(file) as image:
                 sides.append(min(image.size))
         except Exception:  # on broken data Pillow raises many types
             continue
-    return sorted(sides)[len(sides) // 4] if sides else 0
+    if not sides:
+        raise UserError(f'none of {len(sample)} images can be opened, e.g. {sample[0]}; coma-mm check_data says why')
+    return sorted(sides)[len(sides) // 4]
 
 
 def absolute(path: str) -> str:

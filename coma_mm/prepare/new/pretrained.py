@@ -84,3 +84,8 @@ def backbone_settings(own: dict[str, Any], patch: int, pretrained: str | None, h
         return [*found, "init_cfg=dict(type='Pretrained', checkpoint=pretrained, prefix='backbone.')"]
     scratch = "init_cfg=dict(_delete_=True, type='Xavier', layer='Linear', distribution='uniform')"
     return [*found, scratch] if has_init else found
+
+
+def layer_decay(arch: str, pretrained: str | None) -> str:
+    """An argument of the optimiser's wrapper for a backbone that starts from scratch: all of its layers learn alike."""
+    return '' if pretrained or arch == 'tiny' else 'paramwise_cfg=dict(layer_decay_rate=1.),\n    '

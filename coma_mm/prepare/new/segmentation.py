@@ -9,7 +9,7 @@ from coma_mm.errors import MissingFileError, UserError, first_names
 from .draft import BLANK, VALIDATION, Draft, absolute, assign, held_out, lines, list_images, literal, short_side
 from .label_values import count_values, find_labels, palette_of, read_names, read_palette
 from .numbers import image_size, length, power_of_two, scaled, share_out
-from .pretrained import backbone_settings
+from .pretrained import backbone_settings, layer_decay
 
 BASES = dict(tiny='small/upernet_dyvit-tiny_40e_coco-mini-256px.py',
              small='segmentation/upernet_dyvit-small_8xb2-160k_ade20k-512x512.py',
@@ -36,7 +36,7 @@ class Pairs(NamedTuple):
     alone: int
 
 
-def draft(images: str, masks: str, classes: str | None = None, ignore: Sequence[int] | None = None,
+def draft(images: str, masks: str, classes: str | Sequence[str] | None = None, ignore: Sequence[int] | None = None,
           palette: str | None = None, *, arch: str, backbone: dict, size: int | None, epochs: int | None, gpus: int,
           pretrained: str | None) -> Draft:
     """Plan a segmentation.
@@ -44,7 +44,8 @@ def draft(images: str, masks: str, classes: str | None = None, ignore: Sequence[
     Args:
         images (str): The folder of the images, perhaps with folders of training and validation.
         masks (str): The folder of the masks, PNG files with the names of the images.
-        classes (str, optional): A file with a name of a class in each line, in the order of their values.
+        classes (str | Sequence[str], optional): The names of the classes in the order of their values, or a file that has
+            one in each line.
         ignore (Sequence[int], optional): Values of the masks that are no class.
         palette (str, optional): A file with a colour R G B in each line, for drawings.
         arch (str): 'tiny', 'small' or 'base'.
@@ -67,7 +68,7 @@ def draft(images: str, masks: str, classes: str | None = None, ignore: Sequence[
                         f'{" and ".join(f"*{pair.image_suffix}, *{pair.mask_suffix}" for pair in pairs.values())}; expected '
                         'the same in both')
     first = pairs['train']
-    names = read_names(classes, '--classes') if classes else None
+    names = read_names(classes, '--classes') if isinstance(classes, (str, os.PathLike)) else classes
     values, read = count_values(sum((pair.masks for pair in pairs.values()), []))
     labels = find_labels(values, names, ignore)
     colours = read_palette(palette, len(labels.names)) if palette else palette_of(first.masks[0], labels.values)
@@ -91,7 +92,7 @@ def draft(images: str, masks: str, classes: str | None = None, ignore: Sequence[
     default = 256 if arch == 'tiny' else 512
     size = image_size(size, side * 4 // 3, (default, default // 2))
     low = 2 * gpus  # BatchNorm wants two images on each
-    batch, update = share_out(power_of_two(train / 4, low, max(low, 8 if arch == 'tiny' else 16)), gpus,
+    batch, update = share_out(power_of_two(train / 2, low, max(low, 8 if arch == 'tiny' else 16)), gpus,
                               8 if arch == 'tiny' else 4, train)
     rate, base = (1e-3, 8) if arch == 'tiny' else (1e-4, 16)
     epochs, reason = length(epochs, *LENGTHS[arch], train, update)
@@ -103,7 +104,7 @@ def draft(images: str, masks: str, classes: str | None = None, ignore: Sequence[
         every, warm = max(1, (epochs if arch == 'tiny' else count) // 20), min(1500, max(1, count // 20))
         loss = ', loss_decode=dict(avg_non_ignore=True)' if labels.ignored and arch != 'tiny' else ''
         own = ', '.join(backbone_settings(backbone, backbone.get('patch_size', 32), pretrained))
-        decay = ', paramwise_cfg=dict(layer_decay_rate=1.)' if not pretrained and arch != 'tiny' else ''
+        decay = layer_decay(arch, pretrained)
         return lines([
             f'"""UperNet with DyViT-{arch} at {size} px on {len(labels.names)} classes, '
             f'{"pre-trained" if pretrained else "from scratch"}."""',
@@ -131,7 +132,7 @@ def draft(images: str, masks: str, classes: str | None = None, ignore: Sequence[
             *_loader('train', parts, root, f'batch_size={batch}, ', split),
             *_loader('val', parts, root, '', split),
             'test_dataloader = val_dataloader',
-            f"optim_wrapper = dict(accumulative_counts='auto', optimizer=dict(lr={rate:g} * update / {base}){decay})",
+            f"optim_wrapper = dict(accumulative_counts='auto', {decay}optimizer=dict(lr={rate:g} * update / {base}))",
             '' if arch == 'tiny' else f'param_scheduler = [dict(_base_.param_scheduler[0], end={warm}), '
             f'dict(_base_.param_scheduler[1], begin={warm})]',
             'auto_scale_lr = dict(base_batch_size=update)',
@@ -151,7 +152,7 @@ def _pipelines(arch: str, ids: dict[int, int]) -> list[str]:
     return [
         f'crop = {crop}',
         f"labels = [dict(type='LoadAnnotations'){mapped}]" + ('  # 255 is ignored' if ids else ''),
-        f'sizes = dict({resize}Resize=dict(scale={scale}), RandomCrop=dict(crop_size=crop))',
+        f'sizes = dict(\n    {resize}Resize=dict(scale={scale}), RandomCrop=dict(crop_size=crop))',
         *(f"{name}_pipeline = [one for step in _base_.{name}_pipeline for one in (\n"
           "    labels if step['type'] == 'LoadAnnotations' else [dict(step, **sizes.get(step['type'], {}))])]"
           for name in ('train', 'test')),
@@ -202,10 +203,13 @@ def find_pairs(images: str, masks: str) -> Pairs:
         UserError: If there is an image without a mask, or images have several suffixes.
     """
     found = list_images(masks, '--masks', ('.png', ))
-    paths = list_images(images, '--images')
-    if os.path.samefile(images, masks):
-        paths = [path for path in paths if path not in set(found)]
+    inside = {os.path.realpath(path) for path in found}
+    there = list_images(images, '--images')
+    paths = [path for path in there if os.path.realpath(path) not in inside]
     suffixes = Counter(os.path.splitext(path)[1] for path in paths)
+    if not paths or len(paths) < len(there) and '.png' in suffixes:
+        raise UserError(f'--masks {masks} is in --images {images}, so that masks would be read as images; expected a folder '
+                        'of each')
     if len(suffixes) > 1:
         counts = ', '.join(f'*{suffix} {count}' for suffix, count in suffixes.most_common())
         raise UserError(f'--images {images} has images of several suffixes ({counts}), and mmsegmentation reads those of '

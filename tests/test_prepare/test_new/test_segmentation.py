@@ -45,7 +45,7 @@ def test_scenes_with_void_are_split_by_a_seed_and_trained_on(write, runs, capsys
     cfg, text, summary = write()
     assert summary == (
         '20 images with masks, 2 held out by a seed, 5 classes, 11 ignored: UperNet with DyViT-tiny at 128 px, from '
-        'scratch; update 4, lr 5e-4 by the linear rule (1e-3 × 4/8), 223 epochs (1000 updates, as the images are few). '
+        'scratch; update 8, lr 1e-3, 445 epochs (1000 updates, as the images are few). '
         'The value 11, which is beyond the 5 names, is ignored.')
     assert "MapClassIds', ids={11: 255}" in text and cfg.train_dataloader.dataset.metainfo.classes == NAMES
     assert cfg.model.decode_head.num_classes == cfg.model.auxiliary_head.num_classes == 5
@@ -106,6 +106,7 @@ def test_what_is_wrong_is_said_in_a_line(write, written, tmp_path, noise):
     assert f'cannot read the mask {tmp_path}/m/0.png' in message(**mine)
     noise(tmp_path / 'i/5.png')
     assert 'images of several suffixes (*.jpg 5, *.png 1)' in message(**mine)
+    assert 'is in --images' in message(images=mine['masks'], masks=mine['masks'])
     assert 'No such file' in message(classes='none.txt') and 'cannot read the line' in message(palette=__file__)
     (tmp_path / 'colours.txt').write_text('1 2 3 sky\n')
     assert 'has 1 lines; expected one for each of the 5' in message(palette=str(tmp_path / 'colours.txt'))
