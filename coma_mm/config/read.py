@@ -21,6 +21,7 @@ from .check_keys import check_keys, check_options
 from .check_values import check_values
 from .data_roots import use_data_root
 from .follow import LENGTHS, follow, set_length, settings
+from .trackers import use_trackers
 
 SCOPES = ('mmpretrain', 'mmseg', 'mmdet')
 
@@ -53,7 +54,7 @@ def parse_options(texts: Sequence[str] | None) -> dict[str, Any]:
 def read_config(path: str, cfg_options: dict[str, Any] | None = None, work_dir: str | None = None, launcher: str = 'none', *,
                 data_root: str | None = None, load_from: str | None = None, resume: str | None = None,
                 validate: bool = True, amp: bool = False, auto_scale_lr: bool = False,
-                show_dir: str | None = None, extend_to: int | None = None) -> Config:
+                show_dir: str | None = None, extend_to: int | None = None, trackers: Sequence[str] = ()) -> Config:
     """Read a config and merge the command line into it, `cfg_options` last.
 
     What follows other settings is set: the schedules follow `epochs` or `iters`, the data pipelines `size`, every
@@ -75,6 +76,7 @@ def read_config(path: str, cfg_options: dict[str, Any] | None = None, work_dir: 
         auto_scale_lr (bool): Scale the learning rate with the batch, see `use_auto_scale_lr`. Defaults to False.
         extend_to (int, optional): The new length of a run that is resumed, in what it is counted in.
         show_dir (str, optional): Draws the predictions of a test into a folder, see `draw_predictions`.
+        trackers (Sequence[str]): Where curves and pictures go beside the work dir, see `use_trackers`. Defaults to none.
 
     Returns:
         Config: Ready for `ComaRunner.from_cfg`.
@@ -97,6 +99,9 @@ def read_config(path: str, cfg_options: dict[str, Any] | None = None, work_dir: 
         use_auto_scale_lr(cfg)
     if show_dir:
         draw_predictions(cfg, show_dir)
+    if trackers:
+        for line in use_trackers(cfg, trackers):
+            say(line)
     if load_from:
         cfg.load_from, cfg.resume = load_from, False
     if resume:

@@ -30,7 +30,7 @@ from coma_mm.files import remove_empty, write_whole
 from coma_mm.processes import start_worker
 from coma_mm.weights.safe_pickle import plain, restore_curves
 
-from . import workers
+from . import tracking, workers
 from .agreement import check_agreement
 from .explain import unknown_type
 from .hooks.evaluation_model import EvaluationModelHook
@@ -165,6 +165,7 @@ class ComaRunner(Runner):
     def build_visualizer(self, visualizer: dict | Visualizer | None = None) -> Visualizer:
         """Build the visualiser; that it cannot write its curves (disk full) does not stop the run."""
         visualizer = super().build_visualizer(visualizer)
+        tracking.set_up(visualizer, self)
         visualizer.add_scalars = self._writing_if_possible(visualizer.add_scalars)
         return visualizer
 

@@ -1,4 +1,4 @@
-"""Pictures of segmentations and detections beside the truth.
+"""Pictures of predictions beside the truth.
 
 mmsegmentation's and mmdetection's own visualisers write their labels into the pixels of the image, which covers a
 picture of 100 px; these figures put them on top at the figure's resolution, in the same colours in every panel.
@@ -23,6 +23,7 @@ from .style import RC, class_colors, text_color
 
 IGNORED = 255  # in segmentation maps: not labelled, not scored
 CELL = 2.1  # inches, width of a panel
+WRONG = '#bd1f01'  # titles of what is taken for another class
 MIN_NAMED = .015  # of the image: smaller regions get no name
 
 
@@ -114,6 +115,41 @@ def detection_figure(model, dataset, number: int = 4, score_threshold: float = .
         for ax, instances in zip(row, pair, strict=True):
             ax.imshow(_tint_masks(image, instances, colors), interpolation='nearest')
             _draw_boxes(ax, instances, classes, colors)
+    return fig
+
+
+def classification_figure(model, dataset, number: int = 4) -> Figure:
+    """Images in a row, above each what it is taken for and with which score, and the truth where that is another class.
+
+    Args:
+        model (BaseClassifier): Of mmpretrain, in evaluation mode.
+        dataset (BaseDataset): With labels.
+        number (int): Images, evenly spread over the data set. Defaults to 4.
+
+    Returns:
+        Figure: For `savefig`.
+    """
+    classes = dataset.metainfo.get('classes')
+
+    def names(labels) -> str:
+        return ', '.join(str(classes[i] if classes else i) for i in torch.as_tensor(labels).reshape(-1).tolist()) or 'none'
+
+    panels = []
+    for index in spread_indices(dataset, number):
+        image = read_image(dataset.get_data_info(index)['img_path'])[..., ::-1]
+        found = _predict(model, dataset, index)
+        truth, label = names(found.gt_label), names(found.pred_label)
+        score = f' {found.pred_score.max():.2f}' if found.pred_label.numel() == 1 else ''
+        panels.append((image, f'{label}{score}', '' if label == truth else f'Truth: {truth}'))
+    columns = min(4, len(panels))
+    rows = -(-len(panels) // columns)
+    with matplotlib.rc_context(RC):
+        fig = Figure(figsize=(CELL * columns, (CELL + .45) * rows), layout='constrained')
+        for ax in (axes := fig.subplots(rows, columns, squeeze=False)).flat:
+            ax.set_axis_off()
+        for ax, (image, label, truth) in zip(axes.flat, panels, strict=False):
+            ax.imshow(image, interpolation='nearest')
+            ax.set_title(f'{label}\n{truth}', fontsize=9, color=WRONG if truth else 'black')
     return fig
 
 

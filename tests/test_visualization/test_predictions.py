@@ -7,12 +7,13 @@ import torch
 from mmdet.datasets import CocoDataset
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData, PixelData
+from mmpretrain.datasets import CustomDataset
 from mmseg.datasets import BaseSegDataset
 from mmseg.structures import SegDataSample
 from PIL import Image
 
 from coma_mm.errors import UserError
-from coma_mm.visualization import detection_figure, segmentation_figure
+from coma_mm.visualization import classification_figure, detection_figure, segmentation_figure
 from coma_mm.visualization.style import CLASS_COLORS, class_colors
 
 CLASSES = ('star', 'ring')
@@ -110,6 +111,25 @@ def test_detection(tmp_path):
     assert texts(predicted) == ['ring 0.90'] and (pixels(predicted) == PICTURE).all()
     _, predicted = detection_figure(Model(DetDataSample(pred_instances=found)), dataset, score_threshold=.95).axes
     assert texts(predicted) == ['none'] and not predicted.patches
+
+
+def test_classification(tmp_path):
+    for index, name in enumerate(CLASSES):
+        (tmp_path / name).mkdir()
+        Image.fromarray(PICTURE).save(tmp_path / name / f'{index}.png')
+    dataset = CustomDataset(data_root=str(tmp_path), metainfo=dict(classes=CLASSES), pipeline=[
+        dict(type='LoadImageFromFile'), dict(type='mmpretrain.PackInputs')])
+
+    class Classifier:
+
+        def test_step(self, batch):
+            sample, = batch['data_samples']
+            return [sample.set_pred_score(torch.tensor([.25, .75])).set_pred_label(1)]
+
+    wrong, right = classification_figure(Classifier(), dataset, number=9).axes
+    assert wrong.get_title() == 'ring 0.75\nTruth: star' and right.get_title() == 'ring 0.75\n'
+    assert wrong.title.get_color() != right.title.get_color()
+    np.testing.assert_array_equal(pixels(wrong), PICTURE)
 
 
 def test_class_colors():
