@@ -79,7 +79,7 @@ def test_the_hook_that_draws_is_in_the_config_with_its_module(imports, tmp_path)
 
 
 @pytest.mark.parametrize('config', [
-    'coma_dyvit-tiny-p16', 'dyvit-tiny-p16_scratch', 'upernet_dyvit-tiny-p16_scratch', 'mask-rcnn_dyvit-tiny-p16_scratch'])
+    'dyvit-tiny-p16_scratch', 'upernet_dyvit-tiny-p16_scratch', 'mask-rcnn_dyvit-tiny-p16_scratch'])
 def test_the_visualizers_of_all_libraries_take_a_tracker(config, tmp_path, capfd):
     cfg = read_config(f'coma_mm::shapes/{config}_shapes-easy.py', trackers=['tensorboard'])
     assert 'tensorboard --logdir work_dirs/' in capfd.readouterr().out
