@@ -91,7 +91,7 @@ def _close_of(backend: BaseVisBackend) -> Callable[[], None]:
     if not isinstance(backend, WandbVisBackend):
         return partial(type(backend).close, backend)
 
-    def finish() -> None:  # mmengine calls a function that new versions no longer have
+    def finish() -> None:  # mmengine calls its old name, `join`
         if hasattr(backend, '_wandb'):
             backend._wandb.finish()
 

@@ -4,11 +4,32 @@ import json
 import tempfile
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from coma_mm.errors import MissingFileError, UserError, printable
 from coma_mm.files import read_text, write_whole
 
 CURVES = 'secp256r1, secp384r1 or secp521r1'
+
+
+def signer_of(private_key: str | Path) -> Any:
+    """What signs with a key; a command that signs in the end asks for it before the work is done.
+
+    Args:
+        private_key (str | Path): See `sign`.
+
+    Returns:
+        model_signing.signing.Config: Its `sign(path, signature)` signs.
+
+    Raises:
+        UserError: If the package is missing, or the key cannot be used.
+    """
+    signing = _package('signing')
+    try:
+        return signing.Config().use_elliptic_key_signer(private_key=private_key)
+    except Exception as error:  # by what is in the file: OSError, ValueError, TypeError, AttributeError, …
+        raise UserError(f'{private_key} cannot be used for signing ({_why(error)}); expected the PEM file of a private key '
+                        f'of {CURVES}, without a password') from error
 
 
 def sign(path: str | Path, private_key: str | Path, signature: str | Path | None = None) -> str:
@@ -28,14 +49,8 @@ def sign(path: str | Path, private_key: str | Path, signature: str | Path | None
     Raises:
         UserError: If the package is missing, the file or the key cannot be read, or the signature cannot be written.
     """
-    signing = _package('signing')
-    target = _there(path)
+    signer, target = signer_of(private_key), _there(path)
     signature = _signature(path) if signature is None else str(signature)
-    try:
-        signer = signing.Config().use_elliptic_key_signer(private_key=private_key)
-    except Exception as error:  # by what is in the file: OSError, ValueError, TypeError, AttributeError, …
-        raise UserError(f'{private_key} cannot be used for signing ({_why(error)}); expected the PEM file of a private key '
-                        f'of {CURVES}, without a password') from error
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder, 'signature')
         try:

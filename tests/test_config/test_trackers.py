@@ -6,14 +6,16 @@ from types import ModuleType
 
 import pytest
 from mmengine.config import Config
-from mmengine.registry import HOOKS, VISBACKENDS
+from mmengine.registry import HOOKS, VISBACKENDS, VISUALIZERS, DefaultScope
+from mmengine.visualization import LocalVisBackend, TensorboardVisBackend
 
 from coma_mm.commands import train
+from coma_mm.config.read import read_config
 from coma_mm.config.trackers import PICTURES, TRACKERS, use_trackers
 from coma_mm.errors import UserError
 
 LOCAL = dict(type='LocalVisBackend')
-VISUALIZERS = (
+SETTINGS = (
     None, dict(type='UniversalVisualizer', vis_backends=[LOCAL]), dict(type='SegLocalVisualizer', vis_backends=LOCAL),
     dict(type='DetLocalVisualizer', vis_backends=[LOCAL, dict(type='TensorboardVisBackend', save_dir='x')]))
 
@@ -31,7 +33,7 @@ def make(visualizer=None, **more):
     return Config(dict(work_dir='work_dirs/mine', train_cfg=dict(max_epochs=2), visualizer=visualizer, **more))
 
 
-@pytest.mark.parametrize('visualizer', VISUALIZERS)
+@pytest.mark.parametrize('visualizer', SETTINGS)
 def test_trackers_are_added_to_any_visualizer_once(visualizer):
     cfg = make(visualizer, vis_backends=[LOCAL])
     for _ in range(2):
@@ -74,6 +76,16 @@ def test_the_hook_that_draws_is_in_the_config_with_its_module(imports, tmp_path)
     assert HOOKS.get('ValidationPicturesHook').__module__ == PICTURES
     cfg.dump(str(tmp_path / 'again.py'))
     assert Config.fromfile(str(tmp_path / 'again.py')).visualizer == cfg.visualizer
+
+
+@pytest.mark.parametrize('config', [
+    'dyvit-tiny-p16_scratch', 'upernet_dyvit-tiny-p16_scratch', 'mask-rcnn_dyvit-tiny-p16_scratch'])
+def test_the_visualizers_of_all_libraries_take_a_tracker(config, tmp_path, capfd):
+    cfg = read_config(f'coma_mm::shapes/{config}_shapes-easy.py', trackers=['tensorboard'])
+    assert 'tensorboard --logdir work_dirs/' in capfd.readouterr().out
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        visualizer = VISUALIZERS.build(dict(cfg.visualizer, name=tmp_path.name, save_dir=str(tmp_path)))
+    assert [type(one) for one in visualizer._vis_backends.values()] == [LocalVisBackend, TensorboardVisBackend]
 
 
 def test_where_to_look_is_said():

@@ -30,7 +30,7 @@ class Backend(BaseVisBackend):
 
 
 class Wandb(WandbVisBackend):
-    """Talks to a stand-in of the package, whose `join` is gone as in new versions."""
+    """Talks to a stand-in of the package, which has no `join`, an old name of `finish`."""
 
     def _init_env(self):
         self.rows, self.closed = [], False
