@@ -19,7 +19,8 @@ setup(
     packages=find_packages(include=['coma_mm', 'coma_mm.*']),
     # .mim holds links to configs/ and tools/, and what they lead to is packed: mmengine finds `coma_mm::…` there.
     package_data={'coma_mm': ['**/*.j2', '**/*.yaml', '.mim/*.yml', '.mim/configs/**/*.py', '.mim/configs/**/*.yml',
-                              '.mim/configs/**/*.md', '.mim/tools/*.sh', '.mim/tools/*.py']},
+                              '.mim/configs/**/*.md', '.mim/tools/*.sh', '.mim/tools/*.py',
+                              'weights/released/*.safetensors', 'weights/released/*.md']},
     entry_points={'console_scripts': ['coma-mm = coma_mm.commands:main']},
     python_requires='>=3.11,<3.14',
     install_requires=[

@@ -28,7 +28,7 @@ from coma_mm.visualization.loading import fitted
 from coma_mm.visualization.logs import read_scalars
 from coma_mm.visualization.reconstruction import ratios_figure
 from coma_mm.weights.load import latest_checkpoint
-from coma_mm.weights.released import list_models
+from coma_mm.weights.released import list_models, released
 
 __all__ = ['Run', 'features', 'finetune', 'list_models', 'load', 'load_backbone', 'pretrain', 'reconstruct', 'timm_backbone',
            'train']
@@ -131,8 +131,8 @@ def finetune(task: str, data: str | os.PathLike | dict[str, str], backbone: str 
         data (str | PathLike | dict): A folder in one of the layouts that `coma-mm check_data` knows (imagenet, ade20k,
             coco, by task); or what `coma-mm new` takes: dict(images=…, masks=…) for segmentation, dict(images=…, train=…,
             val=…) for detection.
-        backbone (str | PathLike, optional): A checkpoint of pre-training or fine-tuning, or an exported backbone. Defaults
-            to none: from scratch.
+        backbone (str | PathLike, optional): A checkpoint of pre-training or fine-tuning, an exported backbone, or the name of
+            released weights. Defaults to none: from scratch.
         out (str | PathLike, optional): The folder of the run. Defaults to work_dirs/<task>_<name of the data's folder>.
         arch (str, optional): Defaults to that of `backbone`, or 'small'.
         epochs, size, options, resume, overwrite, amp: See `pretrain`.
@@ -150,7 +150,7 @@ def finetune(task: str, data: str | os.PathLike | dict[str, str], backbone: str 
         arch = load_backbone(backbone).arch
     return _new(task, out or f'work_dirs/{task}_{name}',
                 dict(what, arch=arch or 'small', epochs=epochs, size=size,
-                     pretrained=None if backbone is None else os.fspath(backbone), **more),
+                     pretrained=None if backbone is None else released(os.fspath(backbone)), **more),
                 dict(options=options, resume=resume, overwrite=overwrite, amp=amp))
 
 

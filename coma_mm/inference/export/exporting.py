@@ -15,7 +15,9 @@ from coma_mm.config_tree import walk
 from coma_mm.errors import UserError, choice
 from coma_mm.files import write_whole
 from coma_mm.inference.load import load_described
-from coma_mm.weights import export_backbone, load_weights_only
+from coma_mm.weights.description import read_description
+from coma_mm.weights.export import export_weights as write_weights
+from coma_mm.weights.load import load_weights_only
 
 from .detector import ExportableDetector
 from .exportable import Exportable, ExportableBackbone, ExportableClassifier, ExportableSegmenter, cannot_export
@@ -47,8 +49,8 @@ class Exported:
     fixed: list[str]
 
 
-def export(checkpoint: str, out: str, config: str | None = None, part: str = 'model', force: bool = False,
-           license: str = '') -> Exported:
+def export(checkpoint: str, out: str, config: str | None = None, part: str | None = None, force: bool = False,
+           license: str = '', half: bool = False) -> Exported:
     """Write a model, or its backbone, as a file that runs without this project, once it is seen to compute the same.
 
     Beside it a model card is written, the file's name and '.md'.
@@ -56,11 +58,12 @@ def export(checkpoint: str, out: str, config: str | None = None, part: str = 'mo
     Args:
         checkpoint (str): Of a whole model: a classifier, an EncoderDecoder of mmsegmentation, a MaskRCNN or FasterRCNN of
             mmdetection; of anything with a backbone, for that.
-        out (str): The file: .onnx, .pt2 (torch.export), or .safetensors (the backbone's weights alone).
+        out (str): The file: .onnx, .pt2 (torch.export), or .safetensors (weights alone).
         config (str, optional): The config that it was trained with. Defaults to what the checkpoint says of its use.
-        part (str): 'model', or 'backbone'. Defaults to 'model'.
+        part (str, optional): 'model', or 'backbone'. Defaults to 'backbone' for .safetensors, and else to 'model'.
         force (bool): Replace files that are there. Defaults to False.
         license (str): For the card and the file. Defaults to none.
+        half (bool): Round the weights of a .safetensors file to float16. Defaults to False.
 
     Returns:
         Exported: What was written.
@@ -75,9 +78,11 @@ def export(checkpoint: str, out: str, config: str | None = None, part: str = 'mo
     for path in (out, card):
         if os.path.lexists(path) and not force:
             raise UserError(f'{path} is there already; take another name, or --force to replace it')
-    choice('part', part, PARTS)
+    if half and suffix != '.safetensors':
+        raise UserError(f'--half is for .safetensors files; a program like {out} computes as it was made')
+    part = choice('part', part or ('backbone' if suffix == '.safetensors' else 'model'), PARTS)
     if suffix == '.safetensors':
-        return export_weights(checkpoint, out, license)
+        return export_weights(checkpoint, out, license, part, half)
     form = FORMATS[suffix]
     form.check_packages(suffix)
     used = load_described(checkpoint, config)
@@ -129,13 +134,15 @@ def make(model: nn.Module, module: Exportable, form: Format, side: int, facts: d
     raise explain(failure, module) from failure
 
 
-def export_weights(checkpoint: str, out: str, license: str = '') -> Exported:
-    """Write the weights of a checkpoint's backbone, see `coma_mm.weights.export_backbone`, and a model card.
+def export_weights(checkpoint: str, out: str, license: str = '', part: str = 'backbone', half: bool = False) -> Exported:
+    """Write the weights of a checkpoint, see `coma_mm.weights.export.export_weights`, and a model card.
 
     Args:
         checkpoint (str): Of a whole model.
         out (str): The file, .safetensors; it is replaced.
         license (str): For the card and the file. Defaults to none.
+        part (str): 'backbone' or 'model'. Defaults to 'backbone'.
+        half (bool): Round to float16. Defaults to False.
 
     Returns:
         Exported: What was written.
@@ -143,13 +150,15 @@ def export_weights(checkpoint: str, out: str, license: str = '') -> Exported:
     Raises:
         UserError: If the checkpoint cannot be read or has no backbone, or the file cannot be written.
     """
-    facts = facts_of(load_weights_only(checkpoint)['meta'], checkpoint, license, part='backbone', task='features')
-    tensors, metadata = export_backbone(checkpoint, out, force=True, more=dict(license=facts['license']))
+    meta = load_weights_only(checkpoint)['meta']
+    use = {} if part == 'backbone' else read_description(meta, checkpoint)  # without it nobody could use the file
+    facts = facts_of(meta, checkpoint, license, part=part, task=use.get('task', 'features'), classes=use.get('classes'))
+    tensors, metadata = write_weights(checkpoint, out, True, part, half, dict(license=facts['license']))
     written = load_weights_only(out)['state_dict']
     if written.keys() != tensors.keys() or not all(torch.equal(written[name], value) for name, value in tensors.items()):
         os.unlink(out)
         raise UserError(f'{out} was read back with other values than were written; is the disk sound? It was removed')
-    verified = f'{len(tensors)} tensors read back, bit for bit'
+    verified = f'{len(tensors)} tensors{" in float16" if half else ""} read back, bit for bit'
     card = f'{out}.md'
     try:
         _write({card: model_card(Path(out).name, facts, verified, _versions(('safetensors', )))})

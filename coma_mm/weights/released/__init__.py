@@ -1,4 +1,4 @@
-"""Weights that come with the package, by name; the card NAME.md says what they were trained on, and how well."""
+"""Weights that come with the package, by name; cards beside them say what they were trained on, and how well."""
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
@@ -11,7 +11,7 @@ def list_models() -> dict[str, str]:
         dict[str, str]: By name what they are, in one line, from their card. `coma_mm.load` takes the names of classifiers,
         segmentors and detectors, `coma_mm.load_backbone` all of them.
     """
-    cards = {path.stem: path.with_suffix('.md') for path in sorted(FOLDER.glob('*.safetensors'))}
+    cards = {path.stem: Path(f'{path}.md') for path in sorted(FOLDER.glob('*.safetensors'))}
     return {name: card.read_text(encoding='utf-8').splitlines()[2] for name, card in cards.items()}
 
 
