@@ -8,7 +8,7 @@ from PIL import Image
 
 from coma_mm import commands
 from coma_mm.errors import UserError
-from coma_mm.prepare.new import TASKS, measure
+from coma_mm.prepare.new import TASKS, measure, new_config
 from coma_mm.prepare.new.measure import measure_speed
 
 
@@ -27,13 +27,11 @@ def new(monkeypatch, *args):
 
 def test_the_config_alone_is_standard_output(monkeypatch, photos, capsys):
     monkeypatch.setattr(measure, 'MOST', 1)
-    loggers = dict(MMLogger._instance_dict)
     new(monkeypatch, 'pretrain', '--images', photos, '--arch', 'tiny', '--size', 32, '--hours', 1e-3)
     out, err = capsys.readouterr()
     compile(out, 'my.py', 'exec')
     assert err.startswith('20 images, every 20th held out: DyViT-tiny at 32 px') and err.count('\n') == 1
     assert 'all that 0.001 h have room for, instead of 400' in err and 'measured over 1 iteration' in err
-    assert loggers == MMLogger._instance_dict  # those of a run write to its terminal
 
 
 def test_a_file_is_written_and_never_over_another(monkeypatch, photos, capsys, tmp_path):
@@ -55,6 +53,23 @@ def test_too_short_a_time_is_refused(monkeypatch, photos):
         new(monkeypatch, 'pretrain', '--images', photos, '--hours', 1e-3)
 
 
+def test_measuring_leaves_no_logger_behind(monkeypatch, photos, capsys):
+    """It would write to where standard output was meanwhile."""
+    monkeypatch.setattr(measure, 'MOST', 1)
+    text, _ = new_config('classification', data=str(classes_of(photos)), arch='tiny', size=32, measure=False)
+    loggers = dict(MMLogger._instance_dict)
+    assert measure_speed(text, 2).per_image > 0
+    assert loggers == MMLogger._instance_dict and capsys.readouterr().out == ''
+
+
+def classes_of(photos):
+    """The images in two folders."""
+    for number, path in enumerate(sorted(photos.iterdir())):
+        (photos / f'class{number % 2}').mkdir(exist_ok=True)
+        path.rename(photos / f'class{number % 2}' / path.name)
+    return photos
+
+
 def test_the_tasks_are_those_of_python():
     from coma_mm.commands.new import DATA
-    assert tuple(DATA) == TASKS and callable(measure_speed)
+    assert tuple(DATA) == TASKS

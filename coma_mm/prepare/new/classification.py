@@ -3,6 +3,7 @@ import os
 from collections import Counter
 
 from coma_mm.datasets.image_folder import IMAGE_SUFFIXES, walk_files
+from coma_mm.datasets.usage import number
 from coma_mm.errors import MissingFileError, UserError, first_names
 
 from .draft import BLANK, VALIDATION, Draft, absolute, held_out, lines, literal, short_side
@@ -50,9 +51,9 @@ def draft(data: str, *, arch: str, backbone: dict, size: int | None, epochs: int
         split, train = '', len(paths)
         what += f'and {sum(map(len, found["val"].values()))} for validation'
     else:
-        split, number = held_out(len(paths))
-        train = len(paths) - number
-        what += f'{number} held out by a seed'
+        split, kept = held_out(len(paths))
+        train = len(paths) - kept
+        what += f'{kept} held out by a seed'
     side = short_side(paths)
     size = image_size(size, side, (128, 64) if arch == 'tiny' else (224, 128))
     patch = backbone.get('patch_size', 16 if size <= 128 else 32)
@@ -62,7 +63,7 @@ def draft(data: str, *, arch: str, backbone: dict, size: int | None, epochs: int
         reason = 'as was asked for'
     elif pretrained:
         epochs, reason = (100, 'the paper\'s number') if train >= MANY else (
-            200, f'fewer than {MANY:,} images are seen often')
+            200, f'fewer than {number(MANY)} images are seen often')
     else:
         epochs, reason = 300, 'from scratch it takes long'
     suffixes = {os.path.splitext(path)[1].lower() for images in found.values() for path in sum(images.values(), [])}

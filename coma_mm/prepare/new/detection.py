@@ -82,6 +82,8 @@ def draft(images: str, train: str, val: str | None = None, *, arch: str, backbon
     masks, notes = not without, []
     if empty := [name for name in own.categories if name not in classes]:
         notes.append(f'No object is of {first_names(empty)}, which is left out')
+    if val and (both := len(set(own.images) & set(found['val'].images))):
+        notes.append(f'Of the images for validation {both} are trained on, too')
     if 0 < without < total:
         notes.append(f'{without} of {total} objects have no mask, so boxes alone are learnt')
     what = f'{many(len(own.images), "image")} with {many(own.objects.total(), "object")} of {many(len(classes), "class")}, '

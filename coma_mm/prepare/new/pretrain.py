@@ -1,4 +1,5 @@
 """Pre-training with CoMA on a folder of images."""
+from coma_mm.datasets.usage import number
 from coma_mm.errors import UserError
 
 from .draft import Draft, absolute, lines, list_images, literal, short_side
@@ -51,11 +52,11 @@ def draft(images: str, *, arch: str, backbone: dict, size: int | None, epochs: i
     batch, update = share_out(power_of_two(len(paths) / 3.5, 32, 4096), gpus, 64 if arch == 'tiny' else 128, train)
     rate, base = RATES[arch]
     reason = 'as was asked for' if epochs else ('the paper\'s number' if len(paths) >= MANY else
-                                                f'more than the paper\'s 300, as there are fewer than {MANY:,} images')
+                                                f'more than the paper\'s 300, as there are fewer than {number(MANY)} images')
     epochs = epochs or (300 if len(paths) >= MANY else 400)
     notes = []
     if side < size:
-        notes.append(f'a quarter of the images has a shorter side of {side} px or less, and is enlarged')
+        notes.append(f'A quarter of the images has a shorter side of {side} px or less, and is enlarged')
 
     def write(epochs: int) -> str:
         own = backbone_settings(backbone, patch, pretrained, has_init=False)

@@ -67,7 +67,9 @@ def test_larger_models_have_their_pipelines_sizes_and_schedule(export, written, 
     (tmp_path / 'last.pth').touch()
     options = export(coco())
     for arch, pretrained in (('base', None), ('small', str(tmp_path / 'last.pth'))):
-        cfg, text, _ = written('detection', **options, val=options['train'], arch=arch, size=160, pretrained=pretrained)
+        cfg, text, summary = written('detection', **options, val=options['train'], arch=arch, size=160,
+                                     pretrained=pretrained)
+        assert 'Of the images for validation 20 are trained on, too' in summary
         assert 'random' not in text and cfg.val_evaluator.ann_file == options['train']
         pad, = cfg.model.data_preprocessor.batch_augments
         steps = {step.type: step for step in cfg.train_dataloader.dataset.pipeline}

@@ -17,7 +17,7 @@ def test_a_folder_of_200_images_is_pre_trained_on(folder, written, runs, capsys)
     cfg, text, summary = written('pretrain', images=str(folder))
     assert summary == (
         '200 images, every 20th held out: DyViT-tiny at 128 px, patches of 16 px, from scratch; update 32, lr 5e-4 by the '
-        "linear rule (1e-3 × 32/64), 400 epochs (more than the paper's 300, as there are fewer than 100,000 images).")
+        "linear rule (1e-3 × 32/64), 400 epochs (more than the paper's 300, as there are fewer than 100 000 images).")
     assert len(text.splitlines()) < 16 and cfg.auto_scale_lr.base_batch_size == 32
     assert cfg.optim_wrapper.optimizer.lr == 5e-4 and cfg.train_cfg.max_epochs == cfg.param_scheduler[1].end == 400
     runs(cfg)
