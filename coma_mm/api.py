@@ -18,7 +18,7 @@ from coma_mm.engine import terminal
 from coma_mm.engine.train import train as train_config
 from coma_mm.errors import UserError
 from coma_mm.files import write_whole
-from coma_mm.inference import Usable, features, load_backbone, load_described
+from coma_mm.inference import Usable, features, load_backbone, load_described, stated_settings
 from coma_mm.inference.images import Picture, as_bgr
 from coma_mm.models import MaskedAutoencoder
 from coma_mm.models.timm_backbone import timm_backbone
@@ -131,8 +131,8 @@ def finetune(task: str, data: str | os.PathLike | dict[str, str], backbone: str 
         data (str | PathLike | dict): A folder in one of the layouts that `coma-mm check_data` knows (imagenet, ade20k,
             coco, by task); or what `coma-mm new` takes: dict(images=…, masks=…) for segmentation, dict(images=…, train=…,
             val=…) for detection.
-        backbone (str | PathLike, optional): A checkpoint of pre-training or fine-tuning, an exported backbone, or the name of
-            released weights. Defaults to none: from scratch.
+        backbone (str | PathLike, optional): A checkpoint of pre-training or fine-tuning, an exported backbone, or the name
+            of released weights. Defaults to none: from scratch.
         out (str | PathLike, optional): The folder of the run. Defaults to work_dirs/<task>_<name of the data's folder>.
         arch (str, optional): Defaults to that of `backbone`, or 'small'.
         epochs, size, options, resume, overwrite, amp: See `pretrain`.
@@ -146,11 +146,8 @@ def finetune(task: str, data: str | os.PathLike | dict[str, str], backbone: str 
     """
     what = dict(data) if isinstance(data, dict) else _layout(task, Path(data))
     name = Path(what.get('images') or what['data']).resolve().name
-    if backbone is not None and arch is None:
-        arch = load_backbone(backbone).arch
     return _new(task, out or f'work_dirs/{task}_{name}',
-                dict(what, arch=arch or 'small', epochs=epochs, size=size,
-                     pretrained=None if backbone is None else released(os.fspath(backbone)), **more),
+                dict(what, arch=arch, epochs=epochs, size=size, **_start(backbone), **more),
                 dict(options=options, resume=resume, overwrite=overwrite, amp=amp))
 
 
@@ -202,6 +199,14 @@ def reconstruct(checkpoint: str | os.PathLike, image: Picture, ratio: float | Se
         sampler = dict(type='UniformMaskSampler', ratio=share)
         masks[share] = tuple(ids[0] for ids in draw_masks(picture.shape[:2], [(seed, 0, 0)], sampler, patch))
     return ratios_figure(model, torch.from_numpy(picture.transpose(2, 0, 1).copy()), masks)
+
+
+def _start(backbone: str | os.PathLike | None) -> dict[str, Any]:
+    """What `new_config` takes of the weights to start from."""
+    if backbone is None:
+        return {}
+    path = released(os.fspath(backbone))
+    return dict(pretrained=path, backbone=stated_settings(path) or None)
 
 
 def _layout(task: str, root: Path) -> dict[str, str]:

@@ -55,10 +55,15 @@ def run(args: argparse.Namespace) -> None:
             raise UserError(f'--out {args.out}: expected a name that ends with .py')
         if os.path.lexists(args.out):
             raise UserError(f'--out {args.out} is there already, and is left as it is; choose another name, or remove it')
+    from coma_mm.inference import stated_settings
     from coma_mm.prepare.new import new_config
+    from coma_mm.weights.released import released
+    if args.pretrained:
+        args.pretrained = released(args.pretrained)
+    own = stated_settings(args.pretrained) if args.pretrained and os.path.isfile(args.pretrained) else {}
     common = {name: getattr(args, name) for name in ('arch', 'size', 'epochs', 'gpus', 'hours', 'pretrained')}
     with redirect_stdout(sys.stderr):  # the config alone goes to standard output
-        text, summary = new_config(args.task, **common, measure=not args.no_measure,
+        text, summary = new_config(args.task, **common, backbone=own or None, measure=not args.no_measure,
                                    **{name: getattr(args, name) for name in DATA[args.task][1]})
     if args.out:
         os.makedirs(os.path.dirname(os.path.abspath(args.out)), exist_ok=True)

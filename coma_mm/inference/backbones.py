@@ -58,6 +58,17 @@ def load_backbone(source: str | os.PathLike, device: str | torch.device = 'cpu',
     return backbone
 
 
+def stated_settings(source: str) -> dict[str, Any]:
+    """The config of a DyViT in a file, as far as it says; empty, if it says nothing or is of another backbone.
+
+    Args:
+        source (str): See `load_backbone`.
+    """
+    path = released(source)
+    cfg, _ = _described(load_weights_only(path)['meta'], path, named=True)
+    return cfg if type_name(cfg) == DyViT.__name__ and 'arch' in cfg else {}
+
+
 def _described(meta: dict[str, Any], path: str, named: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     """The configs of the backbone and of the preprocessor that it was trained with, as far as a checkpoint says.
 

@@ -12,7 +12,7 @@ from mmengine.structures import BaseDataElement
 
 from coma_mm.errors import UserError
 from coma_mm.visualization.predictions import draw_prediction
-from coma_mm.visualization.style import RC
+from coma_mm.visualization.style import RC, NotebookFigure
 
 from .drawing import colors_of
 from .results import objects
@@ -113,7 +113,7 @@ class Result:
         """
         height, width = self.image.shape[:2]
         with matplotlib.rc_context(RC):
-            figure = Figure(figsize=(4.5, 4.5 * height / width + .3), layout='constrained')
+            figure = NotebookFigure(figsize=(4.5, 4.5 * height / width + .3), layout='constrained')
             axes = figure.subplots()
             axes.set_axis_off()
             colors = [tuple(value / 255 for value in color) for color in colors_of(self.classes, self.palette)]

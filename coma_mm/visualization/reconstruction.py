@@ -8,7 +8,7 @@ from mmengine.dataset import default_collate
 from coma_mm.models.token_layout import gather_patches
 
 from .loading import device_of, spread_indices
-from .style import HIDDEN_GREY, RC
+from .style import HIDDEN_GREY, RC, NotebookFigure
 
 TITLES = {
     'input': 'Input',
@@ -112,7 +112,7 @@ def ratios_figure(model, inputs: torch.Tensor, masks: dict[float, tuple], own_st
     left, right, top = .75, .75, .45
     total = left + cell * (len(names) + 1) + right, top + side * len(rows) + .1
     with matplotlib.rc_context(RC):
-        fig = Figure(figsize=total)
+        fig = NotebookFigure(figsize=total)
         axes = fig.subplots(len(rows), len(names) + 1, squeeze=False)
         fig.subplots_adjust(left / total[0], .1 / total[1], 1 - right / total[0], 1 - top / total[1], .04, .04)
         for row, (ratio, (panels, error)) in zip(axes, rows.items(), strict=True):

@@ -1,5 +1,8 @@
 """Colours and sizes that the figures share. Sizes are chosen to be legible at a phone's width."""
+import io
+
 import matplotlib
+from matplotlib.figure import Figure
 
 # Lines; runs differ in dashes as well.
 LINE_COLORS = ('#3f90da', '#bd1f01', '#832db6', '#a96b59')
@@ -10,6 +13,15 @@ CLASS_COLORS = ('#1c4772', '#bf98e5', '#72311c', '#7ff20c', '#0c0cf2', '#85f8f8'
 HIDDEN_GREY = 128  # of patches that a model does not see
 RC = {'font.size': 10, 'font.family': 'DejaVu Sans', 'axes.spines.top': False, 'axes.spines.right': False,
       'text.parse_math': False}  # what is in a name is no formula
+
+
+class NotebookFigure(Figure):
+    """A figure that notebooks show, also where nobody has imported pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        self.savefig(file, dpi=100)
+        return file.getvalue()
 
 
 def class_colors(classes: tuple[str, ...], palette=None) -> list[tuple[float, float, float]]:

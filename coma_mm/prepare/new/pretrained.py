@@ -32,8 +32,13 @@ def backbone_of(checkpoint: str) -> dict[str, Any]:
         except (OSError, ValueError, SyntaxError, StopIteration, KeyError, AttributeError, RecursionError):
             continue
         if str(found.get('type')).endswith('DyViT'):
-            return {key: value for key, value in found.items() if key not in OF_THE_RUN}
+            return of_the_weights(found)
     return {}
+
+
+def of_the_weights(backbone: dict[str, Any]) -> dict[str, Any]:
+    """Those settings of a backbone's config that its weights are for."""
+    return {key: value for key, value in backbone.items() if key not in OF_THE_RUN}
 
 
 def _keywords(call: ast.expr) -> dict[str, ast.expr]:

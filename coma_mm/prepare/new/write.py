@@ -13,7 +13,7 @@ from coma_mm.ranges import above, whole
 from .draft import Draft
 from .measure import Speed, measure_speed
 from .numbers import ARCHS
-from .pretrained import backbone_of, check_arch
+from .pretrained import backbone_of, check_arch, of_the_weights
 
 TASKS = ('pretrain', 'classification', 'segmentation', 'detection')
 
@@ -30,7 +30,8 @@ class NewConfig(NamedTuple):
 
 
 def new_config(task: str, *, arch: str | None = None, size: int | None = None, epochs: int | None = None, gpus: int = 1,
-               hours: float | None = None, pretrained: str | None = None, measure: bool = True, **data: Any) -> NewConfig:
+               hours: float | None = None, pretrained: str | None = None, backbone: dict[str, Any] | None = None,
+               measure: bool = True, **data: Any) -> NewConfig:
     """Write a config from data.
 
     Args:
@@ -41,6 +42,8 @@ def new_config(task: str, *, arch: str | None = None, size: int | None = None, e
         gpus (int): How many there are. Defaults to 1.
         hours (float, optional): The time that the run may take; it is shortened to that. Defaults to no limit.
         pretrained (str, optional): A checkpoint to start from. Defaults to none: from scratch.
+        backbone (dict, optional): The settings of its backbone, as a config has them. Defaults to what the config says that
+            its run left beside it.
         measure (bool): Whether to measure how long the run takes. Defaults to True.
         **data: Of the task. pretrain: `images`, a folder. classification: `data`, a folder of folders of classes, or of
             train and val with these. segmentation: `images` and `masks`, folders; `classes`, a file of names; `ignore`,
@@ -67,7 +70,9 @@ def new_config(task: str, *, arch: str | None = None, size: int | None = None, e
     if pretrained is not None and not os.path.isfile(os.path.expanduser(pretrained)):
         raise MissingFileError(f'--pretrained {pretrained}: no such file; expected a checkpoint, or leave it out to start '
                                'from scratch')
-    own = backbone_of(pretrained) if pretrained else {}
+    own = {}
+    if pretrained:
+        own = of_the_weights(backbone) if backbone else backbone_of(pretrained)
     plan = _draft_of(task, data)(**data, arch=check_arch(arch, own, pretrained), backbone=own, size=size, epochs=epochs,
                                  gpus=gpus, pretrained=pretrained)
     speed = measure_speed(plan.write(plan.epochs), plan.batch) if measure else None
