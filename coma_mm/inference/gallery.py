@@ -35,12 +35,12 @@ def write_gallery(path: Path, usable: Usable, records: Sequence[Mapping[str, Any
     shown = [records[index * len(records) // number] for index in range(number)]
     cards = [_card(record, usable, colors) for record in shown]
     counts = Counter(name for card in cards for name in card['classes'])
-    color_of = {class_name(usable.classes, label): _css(color) for label, color in enumerate(colors)}
+    color_of = {printable(class_name(usable.classes, label)): _css(color) for label, color in enumerate(colors)}
     chips = [dict(name=name, count=count, color=color_of.get(name, '#888'))
              for name, count in counts.most_common(MOST_CHIPS)]
     env = jinja2.Environment(
         loader=jinja2.PackageLoader('coma_mm.inference'), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined, finalize=lambda value: printable(value) if isinstance(value, str) else value)
+        undefined=jinja2.StrictUndefined, finalize=_visible)
     write_whole(path, env.get_template('gallery.html.j2').render(
         task=usable.task, model=type(usable.model).__name__, checkpoint=os.path.basename(usable.checkpoint), cards=cards,
         chips=chips, total=len(records), threshold=threshold, objects=sum(card['objects'] for card in cards)))
@@ -71,7 +71,13 @@ def _card(record: Mapping[str, Any], usable: Usable, colors: Sequence[Color]) ->
                 ink='#000' if sum(color[:2]) > 255 else '#fff'))
         card.update(shapes=shapes, objects=len(shapes), certainty=max((one['score'] for one in shapes), default=0.),
                     classes=sorted({one['name'] for one in shapes}))
+    card['classes'] = [printable(name) for name in card['classes']]  # the page compares them
     return card
+
+
+def _visible(value: Any) -> Any:
+    """A text without control characters, whatever a name brought into it; HTML of the template is left."""
+    return printable(value) if isinstance(value, str) and not hasattr(value, '__html__') else value
 
 
 def _color(name: str, usable: Usable, colors: Sequence[Color]) -> str:

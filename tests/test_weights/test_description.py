@@ -10,6 +10,7 @@ import sys
 import pytest
 from mmengine.registry import MODELS, TRANSFORMS
 
+from coma_mm.config.read import SCOPES, register_libraries
 from coma_mm.errors import UserError
 from coma_mm.weights.description import KEY, MOST_LETTERS, decode, encode, read_description
 
@@ -19,6 +20,9 @@ from ..helpers.described import description
 @pytest.fixture
 def watched(monkeypatch, tmp_path):
     """Function: whether nothing was opened, imported, fetched or run since the fixture was set up."""
+    for scope in SCOPES:  # the libraries, known by name, are imported when they are needed first
+        register_libraries(scope)
+    description('segmentation')
     (tmp_path / 'hostile_module.py').write_text('raise SystemExit')
     monkeypatch.syspath_prepend(tmp_path)
     happened = []
