@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--config', metavar='CONFIG', help='the config that it was trained with (default: what the '
                         'checkpoint says of its use)')
     parser.add_argument('--part', choices=['model', 'backbone'], default='model', help='default: %(default)s')
-    parser.add_argument('--license', default='', metavar='TEXT', help='for the file and its card, e.g. CC-BY-4.0')
+    parser.add_argument('--license', metavar='TEXT', help='for the file and its card, e.g. CC-BY-4.0')
     parser.add_argument('--force', action='store_true', help='overwrite OUT and OUT.md if they are there')
     add_trust_argument(parser)
 
@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> None:
     import os
 
     from coma_mm.inference.export import export
-    done = export(args.checkpoint, args.out, args.config, args.part, args.force, args.license)
+    done = export(args.checkpoint, args.out, args.config, args.part, args.force, args.license or '')
     print(f'{done.path}: {os.path.getsize(done.path) / 1e6:.1f} MB; its card: {done.card}')
     for kind in ('inputs', 'outputs'):
         for name, meaning in (done.facts.get(kind) or {}).items():

@@ -13,7 +13,7 @@ from torch import nn
 
 from coma_mm.config_tree import walk
 from coma_mm.errors import UserError, choice
-from coma_mm.files import write_whole
+from coma_mm.files import made_folder, write_whole
 from coma_mm.inference.load import load_described
 from coma_mm.weights import export_backbone, load_weights_only
 
@@ -196,13 +196,13 @@ def _versions(packages: tuple[str, ...]) -> dict[str, str]:
 
 
 def _write(files: dict[str, bytes | str]) -> None:
-    """Write all of some files, or none of those that are new."""
+    """Write all of some files into one folder, or none of those that are new."""
     new = [path for path in files if not os.path.lexists(path)]
-    try:
-        for path, content in files.items():
-            os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
-            write_whole(path, content)
-    except OSError as error:
-        for done in new:
-            Path(done).unlink(missing_ok=True)
-        raise UserError(f'cannot write {path}: {error.strerror or error}') from error
+    with made_folder(os.path.dirname(next(iter(files))) or '.'):
+        try:
+            for path, content in files.items():
+                write_whole(path, content)
+        except OSError as error:
+            for done in new:
+                Path(done).unlink(missing_ok=True)
+            raise UserError(f'cannot write {path}: {error.strerror or error}') from error
