@@ -26,6 +26,7 @@ from coma_mm.errors import UserError
 from coma_mm.inference import load_described
 from coma_mm.inference.export import export, exporting
 from coma_mm.inference.export.adaptive_pool import AdaptiveAveragePool
+from coma_mm.inference.export.detector import ExportableDetector
 from coma_mm.inference.export.exportable import Exportable
 from coma_mm.inference.export.exporting import exportable_part, make
 from coma_mm.inference.export.facts import preprocessing
@@ -56,6 +57,12 @@ def quick():
         yield
 
 
+@pytest.fixture
+def as_it_is(monkeypatch):
+    """ONNX that is not made simpler, which takes half of the time."""
+    monkeypatch.setattr(torch.onnx, 'export', partial(torch.onnx.export, optimize=False))
+
+
 class Pyramid(nn.Module):
     """Maps of the strides and channels of a small DyViT, in an operation each: an export takes time for every one."""
 
@@ -73,13 +80,20 @@ class Pyramid(nn.Module):
 
 
 def with_pyramid(task):
-    """A segmenter or a detector with random weights."""
+    """A segmenter or a detector with random weights, of fewer parts and objects than the config's."""
     use = description(task)
     if task == 'segmentation':
         use['model']['decode_head']['pool_scales'] = [3]
+    else:
+        model, test = use['model'], use['model']['test_cfg']
+        model['neck'].update(in_channels=[32, 64], num_outs=2)
+        model['rpn_head']['anchor_generator']['strides'] = [4, 8]
+        for name in ('bbox_roi_extractor', 'mask_roi_extractor'):
+            model['roi_head'][name]['featmap_strides'] = [4, 8]
+        test['rpn']['max_per_img'], test['rcnn']['max_per_img'] = 60, 20
     torch.manual_seed(0)
     model = build_model(Config(dict(model=decode(use['model']), default_scope=use['scope'])))
-    model.backbone = Pyramid(*model.backbone.out_channels)
+    model.backbone = Pyramid(*model.backbone.out_channels[:4 if task == 'segmentation' else 2])
     for value in model.parameters():
         value.data.add_(torch.randn(value.shape) * .03)
     return model
@@ -129,7 +143,7 @@ def test_a_classifier_is_onnx_for_images_of_any_number_and_size(checkpoint, expo
     torch.testing.assert_close(run(images[0])[0][0], expected)
 
 
-def test_a_segmenter_is_onnx_for_images_of_any_number_and_size():
+def test_a_segmenter_is_onnx_for_images_of_any_number_and_size(as_it_is):
     model = with_pyramid('segmentation')
     module = exportable_part(model, 'model')
     data, images, free = make(model, module, FORMATS['.onnx'], 64, {})
@@ -139,8 +153,7 @@ def test_a_segmenter_is_onnx_for_images_of_any_number_and_size():
     assert verify(model, module, FORMATS['.onnx'].load(data), images).difference < 1e-4
 
 
-def test_a_detector_is_a_program_for_any_size_and_any_number_of_objects(monkeypatch):
-    monkeypatch.setattr(torch.onnx, 'export', partial(torch.onnx.export, optimize=False))  # which takes half of the time
+def test_a_detector_is_a_program_for_any_size_and_any_number_of_objects(as_it_is):
     model = with_pyramid('detection')
     module = exportable_part(model, 'model')
     images = sorted([torch.zeros(1, 3, 40, 40), *pictures(*ODD)], key=lambda image: module(image)[1][0])
@@ -279,8 +292,15 @@ def test_what_cannot_be_exported_leaves_nothing(checkpoint, exported, tmp_path, 
     assert sorted(os.listdir(tmp_path)) == there
 
 
-def test_a_detector_that_works_otherwise_is_refused():
+def test_a_detector_without_masks_gives_the_rest_and_one_that_works_otherwise_is_refused():
     model = with_pyramid('detection')
+    image = next(pictures(ODD[1]))
+    expected = ExportableDetector.by_library(model, image)[:3]
+    model.roi_head.mask_head = None
+    module = exportable_part(model, 'model')
+    assert list(module.outputs) == ['boxes', 'scores', 'labels']
+    for found, one in zip(module(image), expected, strict=True):
+        torch.testing.assert_close(found, one)
     model.roi_head.test_cfg.nms = dict(type='soft_nms', iou_threshold=.5)
     with pytest.raises(UserError, match='cannot export NMS as .*soft_nms'):
         exportable_part(model, 'model')

@@ -187,8 +187,10 @@ def exportable_part(model: nn.Module, part: str) -> Exportable:
 def _side(pipeline: list[dict] | None) -> int:
     """The short side in px that images have at the end of a pipeline; 224 where it does not say."""
     sizes = [one.get('crop_size', one.get('scale')) for one in walk(pipeline or [])]
-    sizes = [size for size in sizes if isinstance(size, int) or isinstance(size, (list, tuple)) and size]
-    return 224 if not sizes else sizes[-1] if isinstance(sizes[-1], int) else int(min(sizes[-1]))
+    sizes = [[size] if isinstance(size, int) else size for size in sizes]
+    sizes = [min(size) for size in sizes if isinstance(size, (list, tuple)) and size and all(
+        isinstance(side, int) for side in size)]
+    return sizes[-1] if sizes else 224
 
 
 def _versions(packages: tuple[str, ...]) -> dict[str, str]:
