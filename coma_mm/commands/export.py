@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         'checkpoint says of its use)')
     parser.add_argument('--part', choices=['model', 'backbone'],
                         help='default: the backbone for .safetensors, else the model')
-    parser.add_argument('--license', default='', metavar='TEXT', help='for the file and its card, e.g. CC-BY-4.0')
+    parser.add_argument('--license', metavar='TEXT', help='for the file and its card, e.g. CC-BY-4.0')
     parser.add_argument('--half', action='store_true', help='round the weights of OUT.safetensors to float16')
     parser.add_argument('--force', action='store_true', help='overwrite OUT and OUT.md if they are there')
     add_trust_argument(parser)
@@ -30,8 +30,8 @@ def run(args: argparse.Namespace) -> None:
     import os
 
     from coma_mm.inference.export import export
-    done = export(args.checkpoint, args.out, args.config, args.part, args.force, args.license,
-                  args.half)
+    done = export(args.checkpoint, args.out, args.config, args.part, args.force,
+                  args.license or '', args.half)
     print(f'{done.path}: {os.path.getsize(done.path) / 1e6:.1f} MB; its card: {done.card}')
     for kind in ('inputs', 'outputs'):
         for name, meaning in (done.facts.get(kind) or {}).items():

@@ -13,7 +13,7 @@ from torch import nn
 
 from coma_mm.config_tree import walk
 from coma_mm.errors import UserError, choice
-from coma_mm.files import write_whole
+from coma_mm.files import made_folder, write_whole
 from coma_mm.inference.load import load_described
 from coma_mm.weights.description import read_description
 from coma_mm.weights.export import export_weights as write_weights
@@ -196,8 +196,10 @@ def exportable_part(model: nn.Module, part: str) -> Exportable:
 def _side(pipeline: list[dict] | None) -> int:
     """The short side in px that images have at the end of a pipeline; 224 where it does not say."""
     sizes = [one.get('crop_size', one.get('scale')) for one in walk(pipeline or [])]
-    sizes = [size for size in sizes if isinstance(size, int) or isinstance(size, (list, tuple)) and size]
-    return 224 if not sizes else sizes[-1] if isinstance(sizes[-1], int) else int(min(sizes[-1]))
+    sizes = [[size] if isinstance(size, int) else size for size in sizes]
+    sizes = [min(size) for size in sizes if isinstance(size, (list, tuple)) and size and all(
+        isinstance(side, int) for side in size)]
+    return sizes[-1] if sizes else 224
 
 
 def _versions(packages: tuple[str, ...]) -> dict[str, str]:
@@ -205,13 +207,13 @@ def _versions(packages: tuple[str, ...]) -> dict[str, str]:
 
 
 def _write(files: dict[str, bytes | str]) -> None:
-    """Write all of some files, or none of those that are new."""
+    """Write all of some files into one folder, or none of those that are new."""
     new = [path for path in files if not os.path.lexists(path)]
-    try:
-        for path, content in files.items():
-            os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
-            write_whole(path, content)
-    except OSError as error:
-        for done in new:
-            Path(done).unlink(missing_ok=True)
-        raise UserError(f'cannot write {path}: {error.strerror or error}') from error
+    with made_folder(os.path.dirname(next(iter(files))) or '.'):
+        try:
+            for path, content in files.items():
+                write_whole(path, content)
+        except OSError as error:
+            for done in new:
+                Path(done).unlink(missing_ok=True)
+            raise UserError(f'cannot write {path}: {error.strerror or error}') from error
