@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='start anew also where another run has left checkpoints; without effect if one is resumed')
     parser.add_argument('--amp', action='store_true', help='mixed precision: bf16, or what the config says')
     parser.add_argument('--no-validate', action='store_true', help='do not evaluate during training')
-    parser.add_argument('--tracker', action='append', choices=('tensorboard', 'wandb', 'mlflow'), default=[],
+    parser.add_argument('--tracker', action='append', choices=('tensorboard', 'wandb', 'mlflow'),
                         help='show curves and pictures there as well; may be given several times')
     parser.add_argument('--auto-scale-lr', action='store_true',
                         help="scale the learning rate by the batch size over the config's base_batch_size")
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
     with warnings_last(not args.verbose):
         cfg = read_config(args.config, parse_options(args.cfg_options), args.work_dir, args.launcher,
                           data_root=args.data_root, resume=args.resume, validate=not args.no_validate, amp=args.amp,
-                          auto_scale_lr=args.auto_scale_lr, extend_to=args.extend_to, trackers=args.tracker)
+                          auto_scale_lr=args.auto_scale_lr, extend_to=args.extend_to, trackers=args.tracker or ())
         train(cfg, [dict(type='StopHook', max_time=args.max_time)], args.overwrite, args.extend_to is not None)
 
 
