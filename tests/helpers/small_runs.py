@@ -95,9 +95,10 @@ def save(array, path, form=None):
 
 WIDTHS = {
     'channels', 'conv_out_channels', 'decoder_embed_dim', 'embed_dim', 'embed_dims', 'fc_out_channels', 'feat_channels',
-    'in_channels', 'input_features', 'out_channels'
+    'feedforward_channels', 'in_channels', 'input_features', 'num_dn_queries', 'num_queries', 'out_channels'
 }
-SIZES = {'crop_size', 'scale', 'size'}
+DEPTHS = {'decoder_depth', 'depth', 'num_layers'}
+SIZES = {'crop_size', 'max_size', 'scale', 'scales', 'size'}
 NUMBERS = {'max_per_img', 'nms_pre', 'num'}  # of boxes
 
 
@@ -114,7 +115,9 @@ def shrink(cfg):
         cfg (Config): Changed in place.
     """
     backbone, others = cfg.model.backbone, [cfg.model.get(key) for key in cfg.model if key != 'backbone']
-    change(others, lambda key, value: narrow(value) if key in WIDTHS else 1 if key in ('depth', 'decoder_depth') else value)
+    change(others, smaller_part)
+    if cfg.model.type == 'DINO':
+        cfg.model.bbox_head.embed_dims = cfg.model.neck.out_channels  # by default 256
     if backbone.type.endswith('DyViT'):
         backbone.arch = dict(
             dims=narrow(ARCHS[backbone.arch]['dims']), depths=(1, 1, 2, 1), num_heads=(1, 2, 2, 4))
@@ -150,6 +153,15 @@ def change(cfg, function):
     for one in walk(cfg):
         for key, value in one.items():
             one[key] = function(key, value)
+
+
+def smaller_part(key, value):
+    """A setting of neck, decoder or head made small."""
+    if key in WIDTHS or key == 'num_points' and value > 100:  # of a mask, not of attention
+        return narrow(value)
+    if key == 'num_feats':  # half of a width
+        return narrow(2 * value) // 2
+    return 1 if key in DEPTHS else 4 if key == 'num_groups' else value
 
 
 def narrow(width):
