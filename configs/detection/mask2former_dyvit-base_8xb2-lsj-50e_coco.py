@@ -1,5 +1,7 @@
 """Mask2Former for instances with DyViT-B on COCO, 50 epochs, from PRETRAINED."""
-_base_ = ['mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco.py', '../_base_/datasets/coco_root.py', '../_base_/runtime.py']
+_base_ = [
+    'mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco.py', '../_base_/datasets/coco_root.py', '../_base_/runtime.py'
+]
 pretrained = '{{$PRETRAINED:work_dirs/coma_dyvit-base_8xb512-amp-coslr-800e_in1k/epoch_800.pth}}'
 model = dict(
     backbone=dict(

@@ -1,5 +1,7 @@
 """RetinaNet with DyViT-B and FPN on COCO, 12 epochs, from PRETRAINED."""
-_base_ = ['mmdet::retinanet/retinanet_r50_fpn_1x_coco.py', '../_base_/datasets/coco_root.py', '../_base_/runtime.py']
+_base_ = [
+    'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py', '../_base_/datasets/coco_root.py', '../_base_/runtime.py'
+]
 pretrained = '{{$PRETRAINED:work_dirs/coma_dyvit-base_8xb512-amp-coslr-800e_in1k/epoch_800.pth}}'
 # The pyramid starts at stride 8: the map of stride 4 is not made.
 model = dict(

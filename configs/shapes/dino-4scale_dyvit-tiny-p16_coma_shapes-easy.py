@@ -1,5 +1,7 @@
 """DINO, the detector, on the easy level of CoMA-Shapes, from its pre-training or PRETRAINED. Values: ours."""
-_base_ = ['mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py', '../_base_/datasets/shapes-easy_dense.py', '../_base_/runtime.py']
+_base_ = [
+    'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py', '../_base_/datasets/shapes-easy_dense.py', '../_base_/runtime.py'
+]
 attention = dict(embed_dims=64, num_levels=4)
 ffn = dict(embed_dims=64, feedforward_channels=128)
 model = dict(

@@ -1,4 +1,4 @@
-"""Mask2Former for semantic segmentation, on the easy level of CoMA-Shapes, from its pre-training or PRETRAINED. Values: ours."""
+"""Mask2Former for semantic maps, on the easy level of CoMA-Shapes, from its pre-training or PRETRAINED. Values: ours."""
 _base_ = ['mmseg::mask2former/mask2former_r50_8xb2-160k_ade20k-512x512.py', '../_base_/datasets/shapes-easy_dense.py']
 custom_imports = dict(imports=['coma_mm'], allow_failed_imports=False)
 # Each of 4 heads for 16 channels; the maps of the last two stages have one stride.

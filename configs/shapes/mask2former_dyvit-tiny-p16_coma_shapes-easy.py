@@ -1,5 +1,8 @@
 """Mask2Former for instances, on the easy level of CoMA-Shapes, from its pre-training or PRETRAINED. Values: ours."""
-_base_ = ['mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco.py', '../_base_/datasets/shapes-easy_dense.py', '../_base_/runtime.py']
+_base_ = [
+    'mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco.py', '../_base_/datasets/shapes-easy_dense.py',
+    '../_base_/runtime.py'
+]
 # Each of 4 heads for 16 channels; the maps of the last two stages have one stride.
 attention = dict(embed_dims=64, num_heads=4)
 positions = dict(num_feats=32)

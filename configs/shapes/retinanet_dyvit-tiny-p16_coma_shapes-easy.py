@@ -1,5 +1,7 @@
 """RetinaNet, on the easy level of CoMA-Shapes, from its pre-training or PRETRAINED. Values: ours."""
-_base_ = ['mmdet::retinanet/retinanet_r50_fpn_1x_coco.py', '../_base_/datasets/shapes-easy_dense.py', '../_base_/runtime.py']
+_base_ = [
+    'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py', '../_base_/datasets/shapes-easy_dense.py', '../_base_/runtime.py'
+]
 # With patches of 16 px stages 3 and 4 have one stride: the pyramid takes the last of them.
 model = dict(
     backbone=dict(
