@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from mmpretrain.registry import MODELS
 
 from coma_mm.datasets import masking
 from coma_mm.errors import UserError
@@ -534,6 +535,26 @@ def test_the_stem_starts_as_pytorch_does_or_as_init_cfg_says():
     assert 0.015 < model.stem.weight.std() < 0.025 and not model.stem.bias.any()
     assert [name for name, module in DyViT(ARCH, dense_conv=True).named_modules()
             if isinstance(module, torch.nn.Conv2d)] == ['stem']
+
+
+def test_a_classifiers_weights_go_into_a_dense_model(tmp_path, monkeypatch):
+    """It has no norms of the first three stages: they start afresh, and the line that says so is no error."""
+    lines, path = [], str(tmp_path / 'classifier.pth')
+    monkeypatch.setattr('coma_mm.weights.load.print_log', lambda line, **_: lines.append(line))
+    classifier = randomise(MODELS.build(dict(
+        type='ImageClassifier', backbone=dict(type='DyViT', arch=ARCH, out_type='avg_featmap'),
+        head=dict(type='LinearClsHead', num_classes=3, in_channels=64))))
+    torch.save(dict(state_dict=classifier.state_dict()), path)
+    dense = DyViT(ARCH, out_indices=ALL, init_cfg=dict(type='Pretrained', checkpoint=path, prefix='backbone.'))
+    dense.init_weights()
+    found, theirs = dense.state_dict(), classifier.backbone.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in theirs.items())
+    fresh = [f'norm{i}.{name}' for i in (0, 1, 2) for name in ('weight', 'bias')]
+    assert set(found) - set(theirs) == set(fresh)
+    assert all(torch.equal(found[name], torch.full_like(found[name], float('weight' in name))) for name in fresh)
+    line, = lines
+    assert f'loaded {len(theirs)} of {len(found)} tensors into DyViT' in line
+    assert line.endswith('; 6 that it lacks start afresh: norm0.weight, norm0.bias, norm1.weight, …')
 
 
 # Bad input
