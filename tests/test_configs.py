@@ -17,6 +17,7 @@ from coma_mm.config.check_keys import check_keys
 from coma_mm.config.read import read_config
 from coma_mm.datasets.loading import use_load_image
 from coma_mm.engine import AutocastOptimWrapper
+from coma_mm.engine.agreement.class_numbers import heads
 from coma_mm.engine.optim.accumulation import batches_per_update
 from coma_mm.models import MaskedAutoencoder
 from coma_mm.prepare.shape_scenes import LEVELS
@@ -45,6 +46,12 @@ PARAMETERS = {
     'segmentation/upernet_dyvit-base_*': (103_768_908, 70_290_976),
     'detection/mask-rcnn_dyvit-small_*': (55_404_816, 35_130_912),
     'detection/mask-rcnn_dyvit-base_*': (90_626_320, 70_290_976),
+    'segmentation/mask2former_dyvit-base_*': (90_271_351, 70_290_976),
+    'detection/retinanet_dyvit-base_*': (81_581_108, 70_290_752),
+    'detection/cascade-mask-rcnn_dyvit-base_*': (123_554_590, 70_290_976),
+    'detection/dino-4scale_dyvit-base_*': (91_445_900, 70_290_752),
+    'detection/mask2former_dyvit-base_*_coco.py': (90_253_361, 70_290_976),
+    'detection/mask2former_dyvit-base_*_coco-panoptic.py': (90_266_982, 70_290_976),
     'shapes/coma_dyvit-tiny_shapes.py': (2_502_624, 1_504_032),
     'shapes/dyvit-tiny_*_shapes.py': (1_506_154, 1_503_584),
     'shapes/mask-rcnn_dyvit-tiny_*_shapes.py': (2_693_548, 1_504_032),
@@ -53,6 +60,12 @@ PARAMETERS = {
     'shapes/dyvit-tiny-p16_*_shapes-easy.py': (1_501_061, 1_498_656),
     'shapes/mask-rcnn_dyvit-tiny-p16_*_shapes-easy.py': (2_635_982, 1_498_400),
     'shapes/upernet_dyvit-tiny-p16_*_shapes-easy.py': (2_207_530, 1_498_656),
+    'shapes/retinanet_dyvit-tiny-p16_*': (1_826_353, 1_498_400),
+    'shapes/cascade-mask-rcnn_dyvit-tiny-p16_*': (4_555_996, 1_498_400),
+    'shapes/dino-4scale_dyvit-tiny-p16_*': (1_957_115, 1_498_400),
+    'shapes/mask2former_dyvit-tiny-p16_*': (1_805_638, 1_498_656),
+    'shapes/mask2former-semantic_dyvit-tiny-p16_*': (1_805_638, 1_498_656),
+    'shapes/mask2former-panoptic_dyvit-tiny-p16_*': (1_805_703, 1_498_656),
     'small/coma_dyvit-tiny_*': (2_502_624, 1_504_032),
     'small/mask-rcnn_dyvit-tiny_*': (2_788_048, 1_504_032),
     'small/upernet_dyvit-tiny_*': (2_222_656, 1_504_032),
@@ -98,7 +111,7 @@ def test_every_row_is_of_a_config():
 
 def input_size(cfg):
     """tuple[int, int]: What the training pipeline makes of an image: its last crop or resizing."""
-    *_, size = (step[key] for step in train_pipeline(cfg) for key in ('scale', 'crop_size') if key in step)
+    *_, size = ((800, 1333), *(step[key] for step in train_pipeline(cfg) for key in ('scale', 'crop_size') if key in step))
     return (size, size) if isinstance(size, int) else tuple(size)
 
 
@@ -123,19 +136,42 @@ def test_shapes_agree_at_full_size(config):
     else:
         feats = model.backbone(images)
         strides = [model.backbone.strides[stage] for stage in model.backbone.out_indices]
-        assert [feat.shape[2:] for feat in feats] == [(height // stride, width // stride) for stride in strides]
-        if cfg.default_scope == 'mmseg':
+        assert [feat.shape[2:] for feat in feats] == [(-(-height // stride), -(-width // stride)) for stride in strides]
+        head = getattr(model, 'panoptic_head', getattr(model, 'decode_head', None))
+        if cfg.model.type == 'RetinaNet':
+            levels = model.neck(feats)
+            scores, _ = model.bbox_head(levels)
+            assert [score.shape for score in scores] == [
+                (2, 9 * model.bbox_head.num_classes, *level.shape[2:]) for level in levels]
+        elif cfg.model.type == 'DINO':
+            levels = model.neck(feats)
+            assert {level.shape[1] for level in levels} == {model.embed_dims} and len(levels) == cfg.model.neck.num_outs
+            assert len(levels) == model.encoder.layers[0].self_attn.num_levels
+        elif hasattr(head, 'pixel_decoder'):
+            decoder = head.pixel_decoder  # its attention looks at values
+            coarse = [conv(feat) for conv, feat in zip(decoder.input_convs, feats[:0:-1], strict=True)]
+            fine, = (conv(feats[0]) for conv in decoder.lateral_convs)
+            assert {level.shape[1] for level in (fine, *coarse)} == {head.query_embed.embedding_dim}
+            assert decoder.encoder.layers[0].self_attn.num_levels == len(coarse)
+        elif cfg.default_scope == 'mmseg':
             for head, stride in ((model.decode_head, 4), (model.auxiliary_head, 16)):
                 assert head(feats).shape == (2, head.num_classes, height // stride, width // stride)
         else:
             heads = model.roi_head
             levels = model.neck(feats)
             assert len(model.rpn_head(levels)[0]) == len(levels) == model.neck.num_outs
-            boxes = torch.zeros(7, heads.bbox_roi_extractor.out_channels, 7, 7)
-            assert heads.bbox_head(boxes)[0].shape == (7, heads.bbox_head.num_classes + 1)
-            masks = torch.zeros(7, heads.mask_roi_extractor.out_channels, 14, 14)
-            assert heads.mask_head(masks).shape == (7, heads.mask_head.num_classes, 28, 28)
-            assert {heads.bbox_roi_extractor.out_channels, heads.mask_roi_extractor.out_channels} == {levels[0].shape[1]}
+
+            def each(part):  # a cascade has several
+                return part if isinstance(part, torch.nn.ModuleList) else [part]
+
+            for extractor, head in zip(each(heads.bbox_roi_extractor), each(heads.bbox_head), strict=True):
+                assert extractor.out_channels == levels[0].shape[1]
+                boxes = torch.zeros(7, extractor.out_channels, 7, 7)
+                assert head(boxes)[0].shape == (7, head.num_classes + 1)
+            for extractor, head in zip(each(heads.mask_roi_extractor), each(heads.mask_head), strict=True):
+                assert extractor.out_channels == levels[0].shape[1]
+                masks = torch.zeros(7, extractor.out_channels, 14, 14)
+                assert head(masks).shape == (7, head.num_classes, 28, 28)
 
 
 def test_name_says_arch_size_batch_and_schedule(config):
@@ -155,7 +191,10 @@ def test_name_says_arch_size_batch_and_schedule(config):
         for processes in {gpus, gpus // 2, 1} - {0}:
             assert batches_per_update(cfg, processes) == gpus // processes
     if epochs := re.search(r'[-_](\d+)e_', name):
-        assert cfg.train_cfg.max_epochs == int(epochs[1])
+        if 'max_iters' in cfg.train_cfg:  # mmdetection counts in iterations, on COCO's 118,000 images
+            assert cfg.train_cfg.max_iters == int(epochs[1]) * 118_000 // cfg.auto_scale_lr.base_batch_size
+        else:
+            assert cfg.train_cfg.max_epochs == int(epochs[1])
     if times := re.search(r'-(\d)x_', name):
         assert cfg.train_cfg.max_epochs == 12 * int(times[1])
     if iterations := re.search(r'-(\d+)k_', name):
@@ -174,7 +213,9 @@ def test_optimiser_and_schedules(config):
     assert {names[id(value)] for value in held if value.requires_grad} == {
         name for name, value in model.named_parameters() if value.requires_grad}
     assert max(group['lr'] for group in groups) == pytest.approx(cfg.optim_wrapper.optimizer.lr)
-    if cfg.optim_wrapper.optimizer.weight_decay:
+    # mmdetection and mmsegmentation decay biases of DINO and Mask2Former.
+    ours = {'flat_decay_mult', 'layer_decay_rate'} & (cfg.optim_wrapper.get('paramwise_cfg') or {}).keys()
+    if cfg.optim_wrapper.optimizer.weight_decay and (ours or 'constructor' in cfg.optim_wrapper):
         for group in groups:
             for value in group['params']:
                 exempt = value.ndim == 1 or names[id(value)].endswith(TOKENS)
@@ -196,10 +237,14 @@ def test_pipelines(config):
                  if cfg.get(f'{split}_dataloader')]
     for pipeline in (*pipelines, *([cfg.tta_pipeline] if 'tta_pipeline' in cfg else ())):
         assert pipeline[0].type in ('LoadImageFromFile', 'LoadRandomResizedCrop')  # for the libraries' inferencers
+        if any(step.type == 'LoadPanopticAnnotations' for step in pipeline):  # needs panopticapi
+            pytest.importorskip('panopticapi')
         steps = [TRANSFORMS.build(step) for step in use_load_image(pipeline)]
-        assert type(steps[0]).__name__ in ('LoadImage', 'LoadRandomResizedCrop')
-        if cfg.default_scope == 'mmdet':
-            assert next(step for step in steps if type(step).__name__ == 'LoadAnnotations').with_mask
+        # LoadImage gives bytes alone.
+        assert type(steps[0]).__name__ in ('LoadImage', 'LoadRandomResizedCrop') or pipeline[0].get('to_float32')
+        for step in steps:
+            if type(step).__name__ == 'LoadAnnotations' and 'segm' in cfg.val_evaluator.get('metric', ()):
+                assert step.with_mask
 
 
 def test_masks_are_drawn_for_the_models_patches(config):
@@ -217,10 +262,13 @@ def test_classes(config):
     metainfo = cfg.train_dataloader.dataset.get('metainfo')
     if cfg.default_scope == 'mmdet':
         number = len(metainfo.classes if metainfo else CocoDataset.METAINFO['classes'])
-        assert model.roi_head.bbox_head.num_classes == model.roi_head.mask_head.num_classes == number
+        if cfg.train_dataloader.dataset.type == 'CocoPanopticDataset' and not metainfo:
+            number = 133
+        found = [head.num_classes for _, head in heads(model)] or [model.panoptic_head.num_classes]
+        assert set(found) == {number}
     elif cfg.default_scope == 'mmseg':
         number = len(metainfo.classes) if metainfo else 150
-        assert model.decode_head.num_classes == model.auxiliary_head.num_classes == number
+        assert {head.num_classes for _, head in heads(model)} == {number}
     elif cfg.model.type == 'ImageClassifier':
         number = 5 if 'easy' in name else 10 if 'shapes' in name else 1000
         preprocessor = cfg.get('data_preprocessor') or cfg.model.data_preprocessor

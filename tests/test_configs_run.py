@@ -1,4 +1,4 @@
-"""Every config is run, made small, unless it is the twin of another: trained, validated and tested as the tools do.
+"""Every config is run, made small, unless it is the twin of another or of a small one: trained, validated and tested.
 
 The data are CoMA-Shapes in the layouts of the real data sets.
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from filelock import FileLock
+from mmdet.testing import demo_mm_inputs
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.registry import HOOKS
@@ -22,6 +23,7 @@ from mmengine.runner import Runner
 from mmseg.models import EncoderDecoder
 
 from coma_mm.config.read import read_config, use_tta
+from coma_mm.engine.models import build_model
 from coma_mm.engine.train import test as run_test
 from coma_mm.engine.train import train
 from coma_mm.weights import load_weights_only
@@ -194,7 +196,11 @@ def promised(cfg):
     if evaluator['type'] == 'ReconstructionError':
         kinds = ('masked', 'complement', 'assembled') if cfg['model']['type'] == 'CoMA' else ('masked', )
         return {f'reconstruction/{kind}' for kind in kinds}
-    return {'CocoMetric': {'coco/bbox_mAP', 'coco/segm_mAP'}, 'IoUMetric': {'mIoU', 'mAcc', 'aAcc'}}[evaluator['type']]
+    if evaluator['type'] == 'CocoMetric':
+        kinds = evaluator['metric']
+        return {f'coco/{kind}_mAP' for kind in ([kinds] if isinstance(kinds, str) else kinds)}
+    assert evaluator['type'] == 'IoUMetric'
+    return {'mIoU', 'mAcc', 'aAcc'}
 
 
 def outline(name):
@@ -211,7 +217,43 @@ def test_a_twin_differs_in_numbers_alone(name):
     assert TWINS[name] not in TWINS and outline(name) == outline(TWINS[name])
 
 
-@pytest.mark.parametrize('name', [name for name in NAMES if name not in TWINS])
+EASY = 'shapes/{}_dyvit-tiny-p16_coma_shapes-easy.py'
+RECIPES = {
+    'detection/retinanet_dyvit-base_fpn_8xb2-1x_coco.py': EASY.format('retinanet'),
+    'detection/cascade-mask-rcnn_dyvit-base_fpn_8xb2-1x_coco.py': EASY.format('cascade-mask-rcnn'),
+    'detection/dino-4scale_dyvit-base_8xb2-12e_coco.py': EASY.format('dino-4scale'),
+    'detection/mask2former_dyvit-base_8xb2-lsj-50e_coco.py': EASY.format('mask2former'),
+    'detection/mask2former_dyvit-base_8xb2-lsj-50e_coco-panoptic.py': EASY.format('mask2former-panoptic'),
+    'segmentation/mask2former_dyvit-base_8xb2-160k_ade20k-512x512.py': EASY.format('mask2former-semantic'),
+}
+"""Configs of the libraries around a DyViT, and the small one of the same model that is run in their place."""
+PANOPTIC = EASY.format('mask2former-panoptic')  # its data are not drawn here, and panopticapi reads them
+
+
+def test_a_recipe_and_its_small_config_have_the_same_parts():
+    for name, small in RECIPES.items():
+        found = [[kind for kind in types(read_config(str(ROOT / one)).model) if kind != 'BatchFixedSizePad']
+                 for one in (name, small)]
+        assert found[0] == found[1] and len(found[0]) > 10, name
+
+
+def test_a_panoptic_model_learns_and_predicts():
+    cfg = read_config(str(ROOT / PANOPTIC))
+    model = build_model(cfg)
+    scenes = demo_mm_inputs(2, (3, 64, 64), num_items=[2, 1], num_classes=5, with_mask=True, with_semantic=True)
+    for sample in scenes['data_samples']:
+        sample.gt_sem_seg.sem_seg.fill_(5)  # no more stuff than ground
+    batch = model.data_preprocessor(scenes, True)
+    losses = model.train().loss(batch['inputs'], batch['data_samples'])
+    assert 'loss_mask' in losses and all(torch.isfinite(value) for value in losses.values())
+    sum(losses.values()).backward()
+    assert not [name for name, value in model.backbone.named_parameters() if value.grad is None]
+    with torch.no_grad():
+        samples = model.eval().predict(batch['inputs'], batch['data_samples'])
+    assert all(sample.pred_panoptic_seg.sem_seg.shape == (1, 64, 64) for sample in samples)
+
+
+@pytest.mark.parametrize('name', [name for name in NAMES if name not in (*TWINS, *RECIPES, PANOPTIC)])
 def test_every_config_runs(name):
     notes = ran(name)
     cfg, before, after = notes['cfg'], notes['before'], notes['after']

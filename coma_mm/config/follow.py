@@ -128,7 +128,7 @@ def _exchange(place: Any, old: int, new: int) -> bool:
 
 def _follow_backbone(cfg: Config, before: Settings, now: Settings, options: Container[str]) -> None:
     """Exchange the backbone's widths and patch in what the model has behind it."""
-    for part in ('neck', 'decoder', 'head', 'decode_head', 'auxiliary_head'):
+    for part in ('neck', 'decoder', 'head', 'decode_head', 'auxiliary_head', 'panoptic_head'):
         found = (cfg.get('model') or {}).get(part)
         several = isinstance(found, (list, tuple))
         for index, one in enumerate(found if several else [found]):

@@ -46,6 +46,9 @@ def _explain(error: BaseException) -> str | None:
         return f'the name {shorten(str(error.filename), 200)} is too long for a file or a folder; choose a shorter one'
     if isinstance(error, ImportError) and text.startswith('Failed to import'):  # what a config imports
         return f'{text}; is it installed, and on PYTHONPATH?'
+    if isinstance(error, (ImportError, RuntimeError)) and text.startswith('panopticapi is not installed'):
+        return ("panoptic data are read and evaluated by panopticapi, which is not installed: pip install "
+                "'coma-mm[panoptic]' (it is on GitHub alone, cocodataset/panopticapi)")
     if isinstance(error, FileNotFoundError):
         path = error.filename or (re.findall(r"'([^']+)'", text) or [text])[-1]
         return f'no such file or folder: {path}; check data_root, ann_file and data_prefix in the config'

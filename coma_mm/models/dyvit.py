@@ -4,19 +4,22 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from mmengine.model import ModuleList
+from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm, _InstanceNorm
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
+from mmpretrain.models.utils import LayerNorm2d, build_norm_layer
 from mmpretrain.registry import MODELS
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from coma_mm.errors import UserError, choice
-from coma_mm.ranges import above, each, number, whole
+from coma_mm.ranges import SWITCH, above, each, number, whole
 from coma_mm.weights.init_cfg import load_pretrained
 
 from .attention import Block
 from .norm import SameDtypeLN
 from .scripted import ScriptedDyViT
 from .token_layout import grid_to_tokens, sincos_position, tokens_to_grid
+from .unread_maps import read_together
 
 # Table 1 of the paper; 'tiny' is ours, for CPUs, tests and the demo.
 ARCHS = {
@@ -24,6 +27,7 @@ ARCHS = {
     'small': dict(dims=(96, 192, 384, 768), depths=(1, 2, 11, 2), num_heads=(2, 4, 8, 16)),
     'base': dict(dims=(112, 224, 448, 896), depths=(2, 3, 16, 3), num_heads=(2, 4, 8, 16)),
 }
+ALIASES = {name[0]: name for name in ARCHS}
 
 # How many windows DM-MSA has in each stage, the whole patch first, each next half as wide (None: all of them).
 # 'default' reproduces Table 2's FLOPs; 'eq8' is Eq. 8 to the letter.
@@ -37,6 +41,9 @@ WINDOWS = {
 STRIDES = (4, 8, 16, 32)
 # The stem's padding in px. It is needed above and to the left alone: the last kernel ends with the image.
 HALO = 3
+NORM = dict(type='SameDtypeLN', eps=1e-6)
+# Norms that want maps, (B, C, H, W); all others see tokens, (B, N, C).
+NORMS_OF_MAPS = (_BatchNorm, _InstanceNorm, nn.GroupNorm, LayerNorm2d)
 
 
 class Downsample(nn.Module):
@@ -76,8 +83,10 @@ class DyViT(BaseBackbone):
     bf16 training is the same but for what any other rounding changes, and moves a quarter less (docs/performance.md).
 
     Args:
-        arch (str | dict): 'tiny' (1.5 M parameters, ours), 'small' (35 M), 'base' (70 M), or a dict with `dims`,
-            `depths` and `num_heads`, one number per stage. Defaults to 'base'.
+        arch (str | dict): 'tiny' (1.5 M parameters, ours), 'small' (35 M), 'base' (70 M), in any case, or their first
+            letters; or a dict with `dims`, `depths` and `num_heads`, one number per stage. In the place of `dims` it may
+            have `embed_dims`, as mmpretrain's archs do: those of the first stage, from stage to stage doubled. Defaults to
+            'base'.
         in_channels (int): Channels of the image. Defaults to 3.
         patch_size (int): Side of a patch in px, the unit of masking: 32 (the paper), a patch being 8, 4, 2, 1 tokens
             wide in the four stages; or 16 (ours), 4, 2, 1, 1 tokens wide, with stage 4 at stride 16 like stage 3.
@@ -99,27 +108,41 @@ class DyViT(BaseBackbone):
             its 7×7 kernel sees 3 px of them (the text drops patches after the stem), and reconstruction is in part
             copying. Without `ids_keep` it changes nothing. Defaults to True.
         out_indices (Sequence[int] | int): Stages to return, 0 to 3; negative counts from the end. Each has an output
-            LayerNorm. Defaults to (3, ).
+            LayerNorm. A stage is named once; the outputs are in the stages' order. Defaults to (3, ).
         out_type (str): 'featmap' (B, C, ceil(H/stride), ceil(W/stride)); 'avg_featmap' (B, C), the map's mean; 'raw'
             (B, patches·side², C), tokens patch by patch in Z-order, the only one for masked input.
             Defaults to 'featmap'.
+        drop_rate (float): Dropout after the position embedding. Defaults to 0.
         drop_path_rate (float): Stochastic depth, rising linearly with depth. Defaults to 0.
         zero_init_residual (bool): Every block starts as the identity: the last layers of attention and MLP start at
             zero. With False, as before version 0.3, attention adds nearly the same vector to all tokens at the start,
             and what differs between them fades with depth (docs/results/small_scale.md). Defaults to True.
         frozen_stages (int): Freezes the stem, and the stages up to this one. -1: nothing. Defaults to -1.
+        norm_cfg (dict, optional): The norms of the outputs, as mmpretrain builds them; those of the blocks are the arch's.
+            None: no norms. Defaults to `dict(type='SameDtypeLN', eps=1e-6)`, LayerNorm in its input's precision.
+        norm_eval (bool): Batch norms stay in evaluation mode, for `norm_cfg=dict(type='BN')`. Defaults to False.
         with_cp (bool | Sequence[int]): Recompute activations in the backward pass to save memory: in all stages, or in
             those named, 0 to 3. Stage 0 saves the most for the operations repeated. Defaults to False.
         init_cfg (dict | list[dict], optional): Defaults to Xavier-uniform linear layers as in MAE; what
-            `zero_init_residual` sets to zero is zero all the same. With
+            `zero_init_residual` sets to zero is zero all the same. The stem, the only Conv2d, stays as PyTorch starts it,
+            uniform within ±1/(7·√in_channels), unless a `dict(type=…, layer='Conv2d')` is among them. (MAE's patch
+            embedding starts by Xavier as a linear layer, which would be twice as wide here; all our results are of
+            PyTorch's.) With
             `dict(type='Pretrained', checkpoint=…, prefix='backbone.')` every tensor must be found in the checkpoint;
             the report is logged and the origin kept as `self.provenance`.
 
     Raises:
-        UserError: An unknown arch, patch size, preset or out_type, a number outside its range, or windows that do not
-            divide the patch.
+        UserError: An unknown arch, patch size, preset or out_type, a number outside its range, a stage that is named twice,
+            or windows that do not divide the patch.
+
+    Attributes:
+        arch_zoo (dict[str, dict]): The archs by all their names, as mmpretrain's backbones have it.
+        embed_dims (int): Channels of the first stage.
+        num_layers (int): Number of stages, as in mmpretrain's SwinTransformer.
     """
     OUT_TYPES = ('featmap', 'avg_featmap', 'raw')
+    arch_zoo = {name: dict(embed_dims=arch['dims'][0], depths=list(arch['depths']), num_heads=list(arch['num_heads']))
+                for full, arch in ARCHS.items() for name in (full[0], full)}
 
     def __init__(self,
                  arch: str | dict = 'base',
@@ -139,11 +162,15 @@ class DyViT(BaseBackbone):
                  zero_init_residual: bool = True,
                  frozen_stages: int = -1,
                  with_cp: bool | Sequence[int] = False,
+                 drop_rate: float = 0.,
+                 norm_cfg: dict | None = NORM,
+                 norm_eval: bool = False,
                  init_cfg=(dict(type='Xavier', layer='Linear', distribution='uniform'), )):
         super().__init__(list(init_cfg) if isinstance(init_cfg, tuple) else init_cfg)
-        self.arch = arch if isinstance(arch, str) else 'custom'
-        settings = _check_arch(arch)
-        self.dims, self.depths, num_heads = (tuple(settings[key]) for key in ('dims', 'depths', 'num_heads'))
+        self.arch_settings = _check_arch(arch)
+        self.arch = _full_name(arch) if isinstance(arch, str) else 'custom'
+        self.dims, self.depths, num_heads = (tuple(self.arch_settings[key]) for key in ('dims', 'depths', 'num_heads'))
+        self.embed_dims, self.num_layers = self.dims[0], len(self.dims)
         if patch_size not in (16, 32):
             raise UserError(f'DyViT: patch_size={patch_size}: expected 32 or 16; larger mask units are made by '
                             'PatchMask(unit=…)')
@@ -153,17 +180,15 @@ class DyViT(BaseBackbone):
         windows = self._check_windows(windows)
         for name, value, values in (('in_channels', in_channels, whole(1)), ('img_size', img_size, whole(1)),
                                     ('mlp_ratio', mlp_ratio, above(0)), ('pos_scale', pos_scale, number(0)),
-                                    ('drop_path_rate', drop_path_rate, number(0, 1, below=True))):
+                                    ('drop_rate', drop_rate, number(0, 1, below=True)),
+                                    ('drop_path_rate', drop_path_rate, number(0, 1, below=True)),
+                                    ('norm_eval', norm_eval, SWITCH)):
             values.check(f'DyViT: {name}', value)
         choice('DyViT: pos_embed', pos_embed, ('sincos', 'learned'))
         if not -1 <= frozen_stages <= 3:
             raise UserError(f'DyViT: frozen_stages={frozen_stages}: expected -1 (nothing) to 3 (all stages)')
-        if isinstance(out_indices, int):
-            out_indices = (out_indices, )
-        if not all(-4 <= i <= 3 for i in out_indices):
-            raise UserError(f'DyViT: out_indices={tuple(out_indices)}: expected stages 0 to 3 (or -4 to -1)')
-        self.out_indices = tuple(sorted(i % 4 for i in out_indices))
-        self.out_channels = self.output_channels(arch, out_indices)
+        self.out_indices = _check_stages(out_indices)
+        self.out_channels = tuple(self.dims[i] for i in self.out_indices)
         self.out_sides = tuple(self.sides[i] for i in self.out_indices)
         self.out_type = choice('DyViT: out_type', out_type, self.OUT_TYPES)
         self.mask_before_stem = mask_before_stem
@@ -182,6 +207,9 @@ class DyViT(BaseBackbone):
         else:
             self.pos_embed = None
 
+        # Without it nothing is drawn, and nothing computed.
+        self.drop_after_pos = nn.Dropout(drop_rate) if drop_rate else nn.Identity()
+
         drop_path = iter(torch.linspace(0, drop_path_rate, sum(self.depths), device='cpu').tolist())
         self.stages = ModuleList()
         for i, (dims, depth, heads) in enumerate(zip(self.dims, self.depths, num_heads, strict=True)):
@@ -195,9 +223,10 @@ class DyViT(BaseBackbone):
                 downsample = Downsample(self.dims[i - 1], dims, pool=self.sides[i - 1] // self.sides[i])
             self.stages.append(ModuleList([downsample, *blocks]))
         for i in self.out_indices:
-            self.add_module(f'norm{i}', SameDtypeLN(self.dims[i], eps=1e-6))
+            self.add_module(f'norm{i}', _output_norm(norm_cfg, self.dims[i]))
+        self.norm_eval = norm_eval
         # A checkpoint of other out_indices lacks them, such as that of a pre-training on the last stage alone.
-        self.allowed_missing = tuple(f'norm{i}.{name}' for i in self.out_indices for name in ('weight', 'bias'))
+        self.allowed_missing = tuple(name for name in self.state_dict() if name.startswith('norm'))
         self.settings = dict(patch_size=patch_size, windows=[list(sides) for sides in windows], reduce=reduce,
                              pos_scale=self.pos_scale if self.pos_embed is None else None)
         """What no tensor's shape tells, yet the weights are trained for: loading compares it."""
@@ -207,8 +236,7 @@ class DyViT(BaseBackbone):
     def output_channels(cls, arch: str | dict = 'base', out_indices: Sequence[int] | int = (3, ), **_) -> tuple[int, ...]:
         """Channels of the outputs of a backbone with these settings, for what follows it in a config."""
         dims = _check_arch(arch)['dims']
-        stages = sorted(i % 4 for i in ((out_indices, ) if isinstance(out_indices, int) else out_indices))
-        return tuple(dims[i] for i in stages)
+        return tuple(dims[i] for i in _check_stages(out_indices))
 
     def _check_windows(self, windows) -> tuple[tuple[int, ...], ...]:
         every = [tuple(side >> i for i in range(side.bit_length())) for side in self.sides]  # 8: 8, 4, 2, 1
@@ -262,7 +290,7 @@ class DyViT(BaseBackbone):
             x = self._cut_patches(x, ids_keep)  # B·K in_channels P+3 P+3
             x = grid_to_tokens(self.stem(x), self.sides[0]).view(*ids_keep.shape, -1, self.dims[0])  # B K side² C
             position = position[0][ids_keep]
-        x = x + position.to(x.dtype)
+        x = self.drop_after_pos(x + position.to(x.dtype))
         x = x.flatten(1, 2)  # B N C
 
         outs = []
@@ -274,9 +302,9 @@ class DyViT(BaseBackbone):
                 else:
                     x = block(x)
             if i in self.out_indices:
-                out = getattr(self, f'norm{i}')(x)
-                outs.append(self._format(out, i, grid, (H, W)))
-        return tuple(outs)
+                outs.append(self._format(self._normalise(x, i), i, grid, (H, W)))
+        # The last stage's tokens, too, which no output may have.
+        return read_together(*outs, x)[:-1]
 
     def _cut_patches(self, x: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         """Some patches of padded images with what the stem sees of their neighbours: (B·K, in_channels, P+3, P+3).
@@ -304,6 +332,12 @@ class DyViT(BaseBackbone):
             position = sincos_position(size, self.dims[0], device)
             return position if self.pos_scale == 1 else position * self.pos_scale
         return _resize(self.pos_embed, tuple(size))
+
+    def _normalise(self, x: torch.Tensor, stage: int) -> torch.Tensor:
+        norm = getattr(self, f'norm{stage}')
+        if isinstance(norm, NORMS_OF_MAPS):
+            return norm(x.mT[..., None])[..., 0].mT  # B C N 1
+        return norm(x)
 
     def _format(self, x: torch.Tensor, stage: int, grid: tuple[int, int], size: tuple[int, int]) -> torch.Tensor:
         if self.out_type == 'raw':
@@ -342,9 +376,12 @@ class DyViT(BaseBackbone):
             self.pos_embed.requires_grad_(False)
 
     def train(self, mode: bool = True):
-        """Set training mode; frozen stages stay in evaluation mode."""
+        """Set training mode; frozen stages stay in evaluation mode, and batch norms with `norm_eval`."""
         super().train(mode)
         self._freeze()
+        for module in self.modules() if self.norm_eval else ():
+            if isinstance(module, _BatchNorm):
+                module.eval()
         return self
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
@@ -382,16 +419,58 @@ def _resize(pos_embed: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return F.interpolate(pos_embed, size, mode='bicubic', align_corners=False)
 
 
-def _check_arch(arch: str | dict) -> dict:
-    if isinstance(arch, str):
-        return ARCHS[choice('DyViT: arch', arch, ARCHS)]
-    if set(arch) != {'dims', 'depths', 'num_heads'} or any(len(v) != 4 for v in arch.values()):
-        raise UserError(f"DyViT: arch={arch}: expected keys 'dims', 'depths', 'num_heads', each with four numbers")
-    for name, numbers in arch.items():
+def _full_name(arch: str) -> str:
+    name = str(arch).lower()
+    name = ALIASES.get(name, name)
+    return name if name in ARCHS else choice('DyViT: arch', arch, ARCHS)
+
+
+def _check_arch(arch: str | dict) -> dict[str, Sequence[int]]:
+    """The `dims`, `depths` and `num_heads` of an arch, checked."""
+    if not isinstance(arch, dict):
+        return ARCHS[_full_name(arch)]
+    settings = dict(arch)
+    if 'dims' not in settings and 'embed_dims' in settings:
+        width = settings.pop('embed_dims')
+        settings['dims'] = width
+        if not isinstance(width, (list, tuple)):
+            settings['dims'] = tuple(whole(1).check('DyViT: arch.embed_dims', width) * 2**i for i in range(4))
+    if set(settings) != {'dims', 'depths', 'num_heads'} or any(
+            not isinstance(v, (list, tuple)) or len(v) != 4 for v in settings.values()):
+        raise UserError(f"DyViT: arch={arch}: expected keys 'dims', 'depths', 'num_heads', each with four numbers, or "
+                        "'embed_dims' for 'dims', one number that is doubled from stage to stage")
+    for name, numbers in settings.items():
         each(whole(0 if name == 'depths' else 1)).check(f'DyViT: arch.{name}', numbers)
-    for dims, heads in zip(arch['dims'], arch['num_heads'], strict=True):
+    for dims, heads in zip(settings['dims'], settings['num_heads'], strict=True):
         if dims % heads:
             raise UserError(f'DyViT: arch={arch}: {heads} heads do not divide {dims} channels')
-    if arch['dims'][0] % 4:
+    if settings['dims'][0] % 4:
         raise UserError(f"DyViT: arch={arch}: the first of 'dims' must be a multiple of 4 (sine-cosine positions)")
-    return arch
+    return settings
+
+
+def _check_stages(out_indices: Sequence[int] | int) -> tuple[int, ...]:
+    """The stages that `out_indices` names, 0 to 3, in their order."""
+    single = not isinstance(out_indices, Sequence) or isinstance(out_indices, str)
+    indices = [out_indices] if single else list(out_indices)
+    if not indices or not all(index in whole(-4, 3) for index in indices):
+        raise UserError(f'DyViT: out_indices={out_indices!r}: expected stages 0 to 3 (or -4 to -1), one or a list of them')
+    stages = sorted(index % 4 for index in indices)
+    if len(set(stages)) < len(stages):
+        raise UserError(f'DyViT: out_indices={out_indices!r} names a stage twice, and its map would come once; name each '
+                        'stage once')
+    return tuple(stages)
+
+
+def _output_norm(norm_cfg: dict | None, dims: int) -> nn.Module:
+    """The norm of an output with `dims` channels."""
+    if norm_cfg is None:
+        return nn.Identity()
+    if not isinstance(norm_cfg, dict) or 'type' not in norm_cfg:
+        raise UserError(f"DyViT: norm_cfg={norm_cfg!r}: expected None or the config of a norm, such as dict(type='LN')")
+    try:
+        return build_norm_layer(norm_cfg, dims)
+    except (KeyError, TypeError, ValueError) as error:
+        reason = ' '.join(str(error.args[0] if error.args else error).split())
+        raise UserError(f'DyViT: norm_cfg={dict(norm_cfg)!r} gives no norm of {dims} channels ({reason}); expected the '
+                        "config of one that mmpretrain can build, such as dict(type='LN')") from error

@@ -66,7 +66,7 @@ class MaskedAutoencoder(BaseSelfSupervisor):
         init_cfg (dict, optional): Defaults to None.
 
     Raises:
-        UserError: Backbone, decoder and head have not the same `patch_size`.
+        UserError: The backbone is no masked encoder, or backbone, decoder and head have not the same `patch_size`.
     """
 
     def __init__(self, backbone: dict, neck: dict, decoder: dict, head: dict, data_preprocessor=None, init_cfg=None):
@@ -74,6 +74,7 @@ class MaskedAutoencoder(BaseSelfSupervisor):
             data_preprocessor = dict(type='MaskedImagePreprocessor') | (data_preprocessor or {})
         if not isinstance(backbone, nn.Module):
             backbone = MODELS.build(backbone)
+        _check_encoder(backbone)
         channels, patch_size = getattr(backbone, 'out_channels', None), backbone.patch_size
         super().__init__(
             backbone=backbone,
@@ -354,6 +355,20 @@ class CoMA(MaskedAutoencoder):
             loss=torch.cat([adaptive, evaluation], 1).mean(),
             mse_adaptive=adaptive.detach().mean(),
             mse_evaluation=evaluation.detach().mean())
+
+
+def _check_encoder(backbone: nn.Module) -> None:
+    """Raise a UserError if a backbone lacks what every masked encoder has."""
+    signature = inspect.signature(backbone.forward)
+    try:
+        signature.bind('images', 'ids_keep')
+        # mmpretrain's own encoders draw the masks themselves: forward(x, mask=True).
+        takes_indices = 'mask' not in signature.parameters or signature.parameters['mask'].default is not True
+    except TypeError:
+        takes_indices = False
+    if not takes_indices or not hasattr(backbone, 'patch_size'):
+        raise UserError(f'{type(backbone).__name__} is no masked encoder: needs patch_size and forward(images, ids_keep); '
+                        'take DyViT or MaskedVisionTransformer, or write one as docs/extend.md says')
 
 
 def _with_defaults(part, **defaults):

@@ -95,10 +95,11 @@ def save(array, path, form=None):
 
 WIDTHS = {
     'channels', 'conv_out_channels', 'decoder_embed_dim', 'embed_dim', 'embed_dims', 'fc_out_channels', 'feat_channels',
-    'in_channels', 'input_features', 'out_channels'
+    'feedforward_channels', 'in_channels', 'input_features', 'out_channels'
 }
-SIZES = {'crop_size', 'scale', 'size'}
-NUMBERS = {'max_per_img', 'nms_pre', 'num'}  # of boxes
+DEPTHS = {'decoder_depth', 'depth', 'num_layers'}
+SIZES = {'crop_size', 'max_size', 'scale', 'scales', 'size'}
+NUMBERS = {'max_per_image', 'max_per_img', 'nms_pre', 'num'}  # of boxes
 
 
 def shrink(cfg):
@@ -114,7 +115,10 @@ def shrink(cfg):
         cfg (Config): Changed in place.
     """
     backbone, others = cfg.model.backbone, [cfg.model.get(key) for key in cfg.model if key != 'backbone']
-    change(others, lambda key, value: narrow(value) if key in WIDTHS else 1 if key in ('depth', 'decoder_depth') else value)
+    change(others, smaller_part)
+    if cfg.model.type == 'DINO':
+        cfg.model.num_queries = 8
+        cfg.model.bbox_head.embed_dims = cfg.model.neck.out_channels  # by default 256
     if backbone.type.endswith('DyViT'):
         backbone.arch = dict(
             dims=narrow(ARCHS[backbone.arch]['dims']), depths=(1, 1, 2, 1), num_heads=(1, 2, 2, 4))
@@ -133,9 +137,11 @@ def shrink(cfg):
     if 'auto_scale_lr' in cfg:
         cfg.auto_scale_lr.base_batch_size = 4
     test_cfg = cfg.model.get('test_cfg') or {}
+    change([cfg.model.get('train_cfg'), test_cfg], lambda key, value: narrow(value) if key in NUMBERS else value)
     if 'rcnn' in test_cfg:
-        change([cfg.model.train_cfg, test_cfg], lambda key, value: narrow(value) if key in NUMBERS else value)
         test_cfg.rcnn.score_thr = 0.
+    if 'score_thr' in test_cfg:
+        test_cfg.score_thr = 0.
     change([loaders, cfg.get('tta_pipeline'), cfg.model.get('data_preprocessor'), test_cfg],
            lambda key, value: smaller(value) if key in SIZES else value)
     if 'stride' in test_cfg:
@@ -150,6 +156,17 @@ def change(cfg, function):
     for one in walk(cfg):
         for key, value in one.items():
             one[key] = function(key, value)
+
+
+def smaller_part(key, value):
+    """A setting of neck, decoder or head made small."""
+    if key in WIDTHS or key == 'num_points' and value > 100:  # of a mask, not of attention
+        return narrow(value)
+    if key in ('num_dn_queries', 'num_queries'):  # no more than there are tokens
+        return 8
+    if key == 'num_feats':  # half of a width
+        return narrow(2 * value) // 2
+    return 1 if key in DEPTHS else 4 if key == 'num_groups' else value
 
 
 def narrow(width):
@@ -172,6 +189,8 @@ def shorten(cfg):
     short = {}
     for by_epoch, points in times.items():
         step = 1 if by_epoch and len(points) > 2 else 2  # two epochs at least
+        if not by_epoch and len(points) == 2 and 'max_iters' in cfg.train_cfg:  # four iterations at least
+            step = 4
         short[by_epoch] = {time: step * number for number, time in enumerate(sorted(points))}
     for schedule in cfg.param_scheduler:
         new = short[schedule.by_epoch]

@@ -269,7 +269,11 @@ def test_other_archs_of_small_configs_fit_too(name, read):
     elif 'upernet' in name:
         assert model.decode_head(model.backbone(image)).shape == (1, model.decode_head.num_classes, 16, 16)
         assert model.auxiliary_head(model.backbone(image)).shape[2:] == (4, 4)
-    elif 'mask-rcnn' in name:
+    elif 'mask2former' in name:
+        decoder = (model.decode_head if 'semantic' in name else model.panoptic_head).pixel_decoder
+        *fine, last = model.backbone(image)
+        assert decoder.input_convs[0](last).shape[1] == decoder.lateral_convs[0](fine[0]).shape[1] == 64
+    elif any(part in name for part in ('mask-rcnn', 'retinanet', 'dino')):
         assert {level.shape[1] for level in model.neck(model.backbone(image))} == {64}
     else:
         assert model(image).shape == (1, model.head.num_classes)

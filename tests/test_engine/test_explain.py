@@ -2,6 +2,7 @@
 import argparse
 import errno
 import re
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -25,6 +26,17 @@ def test_images_of_several_sizes_in_one_batch_of_validation():
 
 def test_other_assertions_keep_their_traceback():
     assert explain(AssertionError('something else')) is None
+
+
+def test_panoptic_data_name_the_extra_that_reads_them(monkeypatch):
+    from mmdet.datasets.transforms import LoadPanopticAnnotations
+    from mmdet.evaluation import metrics
+    monkeypatch.setitem(sys.modules, 'panopticapi', None)  # as if it were not installed
+    monkeypatch.setattr(metrics.coco_panoptic_metric, 'panopticapi', None)
+    for build in (LoadPanopticAnnotations, metrics.CocoPanopticMetric):
+        with pytest.raises((ImportError, RuntimeError)) as caught:
+            build()
+        assert "pip install 'coma-mm[panoptic]'" in explain(caught.value)
 
 
 def test_the_variable_that_an_error_is_about_is_named(monkeypatch):

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from mmpretrain.registry import MODELS
 
 from coma_mm.datasets import masking
 from coma_mm.errors import UserError
@@ -446,6 +447,116 @@ def test_every_library_builds_it(library):
     assert [tuple(out.shape[1:]) for out in outs] == [(8, 10, 18), (16, 5, 9), (32, 3, 5), (64, 2, 3)]
 
 
+# OpenMMLab's conventions, as mmpretrain's tests of its backbones have them
+
+
+@pytest.mark.parametrize('names', [('t', 'T', 'Tiny', 'tiny'), ('s', 'SMALL'), ('b', 'Base')])
+def test_archs_have_short_names_in_any_case(names):
+    with torch.device('meta'):
+        models = [DyViT(name) for name in names]
+    full = names[-1].lower()
+    assert [model.arch for model in models] == [full] * len(names)
+    settings = DyViT.arch_zoo[full]
+    assert DyViT.arch_zoo[full[0]] == settings
+    with torch.device('meta'):
+        custom = DyViT(settings)  # as the libraries' archs, these can be given as they are
+    shapes = [{name: value.shape for name, value in model.state_dict().items()} for model in (*models, custom)]
+    assert all(one == shapes[0] for one in shapes)
+    assert DyViT.output_channels(names[0]) == DyViT.output_channels(full) == models[0].out_channels
+
+
+def test_a_custom_arch_may_be_written_as_mmpretrains():
+    depths, heads = [1, 2, 1, 1], [2, 2, 4, 4]
+    model = DyViT(dict(embed_dims=8, depths=depths, num_heads=heads), out_indices=ALL)
+    assert model.dims == model.out_channels == (8, 16, 32, 64)
+    assert DyViT(dict(embed_dims=[8, 16, 32, 64], depths=depths, num_heads=heads)).dims == model.dims
+    assert (model.embed_dims, model.num_layers, model.arch) == (8, 4, 'custom')
+    assert model.arch_settings['depths'] == depths
+    for stage, depth, number in zip(model.stages, depths, heads, strict=True):
+        assert len(stage) == 1 + depth and stage[1].attn.num_heads == number
+
+
+def test_outputs_have_the_norm_of_the_config():
+    x = images(2, 64, 96).float()
+    plain = DyViT(ARCH, out_indices=ALL)
+    assert {type(getattr(plain, f'norm{i}')).__name__ for i in ALL} == {'SameDtypeLN'} and plain.norm0.eps == 1e-6
+    raw = DyViT(ARCH, out_indices=ALL, norm_cfg=None)
+    assert not [name for name in raw.state_dict() if name.startswith('norm')]
+    raw.load_state_dict({key: value for key, value in plain.state_dict().items() if not key.startswith('norm')})
+    for a, b in zip(plain(x), raw(x), strict=True):
+        torch.testing.assert_close(a, F.layer_norm(b.permute(0, 2, 3, 1), b.shape[1:2], eps=1e-6).permute(0, 3, 1, 2))
+    for cfg, expected in [
+        (dict(type='LN', eps=1e-6), lambda b: F.layer_norm(b.permute(0, 2, 3, 1), b.shape[1:2]).permute(0, 3, 1, 2)),
+        (dict(type='LN2d'), lambda b: F.layer_norm(b.permute(0, 2, 3, 1), b.shape[1:2]).permute(0, 3, 1, 2)),
+        (dict(type='BN'), lambda b: F.batch_norm(b, None, None, training=True)),
+        (dict(type='GN', num_groups=2), lambda b: F.group_norm(b, 2)),
+    ]:
+        model = DyViT(ARCH, out_indices=ALL, norm_cfg=cfg)
+        missing, _ = model.load_state_dict(raw.state_dict(), strict=False)
+        assert set(missing) <= set(model.allowed_missing)
+        for a, b in zip(model(x), raw(x), strict=True):
+            torch.testing.assert_close(a, expected(b), rtol=1e-3, atol=1e-4)
+
+
+def test_norm_eval_holds_batch_norms_alone():
+    model = DyViT(ARCH, norm_cfg=dict(type='BN'), norm_eval=True, drop_rate=0.5)
+    model.init_weights()
+    model.train()
+    assert not model.norm3.training and model.drop_after_pos.training and model.stages[0][1].norm1.training
+    assert DyViT(ARCH, norm_cfg=dict(type='BN')).train().norm3.training
+    assert not DyViT(ARCH, norm_cfg=dict(type='BN', requires_grad=False)).norm3.weight.requires_grad
+
+
+def test_dropout_after_the_positions():
+    x = images(1, 64, 64)
+    model = small_dyvit(drop_rate=0.5)
+    assert torch.equal(model(x)[0], small_dyvit()(x)[0]) and list(model.state_dict()) == list(small_dyvit().state_dict())
+    model.train()
+    seen = []
+    model.stages[0][0].register_forward_hook(lambda module, inputs, output: seen.append(output))
+    model(x)
+    assert 0.4 < (seen[0] == 0).float().mean() < 0.6
+    without, before = small_dyvit().train(), torch.random.get_rng_state()
+    without(x)
+    assert torch.equal(torch.random.get_rng_state(), before)  # without it nothing is drawn
+
+
+def test_the_stem_starts_as_pytorch_does_or_as_init_cfg_says():
+    torch.manual_seed(3)
+    expected = torch.nn.Conv2d(3, 8, 7, stride=4)
+    torch.manual_seed(3)
+    model = DyViT(ARCH)
+    model.init_weights()
+    assert torch.equal(model.stem.weight, expected.weight) and torch.equal(model.stem.bias, expected.bias)
+    assert 0.9 / 147**.5 < model.stem.weight.abs().max() <= 1 / 147**.5
+    model = DyViT(ARCH, init_cfg=[dict(type='Xavier', layer='Linear', distribution='uniform'),
+                                  dict(type='TruncNormal', layer='Conv2d', std=.02)])
+    model.init_weights()
+    assert 0.015 < model.stem.weight.std() < 0.025 and not model.stem.bias.any()
+    assert [name for name, module in DyViT(ARCH, dense_conv=True).named_modules()
+            if isinstance(module, torch.nn.Conv2d)] == ['stem']
+
+
+def test_a_classifiers_weights_go_into_a_dense_model(tmp_path, monkeypatch):
+    """It has no norms of the first three stages: they start afresh, and the line that says so is no error."""
+    lines, path = [], str(tmp_path / 'classifier.pth')
+    monkeypatch.setattr('coma_mm.weights.load.print_log', lambda line, **_: lines.append(line))
+    classifier = randomise(MODELS.build(dict(
+        type='ImageClassifier', backbone=dict(type='DyViT', arch=ARCH, out_type='avg_featmap'),
+        head=dict(type='LinearClsHead', num_classes=3, in_channels=64))))
+    torch.save(dict(state_dict=classifier.state_dict()), path)
+    dense = DyViT(ARCH, out_indices=ALL, init_cfg=dict(type='Pretrained', checkpoint=path, prefix='backbone.'))
+    dense.init_weights()
+    found, theirs = dense.state_dict(), classifier.backbone.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in theirs.items())
+    fresh = [f'norm{i}.{name}' for i in (0, 1, 2) for name in ('weight', 'bias')]
+    assert set(found) - set(theirs) == set(fresh)
+    assert all(torch.equal(found[name], torch.full_like(found[name], float('weight' in name))) for name in fresh)
+    line, = lines
+    assert f'loaded {len(theirs)} of {len(found)} tensors into DyViT' in line
+    assert line.endswith('; 6 that it lacks start afresh: norm0.weight, norm0.bias, norm1.weight, …')
+
+
 # Bad input
 
 
@@ -453,6 +564,10 @@ def test_every_library_builds_it(library):
     (dict(arch='smal'), "arch='smal'.*did you mean 'small'"),
     (dict(arch='vit'), 'expected one of tiny, small, base'),
     (dict(arch=dict(dims=(8, 16, 32, 64))), "expected keys 'dims', 'depths', 'num_heads'"),
+    (dict(arch=None), "arch=None: expected one of tiny, small, base"),
+    (dict(arch=dict(ARCH, embed_dims=8)), "'embed_dims' for 'dims', one number"),
+    (dict(arch=dict(embed_dims='8', depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1))), "arch.embed_dims='8': expected a whole"),
+    (dict(arch=dict(ARCH, dims=8)), 'each with four numbers'),
     (dict(arch={**ARCH, 'depths': (1, 1)}), 'each with four numbers'),
     (dict(arch={**ARCH, 'num_heads': (3, 2, 4, 4)}), '3 heads do not divide 8 channels'),
     (dict(arch={**ARCH, 'dims': (6, 16, 32, 64)}), 'multiple of 4'),
@@ -466,6 +581,18 @@ def test_every_library_builds_it(library):
     (dict(windows=(8, 4, 2, 1)), 'four sets of window sides'),
     (dict(out_type='cls_token'), 'DyViT: out_type='),
     (dict(out_indices=(0, 4)), 'expected stages 0 to 3'),
+    (dict(out_indices=None), 'out_indices=None: expected stages 0 to 3'),
+    (dict(out_indices='3'), "out_indices='3': expected stages 0 to 3"),
+    (dict(out_indices=[1, '2']), r"out_indices=\[1, '2'\]: expected stages 0 to 3"),
+    (dict(out_indices=(1., )), 'expected stages 0 to 3'),
+    (dict(out_indices=()), 'expected stages 0 to 3 .*one or a list'),
+    (dict(out_indices=(3, 3)), r'out_indices=\(3, 3\) names a stage twice'),
+    (dict(out_indices=(3, -1)), 'names a stage twice'),
+    (dict(norm_cfg='LN'), "norm_cfg='LN': expected None or the config of a norm"),
+    (dict(norm_cfg=dict(type='LayerNom')), 'gives no norm of 64 channels .Cannot find LayerNom'),
+    (dict(norm_cfg=dict(type='GN')), 'gives no norm of 64 channels .*num_groups'),
+    (dict(norm_eval='False'), "norm_eval='False': expected a bool"),
+    (dict(drop_rate=1), 'DyViT: drop_rate=1: expected a number from 0 to below 1'),
     (dict(pos_embed='rope'), 'DyViT: pos_embed='),
     (dict(reduce='max'), "reduce"),
     (dict(frozen_stages=4), 'frozen_stages=4'),

@@ -459,6 +459,22 @@ def test_bad_arguments(kwargs, words):
         CoMA(**model_settings(), **kwargs)
 
 
+HIVIT = dict(embed_dims=32, depths=[1, 1, 1], num_heads=2)
+
+
+@pytest.mark.parametrize('backbone', [
+    dict(type='SwinTransformer', arch=dict(embed_dims=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 1, 1])),
+    dict(type='VisionTransformer', out_type='raw', with_cls_token=False,
+         arch=dict(embed_dims=8, num_layers=1, num_heads=1, feedforward_channels=8)),
+    dict(type='HiViT', arch=HIVIT),  # has patch_size
+    dict(type='MAEHiViT', arch=HIVIT),  # has patch_size, and another second argument
+])
+def test_a_backbone_that_is_no_masked_encoder_is_named(backbone):
+    with pytest.raises(UserError, match=rf'^{backbone["type"]} is no masked encoder: needs patch_size and forward\('
+                                        r'images, ids_keep\); take DyViT or .*$'):
+        MODELS.build(dict(model_settings(), type='CoMA', backbone=backbone))
+
+
 # Validation and checkpoints
 
 

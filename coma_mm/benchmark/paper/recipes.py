@@ -54,7 +54,8 @@ def read(name):
     with torch.device('meta'):
         model = build_model(cfg)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
-        pipelines = {split: [TRANSFORMS.build(step) for step in cfg[f'{split}_dataloader'].dataset.pipeline]
+        pipelines = {split: [TRANSFORMS.build(step) for step in cfg[f'{split}_dataloader'].dataset.pipeline
+                             if step.type != 'LoadPanopticAnnotations']  # the page is the same without panopticapi
                      for split in ('train', 'test') if cfg.get(f'{split}_dataloader')}
     return dict(
         cfg.items(),

@@ -1,6 +1,7 @@
 """Whether the data sets, the evaluators, the model and the hooks of a run say the same, before its first iteration."""
 from mmengine.runner import Runner
 
+from .channels import check_channels
 from .class_names import check_class_names
 from .class_numbers import check_class_numbers
 from .ground_truth import check_ground_truth
@@ -21,5 +22,6 @@ def check_agreement(runner: Runner) -> None:
         UserError: Naming two that disagree, where each is said, and what to set.
     """
     parts = parts_of(runner)
-    for check in (check_class_names, check_class_numbers, check_maps, check_ground_truth, check_metric_names):
+    for check in (check_channels, check_class_names, check_class_numbers, check_maps, check_ground_truth,
+                  check_metric_names):
         check(parts)

@@ -70,6 +70,7 @@ class Parts:
         schedules (list): Of the learning rate, ...
         where (str): Where the config has the data preprocessor.
         trained_on (tuple[str, ...] | None): The classes of the checkpoint to test, if it names them.
+        model_cfg (dict): The model's config.
     """
     model: nn.Module
     splits: list[Split]
@@ -77,6 +78,7 @@ class Parts:
     schedules: list[Any]
     where: str
     trained_on: tuple[str, ...] | None = None
+    model_cfg: dict[str, Any] = field(default_factory=dict)
 
     @property
     def train(self) -> Split | None:
@@ -123,7 +125,7 @@ def parts_of(runner: Runner) -> Parts:
     meta = getattr(runner, 'trained_on', None)
     classes = meta.get('classes') if isinstance(meta, dict) else None
     trained_on = tuple(classes) if isinstance(classes, (list, tuple)) else None
-    return Parts(model, splits, runner.hooks, schedules, where, trained_on)
+    return Parts(model, splits, runner.hooks, schedules, where, trained_on, runner.cfg.get('model') or {})
 
 
 def splits_of(name: str, dataset: Dataset, evaluator: Any) -> list[Split]:

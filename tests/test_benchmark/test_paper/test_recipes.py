@@ -278,8 +278,8 @@ def test_every_hyper_parameter_has_a_row(family):
                 f'model.train_cfg.augments.{one.type}' for one in (cfg['model'].get('train_cfg') or {}).get('augments', ())}
             for step in steps - NO_CHOICE:
                 assert any(step in path for path in paths), f'{name}: {step}'
-            warm_up, schedule = cfg['param_scheduler']
-            for key in {'start_factor', 'end'} & warm_up.keys():
+            *warm_up, schedule = cfg['param_scheduler']
+            for key in {'start_factor', 'end'} & {key for one in warm_up for key in one}:
                 assert f'param_scheduler.LinearLR.{key}' in paths
             for key in schedule.keys() & {'eta_min', 'power', 'milestones', 'gamma'}:
                 known = {f'param_scheduler.1.{key}', f'param_scheduler.{schedule.type}.{key}'}
