@@ -7,11 +7,10 @@ from hypothesis import strategies as st
 from mmcv import _ext
 
 from ..helpers import operators as reference
+from ..helpers.operators import DEVICES
 
 pytestmark = pytest.mark.skipif(
     not _ext.__file__.endswith('.py'), reason='mmcv has compiled operators, which coma_mm leaves alone')
-NEEDS_GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')]
-DEVICES = ['cpu', pytest.param('cuda', marks=NEEDS_GPU)]
 # Multiples of 1/4, exact in float16 and bfloat16 too; from outside to outside of a 16 px image.
 coordinates = st.integers(-32, 96).map(lambda i: i / 4)
 
@@ -131,8 +130,6 @@ def test_empty_input():
 
 
 def test_other_operators_name_themselves_and_the_remedy():
-    with pytest.raises(NotImplementedError, match=r'softnms .* docs/install\.md'):
-        mmcv.ops.soft_nms(torch.zeros(1, 4), torch.zeros(1))
-    with pytest.raises(NotImplementedError, match="roi_align with pool_mode='max'"):
-        mmcv.ops.roi_align(torch.zeros(1, 1, 2, 2), torch.zeros(1, 5), (1, 1), 1., 0, 'max', True)
+    with pytest.raises(NotImplementedError, match=r'nms_rotated .* docs/install\.md'):
+        mmcv.ops.nms_rotated(torch.zeros(1, 5), torch.zeros(1), 0.5)
     assert not hasattr(_ext, '__wrapped__')
