@@ -2,8 +2,9 @@
 
 Loaded under the name `mmcv._ext` where mmcv has no compiled operators (see `coma_mm.compat`). Function names and
 arguments are those that `mmcv.ops` calls. Any other operator can be looked up, as `mmcv.ops` does on import, and
-raises `NotImplementedError` when it is called; its modules refuse to be built.
+raises `AbsentOperatorError` when it is called; a module that needs it refuses to be built.
 """
+from coma_mm.compat.operators.absent import refusal
 from coma_mm.compat.operators.attention_mask import psamask_backward, psamask_forward
 from coma_mm.compat.operators.batch_norm import (
     sync_bn_backward_data,
@@ -12,6 +13,7 @@ from coma_mm.compat.operators.batch_norm import (
     sync_bn_forward_output,
     sync_bn_forward_var,
 )
+from coma_mm.compat.operators.boxes import bbox_overlaps
 from coma_mm.compat.operators.carafe import carafe_backward, carafe_forward, carafe_naive_backward, carafe_naive_forward
 from coma_mm.compat.operators.deformable_attention import ms_deform_attn_backward, ms_deform_attn_forward
 from coma_mm.compat.operators.deformable_convolution import (
@@ -37,7 +39,7 @@ from coma_mm.compat.operators.roi import (
 )
 
 __all__ = [
-    'carafe_backward', 'carafe_forward', 'carafe_naive_backward', 'carafe_naive_forward',
+    'bbox_overlaps', 'carafe_backward', 'carafe_forward', 'carafe_naive_backward', 'carafe_naive_forward',
     'deform_conv_backward_input', 'deform_conv_backward_parameters', 'deform_conv_forward',
     'deform_roi_pool_backward', 'deform_roi_pool_forward', 'masked_col2im_forward', 'masked_im2col_forward',
     'modulated_deform_conv_backward', 'modulated_deform_conv_forward', 'ms_deform_attn_backward',
@@ -59,17 +61,7 @@ def get_compiling_cuda_version() -> str:
     return 'none (torchvision operators)'
 
 
-def _not_compiled(operator: str) -> str:
-    return (f'mmcv operator {operator} is not available: mmcv is installed without compiled operators, and it is not '
-            'one of those that coma_mm has in their place. Use a model without it, or build mmcv with its operators '
-            'from source (see docs/install.md, "Compiled mmcv operators").')
-
-
 def __getattr__(name: str):
     if name.startswith('__'):
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-
-    def not_compiled(*args, **kwargs):
-        raise NotImplementedError(_not_compiled(name))
-
-    return not_compiled
+    return refusal(name)
