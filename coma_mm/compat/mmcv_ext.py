@@ -36,6 +36,8 @@ from coma_mm.compat.operators.roi import (
     deform_roi_pool_forward,
     roi_align_backward,
     roi_align_forward,
+    roi_pool_backward,
+    roi_pool_forward,
 )
 
 __all__ = [
@@ -44,9 +46,10 @@ __all__ = [
     'deform_roi_pool_backward', 'deform_roi_pool_forward', 'masked_col2im_forward', 'masked_im2col_forward',
     'modulated_deform_conv_backward', 'modulated_deform_conv_forward', 'ms_deform_attn_backward',
     'ms_deform_attn_forward', 'nms', 'nms_match', 'psamask_backward', 'psamask_forward', 'roi_align_backward',
-    'roi_align_forward', 'sigmoid_focal_loss_backward', 'sigmoid_focal_loss_forward', 'softmax_focal_loss_backward',
-    'softmax_focal_loss_forward', 'softnms', 'sync_bn_backward_data', 'sync_bn_backward_param',
-    'sync_bn_forward_mean', 'sync_bn_forward_output', 'sync_bn_forward_var'
+    'roi_align_forward', 'roi_pool_backward', 'roi_pool_forward', 'sigmoid_focal_loss_backward',
+    'sigmoid_focal_loss_forward', 'softmax_focal_loss_backward', 'softmax_focal_loss_forward', 'softnms',
+    'sync_bn_backward_data', 'sync_bn_backward_param', 'sync_bn_forward_mean', 'sync_bn_forward_output',
+    'sync_bn_forward_var'
 ]
 """The operators there are; `docs/heads.md` lists them."""
 

@@ -1,4 +1,4 @@
-"""Pooling of regions: RoIAlign (https://arxiv.org/abs/1703.06870) and deformable RoI pooling."""
+"""Pooling of regions: RoIAlign (https://arxiv.org/abs/1703.06870), RoI pooling, and the deformable one."""
 from collections.abc import Iterator
 
 import torch
@@ -64,6 +64,54 @@ def roi_align_backward(grad_output: Tensor, rois: Tensor, argmax_y: Tensor, argm
     for row, column, weight in _corners(argmax_y, argmax_x, *found.shape[2:]):
         found.index_put_((index, channel, row, column), weight * grad_output, accumulate=True)
     grad_input.copy_(found)
+
+
+def roi_pool_forward(input: Tensor, rois: Tensor, output: Tensor, argmax: Tensor, pooled_height: int, pooled_width: int,
+                     spatial_scale: float) -> None:
+    """Writes the largest value in each bin of each RoI into `output`; one bin after the other.
+
+    Args:
+        input (Tensor): (B, C, H, W) features.
+        rois (Tensor): (N, 5), index in the batch, then x1, y1, x2, y2 in pixels of the image, the last ones included.
+        output (Tensor): (N, C, pooled_height, pooled_width), written to; 0 in a bin without pixels.
+        argmax (Tensor): of `output`'s shape, int32, written to: the pixels' numbers in their map, or -1.
+        pooled_height (int): rows of the grid.
+        pooled_width (int): columns of the grid.
+        spatial_scale (float): from pixels of the image to those of the features.
+    """
+    height, width = input.shape[2:]
+    rois, = widen(rois)
+    start, end = rois[:, [2, 1]] * spatial_scale, (rois[:, [4, 3]] + 1) * spatial_scale
+    output.zero_()
+    argmax.fill_(-1)
+    for n, (index, size) in enumerate(zip(rois[:, 0].long().tolist(), end - start, strict=True)):
+        if not (size > 0).all():
+            continue
+        # Where each row and each column of bins begins and ends.
+        edges = [(torch.arange(bins + 1, device=rois.device) * (size[axis] / bins) + start[n, axis])
+                 for axis, bins in enumerate((pooled_height, pooled_width))]
+        (tops, bottoms), (lefts, rights) = (
+            (edge[:-1].floor().clamp(0, limit).long().tolist(), edge[1:].ceil().clamp(0, limit).long().tolist())
+            for edge, limit in zip(edges, (height, width), strict=True))
+        for row, (top, bottom) in enumerate(zip(tops, bottoms, strict=True)):
+            for column, (left, right) in enumerate(zip(lefts, rights, strict=True)):
+                if top < bottom and left < right:
+                    values, place = input[index, :, top:bottom, left:right].flatten(1).max(1)
+                    output[n, :, row, column] = values
+                    argmax[n, :, row, column] = (
+                        (top + place // (right - left)) * width + left + place % (right - left)).to(argmax.dtype)
+
+
+def roi_pool_backward(grad_output: Tensor, rois: Tensor, argmax: Tensor, grad_input: Tensor, pooled_height: int,
+                      pooled_width: int, spatial_scale: float) -> None:
+    """Writes the gradient with respect to the features into `grad_input`; see `roi_pool_forward`."""
+    grad, = widen(grad_output)
+    found = grad.new_zeros(grad_input.shape).flatten(2)
+    index = rois[:, 0].long()[:, None, None]
+    channel = torch.arange(found.shape[1], device=found.device)[:, None]
+    place = argmax.flatten(2).long()
+    found.index_put_((index, channel, place.clamp(min=0)), grad.flatten(2) * (place >= 0), accumulate=True)
+    grad_input.copy_(found.view(grad_input.shape))
 
 
 def deform_roi_pool_forward(input: Tensor, rois: Tensor, offset: Tensor, output: Tensor, pooled_height: int,

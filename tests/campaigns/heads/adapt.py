@@ -47,7 +47,7 @@ def replace(value, found, new):
 
 
 def prepare(model):
-    """Take out of a model's settings what needs files or large images."""
+    """Take out of a model's settings what needs files or large images, and let it regard fewer boxes."""
     for settings in walk(model):
         if settings.get('type') == 'Pretrained' or 'init_cfg' in settings and 'Pretrained' in str(settings['init_cfg']):
             settings['init_cfg'] = None
@@ -57,6 +57,11 @@ def prepare(model):
             settings['teacher_ckpt'] = None
         if settings.get('batch_augments'):
             settings['batch_augments'] = None
+        for name, limit in dict(max_per_img=50, nms_pre=200).items():
+            if isinstance(settings.get(name), int):
+                settings[name] = min(settings[name], limit)
+        if settings.get('num') == 512 and 'pos_fraction' in settings:
+            settings['num'] = 64
     return model
 
 

@@ -30,6 +30,7 @@ def detection_batch(size, stride=1):
     proposals = demo_mm_proposals([[3, size, size]] * 2, 20)
     for sample, own in zip(data['data_samples'], proposals, strict=True):
         sample.proposals = own
+        sample.gt_instances.labels.zero_()  # some configs have one class
         sample.set_metainfo(dict(batch_input_shape=(size, size), pad_shape=(size, size)))
     return data
 

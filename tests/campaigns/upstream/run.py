@@ -24,17 +24,26 @@ from coma_mm.markdown import markdown_table  # noqa: E402
 SECONDS = 600  # for one file
 FOLDERS = ('tests/test_ops', 'tests/test_models')
 # Without the folder that it is started in on its path, which has the library's own source without what is installed.
-PYTEST = 'import coma_mm, pytest, sys; sys.exit(pytest.main(sys.argv[1:]))'
+PYTEST = """
+import sys, coma_mm, mmcv.utils, pytest
+from coma_mm.weights import safe_pickle
+from tests.helpers.cuda_branches import CudaBranches
+safe_pickle.trusted = True  # a checkout is trusted: its code is run
+if sys.argv[1] == 'True':
+    mmcv.utils.IS_CUDA_AVAILABLE = True
+    CudaBranches().__enter__()
+sys.exit(pytest.main(sys.argv[2:]))
+"""
 KINDS = ('passed', 'failed', 'no operator', 'skipped')
 
 
-def run(file, checkout, seconds=SECONDS):
+def run(file, checkout, as_cuda=False, seconds=SECONDS):
     """dict[str, str]: How each test of a file ended, one of `KINDS`, and for those that failed why."""
     env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore')
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / 'report.xml'
-        command = [sys.executable, '-P', '-c', PYTEST, str(file), '-q', '-o', 'addopts=', '-p', 'no:cacheprovider',
-                   '--import-mode=importlib', f'--rootdir={checkout}', f'--junitxml={report}']
+        command = [sys.executable, '-P', '-c', PYTEST, str(as_cuda), str(file), '-q', '-o', 'addopts=',
+                   '-p', 'no:cacheprovider', '--import-mode=importlib', f'--rootdir={checkout}', f'--junitxml={report}']
         try:
             done = subprocess.run(command, cwd=checkout, env=env, capture_output=True, text=True, timeout=seconds)
         except subprocess.TimeoutExpired:
@@ -62,6 +71,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('path', type=Path, help='a checkout')
     parser.add_argument('--only', default='', metavar='PATTERN', help='a regular expression for the file')
+    parser.add_argument('--as-cuda', action='store_true', help='run on the CPU what is for a GPU, too')
     parser.add_argument('--out', type=Path, metavar='FILE.json', help='results; files that are in it are not run again')
     args = parser.parse_args()
     checkout = args.path.resolve()
@@ -70,7 +80,7 @@ def main():
     for file in files:
         name = str(file.relative_to(checkout))
         if name not in done and re.search(args.only, name):
-            done[name] = run(file, checkout)
+            done[name] = run(file, checkout, args.as_cuda)
             if args.out:
                 args.out.write_text(json.dumps(done, indent=1))
     counts = {name: collections.Counter(end.partition(':')[0] for end in ends.values()) for name, ends in done.items()}

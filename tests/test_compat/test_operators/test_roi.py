@@ -1,7 +1,7 @@
 """RoIAlign with a maximum and deformable RoI pooling against the values in mmcv's own tests and against plain loops."""
 import pytest
 import torch
-from mmcv.ops import DeformRoIPoolPack, deform_roi_pool, roi_align
+from mmcv.ops import DeformRoIPoolPack, deform_roi_pool, roi_align, roi_pool
 
 from ...helpers import operators as reference
 from ...helpers.operators import DEVICES, HALVES
@@ -60,6 +60,22 @@ def test_roi_align_with_a_maximum_is_its_definition(ratio, device):
     weights = torch.linspace(-1, 1, found.numel(), dtype=torch.float64).view(found.shape)
     torch.testing.assert_close(torch.autograd.grad((found.cpu() * weights).sum(), image)[0],
                                torch.autograd.grad((expected * weights).sum(), image)[0])
+
+
+@pytest.mark.parametrize('device', DEVICES)
+def test_roi_pool_has_mmcvs_published_values(device):
+    # From mmcv's tests/test_ops/test_roi_pool.py; a bin without pixels is 0.
+    image = torch.tensor(PUBLISHED[1][0], device=device).view(1, 1, 4, 4).requires_grad_()
+    rois = torch.tensor([[0., 0., 0., 3., 3.], [0., 9., 9., 12., 12.], [0., 2., 0., 2., 1.]], device=device)
+    output = roi_pool(image, rois, (2, 2), 1.)
+    assert output[:, 0].tolist() == [[[4., 8.], [12., 16.]], [[0., 0.], [0., 0.]], [[5., 5.], [7., 7.]]]
+    output[:2].sum().backward()
+    assert image.grad[0, 0].tolist() == [[0., 0., 0., 0.], [0., 1., 0., 1.], [0., 0., 0., 0.], [0., 1., 0., 1.]]
+
+
+def test_gradients_of_roi_pool_are_those_of_differences():
+    rois = torch.tensor(ROIS, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda x: roi_pool(x, rois, (2, 3), 0.9), features())
 
 
 @pytest.mark.parametrize('device', DEVICES)
