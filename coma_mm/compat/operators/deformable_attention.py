@@ -86,16 +86,16 @@ def _levels(value, shapes, locations, weights):
     # For each level its maps (B * M, D, H, W), the grid (B * M, Q, P, 2) and the weights (B * M, 1, Q, P).
     batch, _, heads, channels = value.shape
     sizes = shapes.tolist()
-    grids = (2 * locations - 1).transpose(1, 2).flatten(0, 1)
+    locations = locations.transpose(1, 2).flatten(0, 1)
     weights = weights.transpose(1, 2).flatten(0, 1)
     for level, (pixels, size) in enumerate(zip(value.split([h * w for h, w in sizes], 1), sizes, strict=True)):
         maps = pixels.permute(0, 2, 3, 1).reshape(batch * heads, channels, *size)
-        grid = grids[:, :, level]
         # A sample a whole pixel outside is none: its value is 0, and so is mmcv's gradient, where that of
         # grid_sample has the slope on the side of the map.
-        reach = 1 + grid.new_tensor([1 / size[1], 1 / size[0]])
-        grid = torch.where((grid.abs() < reach).all(-1, keepdim=True), grid, 3)
-        yield maps, grid, weights[:, None, :, level]
+        places = locations[:, :, level]
+        x, y = (places[..., axis] * size[1 - axis] - 0.5 for axis in range(2))
+        inside = (x > -1) & (x < size[1]) & (y > -1) & (y < size[0])
+        yield maps, torch.where(inside[..., None], 2 * places - 1, 3), weights[:, None, :, level]
 
 
 def _sample(maps, grid):

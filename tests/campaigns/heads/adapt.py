@@ -97,6 +97,7 @@ def segmentor(path):
     """Config: A segmentor's config with DyViT-tiny; each head takes the stages that its `in_index` names."""
     config = Config.fromfile(path)
     model = prepare(config.model)
+    model.data_preprocessor.update(size=None, size_divisor=32)  # it would pad to 512 px
     model.backbone = backbone(range(4))
     model.pop('neck', None)
     heads = model.decode_head, model.get('auxiliary_head') or []

@@ -59,11 +59,11 @@ DET = {
     'ocsort': dict(change=detector_alone, note='its detector'),
     'qdtrack': dict(batch=track_batch),
     'reid': dict(reason='recognises persons: no dense prediction'),
-    'sort': dict(change=detector_alone, note='its detector'),
+    'sort': dict(config='faster-rcnn_r50_fpn_8xb2-4e_mot17halftrain_test-mot17halfval.py', change=detector_alone,
+                 note='its detector'),
     'soft_teacher': dict(batch=semi_batch),
     'ssd': dict(change=ssd, size=300),
     'strongsort': dict(change=detector_alone, note='its detector'),
-    'wider_face': dict(change=ssd, size=300),
 }
 SEG = {
     'dpt': dict(reason='takes the tokens of a plain ViT'),

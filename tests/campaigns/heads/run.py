@@ -19,10 +19,12 @@ sys.path.insert(0, str(ROOT))
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 os.environ.setdefault('CUDA_VISIBLE_DEVICES', '')
 
+from coma_mm.markdown import code, escaped, fill, markdown_table  # noqa: E402
 from tests.campaigns.heads.families import FAMILIES, make  # noqa: E402
 
 SECONDS = 120
 MODES = ('CPU', 'CUDA branches')
+PAGE, RESULTS = ROOT / 'docs/heads.md', ROOT / 'docs/results/heads.json'
 
 
 def attempt(family, mode, seconds=SECONDS):
@@ -45,16 +47,37 @@ def attempt(family, mode, seconds=SECONDS):
     return f'more than {seconds} s' if code == -signal.SIGALRM else f'exit code {code}'
 
 
+def page(done):
+    """str: `docs/heads.md` with the results in its tables."""
+    parts = {}
+    for library in ('mmdet', 'mmseg'):
+        rows, counts = [], dict.fromkeys(MODES, 0)
+        own = {name: family for name, family in FAMILIES.items() if family.library == library}
+        for name, family in own.items():
+            ends = [done.get(f'{name}: {mode}', 'not run') for mode in MODES]
+            for mode, end in zip(MODES, ends, strict=True):
+                counts[mode] += end == 'works'
+            cells = ['–'] * 2 if family.reason else ['yes' if end == 'works' else 'no' for end in ends]
+            why = family.reason or '; '.join(dict.fromkeys(filter(None, [family.note, *(e for e in ends if e != 'works')])))
+            rows.append([family.name, code(family.config.removesuffix('.py')), *cells, escaped(why)])
+        takes = sum(not family.reason for family in own.values())
+        parts[library] = markdown_table(['family', 'config', *MODES, 'note, or why not'], rows)
+        parts[f'{library}-counts'] = (f'{counts[MODES[0]]} of {takes} on the CPU, {counts[MODES[1]]} of {takes} in the CUDA '
+                                      f'branches; {len(own) - takes} more cannot have another backbone.\n')
+    return fill(PAGE.read_text(), 'heads', parts)
+
+
 def main():
     """Run the families, print what does not work, write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--only', default='', metavar='PATTERN', help='a regular expression for "LIBRARY FAMILY"')
     parser.add_argument('--minutes', type=float, default=1e9, help='begin nothing after this long')
-    parser.add_argument('--out', type=Path, metavar='FILE.json', help='results; what works in it is not run again')
+    parser.add_argument('--out', type=Path, metavar='FILE.json', default=RESULTS,
+                        help='results; what is in it is not run again. Defaults to that of docs/heads.md, which is renewed')
     parser.add_argument('--again', action='store_true', help='run what does not work in --out again')
     args = parser.parse_args()
     begin = time.monotonic()
-    done = json.loads(args.out.read_text()) if args.out and args.out.exists() else {}
+    done = json.loads(args.out.read_text()) if args.out.exists() else {}
     for name, family in FAMILIES.items():
         if not re.search(args.only, name):
             continue
@@ -65,8 +88,9 @@ def main():
             start = time.monotonic()
             done[key] = family.reason or attempt(family, mode)
             print(f'{time.monotonic() - start:5.1f} s {key}: {done[key]}', flush=True)
-            if args.out:
-                args.out.write_text(json.dumps(done, indent=1))
+            args.out.write_text(json.dumps(done, indent=1) + '\n')
+    if args.out == RESULTS:
+        PAGE.write_text(page(done))
 
 
 if __name__ == '__main__':

@@ -36,8 +36,8 @@ def detection_batch(size, stride=1):
 
 
 def track_batch(size, stride=1):
-    """dict: Two videos of two frames."""
-    return demo_track_inputs(2, 2, key_frames_inds=[0], image_shapes=(3, size, size), num_classes=2, num_items=[3, 2],
+    """dict: A video of two frames."""
+    return demo_track_inputs(1, 2, key_frames_inds=[0], image_shapes=(3, size, size), num_classes=2, num_items=[3],
                              with_mask=True)
 
 
@@ -45,7 +45,7 @@ def semi_batch(size, stride=1):
     """dict: Two images with boxes, and two without for teacher and student."""
     data = detection_batch(size, stride)
     for sample in data['data_samples']:
-        sample.set_metainfo(dict(homography_matrix=np.eye(3)))
+        sample.set_metainfo(dict(homography_matrix=np.eye(3, dtype=np.float32)))
     branches = 'sup', 'unsup_teacher', 'unsup_student'
     return {name: {branch: copy.deepcopy(value) for branch in branches} for name, value in data.items()}
 
