@@ -2,6 +2,7 @@
 
 import math
 import re
+import traceback
 from pathlib import Path
 
 import mmdet
@@ -115,6 +116,6 @@ def segmentor(path):
 
 
 def sentence(error):
-    """str: The last line of an error, in one line."""
-    lines = str(error).strip().splitlines() or ['']
+    """str: An error in one line; of one that says nothing, the line of code."""
+    lines = str(error).strip().splitlines() or [traceback.extract_tb(error.__traceback__)[-1].line]
     return re.sub(r'\s+', ' ', f'{type(error).__name__}: {lines[0]}')[:300]

@@ -51,6 +51,7 @@ DET = {
     'detectors': dict(reason='its neck runs backbones of its own kind'),
     'glip': dict(reason='needs a language model'),
     'grounding_dino': dict(reason='needs a language model'),
+    'guided_anchoring': dict(config='ga-retinanet_r50-caffe_fpn_1x_coco.py'),
     'htc': dict(stride=8),
     'ld': dict(change=ld),
     'mask2former_vis': dict(batch=track_batch),

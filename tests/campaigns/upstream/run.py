@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 
 from coma_mm.markdown import markdown_table  # noqa: E402
 
-SECONDS = 600  # for one file
+SECONDS = 1800  # for one folder
 FOLDERS = ('tests/test_ops', 'tests/test_models')
 # Without the folder that it is started in on its path, which has the library's own source without what is installed.
 PYTEST = """
@@ -37,19 +37,19 @@ sys.exit(pytest.main(sys.argv[2:]))
 KINDS = ('passed', 'failed', 'no operator', 'skipped')
 
 
-def run(file, checkout, as_cuda=False, seconds=SECONDS):
-    """dict[str, str]: How each test of a file ended, one of `KINDS`, and for those that failed why."""
+def run(path, checkout, as_cuda=False, seconds=SECONDS):
+    """dict[str, str]: How each test of a file or a folder ended, one of `KINDS`, and for those that failed why."""
     env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore')
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / 'report.xml'
-        command = [sys.executable, '-P', '-c', PYTEST, str(as_cuda), str(file), '-q', '-o', 'addopts=',
+        command = [sys.executable, '-P', '-c', PYTEST, str(as_cuda), str(path), '-q', '-o', 'addopts=',
                    '-p', 'no:cacheprovider', '--import-mode=importlib', f'--rootdir={checkout}', f'--junitxml={report}']
         try:
             done = subprocess.run(command, cwd=checkout, env=env, capture_output=True, text=True, timeout=seconds)
         except subprocess.TimeoutExpired:
-            return {file.name: f'failed: took more than {seconds} s'}
+            return {path.name: f'failed: took more than {seconds} s'}
         if not report.exists():
-            return {file.name: f'failed: exit code {done.returncode}: {done.stdout[-200:]}{done.stderr[-200:]}'}
+            return {path.name: f'failed: exit code {done.returncode}: {done.stdout[-200:]}{done.stderr[-200:]}'}
         cases = ElementTree.parse(report).iter('testcase')
         return {f'{case.get("classname")}.{case.get("name")}': verdict(case) for case in cases}
 
@@ -70,17 +70,21 @@ def main():
     """Run the tests, print how many ended how."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('path', type=Path, help='a checkout')
-    parser.add_argument('--only', default='', metavar='PATTERN', help='a regular expression for the file')
+    parser.add_argument('--only', default='', metavar='PATTERN', help='a regular expression for the folder')
     parser.add_argument('--as-cuda', action='store_true', help='run on the CPU what is for a GPU, too')
-    parser.add_argument('--out', type=Path, metavar='FILE.json', help='results; files that are in it are not run again')
+    parser.add_argument('--out', type=Path, metavar='FILE.json', help='results; folders that are in it are not run again')
     args = parser.parse_args()
     checkout = args.path.resolve()
-    files = [file for folder in FOLDERS for file in sorted((checkout / folder).rglob('test_*.py'))]
+    files = [file for folder in FOLDERS for file in (checkout / folder).rglob('test_*.py')]
     done = json.loads(args.out.read_text()) if args.out and args.out.exists() else {}
-    for file in files:
-        name = str(file.relative_to(checkout))
+    for folder in sorted({file.parent for file in files}):
+        name = str(folder.relative_to(checkout))
         if name not in done and re.search(args.only, name):
-            done[name] = run(file, checkout, args.as_cuda)
+            done[name] = run(folder, checkout, args.as_cuda)
+            if folder.name in done[name]:  # the process died, or took too long
+                done[name] = {}
+                for file in sorted(folder.glob('test_*.py')):
+                    done[name].update(run(file, checkout, args.as_cuda))
             if args.out:
                 args.out.write_text(json.dumps(done, indent=1))
     counts = {name: collections.Counter(end.partition(':')[0] for end in ends.values()) for name, ends in done.items()}

@@ -90,6 +90,13 @@ def test_half_precision_is_rounded_once(dtype, device):
     torch.testing.assert_close(logits.grad, exact.grad.to(dtype))
 
 
+@pytest.mark.parametrize('loss', PUBLISHED)
+def test_losses_compile_without_a_break(loss):
+    logits, target = torch.randn(5, 3), torch.tensor([0, 2, 1, 1, 0])
+    compiled = torch.compile(lambda x, t: loss(x, t, 2., 0.25, None, 'mean'), backend='eager', fullgraph=True)
+    torch.testing.assert_close(compiled(logits, target), loss(logits, target, 2., 0.25, None, 'mean'))
+
+
 def test_no_samples_and_no_classes():
     for loss in PUBLISHED:
         logits = torch.zeros(0, 3, requires_grad=True)
