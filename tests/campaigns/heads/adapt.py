@@ -42,6 +42,8 @@ def outputs_of(settings, library):
 def replace(value, found, new):
     """A setting with new numbers of channels, where it is those of the backbone: one of them, or a list."""
     if isinstance(value, (list, tuple)):
+        if list(value) == list(found[::-1]):  # from the coarsest map to the finest
+            return type(value)(new[::-1])
         same = len(value) > 1 and list(value) == list(found[-len(value):]) or list(value) == list(found)
         return type(value)(new[-len(value):]) if same else value
     return new[-1] if value == found[-1] else value
@@ -95,14 +97,27 @@ def detector(path):
 
 
 def segmentor(path):
-    """Config: A segmentor's config with DyViT-tiny; each head takes the stages that its `in_index` names."""
+    """Config: A segmentor's config with DyViT-tiny; its neck, or each head what its `in_index` names, takes the stages.
+
+    Necks that make a pyramid of a plain ViT's maps are left out.
+    """
     config = Config.fromfile(path)
     model = prepare(config.model)
     model.data_preprocessor.update(size=None, size_divisor=32)  # it would pad to 512 px
     model.backbone = backbone(range(4))
-    model.pop('neck', None)
     heads = model.decode_head, model.get('auxiliary_head') or []
-    for head in (one for group in heads for one in (group if isinstance(group, list) else [group])):
+    heads = [one for group in heads for one in (group if isinstance(group, list) else [group])]
+    if model.get('neck', {}).get('type') in ('FPN', 'ICNeck', 'JPU'):
+        before = list(model.neck.in_channels)
+        stages = range(4)[-len(before):]
+        model.backbone = backbone(stages)
+        model.neck.in_channels = [DIMS[i] for i in stages]
+        for head in heads[1:]:
+            if head.in_channels in before:  # an auxiliary head, of a map that the neck gives on
+                head.in_channels = model.neck.in_channels[before.index(head.in_channels)]
+        return config
+    model.pop('neck', None)
+    for head in heads:
         index = head.get('in_index', -1)
         if isinstance(index, (list, tuple)):
             head.in_index = list(index) if max(index) < 4 else list(range(4))[-len(index):]

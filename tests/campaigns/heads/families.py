@@ -56,6 +56,7 @@ DET = {
     'ld': dict(change=ld),
     'mask2former_vis': dict(batch=track_batch),
     'masktrack_rcnn': dict(batch=track_batch),
+    'misc': dict(reason='models of detectron2'),
     'mm_grounding_dino': dict(reason='needs a language model'),
     'ocsort': dict(change=detector_alone, note='its detector'),
     'qdtrack': dict(batch=track_batch),
@@ -64,10 +65,13 @@ DET = {
                  note='its detector'),
     'soft_teacher': dict(batch=semi_batch),
     'ssd': dict(change=ssd, size=300),
+    'scnet': dict(stride=8),
     'strongsort': dict(change=detector_alone, note='its detector'),
+    'tridentnet': dict(reason='its heads take the branches of its own backbone'),
 }
 SEG = {
     'dpt': dict(reason='takes the tokens of a plain ViT'),
+    'fastfcn': dict(config='fastfcn_r50-d32_jpu_psp_4xb4-80k_ade20k-512x512.py'),
     'san': dict(reason='needs CLIP, image and text'),
     'setr': dict(config='setr_vit-l_pup_8xb1-160k_ade20k-512x512.py', note='PUP; MLA takes the tokens of a plain ViT'),
     'vpd': dict(reason='needs a diffusion model'),
