@@ -56,6 +56,8 @@ def prepare(model):
             settings['init_cfg'] = None
         if settings.get('pretrained'):
             settings['pretrained'] = None
+        if settings.get('type') == 'MMSyncBN':  # it asks for other processes when it is built
+            settings['type'] = 'SyncBN'
         if settings.get('teacher_ckpt'):
             settings['teacher_ckpt'] = None
         if settings.get('batch_augments'):

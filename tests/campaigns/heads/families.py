@@ -11,7 +11,7 @@ from mmengine.registry import DefaultScope
 from mmseg.utils import register_all_modules as register_mmseg
 
 from tests.campaigns.heads.adapt import DIMS, backbone, configs, detector, segmentor, sentence
-from tests.campaigns.heads.step import build, check, detection_batch, segmentation_batch, semi_batch, track_batch
+from tests.campaigns.heads.step import box_batch, build, check, detection_batch, segmentation_batch, semi_batch, track_batch
 from tests.helpers.cuda_branches import CudaBranches
 
 register_mmdet(init_default_scope=False)
@@ -65,6 +65,7 @@ DET = {
                  note='its detector'),
     'soft_teacher': dict(batch=semi_batch),
     'ssd': dict(change=ssd, size=300),
+    'rtmdet': dict(batch=box_batch),
     'scnet': dict(stride=8),
     'strongsort': dict(change=detector_alone, note='its detector'),
     'tridentnet': dict(reason='its heads take the branches of its own backbone'),
@@ -129,6 +130,9 @@ def make(family, cuda_branches=False):
                 family.change(config)
             make_batch = family.batch or (detection_batch if family.library == 'mmdet' else segmentation_batch)
             batch = make_batch(family.size or (128 if family.library == 'mmdet' else 64), family.stride)
+            if 'rpn_head' in config.model:  # it makes proposals itself
+                for sample in batch['data_samples']:
+                    sample.pop('proposals', None)
             check(build(config, family.library), batch)
         return 'works'
     except Exception as error:

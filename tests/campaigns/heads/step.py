@@ -35,6 +35,14 @@ def detection_batch(size, stride=1):
     return data
 
 
+def box_batch(size, stride=1):
+    """dict: Two images with boxes alone."""
+    data = detection_batch(size, stride)
+    for sample in data['data_samples']:
+        del sample.gt_instances.masks
+    return data
+
+
 def track_batch(size, stride=1):
     """dict: A video of two frames."""
     return demo_track_inputs(1, 2, key_frames_inds=[0], image_shapes=(3, size, size), num_classes=2, num_items=[3],
