@@ -1,4 +1,4 @@
-# make install | demo | test | test-oldest | docs | fuzz | inputs | study | faults | gpu | lint | clean
+# make install | demo | test | test-oldest | docs | fuzz | inputs | heads | study | faults | gpu | lint | clean
 # PYTHON names the Python to build .venv with: make install PYTHON=python3.12
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -15,9 +15,10 @@ OLDEST_TESTS ?= tests/test_benchmark/test_counting tests/test_benchmark/test_spe
 	'$(WHOLE_RUN)[shapes/mask-rcnn_dyvit-tiny_scratch_shapes.py]'
 FUZZ_ARGS ?=
 INPUTS_ARGS ?=
+HEADS_ARGS ?=
 GPU_ARGS ?=
 
-.PHONY: help install demo test test-oldest docs fuzz inputs study faults gpu lint clean
+.PHONY: help install demo test test-oldest docs fuzz inputs heads study faults gpu lint clean
 
 help:
 	@echo 'make demo    pre-train, fine-tune three ways and report, in minutes on a CPU'
@@ -25,6 +26,7 @@ help:
 	@echo 'make docs    build the documentation as a site, build/site/index.html'
 	@echo 'make fuzz    thousands of damaged files and settings (FUZZ_ARGS="--only images --seed 1")'
 	@echo 'make inputs  hundreds of wrong inputs through the commands, about an hour (INPUTS_ARGS="--only coco")'
+	@echo 'make heads   every family of heads of mmdetection and mmsegmentation on DyViT, half an hour (HEADS_ARGS="--only detr")'
 	@echo 'make study   the demo with three seeds, each with a pre-training of its own'
 	@echo 'make install only create .venv (PYTHON=python3.12)'
 	@echo 'make faults  stop runs in many ways, resume them, compare the last bits; look for leaks (about two hours)'
@@ -59,6 +61,9 @@ fuzz: $(INSTALLED)
 
 inputs: $(INSTALLED)
 	$(RUN) tests/campaigns/inputs/run.py $(INPUTS_ARGS)
+
+heads: $(INSTALLED)
+	$(RUN) tests/campaigns/heads/run.py $(HEADS_ARGS)
 
 study: $(INSTALLED)
 	$(RUN) tools/study.py

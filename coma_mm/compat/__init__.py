@@ -2,7 +2,8 @@
 
 `install()` runs on `import coma_mm`, before any `*.models` module is imported. It mends, and only where needed:
 
-- mmcv without compiled operators: `mmcv._ext` comes from `coma_mm.compat.mmcv_ext`;
+- mmcv without compiled operators: `mmcv._ext` comes from `coma_mm.compat.mmcv_ext`, and modules of `mmcv.ops` that
+  need an operator that is not there refuse to be built;
 - transformers 5 and newer, beside which `mmpretrain.models` cannot be imported;
 - environment variables in configs, which are values there, whatever is in them, and not part of the code;
 - reading whole files, which waits for no pipe;
@@ -11,6 +12,7 @@
 """
 import functools
 import importlib.abc
+import importlib.machinery
 import importlib.metadata
 import importlib.util
 import os.path as osp
@@ -22,6 +24,8 @@ from coma_mm.files import CONFIGS, read_regular
 
 __all__ = ['config_path', 'install']
 
+_MMCV_EXT = osp.join(osp.dirname(__file__), 'mmcv_ext.py')
+
 
 def install() -> None:
     """Prepares the OpenMMLab libraries for import. Calling it again changes nothing."""
@@ -29,6 +33,7 @@ def install() -> None:
         return
     # Last in the list: a compiled `mmcv._ext` is found by Python's own finders, and this one is never asked.
     sys.meta_path.append(_MmcvExtFinder())
+    sys.meta_path.insert(0, _MmcvOpsFinder())
     _silence_import_noise()
     _map_configs()
     _substitute_environment()
@@ -42,7 +47,27 @@ class _MmcvExtFinder(importlib.abc.MetaPathFinder):
     def find_spec(self, fullname, path=None, target=None):
         if fullname != 'mmcv._ext':
             return None
-        return importlib.util.spec_from_file_location(fullname, osp.join(osp.dirname(__file__), 'mmcv_ext.py'))
+        return importlib.util.spec_from_file_location(fullname, _MMCV_EXT)
+
+
+class _MmcvOpsFinder(importlib.abc.MetaPathFinder):
+    """Finds `mmcv.ops` as Python does, and has its modules looked at when it is imported."""
+
+    def find_spec(self, fullname, path=None, target=None):
+        if fullname != 'mmcv.ops':
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path)
+        execute = spec.loader.exec_module
+
+        def exec_module(module):
+            execute(module)
+            from mmcv import _ext
+            if getattr(_ext, '__file__', '') == _MMCV_EXT:
+                from .operators.absent import refuse_modules
+                refuse_modules(module, _ext.__all__)
+
+        spec.loader.exec_module = exec_module
+        return spec
 
 
 def _silence_import_noise() -> None:

@@ -1,17 +1,21 @@
 """The torchvision-backed `mmcv._ext` against literal references, through `mmcv.ops`."""
+import re
+
 import mmcv.ops
 import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from mmcv import _ext
+from torch import nn
+
+from coma_mm.errors import UserError
 
 from ..helpers import operators as reference
+from ..helpers.operators import DEVICES
 
 pytestmark = pytest.mark.skipif(
     not _ext.__file__.endswith('.py'), reason='mmcv has compiled operators, which coma_mm leaves alone')
-NEEDS_GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')]
-DEVICES = ['cpu', pytest.param('cuda', marks=NEEDS_GPU)]
 # Multiples of 1/4, exact in float16 and bfloat16 too; from outside to outside of a 16 px image.
 coordinates = st.integers(-32, 96).map(lambda i: i / 4)
 
@@ -131,8 +135,33 @@ def test_empty_input():
 
 
 def test_other_operators_name_themselves_and_the_remedy():
-    with pytest.raises(NotImplementedError, match=r'softnms .* docs/install\.md'):
-        mmcv.ops.soft_nms(torch.zeros(1, 4), torch.zeros(1))
-    with pytest.raises(NotImplementedError, match="roi_align with pool_mode='max'"):
-        mmcv.ops.roi_align(torch.zeros(1, 1, 2, 2), torch.zeros(1, 5), (1, 1), 1., 0, 'max', True)
+    for error in (NotImplementedError, UserError):
+        with pytest.raises(error, match=r'^mmcv operator nms_rotated .* PyTorch 2\.13 \(docs/install\.md, [^\n]*$'):
+            mmcv.ops.nms_rotated(torch.zeros(1, 5), torch.zeros(1), 0.5)
     assert not hasattr(_ext, '__wrapped__')
+
+
+@pytest.mark.parametrize('name', ['TINShift', 'RoIAlignRotated', 'BorderAlign'])
+def test_a_model_that_needs_an_absent_operator_is_refused_when_it_is_built(name):
+    operator = re.sub('(?<=.)(?=[A-Z])', '_', name.replace('TIN', 'Tin').replace('RoI', 'Roi')).lower() + '_forward'
+    with pytest.raises(UserError, match=f'^mmcv operator {operator} is not available'):
+        getattr(mmcv.ops, name)(3)
+    with pytest.raises(UserError, match=f'mmcv operator {operator} is not available'):
+        nn.Sequential(nn.Identity(), getattr(mmcv.ops, name)(1, 2, 3))
+
+
+@pytest.mark.parametrize('aligned', [False, True])
+@pytest.mark.parametrize('mode', ['iou', 'iof'])
+@given(scored_boxes(), scored_boxes(), st.sampled_from([0, 1]))
+def test_bbox_overlaps(aligned, mode, first, second, offset):
+    boxes, others = first[0], (first[0].flip(0) if aligned else second[0])
+    assume(len(boxes) and len(others))
+    found = mmcv.ops.bbox_overlaps(boxes, others, mode, aligned, offset)
+    for i, box in enumerate(boxes.tolist()):
+        for j, other in [(i, others[i].tolist())] if aligned else enumerate(others.tolist()):
+            one = found[i] if aligned else found[i, j]
+            width, height = (min(box[k + 2], other[k + 2]) - max(box[k], other[k]) + offset for k in (0, 1))
+            area, area2 = ((b[2] - b[0] + offset) * (b[3] - b[1] + offset) for b in (box, other))
+            shared = max(width, 0) * max(height, 0)
+            whole = max(area + area2 - shared if mode == 'iou' else area, offset)
+            assert one == pytest.approx(shared / whole, 1e-5) if whole else one.isnan()
