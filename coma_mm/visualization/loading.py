@@ -22,12 +22,13 @@ from coma_mm.models import MaskedImagePreprocessor
 from coma_mm.weights.load import load_weights_only
 
 
-def load_model(cfg: Config, checkpoint: str | Path) -> nn.Module:
+def load_model(cfg: Config, checkpoint: str | Path | None) -> nn.Module:
     """Build the model of a run with its trained weights.
 
     Args:
         cfg (Config): The run's config, of mmpretrain, mmsegmentation or mmdetection.
-        checkpoint (str | Path): Its checkpoint, with the weights of the whole model.
+        checkpoint (str | Path, optional): Its checkpoint, with the weights of the whole model. None: the model as a
+            training of that config starts.
 
     Returns:
         nn.Module: In evaluation mode on the CPU.
@@ -36,6 +37,9 @@ def load_model(cfg: Config, checkpoint: str | Path) -> nn.Module:
         UserError: The checkpoint does not fit the config.
     """
     model = build_model(cfg)
+    if checkpoint is None:
+        model.init_weights()
+        return model
     weights = load_weights_only(str(checkpoint))['state_dict']
     try:
         model.load_state_dict(weights)
@@ -45,13 +49,13 @@ def load_model(cfg: Config, checkpoint: str | Path) -> nn.Module:
     return model
 
 
-def load_for_viewing(config: str | Path | Config, checkpoint: str | Path,
+def load_for_viewing(config: str | Path | Config, checkpoint: str | Path | None,
                      split: str = 'val') -> tuple[nn.Module, Dataset]:
     """Build the model of a run with its trained weights, and one of its data sets.
 
     Args:
         config (str | Path | Config): See `load_model`; or its file.
-        checkpoint (str | Path): See `load_model`.
+        checkpoint (str | Path, optional): See `load_model`.
         split (str): 'train', 'val' or 'test': whose data loader's data set. Defaults to 'val'.
 
     Returns:

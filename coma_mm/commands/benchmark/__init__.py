@@ -5,7 +5,7 @@ from importlib import import_module
 from coma_mm.commands import add_commands
 
 COMMANDS = dict(ablation='paper', collect='paper', complexity='counting', coverage='paper', dataload='speed',
-                efficiency='paper', report='paper', speed='speed', tables='paper', traffic='speed')
+                efficiency='paper', gradients='study', report='paper', speed='speed', tables='paper', traffic='speed')
 """The subcommands, and in which room of `coma_mm.benchmark` the module of the same name does the work."""
 
 
