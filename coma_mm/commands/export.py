@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='default: the backbone for .safetensors, else the model')
     parser.add_argument('--license', metavar='TEXT', help='for the file and its card, e.g. CC-BY-4.0')
     parser.add_argument('--half', action='store_true', help='round the weights of OUT.safetensors to float16')
+    parser.add_argument('--sign', metavar='KEY.pem', help='sign OUT with a private key, into OUT.sig; coma-mm verify reads it')
     parser.add_argument('--force', action='store_true', help='overwrite OUT and OUT.md if they are there')
     add_trust_argument(parser)
 
@@ -30,6 +31,9 @@ def run(args: argparse.Namespace) -> None:
     import os
 
     from coma_mm.inference.export import export
+    from coma_mm.weights.signing import sign, signer_of
+    if args.sign:
+        signer_of(args.sign)  # what is wrong with the key is said before the work is done
     done = export(args.checkpoint, args.out, args.config, args.part, args.force,
                   args.license or '', args.half)
     print(f'{done.path}: {os.path.getsize(done.path) / 1e6:.1f} MB; its card: {done.card}')
@@ -39,3 +43,5 @@ def run(args: argparse.Namespace) -> None:
     if done.fixed:
         print(f'  fixed, not free: {", ".join(done.fixed)}')
     print(f'  compared {done.verified}' if done.verified.startswith('on ') else f'  {done.verified}')
+    if args.sign:
+        print(f'  signed: {sign(args.out, args.sign)}')
