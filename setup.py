@@ -50,6 +50,8 @@ setup(
         'predict': ['sahi>=0.12'],  # large images by tiles
         'export': ['onnx>=1.20', 'onnxscript>=0.7', 'onnxruntime>=1.24'],
         'signing': ['model-signing>=1.1'],
+        # COCO's own, which no package index has.
+        'panoptic': ['panopticapi @ git+https://github.com/cocodataset/panopticapi.git'],
         'tensorboard': ['tensorboard>=2.20'],
         'wandb': ['wandb>=0.20'],
         'mlflow': ['mlflow>=3'],
