@@ -49,7 +49,7 @@ setup(
     extras_require={
         'predict': ['sahi>=0.12'],  # large images by tiles
         'export': ['onnx>=1.20', 'onnxscript>=0.7', 'onnxruntime>=1.24'],
-        'signing': ['model-signing>=1.1'],
+        'signing': ['model-signing>=1.1.1', 'pyopenssl'],  # the second is imported by the first, which does not ask for it
         # COCO's own, which no package index has.
         'panoptic': ['panopticapi @ git+https://github.com/cocodataset/panopticapi.git'],
         'tensorboard': ['tensorboard>=2.20'],
