@@ -135,7 +135,7 @@ def overlay(image: np.ndarray, record: Mapping[str, Any], labels: np.ndarray | N
         lines = [f'{name}  {score:.1%}' for name, score in record['scores'].items()][:5]
         return _write(image, [((0, 0), line, (20, 26, 32), number) for number, line in enumerate(lines)])
     texts = []
-    line = max(1, round(min(image.shape[:2]) / 300))
+    line = min(5, max(1, round(min(image.shape[:2]) / 300)))
     for found in reversed(record['objects']):  # the most certain last, on top
         color = colors[found['label'] % len(colors)]
         if 'mask' in found:
@@ -160,7 +160,7 @@ def _write(image: np.ndarray, texts: Sequence[tuple[tuple[int, int], str, Color,
     """Write texts on coloured ground: above a place (number -1), or in lines from the corner on."""
     picture = Image.fromarray(image[..., ::-1])
     draw = ImageDraw.Draw(picture)
-    size = max(9, round(min(image.shape[:2]) / 32))
+    size = min(30, max(9, round(min(image.shape[:2]) / 32)))  # in a large image objects are small
     font, pad = _font(size), max(1, size // 5)
     for (x, y), text, color, number in texts:
         left, top, right, bottom = draw.textbbox((0, 0), text, font)

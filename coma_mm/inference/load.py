@@ -1,5 +1,6 @@
 """A trained model, ready for images, from its checkpoint alone."""
 import copy
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -115,7 +116,9 @@ class Usable:
             list[BaseDataElement]: Of the library, on the CPU, in the scale of the image.
         """
         kind = next(self.model.parameters()).device.type
-        with DefaultScope.overwrite_default_scope(self.scope), torch.autocast(kind, torch.bfloat16, enabled=self.amp):
+        with (DefaultScope.overwrite_default_scope(self.scope), warnings.catch_warnings(),
+              torch.autocast(kind, torch.bfloat16, enabled=self.amp)):
+            warnings.filterwarnings('ignore', 'The shape of value will convert', UserWarning)  # mmsegmentation's TTA
             return [one.cpu() for one in self.model.test_step(pseudo_collate(samples))]
 
     def predict(self, images: Iterable[Image], batch_size: int = 1) -> Iterator[BaseDataElement]:

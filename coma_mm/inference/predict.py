@@ -339,7 +339,7 @@ class _Job:
 def summary(outcome: Outcome, out: str) -> str:
     """A line on what was done."""
     rate = f' ({outcome.predicted / outcome.seconds:.3g} images/s)' if outcome.predicted else ''
-    line = f'{outcome.predicted} images predicted in {duration(outcome.seconds)}{rate}'
+    line = f'{outcome.predicted} image{"s" * (outcome.predicted != 1)} predicted in {duration(outcome.seconds)}{rate}'
     if outcome.before:
         line += f', {outcome.before} were done before'
     if outcome.failed:

@@ -93,7 +93,7 @@ def test_detection_is_cocos_results(made, run_tool, tmp_path):
 def test_an_image_that_cannot_be_read_is_named_and_counted(made, run_tool, tmp_path):
     text = run_tool('predict.py', made.classification, made.bad, f'{made.images}/a.jpg', '--out', tmp_path, code=1)
     assert text.count('skipped: cannot read the image') == 1 and 'broken.jpg: ' in text and 'train_dataloader' not in text
-    assert '1 images predicted' in text and '1 could not be read' in text
+    assert '1 image predicted' in text and '1 could not be read' in text
     assert [one['file_name'] for one in predictions(tmp_path)] == ['a.jpg']
 
 
@@ -112,11 +112,11 @@ def test_the_same_command_goes_on_where_it_was_stopped(made, run_tool, tmp_path,
     with open(out / JOURNAL, 'a') as file:
         file.write('{"torn')  # as a power failure leaves it
     monkeypatch.undo()
-    assert '1 images predicted' in (text := run_tool(*command, '--out', out)) and '2 were done before' in text
+    assert '1 image predicted' in (text := run_tool(*command, '--out', out)) and '2 were done before' in text
     assert (out / 'predictions.json').read_bytes() == (whole / 'predictions.json').read_bytes()
     assert '0 images predicted' in run_tool(*command, '--out', out)
     os.remove(out / 'maps/c.png')  # what is gone is made again, and what is asked for later is added
-    assert '1 images predicted' in run_tool(*command, '--out', out)
+    assert '1 image predicted' in run_tool(*command, '--out', out)
     assert '3 images predicted' in run_tool(*command, '--out', out, '--overlay')
     assert (out / 'predictions.json').read_bytes() == (whole / 'predictions.json').read_bytes()
 
