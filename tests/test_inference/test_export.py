@@ -217,6 +217,17 @@ def test_the_client_of_the_page_predicts_what_the_model_does(checkpoint, exporte
     assert name == CLASSES[int(scores.argmax())] and abs(float(score) - float(scores.max())) < 2e-4
 
 
+@pytest.mark.parametrize('task, channels', [('classification', [32, 64, 128, 256]), ('pretraining', [256])])
+def test_a_backbone_gives_maps_whatever_its_model_takes(task, channels):
+    model, image = trained(task)[1], torch.randn(1, 3, 37, 70)
+    module = exportable_part(model, 'backbone')
+    maps = module(image)
+    assert [one.shape[1] for one in maps] == channels and len(module.outputs) == len(channels)
+    assert maps[-1].shape[2:] == (3, 5) and model.backbone.out_type != 'featmap'
+    for one, expected in zip(maps, module.by_library(model, image), strict=True):
+        torch.testing.assert_close(one, expected)
+
+
 def test_pooling_by_products_is_adaptive_pooling():
     for height, width in ((1, 1), (2, 5), (7, 12), (64, 31)):
         x = torch.randn(2, 3, height, width)
@@ -313,6 +324,7 @@ def test_the_command_writes_the_backbones_weights_with_a_card(checkpoint, tmp_pa
     text = run_tool('export.py', checkpoint, out, '--license', 'CC0-1.0')
     loaded = load_weights_only(out)
     assert 'tensors read back, bit for bit' in text and loaded['meta']['license'] == 'CC0-1.0'
-    assert loaded['meta']['coma_mm'] == PROVENANCE and '| Epochs | 3 |' in Path(f'{out}.md').read_text()
+    assert KEY in loaded['meta'] and loaded['meta']['coma_mm'] == PROVENANCE
+    assert '| Epochs | 3 |' in Path(f'{out}.md').read_text()
     assert 'is there already' in run_tool('export.py', checkpoint, out, code=2)
     run_tool('export.py', checkpoint, out, '--force')

@@ -7,6 +7,7 @@ from mmpretrain.models import ClsHead, MultiLabelClsHead
 from torch import nn
 
 from coma_mm.errors import UserError
+from coma_mm.models import DyViT
 
 from .adaptive_pool import exportable_pools
 
@@ -39,14 +40,14 @@ class Exportable(nn.Module):
 
 
 class ExportableBackbone(Exportable):
-    """The maps of a backbone, or whatever it gives.
+    """The maps of a backbone, or whatever it gives; of a DyViT maps, also where its model wants means or tokens.
 
     Args:
         model (nn.Module): A model with a `backbone`.
     """
 
     def __init__(self, model: nn.Module):
-        super().__init__(model.backbone)
+        super().__init__(_with_maps(model.backbone))
         with torch.no_grad():
             number = len(self(torch.zeros(1, channels_of(model), 64, 64)))
         self.outputs = {f'stage{i}': 'features of the backbone' for i in range(number)}
@@ -59,7 +60,7 @@ class ExportableBackbone(Exportable):
     @staticmethod
     def by_library(model: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The backbone's own outputs."""
-        found = model.backbone(images)
+        found = _with_maps(model.backbone)(images)
         return tuple(found) if isinstance(found, (tuple, list)) else (found, )
 
 
@@ -96,6 +97,14 @@ class ExportableSegmenter(Exportable):
     def by_library(model: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """(B, classes, H, W), by mmsegmentation."""
         return (model.encode_decode(images, [dict(img_shape=tuple(images.shape[-2:]))] * len(images)), )
+
+
+def _with_maps(backbone: nn.Module) -> nn.Module:
+    """A copy of a backbone, which gives maps if it is a DyViT."""
+    backbone = copy.deepcopy(backbone)
+    if isinstance(backbone, DyViT):
+        backbone.out_type = 'featmap'
+    return backbone
 
 
 def channels_of(model: nn.Module) -> int:
