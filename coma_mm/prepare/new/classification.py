@@ -8,7 +8,7 @@ from coma_mm.errors import MissingFileError, UserError, first_names
 
 from .draft import BLANK, VALIDATION, Draft, absolute, held_out, lines, literal, short_side
 from .numbers import image_size, power_of_two, scaled, share_out
-from .pretrained import backbone_settings, layer_decay
+from .pretrained import backbone_settings, layer_decay, loading
 
 BASES = dict(tiny='shapes/dyvit-tiny_scratch_shapes.py', small='classification/dyvit-small_8xb128-coslr-100e_in1k.py',
              base='classification/dyvit-base_8xb128-coslr-100e_in1k.py')
@@ -98,8 +98,8 @@ def draft(data: str, *, arch: str, backbone: dict, size: int | None, epochs: int
             "    dict(type='CenterCrop', crop_size=size),",
             "    dict(type='PackInputs'),",
             ']',
-            *_loader('train', data, folders, batch, split, extensions),
-            *_loader('val', data, folders, batch, split, extensions),
+            *_loader('train', data, folders, loading(arch, batch), split, extensions),
+            *_loader('val', data, folders, f'batch_size={batch}, ', split, extensions),
             'test_dataloader = val_dataloader',
             'val_evaluator = dict(topk=(1, ))\ntest_evaluator = val_evaluator' if len(classes) < 6 else '',
             f"optim_wrapper = dict(accumulative_counts='auto', {decay}optimizer=dict(lr={rate:g} * update / {base}))",
@@ -143,9 +143,9 @@ def _classes(folder: str) -> dict[str, list[str]]:
     return found
 
 
-def _loader(name: str, data: str, folders: dict[str, str], batch: int, split: str, extensions: str) -> list[str]:
+def _loader(name: str, data: str, folders: dict[str, str], batch: str, split: str, extensions: str) -> list[str]:
     prefix = os.path.relpath(folders.get(name, folders['train']), data).removesuffix('.')
     indices = f', indices={name}_images' if split else ''
-    return [f'{name}_dataloader = dict(batch_size={batch}, dataset=dict(',
+    return [f'{name}_dataloader = dict({batch}dataset=dict(',
             f"    _delete_=True, type='CustomDataset', data_root=data_root, data_prefix={literal(prefix)}{indices},",
             f'    pipeline={"train" if name == "train" else "test"}_pipeline{extensions}))']

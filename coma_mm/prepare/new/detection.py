@@ -12,7 +12,7 @@ from coma_mm.errors import MissingFileError, UserError, first_names
 
 from .draft import BLANK, Draft, absolute, assign, held_out, lines, literal, short_side
 from .numbers import WIDTHS, image_size, length, power_of_two, scaled, share_out
-from .pretrained import backbone_settings, layer_decay
+from .pretrained import backbone_settings, layer_decay, loading
 
 BASES = dict(tiny='small/mask-rcnn_dyvit-tiny_20e_coco-mini-224px.py',
              small='detection/mask-rcnn_dyvit-small_fpn_8xb8-lsj-100e_coco-768px.py',
@@ -139,7 +139,7 @@ def draft(images: str, train: str, val: str | None = None, *, arch: str, backbon
             neck,
             '    roi_head=dict(bbox_head=dict(num_classes=len(classes)), mask_head='
             f'{"dict(num_classes=len(classes))" if masks else "None"}))',
-            *_loader('train', own, root, f'batch_size={batch}, ', split),
+            *_loader('train', own, root, loading(arch, batch), split),
             *_loader('val', found.get('val', own), root, '', split),
             'test_dataloader = val_dataloader',
             *(['# Without a file the metric compares with what the data set has, which is a part of one.'] * bool(split)),

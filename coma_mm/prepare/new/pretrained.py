@@ -91,6 +91,11 @@ def backbone_settings(own: dict[str, Any], patch: int, pretrained: str | None, h
     return [*found, scratch] if has_init else found
 
 
+def loading(arch: str, batch: int) -> str:
+    """Arguments of the loader of training: for the machine at hand, not for the eight GPUs that the base is for."""
+    return f'batch_size={batch}, ' + ('' if arch == 'tiny' else "num_workers='auto', ")
+
+
 def layer_decay(arch: str, pretrained: str | None) -> str:
     """An argument of the optimiser's wrapper for a backbone that starts from scratch: all of its layers learn alike."""
     return '' if pretrained or arch == 'tiny' else 'paramwise_cfg=dict(layer_decay_rate=1.),\n    '

@@ -9,7 +9,7 @@ from coma_mm.errors import MissingFileError, UserError, first_names
 from .draft import BLANK, VALIDATION, Draft, absolute, assign, held_out, lines, list_images, literal, short_side
 from .label_values import count_values, find_labels, palette_of, read_names, read_palette
 from .numbers import image_size, length, power_of_two, scaled, share_out
-from .pretrained import backbone_settings, layer_decay
+from .pretrained import backbone_settings, layer_decay, loading
 
 BASES = dict(tiny='small/upernet_dyvit-tiny_40e_coco-mini-256px.py',
              small='segmentation/upernet_dyvit-small_8xb2-160k_ade20k-512x512.py',
@@ -129,7 +129,7 @@ def draft(images: str, masks: str, classes: str | Sequence[str] | None = None, i
                 ',\n    test_cfg=dict(crop_size=crop, stride=(size * 2 // 3, size * 2 // 3)))' if arch != 'tiny' else ')'),
             f"dataset = dict(type='BaseSegDataset', data_root=data_root, reduce_zero_label={labels.reduces_zero}{suffixes},",
             f'               metainfo=dict(classes=classes{", palette=palette" if colours else ""}))',
-            *_loader('train', parts, root, f'batch_size={batch}, ', split),
+            *_loader('train', parts, root, loading(arch, batch), split),
             *_loader('val', parts, root, '', split),
             'test_dataloader = val_dataloader',
             f"optim_wrapper = dict(accumulative_counts='auto', {decay}optimizer=dict(lr={rate:g} * update / {base}))",

@@ -109,8 +109,8 @@ def _summary(plan: Draft, speed: Speed | None, pretrained: str | None) -> str:
     batches = plan.update // (plan.batch * plan.gpus)
     shared = [f'{batches} batches of {plan.batch}'] * (batches > 1) + [f'{plan.gpus} GPUs'] * (plan.gpus > 1)
     shared = f' ({", ".join(shared)})' if shared else ''
-    line = (f'{plan.what}: {plan.model}, {start}; update {plan.update}{shared}, {plan.rate}, {many(plan.epochs, "epoch")} '
-            f'({plan.reason})')
+    length = f'{plan.epochs} epoch{"s" * (plan.epochs > 1)} ({plan.reason})'
+    line = f'{plan.what}: {plan.model}, {start}; update {plan.update}{shared}, {plan.rate}, {length}'
     if speed:
         seconds = speed.per_image * plan.images * plan.epochs / plan.gpus
         line += f', about {duration(seconds)} on this machine: measured over {many(speed.iterations, "iteration")}'
