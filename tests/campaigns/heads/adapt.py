@@ -55,7 +55,7 @@ def prepare(model):
         if settings.get('type') == 'Pretrained' or 'init_cfg' in settings and 'Pretrained' in str(settings['init_cfg']):
             settings['init_cfg'] = None
         if settings.get('pretrained'):
-            settings['pretrained'] = None
+            settings['pretrained'] = False if settings['pretrained'] is True else None  # timm's, or a file
         if settings.get('type') == 'MMSyncBN':  # it asks for other processes when it is built
             settings['type'] = 'SyncBN'
         if settings.get('teacher_ckpt'):
@@ -120,6 +120,9 @@ def segmentor(path):
         return config
     model.pop('neck', None)
     for head in heads:
+        head = head.get('kernel_generate_head', head)  # of several that refine each other, the first
+        if 'c1_in_channels' in head:  # and the finest map
+            head.c1_in_channels = DIMS[0]
         index = head.get('in_index', -1)
         if isinstance(index, (list, tuple)):
             head.in_index = list(index) if max(index) < 4 else list(range(4))[-len(index):]
@@ -129,6 +132,8 @@ def segmentor(path):
         else:
             head.in_index = index if -4 <= index < 4 else 3
             head.in_channels = DIMS[head.in_index]
+            if head.get('num_convs') == 0:
+                head.channels = head.in_channels
     return config
 
 

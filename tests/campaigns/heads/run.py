@@ -25,6 +25,7 @@ from tests.campaigns.heads.families import FAMILIES, make  # noqa: E402
 SECONDS = 120
 MODES = ('CPU', 'CUDA branches')
 PAGE, RESULTS = ROOT / 'docs/heads.md', ROOT / 'docs/results/heads.json'
+CELLS = {'works': 'yes', 'not run': '?'}
 
 
 def attempt(family, mode, seconds=SECONDS):
@@ -57,7 +58,7 @@ def page(done):
             ends = [done.get(f'{name}: {mode}', 'not run') for mode in MODES]
             for mode, end in zip(MODES, ends, strict=True):
                 counts[mode] += end == 'works'
-            cells = ['–'] * 2 if family.reason else ['yes' if end == 'works' else 'no' for end in ends]
+            cells = ['–'] * 2 if family.reason else [CELLS.get(end, 'no') for end in ends]
             why = family.reason or '; '.join(dict.fromkeys(filter(None, [family.note, *(e for e in ends if e != 'works')])))
             rows.append([family.name, code(family.config.removesuffix('.py')), *cells, escaped(why)])
         takes = sum(not family.reason for family in own.values())
