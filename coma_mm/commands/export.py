@@ -21,7 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='default: the backbone for .safetensors, else the model')
     parser.add_argument('--license', metavar='TEXT', help='for the file and its card, e.g. CC-BY-4.0')
     parser.add_argument('--half', action='store_true', help='round the weights of OUT.safetensors to float16')
-    parser.add_argument('--sign', metavar='KEY.pem', help='sign OUT with a private key, into OUT.sig; coma-mm verify reads it')
+    parser.add_argument('--sign', metavar='KEY.pem',
+                        help='sign OUT with a private key, into OUT.sig, which coma-mm verify reads')
     parser.add_argument('--force', action='store_true', help='overwrite OUT and OUT.md if they are there')
     add_trust_argument(parser)
 
