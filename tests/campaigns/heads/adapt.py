@@ -62,7 +62,7 @@ def prepare(model):
             settings['teacher_ckpt'] = None
         if settings.get('batch_augments'):
             settings['batch_augments'] = None
-        for name, limit in dict(max_per_img=50, nms_pre=200).items():
+        for name, limit in dict(max_per_img=100, nms_pre=200).items():
             if isinstance(settings.get(name), int):
                 settings[name] = min(settings[name], limit)
         if settings.get('num') == 512 and 'pos_fraction' in settings:
@@ -109,11 +109,11 @@ def segmentor(path):
     model.backbone = backbone(range(4))
     heads = model.decode_head, model.get('auxiliary_head') or []
     heads = [one for group in heads for one in (group if isinstance(group, list) else [group])]
-    if model.get('neck', {}).get('type') in ('FPN', 'ICNeck', 'JPU'):
-        before = list(model.neck.in_channels)
+    if (model.get('neck') or {}).get('type') in ('FPN', 'ICNeck', 'JPU'):
+        before = model.neck.in_channels
         stages = range(4)[-len(before):]
         model.backbone = backbone(stages)
-        model.neck.in_channels = [DIMS[i] for i in stages]
+        model.neck.in_channels = type(before)(DIMS[i] for i in stages)
         for head in heads[1:]:
             if head.in_channels in before:  # an auxiliary head, of a map that the neck gives on
                 head.in_channels = model.neck.in_channels[before.index(head.in_channels)]
