@@ -59,10 +59,13 @@ def load_backbone(source: str | os.PathLike, device: str | torch.device = 'cpu',
 
 
 def stated_settings(source: str) -> dict[str, Any]:
-    """The config of a DyViT in a file, as far as it says; empty, if it says nothing or is of another backbone.
+    """What a file says of the DyViT in it.
 
     Args:
         source (str): See `load_backbone`.
+
+    Returns:
+        dict: Its config; empty, if the file says nothing or is of another backbone.
     """
     path = released(source)
     cfg, _ = _described(load_weights_only(path)['meta'], path, named=True)

@@ -324,7 +324,7 @@ def test_the_command_writes_the_backbones_weights_with_a_card(checkpoint, tmp_pa
     text = run_tool('export.py', checkpoint, out, '--license', 'CC0-1.0')
     loaded = load_weights_only(out)
     assert 'tensors read back, bit for bit' in text and loaded['meta']['license'] == 'CC0-1.0'
-    assert KEY in loaded['meta'] and loaded['meta']['coma_mm'] == PROVENANCE
+    assert KEY in loaded['meta'] and loaded['meta']['coma_mm'] == {**PROVENANCE, 'data_root': 'shapes'}
     assert '| Epochs | 3 |' in Path(f'{out}.md').read_text()
     assert 'is there already' in run_tool('export.py', checkpoint, out, code=2)
     run_tool('export.py', checkpoint, out, '--force')
