@@ -183,7 +183,8 @@ def test_a_detector_is_a_program_for_any_size_and_any_number_of_objects(as_it_is
 def test_the_file_and_its_card_say_what_it_is(exported):
     session = onnxruntime.InferenceSession(exported.path)
     known = session.get_modelmeta().custom_metadata_map
-    assert json.loads(known['classes']) == CLASSES and json.loads(known['provenance']) == {**PROVENANCE, 'data_root': 'shapes'}
+    assert json.loads(known['classes']) == CLASSES
+    assert json.loads(known['provenance']) == {**PROVENANCE, 'data_root': 'shapes'}  # no more of where it lay
     prepared = json.loads(known['preprocessing'])
     assert prepared['mean'] == [123.675, 116.28, 103.53] and prepared['channel_order'] == 'RGB'
     assert prepared['resize'] == 'resize to a width of 64 px and a height of 64 px (bicubic)'
