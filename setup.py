@@ -56,7 +56,9 @@ setup(
         'wandb': ['wandb>=0.20'],
         'mlflow': ['mlflow>=3'],
         'test': ['pytest>=8', 'pytest-xdist>=3.6', 'hypothesis>=6.100', 'ruff>=0.9', 'setuptools>=77',
-                 'playwright>=1.50', 'segmentation-models-pytorch>=0.5', 'nbmake>=1.5', 'ipykernel>=6'],
+                 'playwright>=1.50'],
+        # Without these, tests of notebooks and of other libraries are skipped.
+        'test-all': ['segmentation-models-pytorch>=0.5', 'nbclient>=0.10', 'ipykernel>=6'],
         'docs': ['mkdocs>=1.6,<2', 'mkdocs-material>=9.7', 'mkdocstrings[python]>=1'],
     },
 )

@@ -4,13 +4,15 @@ Everything here is thin: a run started from Python is the run of `coma-mm train`
 """
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from matplotlib.figure import Figure
+from mmengine.registry import DefaultScope
 
 from coma_mm.config.read import read_config
 from coma_mm.datasets.masking import draw_masks
@@ -77,7 +79,7 @@ def train(config: str | os.PathLike, out: str | os.PathLike | None = None, *, da
     terminal.quieten()
     config, work_dir = os.fspath(config), None if out is None else os.fspath(out)
     root = None if data_root is None else os.fspath(data_root)
-    with warnings_last():
+    with _undisturbed(), warnings_last():
         cfg = read_config(config, dict(options or {}), work_dir, data_root=root, amp=amp,
                           resume='auto' if resume is True else resume or None)
         train_config(cfg, [dict(type='StopHook')], overwrite)
@@ -90,6 +92,20 @@ def train(config: str | os.PathLike, out: str | os.PathLike | None = None, *, da
     return Run(cfg.work_dir, latest_checkpoint(cfg.work_dir), config,
                {key: value for key, value in last.items() if key not in ('step', 'logged_step', 'time', 'data_time')},
                shlex.join(['coma-mm', 'train', config, *told]))
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """What a run sets for its whole process is afterwards as it was: the libraries' default scope, the use of TF32."""
+    scopes, backends = dict(DefaultScope._instance_dict), (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [backend.allow_tf32 for backend in backends]
+    try:
+        yield
+    finally:
+        DefaultScope._instance_dict.clear()
+        DefaultScope._instance_dict.update(scopes)
+        for backend, value in zip(backends, before, strict=True):
+            backend.allow_tf32 = value
 
 
 def pretrain(images: str | os.PathLike, arch: str = 'small', epochs: int | None = None,

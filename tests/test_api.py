@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 from PIL import Image
 
 import coma_mm
@@ -45,6 +46,7 @@ def test_the_package_hands_on_what_the_api_offers():
 
 def test_a_run_from_python_is_the_run_of_the_tool(photos, pretrained):
     """To the last bit, by the command that it names."""
+    assert DefaultScope.get_current_instance() is None and not torch.backends.cuda.matmul.allow_tf32  # as before
     assert os.path.basename(pretrained.checkpoint) == 'epoch_2.pth' and pretrained.work_dir == 'runs/mine'
     assert set(pretrained.metrics) >= {'reconstruction/masked'} and pretrained.config == 'runs/mine.py'
     command = pretrained.command.replace('runs/mine ', 'runs/tool ')

@@ -2,12 +2,12 @@
 import os
 from pathlib import Path
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
 
 from coma_mm.files import CHECKOUT
 
+nbformat = pytest.importorskip('nbformat')
+NotebookClient = pytest.importorskip('nbclient').NotebookClient
 NOTEBOOKS = sorted((CHECKOUT / 'docs/notebooks').glob('*.ipynb'))
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from coma_mm.config.read import read_config
+from coma_mm.config.read import parse_options, read_config
 from coma_mm.errors import UserError
 from coma_mm.files import write_whole
 from coma_mm.markdown import markdown_table
@@ -50,7 +50,7 @@ class Products(NamedTuple):
 def run(args) -> None:
     """Measure each set of weights, print the table, write the facts."""
     measured = []
-    cfg = read_config(args.config, data_root=args.data_root)
+    cfg = read_config(args.config, parse_options(args.cfg_options), data_root=args.data_root)
     for name, checkpoint in [*((f'random, seed {seed}', None) for seed in range(args.random)),
                              *((path, path) for path in args.checkpoints)]:
         torch.manual_seed(int(name.rpartition(' ')[2]) if checkpoint is None else 0)

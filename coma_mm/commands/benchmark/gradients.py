@@ -9,7 +9,7 @@ import argparse
 
 from coma_mm.ranges import SEED, whole
 
-from ..arguments import out_file
+from ..arguments import add_config_arguments, out_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('config', metavar='CONFIG', help='of masked pre-training, which names the data')
     parser.add_argument('checkpoints', metavar='CHECKPOINT', nargs='*', help='of pre-trainings with that config')
     parser.add_argument('--random', type=whole(0), default=0, metavar='N', help='also N models as they start (default: 0)')
-    parser.add_argument('--data-root', metavar='PATH', help="folder of the images, instead of the config's data_root")
+    add_config_arguments(parser)
     parser.add_argument('--images', type=whole(2), default=128, metavar='N', help='default: %(default)s')
     parser.add_argument('--masks', type=whole(2), default=8, metavar='N',
                         help='masks of each image besides their complements, an even number (default: %(default)s)')
