@@ -2,6 +2,7 @@
 import os
 import random
 import runpy
+import signal
 import sys
 from functools import cache
 from pathlib import Path
@@ -26,6 +27,7 @@ from mmengine.logging import MMLogger  # noqa: E402
 from mmengine.registry import DefaultScope  # noqa: E402
 
 import coma_mm  # noqa: E402, F401
+from coma_mm.processes import STOP_SIGNALS  # noqa: E402
 
 # For every `mmseg::…` in a config mmengine reads all of the library's metafiles, which takes a quarter of a second.
 config_utils.load = cache(config_utils.load)
@@ -42,7 +44,10 @@ def independent():
     np.random.seed(0)
     random.seed(0)
     before = {kind: dict(kind._instance_dict) for kind in (DefaultScope, MMLogger)}
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     yield
+    for number, handler in handlers.items():  # a tool that ran here listens, and so would workers that are to be ended
+        signal.signal(number, handler)
     for kind, instances in before.items():
         kind._instance_dict.clear()
         kind._instance_dict.update(instances)
