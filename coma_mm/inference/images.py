@@ -1,7 +1,6 @@
 """Images as people have them in Python, as the models take them."""
 import os
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -71,8 +70,3 @@ def several(images: Picture | Sequence[Picture]) -> tuple[list[Picture], bool]:
     if isinstance(images, (np.ndarray, torch.Tensor)) and images.ndim == 4:
         return list(images), False
     return [images], True
-
-
-def is_picture(value: Any) -> bool:
-    """Whether a value is of a kind that stands for an image."""
-    return isinstance(value, Picture)

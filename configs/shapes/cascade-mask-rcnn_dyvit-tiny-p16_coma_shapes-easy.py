@@ -9,14 +9,7 @@ roi_extractor = dict(
     out_channels=64, roi_layer=dict(sampling_ratio=2), featmap_strides=strides, finest_scale=16)
 box_heads = [dict(one, in_channels=64, fc_out_channels=256, num_classes=5) for one in _base_.model.roi_head.bbox_head]
 model = dict(
-    backbone=dict(
-        _delete_=True,
-        type='mmpretrain.DyViT',
-        arch='tiny',
-        patch_size=16,
-        pos_scale=0.25,
-        out_indices=(0, 1, 3),
-        init_cfg=dict(type='Pretrained', checkpoint={{_base_.pretrained_easy}}, prefix='backbone.')),
+    backbone=dict(_base_.easy_backbone, _delete_=True, out_indices=(0, 1, 3)),
     neck=dict(in_channels=[32, 64, 256], out_channels=64, num_outs=3),
     rpn_head=dict(in_channels=64, feat_channels=64, anchor_generator=dict(scales=[4], strides=strides)),
     roi_head=dict(
@@ -37,9 +30,7 @@ optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.95), weight_decay=0.05, fused=True),
     paramwise_cfg=dict(norm_decay_mult=0., bias_decay_mult=0., flat_decay_mult=0.))
-train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=12, val_interval=1)
+train_cfg = dict(_base_.easy_loop, _delete_=True)
 param_scheduler = _base_.easy_schedule
-default_hooks = dict(
-    logger=dict(type='LoggerHook', interval=10),
-    checkpoint=dict(_delete_=True, type='CheckpointHook', interval=1, max_keep_ckpts=2))
+default_hooks = _base_.easy_hooks
 randomness = dict(seed=0)

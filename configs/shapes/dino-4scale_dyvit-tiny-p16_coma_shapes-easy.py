@@ -6,14 +6,7 @@ attention = dict(embed_dims=64, num_levels=4)
 ffn = dict(embed_dims=64, feedforward_channels=128)
 model = dict(
     num_queries=30,
-    backbone=dict(
-        _delete_=True,
-        type='mmpretrain.DyViT',
-        arch='tiny',
-        patch_size=16,
-        pos_scale=0.25,
-        out_indices=(0, 1, 3),
-        init_cfg=dict(type='Pretrained', checkpoint={{_base_.pretrained_easy}}, prefix='backbone.')),
+    backbone=dict(_base_.easy_backbone, _delete_=True, out_indices=(0, 1, 3)),
     neck=dict(in_channels=[32, 64, 256], out_channels=64, norm_cfg=dict(num_groups=8)),
     encoder=dict(num_layers=2, layer_cfg=dict(self_attn_cfg=attention, ffn_cfg=ffn)),
     decoder=dict(
@@ -28,9 +21,7 @@ test_dataloader = dict(_base_.easy_testing, _delete_=True, dataset=_base_.easy_c
 val_evaluator = dict(ann_file={{_base_.coco_val_file}})
 test_evaluator = dict(ann_file={{_base_.coco_test_file}})
 optim_wrapper = dict(optimizer=dict(lr=1e-3, fused=True))
-train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=12, val_interval=1)
+train_cfg = dict(_base_.easy_loop, _delete_=True)
 param_scheduler = _base_.easy_schedule
-default_hooks = dict(
-    logger=dict(type='LoggerHook', interval=10),
-    checkpoint=dict(_delete_=True, type='CheckpointHook', interval=1, max_keep_ckpts=2))
+default_hooks = _base_.easy_hooks
 randomness = dict(seed=0)

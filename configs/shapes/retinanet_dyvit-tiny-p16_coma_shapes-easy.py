@@ -4,14 +4,7 @@ _base_ = [
 ]
 # With patches of 16 px stages 3 and 4 have one stride: the pyramid takes the last of them.
 model = dict(
-    backbone=dict(
-        _delete_=True,
-        type='mmpretrain.DyViT',
-        arch='tiny',
-        patch_size=16,
-        pos_scale=0.25,
-        out_indices=(0, 1, 3),
-        init_cfg=dict(type='Pretrained', checkpoint={{_base_.pretrained_easy}}, prefix='backbone.')),
+    backbone=dict(_base_.easy_backbone, _delete_=True, out_indices=(0, 1, 3)),
     neck=dict(in_channels=[32, 64, 256], out_channels=64, start_level=0, num_outs=3),
     bbox_head=dict(
         num_classes=5, in_channels=64, feat_channels=64, stacked_convs=2, anchor_generator=dict(strides=[4, 8, 16])))
@@ -25,9 +18,7 @@ optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.95), weight_decay=0.05, fused=True),
     paramwise_cfg=dict(norm_decay_mult=0., bias_decay_mult=0., flat_decay_mult=0.))
-train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=12, val_interval=1)
+train_cfg = dict(_base_.easy_loop, _delete_=True)
 param_scheduler = _base_.easy_schedule
-default_hooks = dict(
-    logger=dict(type='LoggerHook', interval=10),
-    checkpoint=dict(_delete_=True, type='CheckpointHook', interval=1, max_keep_ckpts=2))
+default_hooks = _base_.easy_hooks
 randomness = dict(seed=0)

@@ -56,3 +56,33 @@ easy_schedule = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=True, begin=0, end=1, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', by_epoch=True, begin=1, end=12, eta_min=1e-6, convert_to_iter_based=True),
 ]
+easy_loop = dict(type='EpochBasedTrainLoop', max_epochs=12, val_interval=1)
+easy_hooks = dict(
+    logger=dict(type='LoggerHook', interval=10),
+    checkpoint=dict(_delete_=True, type='CheckpointHook', interval=1, max_keep_ckpts=2))
+
+easy_backbone = dict(
+    type='mmpretrain.DyViT',
+    arch='tiny',
+    patch_size=16,
+    pos_scale=0.25,
+    init_cfg=dict(type='Pretrained', checkpoint={{_base_.pretrained_easy}}, prefix='backbone.'))
+
+# Mask2Former's head, in both libraries. Each of 4 heads for 16 channels; the maps of the last two stages have one stride.
+easy_attention = dict(embed_dims=64, num_heads=4)
+easy_positions = dict(num_feats=32)
+easy_ffn = dict(embed_dims=64, feedforward_channels=128)
+easy_mask2former_head = dict(
+    in_channels=[32, 64, 128, 256],
+    strides=[4, 8, 16, 16],
+    feat_channels=64,
+    out_channels=64,
+    num_queries=10,
+    pixel_decoder=dict(
+        norm_cfg=dict(num_groups=8),
+        encoder=dict(num_layers=2, layer_cfg=dict(self_attn_cfg=easy_attention, ffn_cfg=easy_ffn)),
+        positional_encoding=easy_positions),
+    positional_encoding=easy_positions,
+    transformer_decoder=dict(
+        num_layers=3, layer_cfg=dict(self_attn_cfg=easy_attention, cross_attn_cfg=easy_attention, ffn_cfg=easy_ffn)),
+    loss_cls=dict(class_weight=[1.0] * 5 + [0.1]))
