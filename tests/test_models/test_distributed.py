@@ -59,6 +59,9 @@ def detect(cfg, rank):
     """The weights of a detector before and after three updates on images that differ between the processes."""
     torch.manual_seed(rank)
     inner = build_model(cfg).train()
+    for name, value in inner.named_parameters():
+        if name == 'level_embed':  # DINO allocates it, and leaves its values to `init_weights`
+            torch.nn.init.normal_(value)
     model = MMDistributedDataParallel(inner, find_unused_parameters=False, broadcast_buffers=False)
     before = {name: value.clone() for name, value in inner.backbone.state_dict().items()}
     optimizer = torch.optim.SGD(inner.parameters(), lr=1e-3)
