@@ -138,7 +138,6 @@ class Usable:
             for batch in batched(samples, batch_size):
                 yield from self.predict_samples(batch)
 
-
     def __call__(self, images: Picture | Sequence[Picture], batch_size: int = 1) -> Result | list[Result]:
         """Predict, for Python and notebooks.
 
