@@ -45,7 +45,7 @@ def test_a_resumed_run_keeps_the_lag():
     assert all(torch.equal(value, lagged[name]) for name, value in model.evaluation.state_dict().items())
 
 
-@pytest.mark.parametrize('complement', ['frozen', 'decoder', 'full', 'none'])
+@pytest.mark.parametrize('complement', ['frozen', 'decoder', 'full', 'latent', 'none'])
 def test_follows_the_optimizer(complement):
     model = small_coma(complement)
     optimizer = start(model, 0)
@@ -154,7 +154,8 @@ def test_the_interval_changes_no_bit_of_what_the_literal_reading_learns_at_its_s
     assert cost == [1, 1 / 4]
 
 
-@pytest.mark.parametrize(('complement', 'refused'), [('frozen', True), ('decoder', True), ('full', False), ('none', False)])
+@pytest.mark.parametrize(('complement', 'refused'), [
+    ('frozen', True), ('decoder', True), ('latent', True), ('full', False), ('none', False)])
 def test_a_run_that_would_not_update_the_evaluation_model_is_refused(tmp_path, quiet, complement, refused):
     def start():
         model = dict(type='CoMA', complement=complement, **model_settings())
