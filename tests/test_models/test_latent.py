@@ -178,7 +178,7 @@ def test_the_spread_of_a_single_image_is_0():
     (dict(pixel_weight=-1), 'CoMA: pixel_weight=-1: expected a number, 0 or more'),
     (dict(end_momentum=1.1), 'CoMA: end_momentum=1.1: expected a number from 0 to 1'),
     (dict(momentum=1.), r'momentum 1.0 is outside \[0, 1\)'),
-    (dict(decoder=torch.nn.Module), 'predicts from the decoder\'s tokens: Module is no PatchDecoder; take ViTDecoder'),
+    (dict(decoder=torch.nn.Module), 'predicts from the decoder\'s tokens: Module is no PatchDecoder .*; take ViTDecoder'),
     (dict(backbone=(0, 1)), "predicts one token per patch: DyViT needs .* with DyViT let out_indices end with 3"),
 ])
 def test_settings_that_do_not_fit(changes, words):
