@@ -395,7 +395,7 @@ class CoMA(MaskedAutoencoder):
         predicted = self.latent_head(tokens)
         if not both_branches:
             # Of every parameter DDP expects a gradient.
-            return dict(loss=self.pixel_weight * pixels + 0 * predicted.sum(), mse_adaptive=pixels.detach())
+            return dict(loss=self.pixel_weight * pixels + 0 * predicted.mean(), mse_adaptive=pixels.detach())
         with torch.no_grad():
             target = self.latent_head.target(self._branch(images.device)['backbone'](images, ids_rest)[-1])
         latents = self.latent_head.patch_errors(predicted, target).mean()
