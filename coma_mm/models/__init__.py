@@ -6,13 +6,13 @@ from coma_mm.files import MIM
 from .attention import MultiWindowAttention
 from .decoders import ConvNeXtDecoder, ViTDecoder
 from .dyvit import DyViT
-from .heads import PixelHead
+from .heads import LatentHead, PixelHead
 from .masked_autoencoder import CoMA, MaskedAutoencoder, MaskedImagePreprocessor
 from .masked_vit import MaskedVisionTransformer
 from .necks import ConcatStages, MultiScaleFusion
 
 __all__ = [
-    'CoMA', 'ConcatStages', 'ConvNeXtDecoder', 'DyViT', 'MaskedAutoencoder', 'MaskedImagePreprocessor',
+    'CoMA', 'ConcatStages', 'ConvNeXtDecoder', 'DyViT', 'LatentHead', 'MaskedAutoencoder', 'MaskedImagePreprocessor',
     'MaskedVisionTransformer', 'MultiScaleFusion', 'MultiWindowAttention', 'PixelHead', 'ViTDecoder'
 ]
 

@@ -59,6 +59,14 @@ class PatchDecoder(BaseModule):
         Returns:
             Tensor: Predicted pixels, (B, M, patch_size²·out_channels).
         """
+        return self.predict(self.describe(tokens, ids_keep, grid, ids))
+
+    def describe(self,
+                 tokens: torch.Tensor,
+                 ids_keep: torch.Tensor,
+                 grid: tuple[int, int],
+                 ids: torch.Tensor | None = None) -> torch.Tensor:
+        """What pixels are predicted from, (B, M, embed_dims); the arguments are those of `forward`."""
         tokens = self.embed(tokens)  # B K D
         B, _, D = tokens.shape
         shape = (B, grid[0] * grid[1], D)
@@ -70,7 +78,7 @@ class PatchDecoder(BaseModule):
         x = self.decode(x, grid)
         if ids is not None:
             x = gather_patches(x, ids)
-        return self.predict(self.norm(x))
+        return self.norm(x)
 
     def decode(self, x: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
         """Let the patches exchange what they know: (B, rows·columns, embed_dims), in raster order, to the same."""

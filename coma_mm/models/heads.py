@@ -1,7 +1,9 @@
-"""Reconstruction target and error."""
+"""Targets and errors: pixels, and the tokens of another encoder."""
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseModule
 from mmpretrain.registry import MODELS
+from torch import nn
 
 from coma_mm.errors import UserError
 
@@ -91,3 +93,54 @@ class PixelHead(BaseModule):
             mean, std = self._moments(self.patchify(images))
             pred = pred * std + mean
         return self.unpatchify(pred, self.grid(images))
+
+
+@MODELS.register_module()
+class LatentHead(BaseModule):
+    """Another encoder's tokens as the target, one for each patch, predicted linearly from the decoder's.
+
+    Args:
+        in_channels (int): Width of the decoder.
+        out_channels (int): Channels of the encoder's tokens.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int,
+                 init_cfg=(dict(type='Xavier', layer='Linear', distribution='uniform'), )):
+        super().__init__(list(init_cfg) if init_cfg else init_cfg)
+        self.predict = nn.Linear(in_channels, out_channels)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """The decoder's tokens of some patches, (B, M, in_channels), to the prediction, (B, M, out_channels)."""
+        return self.predict(tokens)
+
+    @staticmethod
+    def target(tokens: torch.Tensor) -> torch.Tensor:
+        """The encoder's tokens, each with mean 0 and variance 1 over its channels (as I-JEPA and data2vec 2.0 have it), in
+        float32 at least."""
+        return F.layer_norm(tokens.to(torch.promote_types(tokens.dtype, torch.float32)), tokens.shape[-1:])
+
+    @staticmethod
+    def patch_errors(pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Mean squared error of each patch, (B, M). Who knows nothing has 1, who knows the place alone `spread` squared."""
+        return (pred.to(target.dtype) - target).square().mean(-1)
+
+    @staticmethod
+    def spread(target: torch.Tensor, ids: torch.Tensor, num_patches: int) -> torch.Tensor:
+        """How much targets differ between the images of a batch: their standard deviation around the mean of their place.
+
+        The encoder has collapsed where it is near 0: its tokens say nothing of the image, or of nothing but the place.
+
+        Args:
+            target (Tensor): (B, M, C).
+            ids (Tensor): Places of its patches, int64, (B, M).
+            num_patches (int): Places in an image.
+
+        Returns:
+            Tensor: A number, the root of the mean variance over channels.
+        """
+        values, ids = target.flatten(0, 1), ids.flatten()
+        counts = values.new_zeros(num_patches).index_add(0, ids, torch.ones_like(values[:, 0]))
+        means = values.new_zeros(num_patches, values.shape[1]).index_add(0, ids, values) / counts.clamp(min=1)[:, None]
+        freedom = (counts - 1).clamp(min=0).sum()  # each place's mean takes one degree
+        variance = (values - means[ids]).square().sum(0) / freedom.clamp(min=1)
+        return variance.mean().sqrt()

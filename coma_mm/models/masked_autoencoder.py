@@ -14,6 +14,8 @@ from coma_mm.ranges import above, each, number
 
 from .attention import WindowConv
 from .copying import copied_ahead
+from .decoders import PatchDecoder
+from .heads import LatentHead
 
 
 @MODELS.register_module()
@@ -205,21 +207,40 @@ class CoMA(MaskedAutoencoder):
               supervised on every patch at every step.
             - 'full': the adaptive model itself, trained on both masks, at twice the cost. With `PatchMask(pair=
               'independent')` the second mask is no complement: the control that shows what complementarity adds.
+            - 'latent': the evaluation *encoder*, a moving average without gradient, teaches by what it makes of `ids_rest`,
+              which is all that it sees: the last of the backbone's outputs, one token per patch, normalised over its
+              channels. The adaptive model predicts these tokens as it does the pixels there, by a `LatentHead` on the
+              decoder's tokens, and the loss is the weighted sum of both errors over `ids_rest`. Ours; the relatives are
+              data2vec 2.0, I-JEPA and Sapiens2, whose teachers see whole images.
             - 'none': no branch: `MaskedAutoencoder`.
 
             Defaults to 'frozen'.
-        momentum (float): Share of its old weights that the evaluation model keeps at each update. 0 copies (Eq. 4),
-            more makes it an exponential moving average. Defaults to 0.
+        momentum (float, optional): Share of its old weights that the evaluation model keeps at each update. 0 copies (Eq.
+            4), more makes it an exponential moving average. Defaults to 0; in 'latent' to 0.996 (I-JEPA).
+        end_momentum (float, optional): It goes there linearly over a run's iterations. Defaults to `momentum`; in 'latent'
+            to 1 (I-JEPA).
+        latent_weight (float): Of the tokens' error, in 'latent'. Defaults to 1.
+        pixel_weight (float): Of the pixels' error, in 'latent'; with 0 the layer that predicts them learns nothing.
+            Defaults to 1.
         **kwargs: Arguments of `MaskedAutoencoder`.
     """
-    COPIES = dict(frozen=('backbone', 'neck', 'decoder'), decoder=('backbone', ), full=(), none=())
+    COPIES = dict(frozen=('backbone', 'neck', 'decoder'), decoder=('backbone', ), full=(), latent=('backbone', ), none=())
 
-    def __init__(self, *args, complement: str = 'frozen', momentum: float = 0., **kwargs):
+    def __init__(self, *args, complement: str = 'frozen', momentum: float | None = None, end_momentum: float | None = None,
+                 latent_weight: float = 1., pixel_weight: float = 1., **kwargs):
         super().__init__(*args, **kwargs)
-        if not 0 <= momentum < 1:
-            raise UserError(f'CoMA: momentum {momentum} is outside [0, 1)')
         self.complement = choice('CoMA: complement', complement, self.COPIES)
-        self.momentum = momentum
+        latent = complement == 'latent'
+        self.momentum = momentum if momentum is not None else 0.996 if latent else 0.
+        self.end_momentum = end_momentum if end_momentum is not None else 1. if latent else self.momentum
+        self.progress = 0.  # share of the run that is done, which EvaluationModelHook keeps
+        if not 0 <= self.momentum < 1:
+            raise UserError(f'CoMA: momentum {momentum} is outside [0, 1)')
+        number(0, 1).check('CoMA: end_momentum', self.end_momentum)
+        self.latent_weight = above(0).check('CoMA: latent_weight', latent_weight)
+        self.pixel_weight = number(0).check('CoMA: pixel_weight', pixel_weight)
+        if latent:
+            self.latent_head = _latent_head(self.backbone, self.decoder)
         self.evaluation = nn.ModuleDict({
             name: _freeze(copy.deepcopy(getattr(self, name))) for name in self.COPIES[complement]
         }).eval()
@@ -300,7 +321,8 @@ class CoMA(MaskedAutoencoder):
 
         def before_step(optimizer, args, kwargs):
             if any(p.grad is not None for group in optimizer.param_groups for p in group['params']):
-                self.sync_evaluation(self.momentum, getattr(optimizer, 'found_inf', None))
+                momentum = self.momentum + (self.end_momentum - self.momentum) * self.progress
+                self.sync_evaluation(momentum, getattr(optimizer, 'found_inf', None))
 
         self._rounded = (_rounded(self.evaluation, dtype), ) if dtype and self.evaluation else ()
         if self._handle:
@@ -315,7 +337,7 @@ class CoMA(MaskedAutoencoder):
         if self.complement == 'frozen':
             with torch.no_grad():
                 preds['evaluation'] = self.reconstruct(images, ids_rest, self._branch(images.device), ids)
-        elif self.complement == 'decoder':
+        elif self.complement in ('decoder', 'latent'):  # in 'latent' for validation and pictures
             with torch.no_grad():
                 feats = self._branch(images.device)['backbone'](images, ids_rest)
             preds['evaluation'] = self.decoder(self.neck(feats), ids_rest, self.head.grid(images), ids)
@@ -331,17 +353,20 @@ class CoMA(MaskedAutoencoder):
             ids_keep (Tensor): The patches that the adaptive model sees, (B, K).
             ids_rest (Tensor): The patches that the complementary branch sees, (B, n - K).
             both_branches (bool): Whether the complementary branch is computed. Else its errors count as 0: the gradient
-                is bit for bit that of 'frozen', in which they have none. Defaults to True.
+                is bit for bit that of 'frozen', in which they have none; that of 'latent' then comes from pixels alone.
+                Defaults to True.
             second_keep (Tensor, optional): For 'full': the patches that the second branch sees in the place of the
                 complement, (B, n - K). Defaults to None: `ids_rest`.
             second_rest (Tensor, optional): The patches that it does not see, (B, K).
 
         Returns:
             dict[str, Tensor]: 'loss', and with a complementary branch 'mse_adaptive' (over `ids_rest`) and, where
-            that is computed, 'mse_evaluation' (over `ids_keep`, or `second_rest`).
+            that is computed, 'mse_evaluation' (over `ids_keep`, or `second_rest`); of 'latent' see `latent_loss`.
         """
         if self.complement == 'none':
             return super().loss(inputs, ids_keep, ids_rest)
+        if self.complement == 'latent':
+            return self.latent_loss(inputs, ids_keep, ids_rest, both_branches)
         if not both_branches:
             adaptive = self.head.patch_errors(self.reconstruct(inputs, ids_keep, ids=ids_rest), inputs, ids_rest)
             # The sum over the number of all patches: the gradient is that of the mean below, to the last bit.
@@ -355,6 +380,41 @@ class CoMA(MaskedAutoencoder):
             loss=torch.cat([adaptive, evaluation], 1).mean(),
             mse_adaptive=adaptive.detach().mean(),
             mse_evaluation=evaluation.detach().mean())
+
+    def latent_loss(self, images: torch.Tensor, ids_keep: torch.Tensor, ids_rest: torch.Tensor,
+                    both_branches: bool = True) -> dict[str, torch.Tensor]:
+        """The loss of 'latent'; the arguments are those of `loss`.
+
+        Returns:
+            dict[str, Tensor]: 'loss', the weighted sum, and 'mse_adaptive', of pixels; where the branch is computed also
+            'mse_latent', of tokens, and 'target_std' (`LatentHead.spread`), which falls towards 0 in a collapse.
+        """
+        grid = self.head.grid(images)
+        tokens = self.decoder.describe(self.neck(self.backbone(images, ids_keep)), ids_keep, grid, ids_rest)
+        pixels = self.head.patch_errors(self.decoder.predict(tokens), images, ids_rest).mean()
+        predicted = self.latent_head(tokens)
+        if not both_branches:
+            # Of every parameter DDP expects a gradient.
+            return dict(loss=self.pixel_weight * pixels + 0 * predicted.mean(), mse_adaptive=pixels.detach())
+        with torch.no_grad():
+            target = self.latent_head.target(self._branch(images.device)['backbone'](images, ids_rest)[-1])
+        latents = self.latent_head.patch_errors(predicted, target).mean()
+        return dict(
+            loss=self.pixel_weight * pixels + self.latent_weight * latents,
+            mse_adaptive=pixels.detach(),
+            mse_latent=latents.detach(),
+            target_std=self.latent_head.spread(target, ids_rest, grid[0] * grid[1]))
+
+
+def _latent_head(backbone: nn.Module, decoder: nn.Module) -> LatentHead:
+    """The predictor of a backbone's last tokens, or a UserError if these or the decoder's are not one for each patch."""
+    if not hasattr(backbone, 'out_channels') or getattr(backbone, 'out_sides', (1, ))[-1] != 1:
+        raise UserError(f"CoMA: complement='latent' predicts one token per patch: {type(backbone).__name__} needs "
+                        'out_channels, and 1 as the last of its out_sides; with DyViT let out_indices end with 3')
+    if not isinstance(decoder, PatchDecoder):
+        raise UserError(f"CoMA: complement='latent' predicts from the decoder's tokens: {type(decoder).__name__} is no "
+                        'PatchDecoder (coma_mm.models.decoders); take ViTDecoder or ConvNeXtDecoder')
+    return LatentHead(decoder.predict.in_features, backbone.out_channels[-1])
 
 
 def _check_encoder(backbone: nn.Module) -> None:

@@ -188,8 +188,9 @@ def reconstruction_caption(model, own_statistics: bool = True) -> str:
     complement = getattr(model, 'complement', 'none')
     if complement == 'full':
         caption += ' The same model sees the image twice, each time what the other time hid.'
-    elif complement == 'decoder':
-        caption += (' The evaluation model’s encoder, one update behind the adaptive one, sees exactly what the other '
+    elif complement in ('decoder', 'latent'):
+        behind = 'one update behind' if complement == 'decoder' else 'a moving average of'
+        caption += (f' The evaluation model’s encoder, {behind} the adaptive one, sees exactly what the other '
                     'does not; both share the decoder.')
     elif complement == 'frozen':
         caption += ' The evaluation model, one update behind the adaptive one, sees exactly what the other does not.'

@@ -65,7 +65,7 @@ def small_mae(seed=0, **kwargs):
 
 def small_coma(complement='frozen', seed=0, momentum=0., **kwargs):
     """A small CoMA with the weights of `small_mae(seed)`, the evaluation model equal, in float64 and training mode."""
-    model = CoMA(**model_settings(**kwargs), complement=complement, momentum=momentum).double()
+    model = randomise(CoMA(**model_settings(**kwargs), complement=complement, momentum=momentum), seed).double()
     model.load_state_dict(small_mae(seed, **kwargs).state_dict(), strict=False)
     model.sync_evaluation()
     return model.train()

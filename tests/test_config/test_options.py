@@ -111,7 +111,8 @@ def test_moving_average(model):
 
 
 @pytest.mark.parametrize(('complement', 'copies'), [
-    ('none', []), ('frozen', ['backbone', 'neck', 'decoder']), ('decoder', ['backbone']), ('full', [])])
+    ('none', []), ('frozen', ['backbone', 'neck', 'decoder']), ('decoder', ['backbone']), ('full', []),
+    ('latent', ['backbone'])])
 def test_complement(model, complement, copies):
     built = model(f'model.complement={complement}')
     assert built.complement == complement and list(built.evaluation) == copies

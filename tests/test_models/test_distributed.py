@@ -13,7 +13,7 @@ from coma_mm.engine.models import build_model
 
 from ..helpers.small_models import ARCH, small_batch, small_coma
 
-COMPLEMENTS = ('frozen', 'decoder', 'full', 'none')
+COMPLEMENTS = ('frozen', 'decoder', 'full', 'latent', 'none')
 INTERVAL = 2  # of the complementary branch
 CONFIGS = Path(__file__).parents[2] / 'configs/shapes'
 

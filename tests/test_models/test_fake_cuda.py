@@ -31,8 +31,8 @@ def test_the_loss_needs_one_device_no_wait_and_no_cast_of_activations(complement
     check(trace)
     assert all(loss.device.type == 'cuda' and loss.dtype == torch.float32 for loss in losses.values())
     activations = [shape for shape in trace.casts if shape[:1] == (BATCH, ) and len(shape) == 3]
-    # The predictions alone, which the error is computed of in float32.
-    assert {shape[1:] for shape in activations} <= {(2, 32 * 32 * 3)}
+    # The predictions alone, which the error is computed of in float32, and the tokens that are to be predicted.
+    assert {shape[1:] for shape in activations} <= {(2, 32 * 32 * 3), *([(2, ARCH['dims'][3])] * (complement == 'latent'))}
 
 
 @pytest.mark.parametrize('size', [(64, 64), (90, 70)])

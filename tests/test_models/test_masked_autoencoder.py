@@ -280,7 +280,7 @@ def test_the_branch_is_computed_only_when_due(complement, part, calls):
         assert len(seen) == expected
 
 
-@pytest.mark.parametrize('complement', COMPLEMENTS)
+@pytest.mark.parametrize('complement', [*COMPLEMENTS, 'latent'])
 def test_the_evaluation_model_has_no_gradient(complement):
     model = small_coma(complement)
     gradients(model, small_batch())
@@ -322,7 +322,7 @@ def test_equal_before_the_first_update():
     assert_evaluation_is(model, adaptive_state(model))
 
 
-@pytest.mark.parametrize('complement', ['frozen', 'decoder'])
+@pytest.mark.parametrize('complement', ['frozen', 'decoder', 'latent'])
 def test_the_lag_is_one_update(complement):
     model = small_coma(complement)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
@@ -392,7 +392,7 @@ def small_float_coma(complement, **kwargs):
     return model
 
 
-@pytest.mark.parametrize('complement', ['frozen', 'decoder'])
+@pytest.mark.parametrize('complement', ['frozen', 'decoder', 'latent'])
 def test_in_autocasts_precision_the_evaluation_model_computes_the_same(complement):
     """Bit for bit, after updates, a skipped one, and a checkpoint."""
     models = [small_float_coma(complement) for _ in range(2)]
@@ -417,7 +417,8 @@ def test_in_autocasts_precision_the_evaluation_model_computes_the_same(complemen
     other = small_float_coma(complement)
     for model in models:
         model.load_state_dict(other.state_dict())
-    assert torch.equal(losses(models[0])['mse_evaluation'], losses(models[1])['mse_evaluation'])
+    expected, found = map(losses, models)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
     for model in models:  # without autocast, as in validation
         model.eval()
     validated = [model(**batch, mode='predict')[0].reconstruction_error for model in models]
@@ -439,7 +440,7 @@ def test_momentum_makes_it_a_moving_average():
         torch.testing.assert_close(v, expected[k], rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize('complement', COMPLEMENTS)
+@pytest.mark.parametrize('complement', [*COMPLEMENTS, 'latent'])
 def test_the_loss_depends_on_its_inputs_alone(complement):
     model, batch = disturb(small_coma(complement)), small_batch()
     expected = model(**batch, mode='loss')
@@ -450,7 +451,8 @@ def test_the_loss_depends_on_its_inputs_alone(complement):
 
 
 @pytest.mark.parametrize('kwargs, words', [
-    (dict(complement='frozn'), "complement='frozn': expected one of frozen, decoder, full, none; did you mean 'frozen'"),
+    (dict(complement='frozn'),
+     "complement='frozn': expected one of frozen, decoder, full, latent, none; did you mean 'frozen'"),
     (dict(momentum=1.), r'momentum 1.0 is outside \[0, 1\)'),
     (dict(momentum=-0.1), 'outside'),
 ])
@@ -496,7 +498,7 @@ def test_predict_reports_each_images_errors(complement):
     assert one[0].reconstruction_error == pytest.approx(errors[1])
 
 
-@pytest.mark.parametrize('complement', ['frozen', 'decoder'])
+@pytest.mark.parametrize('complement', ['frozen', 'decoder', 'latent'])
 def test_a_checkpoint_holds_the_evaluation_model(complement, tmp_path):
     model = disturb(small_coma(complement))
     torch.save(model.state_dict(), tmp_path / 'weights.pth')
@@ -512,7 +514,7 @@ def test_a_checkpoint_holds_the_evaluation_model(complement, tmp_path):
 # Precision, compilation
 
 
-@pytest.mark.parametrize('complement', COMPLEMENTS)
+@pytest.mark.parametrize('complement', [*COMPLEMENTS, 'latent'])
 def test_bf16_autocast(complement):
     model, batch = small_coma(complement).float(), small_batch()
     batch['inputs'] = batch['inputs'].float()
@@ -573,7 +575,7 @@ def test_following_again_replaces_the_first_optimiser():
     torch.testing.assert_close(model.evaluation['backbone'].stem.bias, torch.full_like(model.backbone.stem.bias, .5))
 
 
-@pytest.mark.parametrize('complement', ['none', 'frozen', 'decoder', 'full'])
+@pytest.mark.parametrize('complement', ['none', 'frozen', 'decoder', 'full', 'latent'])
 def test_patches_that_count_for_the_loss_are_predicted_as_among_all(complement):
     model, batch = small_coma(complement), small_batch()
     images, ids = batch['inputs'], dict(adaptive=batch['ids_rest'], evaluation=batch['ids_keep'])
@@ -608,7 +610,7 @@ def test_two_independent_masks_are_two_masked_autoencoders():
     assert errors[0] == errors[1]  # all arms are validated on the same masks
 
 
-@pytest.mark.parametrize('complement', ['frozen', 'decoder', 'none'])
+@pytest.mark.parametrize('complement', ['frozen', 'decoder', 'latent', 'none'])
 def test_a_second_mask_is_refused_where_nothing_is_trained_on_it(complement):
     batch = small_batch()
     with pytest.raises(UserError, match="pair='independent'.*CoMA has no use for it; expected CoMA with complement='full'"):

@@ -192,7 +192,7 @@ def masked_batch(unit=8):
                                     for key in ('ids_keep', 'ids_rest')})
 
 
-@pytest.mark.parametrize('complement', ['frozen', 'decoder', 'full', 'none'])
+@pytest.mark.parametrize('complement', ['frozen', 'decoder', 'full', 'latent', 'none'])
 @pytest.mark.parametrize('unit', [8, 16])
 def test_coma_trains_every_parameter(complement, unit):
     model, batch = small_coma(complement), masked_batch(unit)
@@ -210,7 +210,7 @@ def test_coma_trains_every_parameter(complement, unit):
 CONVNEXT = dict(type='ConvNeXtDecoder', embed_dims=16, depth=1)
 
 
-@pytest.mark.parametrize('changes', [dict(), dict(decoder=CONVNEXT)])
+@pytest.mark.parametrize('changes', [dict(), dict(decoder=CONVNEXT), dict(complement='latent')])
 def test_compiles_as_one_graph_and_runs_in_bf16(changes):
     torch._dynamo.reset()
     model, batch = small_coma(**changes).float(), masked_batch()

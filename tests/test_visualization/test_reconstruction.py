@@ -38,7 +38,7 @@ def patch(pictures, image, index):
     return pictures[image, row * P:(row + 1) * P, column * P:(column + 1) * P]
 
 
-@pytest.mark.parametrize('complement', ['frozen', 'decoder', 'full', 'none', 'MAE'])
+@pytest.mark.parametrize('complement', ['frozen', 'decoder', 'full', 'latent', 'none', 'MAE'])
 @pytest.mark.parametrize('norm_pix', [True, False])
 def test_every_patch_of_every_panel(complement, norm_pix):
     torch.manual_seed(0)

@@ -23,6 +23,7 @@ SAMPLERS = {
 }
 EFFECTS = ('reconstructed', 'teaches the decoder', 'teaches the encoder')
 TIMES = (1, 5, 10, 50, 100)
+MODES = tuple(mode for mode in CoMA.COPIES if mode != 'latent')  # which reconstructs what 'none' does
 
 
 def run(args):
@@ -49,7 +50,7 @@ def measure(iterations=1600, ratio=0.6, size=224, patch_size=32, seed=0, progres
     Returns:
         tuple[dict, dict]: By sampler what `draw_masks` gives, and by mode what `patches_that_teach` does.
     """
-    teaching = {complement: patches_that_teach(complement) for complement in CoMA.COPIES}
+    teaching = {complement: patches_that_teach(complement) for complement in MODES}
     # In the order none, frozen, decoder, full: by how much the complement teaches.
     teaching = dict(sorted(teaching.items(), key=lambda item: sum(map(sum, item[1].values()))))
     masks = {name: draw_masks(dict(sampler, ratio=ratio), iterations, size, patch_size, seed, name if progress else None)

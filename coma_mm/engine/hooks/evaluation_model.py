@@ -11,6 +11,8 @@ from coma_mm.errors import UserError
 class EvaluationModelHook(Hook):
     """Ties CoMA's evaluation model to the optimiser, one update behind (Eq. 4); see `CoMA.follow`.
 
+    A momentum that changes over the run is a function of the iteration alone, the same after a resume.
+
     Args:
         interval (int): The complementary branch is computed in iterations 0, interval, 2·interval, … of the run, and
             left out of the loss in the others. With `accumulative_counts='auto'` iterations are updates; with a
@@ -38,7 +40,11 @@ class EvaluationModelHook(Hook):
         model.follow(runner.optim_wrapper.optimizer, getattr(runner.optim_wrapper, 'cast_dtype', None))
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | list | None = None) -> None:
-        """Leave the complementary branch out of the iteration's loss, by its number alone: the same after a resume."""
+        """Say how far the run is, and leave the complementary branch out of the iteration's loss or not, both by the
+        iteration's number alone: the same after a resume."""
+        model = unwrap(runner.model)
+        if model.end_momentum != model.momentum:
+            model.progress = runner.iter / runner.max_iters
         if self.interval > 1:
             for batch in batches_of(data_batch):
                 batch['both_branches'] = runner.iter % self.interval == 0

@@ -13,7 +13,6 @@ from coma_mm.commands.benchmark import coverage as command
 from coma_mm.datasets.masking import PatchMask
 from coma_mm.datasets.seeding import SampleIndex, SeededDataset
 from coma_mm.errors import UserError
-from coma_mm.models import CoMA
 
 from ...helpers.small_models import small_batch, small_coma
 
@@ -26,7 +25,7 @@ TEACHING = {
 }
 
 
-@pytest.mark.parametrize('complement', CoMA.COPIES)
+@pytest.mark.parametrize('complement', coverage.MODES)
 def test_what_the_loss_makes_of_each_patch(complement):
     """Against the gradient of the loss by each branch's prediction, in another model, with several images."""
     assert coverage.patches_that_teach(complement) == TEACHING[complement]
@@ -112,7 +111,7 @@ def test_the_files(written):
     with Image.open(written / 'coverage.png') as picture:
         assert min(picture.size) > 500
     rows = list(csv.DictReader((written / 'coverage.csv').open()))
-    assert len(rows) == len(coverage.SAMPLERS) * len(CoMA.COPIES) * len(coverage.EFFECTS)
+    assert len(rows) == len(coverage.SAMPLERS) * len(coverage.MODES) * len(coverage.EFFECTS)
     by = {(row['sampler'], row['complement'], row['effect']): row for row in rows}
     assert by['blocks', 'frozen', 'reconstructed']['variation'] == '0'
     assert by['blocks', 'frozen', 'reconstructed']['iterations_until_5'] == '5'

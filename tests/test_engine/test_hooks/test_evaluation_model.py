@@ -45,7 +45,7 @@ def test_a_resumed_run_keeps_the_lag():
     assert all(torch.equal(value, lagged[name]) for name, value in model.evaluation.state_dict().items())
 
 
-@pytest.mark.parametrize('complement', ['frozen', 'decoder', 'full', 'none'])
+@pytest.mark.parametrize('complement', ['frozen', 'decoder', 'full', 'latent', 'none'])
 def test_follows_the_optimizer(complement):
     model = small_coma(complement)
     optimizer = start(model, 0)
@@ -130,6 +130,26 @@ def test_every_kth_iteration_in_a_run_and_when_it_is_resumed(tmp_path, quiet):
         assert torch.equal(value, ends[1]['state_dict'][name]), name
 
 
+@pytest.mark.parametrize('setting', ['bf16', 'accumulated'])
+def test_a_moving_average_whose_momentum_changes_is_resumed_to_the_bit(tmp_path, quiet, setting, monkeypatch):
+    sync, momenta = CoMA.sync_evaluation, []
+    monkeypatch.setattr(CoMA, 'sync_evaluation', lambda self, momentum=0., unless=None: (
+        momenta.append(momentum), sync(self, momentum, unless))[1])
+    model = dict(type='CoMA', complement='latent', momentum=0.5, end_momentum=0.9, **model_settings())
+    whole = run(tmp_path, 1, 'whole', model=model, **SETTINGS[setting])
+    assert whole.parts == {i: ['loss', 'mse_adaptive', 'mse_latent', 'target_std'] for i in range(len(whole.parts))}
+    count = len(whole.parts)  # of updates: with 'auto' an iteration is one
+    assert count == (4 if setting == 'accumulated' else 8)
+    expected = momenta[-count:]
+    assert expected == pytest.approx([0.5 + 0.4 * i / count for i in range(count)])
+    checkpoint = str(tmp_path / 'whole' / 'epoch_1.pth')
+    run(tmp_path, 1, 'resumed', resume=True, load_from=checkpoint, model=model, **SETTINGS[setting])
+    assert momenta[-count // 2:] == expected[count // 2:]
+    ends = [load_weights_only(tmp_path / name / 'epoch_2.pth')['state_dict'] for name in ('whole', 'resumed')]
+    assert 'evaluation.backbone.stem.weight' in ends[0] and 'latent_head.predict.weight' in ends[0]
+    assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())
+
+
 SGD = dict(type='SGD', lr=0.01)
 SETTINGS = dict(
     float32=dict(optim_wrapper=dict(optimizer=SGD)),
@@ -154,7 +174,8 @@ def test_the_interval_changes_no_bit_of_what_the_literal_reading_learns_at_its_s
     assert cost == [1, 1 / 4]
 
 
-@pytest.mark.parametrize(('complement', 'refused'), [('frozen', True), ('decoder', True), ('full', False), ('none', False)])
+@pytest.mark.parametrize(('complement', 'refused'), [
+    ('frozen', True), ('decoder', True), ('latent', True), ('full', False), ('none', False)])
 def test_a_run_that_would_not_update_the_evaluation_model_is_refused(tmp_path, quiet, complement, refused):
     def start():
         model = dict(type='CoMA', complement=complement, **model_settings())
