@@ -29,6 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Look, and say what was found."""
+    if hasattr(sys.stdout, 'reconfigure'):
+        sys.stdout.reconfigure(errors='replace')  # a terminal of few letters is one of the findings
     marks = []
     for finding in findings(args.config, args.data, args.cfg_options):
         print(finding, flush=True)

@@ -1,4 +1,9 @@
 """`coma-mm doctor` says in a dozen lines what a machine is, and ends with no traceback whatever is missing."""
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -6,6 +11,7 @@ from PIL import Image
 from coma_mm.benchmark.doctor import BAD, LOOK, OK, Finding, machine
 from coma_mm.prepare.new import measure
 
+ROOT = Path(__file__).parents[2]
 CONFIG = """_base_ = 'coma_mm::small/coma_dyvit-tiny_2e_folder-128px.py'
 data_root = '{root}'
 train_dataloader = dict(batch_size=4, num_workers=1, dataset=dict(data_root=data_root))
@@ -20,6 +26,7 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / 'images').mkdir()
     for index in range(8):
         Image.fromarray(np.full((40, 50, 3), index, np.uint8)).save(tmp_path / f'images/{index}.png')
+    (tmp_path / 'torch.py').write_text("raise OSError('libcudart')  # for processes of their own alone")
     (tmp_path / 'my.py').write_text(CONFIG.format(root=tmp_path / 'images'))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(measure, 'SECONDS', 0.)
@@ -31,6 +38,13 @@ def test_a_machine_that_works_is_a_dozen_lines(run_tool, folder):
     assert 9 <= len(lines) <= 12 and {line[:4].strip() for line in lines} <= {OK, LOOK}
     assert [name for name in ('Python', 'packages', 'GPU', 'cores', '/dev/shm', 'open files', 'disk', 'data')
             if not any(line[6:].startswith(f'{name}: ') for line in lines)] == []
+
+
+def test_a_terminal_of_few_letters_is_no_traceback(folder):
+    ran = subprocess.run([sys.executable, '-m', 'coma_mm', 'doctor', 'none.py'], capture_output=True, env={
+        **os.environ, 'LC_ALL': 'C', 'PYTHONUTF8': '0', 'PYTHONCOERCECLOCALE': '0', 'PYTHONPATH': f'{folder}:{ROOT}'})
+    assert ran.returncode == 1 and b'look  terminal: ' in ran.stdout and b'Traceback' not in ran.stderr
+    assert b'bad   import: torch cannot be imported: OSError: libcudart' in ran.stdout and ran.stdout.count(b'bad ') == 1
 
 
 def test_a_config_is_tried_on_its_data(run_tool, folder):

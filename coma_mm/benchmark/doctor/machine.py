@@ -87,11 +87,12 @@ def imports() -> Finding:
     start = time.perf_counter()
     for name in ('numpy', 'cv2', 'torch', 'torchvision', 'mmengine', 'mmcv', 'coma_mm'):
         try:
+            if name == 'coma_mm':  # which keeps the libraries quiet, now and later
+                importlib.import_module(name).register()
+                continue
             with warnings.catch_warnings():
                 warnings.simplefilter('ignore')
-                module = importlib.import_module(name)
-                if name == 'coma_mm':
-                    module.register()
+                importlib.import_module(name)
         except (Exception, SystemExit) as error:
             what = 'the libraries (mmpretrain, mmseg, mmdet)' if name == 'coma_mm' else name
             return Finding(BAD, 'import', f'{what} cannot be imported: {one_line(error)}', _import_remedy(name, error))
@@ -178,10 +179,13 @@ def cores(workers: int | str | None = None) -> Finding:
     Args:
         workers (int | str, optional): A config's `num_workers` of training. Defaults to 'auto'.
     """
-    from coma_mm.engine.workers import loader_workers
     affinity, usable = len(os.sched_getaffinity(0)), usable_cores()
-    number = loader_workers()[0] if workers in (None, 'auto') else workers
     found = f'{affinity}' + (f', of which a quota leaves {usable:g}' if usable < affinity else '')
+    try:
+        from coma_mm.engine.workers import loader_workers
+    except Exception:  # torch is broken, which is another finding
+        return Finding(OK, 'cores', found)
+    number = loader_workers()[0] if workers in (None, 'auto') else workers
     setting = 'num_workers' if workers is None else 'train_dataloader.num_workers'
     found += f"; {setting}='auto' takes {number}" if workers in (None, 'auto') else f'; {setting}={number}'
     fit = max(1, int(usable) - 1)
@@ -221,6 +225,12 @@ def open_files() -> Finding:
     mark = BAD if soft < 512 else LOOK if soft < 4096 else OK
     return Finding(mark, 'open files', f'up to {soft} (ulimit -n)', '' if mark == OK else
                    f'{remedy}: detectors with many workers need thousands')
+
+
+def free_memory() -> float:
+    """Bytes of the machine's memory that are free, or hold what can be forgotten."""
+    text = Path('/proc/meminfo').read_text()
+    return 1024. * int(text.partition('MemAvailable:')[2].split()[0])
 
 
 def disk(folder: str = 'work_dirs', needed: float | None = None) -> Finding:

@@ -24,7 +24,7 @@ from coma_mm.errors import BadImageError, MissingFileError, UserError
 from coma_mm.prepare.new.measure import Speed, measure_config
 
 from .finding import BAD, LOOK, OK, Finding
-from .machine import usable_cores
+from .machine import free_memory, usable_cores
 
 SECONDS = 2.
 """After which no further image is read."""
@@ -33,7 +33,9 @@ SAMPLE = 200
 FEW = 1.2
 """How many times as many images as the model takes there should be, as reading varies."""
 
-SMALLER = 'make the images smaller, once and for all: coma-mm pack_dataset IMAGES OUT --short-side 256'
+SMALLER = 'make the images smaller, once and for all'
+PACK = ': coma-mm pack_dataset IMAGES OUT --short-side 256'
+"""For images without masks and boxes."""
 FASTER = f'put the images on a faster disk, or {SMALLER}'
 
 
@@ -43,13 +45,13 @@ class Reading(NamedTuple):
     Args:
         disk (float): Images per second that the disk gives, or what is in its place: a server, a cache of its own.
         decode (float): Images per second that a core decodes.
-        megabytes (float): Per second, from the disk.
+        size (float): Bytes of a file.
         shape (tuple[int, int]): Height and width of the one in the middle, in px.
         bad (list[str]): Why some cannot be read.
     """
     disk: float
     decode: float
-    megabytes: float
+    size: float
     shape: tuple[int, int]
     bad: list[str]
 
@@ -103,16 +105,18 @@ def of_config(planned: Planned) -> Finding:
 
 def of_training(planned: Planned) -> Finding:
     """How fast images come, against how fast the model takes them."""
-    cfg, _, found, speed = planned
+    cfg, dataset, found, speed = planned
     if found.bad:
         return _unreadable(found.bad)
     workers = cfg.train_dataloader.num_workers
     workers = loader_workers()[0] if workers == 'auto' else workers
     at_once = min(max(workers, 1), usable_cores())
-    return compare(speed, found, at_once, torch.cuda.is_available(), workers)
+    line = compare(speed, found, at_once, torch.cuda.is_available(), workers, found.size * len(dataset) < free_memory() / 2)
+    packs = line.remedy.endswith(SMALLER) and cfg.default_scope == 'mmpretrain'
+    return line._replace(remedy=line.remedy + PACK) if packs else line
 
 
-def compare(speed: Speed, found: Reading, at_once: float, on_gpu: bool, workers: int) -> Finding:
+def compare(speed: Speed, found: Reading, at_once: float, on_gpu: bool, workers: int, kept: bool = False) -> Finding:
     """Set what the disk and the cores give against what the model takes.
 
     Args:
@@ -121,6 +125,7 @@ def compare(speed: Speed, found: Reading, at_once: float, on_gpu: bool, workers:
         at_once (float): Cores that read.
         on_gpu (bool): Whether the model computes on a GPU, beside them.
         workers (int): Processes that read.
+        kept (bool): Whether the memory holds all files after the first epoch. Defaults to False.
 
     Returns:
         Finding: Good if there are more images than the model takes.
@@ -128,8 +133,8 @@ def compare(speed: Speed, found: Reading, at_once: float, on_gpu: bool, workers:
     takes, gives = 1 / max(speed.computing, 1e-9), at_once / max(speed.reading, 1e-9)
     line = (f'the model takes {_rate(takes)} images/s; reading and augmenting give {_rate(gives)} '
             f'({many(workers, "worker")} of {_rate(1 / max(speed.reading, 1e-9))}), the disk {_rate(found.disk)} '
-            f'({found.megabytes:.0f} MB/s)')
-    if found.disk < takes * FEW:
+            f'({found.disk * found.size / 1e6:.0f} MB/s)' + (' in the first epoch, the memory later' if kept else ''))
+    if found.disk < takes * FEW and not kept:
         return Finding(LOOK, 'data', line, FASTER)
     if not on_gpu:  # the same cores do both
         share = 1 / gives / (1 / gives + 1 / takes)
@@ -156,9 +161,9 @@ def of_folder(folder: str) -> Finding:
         return _unreadable(found.bad)
     gives = found.decode * usable_cores()
     line = (f'{number(len(paths))} images, as of {found.shape[1]} × {found.shape[0]} px; the disk gives {_rate(found.disk)} '
-            f'images/s ({found.megabytes:.0f} MB/s), a core decodes {_rate(found.decode)}, all {_rate(gives)}')
-    if found.disk < gives / 2:
-        return Finding(LOOK, 'data', f'{line}: the cores wait for the disk', FASTER)
+            f'images/s ({found.disk * found.size / 1e6:.0f} MB/s), a core decodes {_rate(found.decode)}, all {_rate(gives)}')
+    if found.disk < gives / 2 and found.size * len(paths) > free_memory() / 2:  # else it is so in the first epoch alone
+        return Finding(LOOK, 'data', f'{line}: the cores wait for the disk', FASTER + PACK)
     return Finding(OK, 'data', line)
 
 
@@ -218,7 +223,7 @@ def measure_reading(samples: Sequence[dict]) -> Reading:
 
     rate, _ = _timed(decode, list(zip(samples, encoded, strict=False)), SECONDS)
     size = sum(map(len, encoded)) / len(encoded)
-    return Reading(disk, rate, disk * size / 1e6, sorted(shapes)[len(shapes) // 2] if shapes else (0, 0), bad)
+    return Reading(disk, rate, size, sorted(shapes)[len(shapes) // 2] if shapes else (0, 0), bad)
 
 
 def _unreadable(bad: list[str]) -> Finding:

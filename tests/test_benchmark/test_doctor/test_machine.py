@@ -101,6 +101,8 @@ def test_cores_are_those_of_a_container(monkeypatch):
     assert machine.cores(2).mark == OK and machine.cores(0).mark == LOOK
     monkeypatch.setattr(machine.Path, 'read_text', lambda self: 'max 100000' if self.name == 'cpu.max' else '')
     assert str(machine.cores(16)) == 'ok    cores: 64; train_dataloader.num_workers=16'
+    monkeypatch.setitem(machine.sys.modules, 'coma_mm.engine.workers', None)  # as if torch could not be imported
+    assert str(machine.cores()) == 'ok    cores: 64'
 
 
 @pytest.mark.parametrize('free, needed, mark', [

@@ -11,10 +11,12 @@ from coma_mm.prepare.new.measure import Speed
 @pytest.mark.parametrize('disk, reading, on_gpu, mark, said', [
     (900, 0.01, True, OK, 'the model takes 200 images/s'), (900, 0.04, True, LOOK, 'num_workers=10'),
     (900, 0.2, True, LOOK, 'a machine with more cores'), (50, 0.01, True, LOOK, 'on a faster disk'),
-    (900, 0.01, False, OK, 'reading is 20 % of the time'), (900, 0.1, False, LOOK, 'reading is 71 % of the time')])
+    (900, 0.01, False, OK, 'reading is 20 % of the time'), (900, 0.1, False, LOOK, 'reading is 71 % of the time'),
+    (-50, 0.01, True, OK, 'in the first epoch, the memory later')])
 def test_what_a_model_takes_is_set_against_what_there_is(monkeypatch, disk, reading, on_gpu, mark, said):
     monkeypatch.setattr(supply, 'usable_cores', lambda: 16)
-    found = supply.compare(Speed(0.1, 9, reading, 0.005), supply.Reading(disk, 500, 100, (4, 4), []), 8, on_gpu, 8)
+    measured = supply.Reading(abs(disk), 500, 100, (4, 4), [])
+    found = supply.compare(Speed(0.1, 9, reading, 0.005), measured, 8, on_gpu, 8, kept=disk < 0)
     assert found.mark == mark and said in str(found)
 
 
