@@ -35,6 +35,13 @@ def test_tuples_stay_tuples_as_some_classes_insist():
     assert step['scale'] == (64, 64) and isinstance(step['scale'], tuple)
 
 
+def test_class_ids_of_maps_are_of_no_use_without_maps():
+    cfg, model = trained('segmentation')
+    cfg = Config(cfg.to_dict())
+    cfg.test_dataloader.dataset.pipeline.insert(1, dict(type='MapClassIds', ids={11: 255}))
+    assert describe(cfg, model) == description('segmentation')
+
+
 def test_files_weights_and_back_ends_are_left_out_and_the_preprocessor_beside_the_model_is_taken():
     cfg, model = trained('classification')
     cfg = Config(cfg.to_dict())
