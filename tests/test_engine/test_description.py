@@ -17,7 +17,7 @@ from ..helpers.logged_runs import config_of
     ('classification', 'mmpretrain', ['LoadImageFromFile', 'PackInputs']),
     ('segmentation', 'mmseg', ['LoadImageFromFile', 'Resize', 'PackSegInputs']),
     ('detection', 'mmdet', ['LoadImageFromFile', 'Resize', 'PackDetInputs']),
-    ('pretraining', 'mmpretrain', ['LoadImageFromFile', 'Resize', 'PatchMask', 'PackMaskedImage'])])
+    ('pretraining', 'mmpretrain', ['LoadImageFromFile', 'ResizeEdge', 'CenterCrop', 'PatchMask', 'PackMaskedImage'])])
 def test_it_is_data_that_rebuilds_the_model_without_annotations(task, scope, steps):
     use = description(task)
     assert (use['version'], use['task'], use['scope']) == (1, task, scope)
