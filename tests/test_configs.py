@@ -15,11 +15,13 @@ from mmpretrain.models import BaseSelfSupervisor
 
 from coma_mm.config.check_keys import check_keys
 from coma_mm.config.read import read_config
+from coma_mm.config_tree import walk
 from coma_mm.datasets.loading import use_load_image
 from coma_mm.engine import AutocastOptimWrapper
 from coma_mm.engine.agreement.class_numbers import heads
 from coma_mm.engine.optim.accumulation import batches_per_update
 from coma_mm.models import MaskedAutoencoder
+from coma_mm.prepare.new import classification, detection, pretrain, segmentation
 from coma_mm.prepare.shape_scenes import LEVELS
 
 ROOT = Path(__file__).parents[1] / 'configs'
@@ -246,6 +248,29 @@ def test_pipelines(config):
         for step in steps:
             if type(step).__name__ == 'LoadAnnotations' and 'segm' in cfg.val_evaluator.get('metric', ()):
                 assert step.with_mask
+
+
+def test_images_keep_their_shape(config):
+    name, cfg, _ = config
+    if name.startswith('shapes/dyvit'):  # whose scenes are square
+        return
+    steps = [step for step in walk(cfg.to_dict()) if step.get('type') in ('Resize', 'RandomResize')]
+    assert not [step for step in steps if not step.get('keep_ratio')]
+
+
+@pytest.mark.parametrize('name', [
+    *(name for name in NAMES if name.startswith('small/')),
+    *(base for task in (pretrain, classification, segmentation, detection) for base in task.BASES.values())])
+def test_what_photographs_are_for_says_nothing_of_drawn_shapes(name):
+    assert 'shapes' not in str(Config.fromfile(ROOT / name).to_dict())
+
+
+@pytest.mark.parametrize('name', [name for name in NAMES if name.startswith(('small/mask', 'small/upernet'))])
+def test_own_classes_take_the_place_of_those_of_a_small_config(tmp_path, name):
+    own = tmp_path / 'own.py'
+    own.write_text(f"_base_ = 'coma_mm::{name}'\n"
+                   "train_dataloader = dict(dataset=dict(metainfo=dict(classes=('disc', 'box'))))")
+    assert read_config(str(own)).train_dataloader.dataset.metainfo == dict(classes=('disc', 'box'))
 
 
 def test_masks_are_drawn_for_the_models_patches(config):

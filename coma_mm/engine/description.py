@@ -76,11 +76,12 @@ def _pipeline(cfg: Config) -> list[dict] | None:
 
 
 def _without_annotations(steps: Any) -> Any:
-    """Steps at any depth without those that load annotations or select by them."""
+    """Steps at any depth without those that load annotations, change them, or select by them."""
     if isinstance(steps, dict):
         return {key: _without_annotations(value) for key, value in steps.items()}
     if isinstance(steps, (list, tuple)):
-        kept = [_without_annotations(one) for one in steps if 'Annotations' not in type_name(one)]
+        kept = [_without_annotations(one) for one in steps
+                if 'Annotations' not in type_name(one) and type_name(one) != 'MapClassIds']
         return type(steps)(one for one in kept if one != [] or one in steps)
     return steps
 

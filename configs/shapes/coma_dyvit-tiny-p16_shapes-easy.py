@@ -15,7 +15,8 @@ train_pipeline = [
 ]
 val_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(size, size), backend='pillow', interpolation='bicubic'),
+    dict(type='ResizeEdge', scale=size, edge='short', backend='pillow', interpolation='bicubic'),
+    dict(type='CenterCrop', crop_size=size),
     *_base_.masking,
 ]
 train_dataloader = dict(batch_size=32, dataset=dict(pipeline=train_pipeline))

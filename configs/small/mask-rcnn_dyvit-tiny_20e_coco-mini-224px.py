@@ -1,11 +1,10 @@
 """Mask R-CNN on coco-mini, from `coma_dyvit-tiny_2e_folder-128px.py` or PRETRAINED, in minutes on a CPU. Values: ours."""
-_base_ = ['../shapes/mask-rcnn_dyvit-tiny_scratch_shapes.py', '../_base_/datasets/coco_mini.py']
+_base_ = ['../_base_/small/mask-rcnn_dyvit-tiny.py', '../_base_/datasets/coco_mini.py']
 pretrained = '{{$PRETRAINED:work_dirs/coma_dyvit-tiny_2e_folder-128px/epoch_2.pth}}'
 model = dict(
     backbone=dict(init_cfg=dict(type='Pretrained', checkpoint=pretrained, prefix='backbone.')),
     roi_head=dict(bbox_head=dict(num_classes=80), mask_head=dict(num_classes=80)))
 
-metainfo = dict(classes={{_base_.coco_classes}})
 data_root = {{_base_.coco_mini_root}}
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -24,7 +23,7 @@ train_dataloader = dict(
     batch_size=4,
     dataset=dict(
         data_root=data_root,
-        metainfo=metainfo,
+        metainfo=dict(classes={{_base_.coco_classes}}),
         ann_file='annotations/instances_train2017.json',
         data_prefix=dict(img='train2017/'),
         pipeline=train_pipeline))
@@ -32,7 +31,7 @@ val_dataloader = dict(
     batch_size=4,
     dataset=dict(
         data_root=data_root,
-        metainfo=metainfo,
+        metainfo=dict(classes={{_base_.coco_classes}}),
         ann_file='annotations/instances_val2017.json',
         data_prefix=dict(img='val2017/'),
         pipeline=test_pipeline))

@@ -1,5 +1,5 @@
 """UperNet on coco-mini, from `coma_dyvit-tiny_2e_folder-128px.py` or from PRETRAINED, in minutes on a CPU. Values: ours."""
-_base_ = ['../shapes/upernet_dyvit-tiny_scratch_shapes.py', '../_base_/datasets/coco_mini.py']
+_base_ = ['../_base_/small/upernet_dyvit-tiny.py', '../_base_/datasets/coco_mini.py']
 pretrained = '{{$PRETRAINED:work_dirs/coma_dyvit-tiny_2e_folder-128px/epoch_2.pth}}'
 crop_size = (160, 160)
 model = dict(
@@ -8,7 +8,6 @@ model = dict(
     decode_head=dict(num_classes=80, loss_decode=dict(avg_non_ignore=True)),
     auxiliary_head=dict(num_classes=80, loss_decode=dict(avg_non_ignore=True)))
 
-metainfo = {{_base_.coco_mini_seg_metainfo}}
 data_root = {{_base_.coco_mini_seg_root}}
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -27,13 +26,18 @@ test_pipeline = [
 # In the PNGs 0 is what no object covers, two thirds of the pixels: ignored, in the loss's mean too.
 train_dataloader = dict(
     batch_size=8,
-    dataset=dict(data_root=data_root, metainfo=metainfo, reduce_zero_label=True, pipeline=train_pipeline))
+    dataset=dict(
+        data_root=data_root,
+        metainfo=dict(classes={{_base_.coco_classes}}),
+        reduce_zero_label=True,
+        data_prefix=dict(img_path='images/training', seg_map_path='annotations/training'),
+        pipeline=train_pipeline))
 # One by one, as they differ in shape.
 val_dataloader = dict(
     batch_size=1,
     dataset=dict(
         data_root=data_root,
-        metainfo=metainfo,
+        metainfo=dict(classes={{_base_.coco_classes}}),
         reduce_zero_label=True,
         data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation'),
         pipeline=test_pipeline))

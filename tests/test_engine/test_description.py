@@ -17,7 +17,7 @@ from ..helpers.logged_runs import config_of
     ('classification', 'mmpretrain', ['LoadImageFromFile', 'PackInputs']),
     ('segmentation', 'mmseg', ['LoadImageFromFile', 'Resize', 'PackSegInputs']),
     ('detection', 'mmdet', ['LoadImageFromFile', 'Resize', 'PackDetInputs']),
-    ('pretraining', 'mmpretrain', ['LoadImageFromFile', 'Resize', 'PatchMask', 'PackMaskedImage'])])
+    ('pretraining', 'mmpretrain', ['LoadImageFromFile', 'ResizeEdge', 'CenterCrop', 'PatchMask', 'PackMaskedImage'])])
 def test_it_is_data_that_rebuilds_the_model_without_annotations(task, scope, steps):
     use = description(task)
     assert (use['version'], use['task'], use['scope']) == (1, task, scope)
@@ -33,6 +33,13 @@ def test_it_is_data_that_rebuilds_the_model_without_annotations(task, scope, ste
 def test_tuples_stay_tuples_as_some_classes_insist():
     step, = (step for step in decode(description('segmentation'))['pipeline'] if step['type'] == 'Resize')
     assert step['scale'] == (64, 64) and isinstance(step['scale'], tuple)
+
+
+def test_class_ids_of_maps_are_of_no_use_without_maps():
+    cfg, model = trained('segmentation')
+    cfg = Config(cfg.to_dict())
+    cfg.test_dataloader.dataset.pipeline.insert(1, dict(type='MapClassIds', ids={11: 255}))
+    assert describe(cfg, model) == description('segmentation')
 
 
 def test_files_weights_and_back_ends_are_left_out_and_the_preprocessor_beside_the_model_is_taken():

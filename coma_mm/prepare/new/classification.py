@@ -10,7 +10,7 @@ from .draft import BLANK, VALIDATION, Draft, absolute, held_out, lines, literal,
 from .numbers import image_size, power_of_two, scaled, share_out
 from .pretrained import backbone_settings, layer_decay, loading
 
-BASES = dict(tiny='shapes/dyvit-tiny_scratch_shapes.py', small='classification/dyvit-small_8xb128-coslr-100e_in1k.py',
+BASES = dict(tiny='_base_/small/dyvit-tiny.py', small='classification/dyvit-small_8xb128-coslr-100e_in1k.py',
              base='classification/dyvit-base_8xb128-coslr-100e_in1k.py')
 KNOWN_SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif')
 """Those that mmpretrain's CustomDataset looks for by itself."""

@@ -1,4 +1,4 @@
-"""AdamW with warm-up and cosine decay by epoch, for the small runs on CoMA-Shapes. All values are ours."""
+"""AdamW with warm-up and cosine decay by epoch, for small runs. All values are ours."""
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.95), weight_decay=0.05, fused=True),
