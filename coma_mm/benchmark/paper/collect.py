@@ -15,10 +15,11 @@ from coma_mm.config_tree import find_key, find_types, type_name
 from coma_mm.errors import UserError, printable
 from coma_mm.files import read_text, write_whole
 from coma_mm.progress import track
+from coma_mm.runs import reading
+from coma_mm.runs.reading import LoggedRun, Test, Unreadable
 
-from . import runs as reading
 from .numbers import cells_of
-from .runs import LoggedRun, Test, Unreadable
+from .runs import hash_of, settings_of, task_of
 
 COLUMNS = (
     'run', 'task', 'dataset', 'split', 'data', 'images', 'metric', 'value', 'step', 'status', 'seed', 'method', 'backbone',
@@ -241,7 +242,7 @@ def _changed(test: Test, owner: LoggedRun) -> list[str]:
     """The settings of testing that are not the run's, if those are known: of the pipeline, and the model's `test_cfg`."""
     if owner.tested or _is_tta(test):
         return []
-    own, other = (reading.settings_of(config, None) for config in (owner.config, test.config))
+    own, other = (settings_of(config, None) for config in (owner.config, test.config))
     return sorted(key for key in own.keys() | other.keys()
                   if re.match(r'test_pipeline|model(\.\w+)*\.test_cfg\b', key) and own.get(key) != other.get(key))
 
@@ -262,22 +263,22 @@ def _run_of(checkpoint: str, found: dict[Path, LoggedRun]) -> LoggedRun | None:
 def _facts(run: LoggedRun, found: dict[Path, LoggedRun]) -> tuple[dict, dict]:
     """The columns that all rows of a run share, and its settings as a flat dict."""
     config, provenance, environment = run.config, run.provenance, run.environment
-    task = reading.task_of(config)
+    task = task_of(config)
     backbone_cfg = config['model'].get('backbone') or {}
     global_batch = provenance.get('images_per_update') or _global_batch(config, environment['world_size'])
-    settings = reading.settings_of(config, global_batch)
+    settings = settings_of(config, global_batch)
     if task == 'pretraining':
         origin, before = _own_origin(run), run
-        hashed = reading.hash_of(settings)
+        hashed = hash_of(settings)
     else:
         origin, before = _origin(run, found)
         if origin:
             settings |= {f'pretraining.{key}': origin.get(key) for key in (*MASKING, 'images_per_update')}
             settings['pretraining.method'] = origin.get('algorithm')
             settings['pretraining.epochs'] = origin.get('epochs') or origin.get('iters')
-        hashed = reading.hash_of(settings)
+        hashed = hash_of(settings)
         if before:
-            more = reading.settings_of(before.config, before.provenance.get('images_per_update'))
+            more = settings_of(before.config, before.provenance.get('images_per_update'))
             settings |= {f'pretraining.{key}': value for key, value in more.items()}
     image_size = reading.image_size_of(config)
     written = next(iter(sorted(run.folder.glob('*.py'))), None)
