@@ -17,6 +17,12 @@ from .scalars import read_scalars
 START = re.compile(r'\d{8}_\d{6}')
 """mmengine's name for the folder of one start of a run."""
 
+ENDING = 'ended.json'
+"""In the folder of a start of ours: how it ended, see `coma_mm.engine.ending`."""
+
+CLASSES = 'classes.json'
+"""Beside it: the last validation by class, see `coma_mm.engine.hooks.class_scores`."""
+
 QUIET_SECONDS = 600
 """A run is taken for running if its log grew within this time, or thrice the longest pause between the log's last lines."""
 
