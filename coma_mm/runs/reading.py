@@ -349,13 +349,19 @@ def image_size_of(config: dict) -> int | None:
     return None
 
 
-def flatten(value, path: str, flat: dict) -> None:
+NO_SETTINGS = ('checkpoint', 'val_interval', 'fused', '_scope_')
+"""Keys that change no result, or are known from elsewhere."""
+
+
+def flatten(value, path: str, flat: dict, passed_over: tuple[str, ...] = NO_SETTINGS) -> None:
+    """Write the settings below a part of a config into `flat`, by their dotted paths; in lists by the elements' types."""
     if isinstance(value, dict):
         for key, one in value.items():
-            if key not in ('checkpoint', 'val_interval', 'fused', '_scope_'):
-                flatten(one, f'{path}.{key}' if path else str(key), flat)
+            if key not in passed_over:
+                flatten(one, f'{path}.{key}' if path else str(key), flat, passed_over)
     elif isinstance(value, list) and any(isinstance(one, dict) for one in value):
         for number, one in enumerate(value):
-            flatten(one, f'{path}.{type_name(one) if isinstance(one, dict) and one.get("type") else number}', flat)
+            place = type_name(one) if isinstance(one, dict) and one.get('type') else number
+            flatten(one, f'{path}.{place}', flat, passed_over)
     else:
         flat[path] = value

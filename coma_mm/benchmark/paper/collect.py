@@ -16,6 +16,7 @@ from coma_mm.errors import UserError, printable
 from coma_mm.files import read_text, write_whole
 from coma_mm.progress import track
 from coma_mm.runs import reading
+from coma_mm.runs.finding import find_runs
 from coma_mm.runs.reading import LoggedRun, Test, Unreadable
 
 from .numbers import cells_of
@@ -161,24 +162,9 @@ def _typed(frame: pandas.DataFrame) -> pandas.DataFrame:
 
 
 def _find(folder: Path) -> tuple[list[Path], list[Skipped]]:
-    """Folders that look like runs, and the uppermost ones that have none in them; hidden ones are passed over."""
-    seen, found, skipped = [], [], []
-
-    def skip(place, reason):
-        skipped.append(Skipped(os.path.relpath(place, folder), reason))
-
-    for place, names, files in os.walk(folder, onerror=lambda error: skip(error.filename, str(error))):
-        starts = [name for name in names if reading.START.fullmatch(name)]
-        if starts or any(name == 'provenance.json' or name.endswith(('.log.json', '.pth')) for name in files):
-            found.append(Path(place))
-        elif RUNS not in files:
-            seen.append(Path(place))
-        names[:] = sorted(name for name in {*names} - {*starts} if not name.startswith('.'))
-    above = {folder, *(parent for run in found for parent in run.parents)}
-    for place in seen:
-        if place not in above and place.parent in above.difference(found):
-            skip(place, 'no run in it')
-    return found, skipped
+    """Folders that look like runs, and those that do not, with their paths below the folder."""
+    found, others = find_runs(folder)
+    return found, [Skipped(os.path.relpath(place, folder), reason) for place, reason in others]
 
 
 def _tests(start: Path) -> list[Test]:
