@@ -19,7 +19,7 @@ from coma_mm.processes import is_first_process, leave_when_told_to_stop, note_ex
 
 from . import pipes
 
-COMMANDS = ('new', 'train', 'test', 'dist_train', 'dist_test', 'runs', 'compare', 'predict', 'export', 'models',
+COMMANDS = ('new', 'train', 'test', 'dist_train', 'dist_test', 'runs', 'compare', 'report', 'predict', 'export', 'models',
             'knn', 'linear_probe', 'visualize', 'export_backbone', 'verify', 'replay', 'check_data', 'pack_dataset',
             'make_shapes', 'benchmark', 'demo', 'study', 'make_recipes')
 

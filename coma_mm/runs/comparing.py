@@ -31,15 +31,15 @@ def show(paths: Sequence[str], metric: str | None = None) -> None:
     out.print(table(['', *names], facts(runs)))
     rows = [[key, *(setting(value, 40) for value in values)] for key, values in differing(runs).items()]
     if rows:
-        out.print(table(['Setting', *names], rows, title='Settings that differ'))
+        out.print('', table(['Setting', *names], rows, title='Settings that differ'))
     else:
-        out.print('No setting differs.')
+        out.print('\nNo setting differs.')
     units = {run.unit for run, curve in zip(runs, curves, strict=True) if curve}
     if len(units) > 1:
         out.print('One counts epochs and another iterations, so there is no table of their curves.')
     elif units:
         unit = units.pop()
-        out.print(table([unit.capitalize(), *names], by_step(curves, marks),
+        out.print('', table([unit.capitalize(), *names], by_step(curves, marks),
                         numbers=range(len(names) + 1), title=f'{metric_name(name)} by {unit}'))
     lacking = [label for label, curve in zip(names, curves, strict=True) if not curve]
     if lacking and name:

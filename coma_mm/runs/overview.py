@@ -178,13 +178,12 @@ def overview(folder: Path, name: str) -> Overview | None:
 def _ending(folder: Path) -> dict[str, str] | None:
     """What the last training in a folder noted when it ended, if it is one of ours and could."""
     for start in reversed(starts_in(folder)):
-        if (start / f'{start.name}.json').is_file():  # a test
-            continue
         with suppress(OSError, ValueError, UserError, RecursionError):
             note = json.loads(read_text(start / ENDING, limit=2**16))
             if isinstance(note, dict) and note.get('state') in STATES:
                 return dict(state=note['state'], why=printable(str(note.get('why', ''))))
-        return None
+        if (start / 'vis_data/scalars.json').is_file():  # a training without a word; others are tests
+            break
     return None
 
 

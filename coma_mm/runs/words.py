@@ -47,6 +47,8 @@ def progress(run: Overview) -> str:
 
 
 def setting(value: Any, limit: int = 60) -> str:
-    """The value of a setting in a line; what is longer keeps its ends."""
+    """The value of a setting in a line; what is longer keeps its ends, and a path its last part."""
     text = NOTHING if value is None else printable(value if isinstance(value, str) else repr(value))
+    if len(text) > limit and isinstance(value, str) and '/' in value:
+        return f'…{text[1 - limit:]}'
     return text if len(text) <= limit else f'{text[:limit // 2 - 1]} … {text[-limit // 2 + 2:]}'

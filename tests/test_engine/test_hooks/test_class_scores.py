@@ -1,7 +1,9 @@
 """A validation by class is noted while the metrics compute what they compute anyway."""
 import json
+import random
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from mmdet.evaluation import CocoMetric
@@ -82,6 +84,13 @@ def test_what_cannot_be_noted_costs_a_line_and_no_result(tmp_path):
         metrics = validated(tmp_path, Accuracy(), labels([(0, 0), (1, 1)]), hook, log)
         assert metrics['accuracy/top1'] == 100
     assert len(log) == 1 and log[0].startswith('cannot note the validation by class (TypeError: ')
+
+
+def test_it_draws_no_random_numbers_so_that_a_resumed_run_is_the_same(tmp_path):
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
+    validated(tmp_path, Accuracy(), labels([(0, 0), (1, 1)]), hook := ClassScoresHook())
+    assert torch.equal(torch.get_rng_state(), before[0]) and np.random.get_state()[1].tolist() == before[1]
+    assert random.getstate() == before[2] and hook.found and not hasattr(hook, 'state_dict')
 
 
 def test_every_training_has_it():
