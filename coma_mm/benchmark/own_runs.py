@@ -15,7 +15,7 @@ from coma_mm.engine.explain import explain
 from coma_mm.runs.comparing import short_names
 from coma_mm.runs.overview import Overview, differing, overviews
 from coma_mm.runs.reading import starts_in
-from coma_mm.runs.words import NOTHING, hours, metric_name, number, point, progress, setting
+from coma_mm.runs.words import NOTHING, ended, hours, metric_name, number, point, progress, setting
 from coma_mm.visualization import Cell, Picture, Section, Table
 from coma_mm.visualization.judged import judge
 from coma_mm.visualization.results import class_figure, confusion_figure, lines_figure
@@ -102,7 +102,7 @@ def sections(runs: Sequence[Overview], others: Sequence[tuple[str, str]], folder
     groups = grouped(runs)
     found = [
         Section('Results', tables=[_table(*key, group, folder) for key, group in groups.items()],
-                notes=[f'{run.name} {run.state}: {run.why}' for run in runs if run.why]),
+                notes=[ended(run) for run in runs if run.why]),
         Section('Curves', pictures=[one for key, group in groups.items() for one in _curves(*key, group)]),
         Section('By class', pictures=[one for key, group in groups.items() for one in _classes(key[0], group)]),
         _predictions(groups, predictions),

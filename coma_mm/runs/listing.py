@@ -7,7 +7,7 @@ from rich.console import Console
 
 from .overview import Overview, overviews
 from .tables import console, table
-from .words import hours, metric_name, number, point, progress
+from .words import ended, hours, metric_name, number, point, progress
 from .words import time as time_of
 
 COLUMNS = ('Run', 'State', 'Done', 'Metric', 'Last', 'Best', 'Took', 'Left')
@@ -47,7 +47,7 @@ def _print(out: Console, folder: Path, runs: list[Overview], others: list[tuple[
         out.print(table(COLUMNS, [_row(run) for run in runs], numbers=(4, 5, 6, 7)))
     for run in runs:
         if run.why:
-            out.print(f'{run.name} {run.state}: {run.why}', markup=False, soft_wrap=True)
+            out.print(ended(run), markup=False, soft_wrap=True)
     for name, reason in others[:SKIPPED]:
         out.print(f'{name}: no run ({reason})', markup=False, style='dim', soft_wrap=True)
     if len(others) > SKIPPED:

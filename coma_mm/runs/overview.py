@@ -164,7 +164,7 @@ def overview(folder: Path, name: str) -> Overview | None:
     names = [key for key in dict.fromkeys(key for entry in val for key in entry) if key not in NOT_METRICS]
     curves = {key: [(entry['logged_step'], float(entry[key])) for entry in val if key in entry] for key in names}
     metric, higher = main_metric(names, _chosen(run.config, names))
-    losses = _losses(train, total if by_epoch else None)
+    losses = _losses(train, done if by_epoch else None)
     curve = curves.get(metric, [])
     if metric is None and losses:
         metric, higher, curve = 'loss', False, losses
@@ -259,13 +259,15 @@ def _progress(run: LoggedRun, total: int | None, train: list[dict], val: list[di
     return done, max(0., left)
 
 
-def _losses(train: list[dict], epochs: int | None) -> list[tuple[float, float]]:
-    """By epochs, if that is what the run counts: of each, as many points as were logged."""
+def _losses(train: list[dict], epochs: float | None) -> list[tuple[float, float]]:
+    """By epochs, if that is what the run counts, of which so many are done: of each, as many points as were logged."""
     points = [(entry['step'], entry['loss'], entry.get('epoch')) for entry in train if 'loss' in entry]
     if epochs is None or not points or points[-1][2] is None:
         return [(step, loss) for step, loss, _ in points]
     ends = {epoch: step for step, _, epoch in points}  # the last step of each epoch that was logged
     length = max((step / epoch for epoch, step in ends.items() if epoch), default=1)
+    if len(ends) == 1 and 0 < epochs < 1:  # amid the first one
+        length = points[-1][0] / epochs
     return [(step / length, loss) for step, loss, _ in points]
 
 

@@ -46,6 +46,11 @@ def progress(run: Overview) -> str:
     return f'{done} of {run.total} {unit}' if run.total else f'{done} {unit}'
 
 
+def ended(run: Overview) -> str:
+    """Which run ended before its time, and why."""
+    return f'{run.name}{"" if run.why.startswith(run.state) else f" {run.state}"}: {run.why}'
+
+
 def setting(value: Any, limit: int = 60) -> str:
     """The value of a setting in a line; what is longer keeps its ends, and a path its last part."""
     text = NOTHING if value is None else printable(value if isinstance(value, str) else repr(value))

@@ -69,6 +69,16 @@ def test_one_that_holds_its_lock_runs_and_says_how_long_it_takes_yet(tmp_path):
     assert first.left == pytest.approx(20 * 60, abs=5)  # a minute to an iteration, of which 20 are left
 
 
+def test_amid_the_first_epoch_losses_are_by_the_part_of_it_that_is_done(tmp_path):
+    write_run(tmp_path, values=(50., ))
+    scalars, = tmp_path.glob('*/vis_data/scalars.json')
+    scalars.write_text(scalars.read_text().splitlines()[0] + '\n')
+    log, = tmp_path.glob('*/*.log')
+    log.write_text(log.read_text().splitlines()[0] + '\n')
+    run = overview(tmp_path, 'a')
+    assert run.done == .5 and run.losses == [(.5, .2)] and run.metric == 'loss'
+
+
 def test_what_came_before_a_start_that_failed_is_still_there(tmp_path):
     write_run(tmp_path, ours=True, ending=dict(state='stopped', why='stopped by SIGTERM'))
     (tmp_path / '20260102_000000').mkdir()
