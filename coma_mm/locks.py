@@ -156,6 +156,27 @@ def _started(pid: Any) -> str | None:
         return None
 
 
+def is_held(folder: str | Path) -> bool:
+    """Whether a process works in a folder, by the lock there; nothing is written or waited for."""
+    path = Path(folder, NAME).absolute()
+    path = Path(os.path.realpath(path.parent), path.name)
+    if path in _own:  # to open and close its file would open the lock
+        return True
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # a moment, for which one that starts just now waits
+        return False
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return _is_at_work(_read(descriptor), os.fstat(descriptor).st_mtime)
+        return error.errno in _HELD
+    finally:
+        os.close(descriptor)
+
+
 def _is_at_work(holder: dict[str, Any], sign_of_life: float) -> bool:
     """Where the system does not tell: whether the holder of a lock seems to be alive.
 

@@ -8,7 +8,7 @@ LAYERS = (
      'version'),
     ('datasets', ),
     ('config', 'prepare'),
-    ('weights', ),
+    ('weights', 'runs'),
     ('models', 'engine'),
     ('evaluation', 'visualization', 'inference'),
     ('benchmark', ),

@@ -23,6 +23,7 @@ from coma_mm.locks import locked
 from coma_mm.processes import is_first_process
 from coma_mm.weights.load import latest_checkpoint, load_weights_only
 
+from .ending import note_ending
 from .explain import explain, is_missing
 from .hooks import RUN_HOOKS, TEST_HOOKS
 from .models import unwrap
@@ -178,13 +179,18 @@ def _run(cfg: Config, job: Callable[[ComaRunner], Any], splits: Sequence[str], f
             with variables_named(cfg):
                 check_data_roots(cfg, splits)
                 runner = ComaRunner.from_cfg(cfg)
-                return job(runner)
+                found = job(runner)
+            if 'train' in splits and is_first_process():
+                note_ending(runner)
+            return found
         except Exception as error:
             # In a loop the processes see different data, so an error may be that of a single one.
             error.of_one_process = bool(runner and runner.in_loop) and not isinstance(error, SharedError)
             error.at_start = not (runner and runner.trained)
             if error.at_start and is_first_process() and explain(error):
                 _remove_start(runner or getattr(error, 'runner', None), new)
+            elif 'train' in splits and (is_first_process() or error.of_one_process):
+                note_ending(runner or getattr(error, 'runner', None), error)
             raise
 
 

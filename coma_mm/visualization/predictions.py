@@ -3,6 +3,7 @@
 mmsegmentation's and mmdetection's own visualisers write their labels into the pixels of the image, which covers a
 picture of 100 px; these figures put them on top at the figure's resolution, in the same colours in every panel.
 """
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -15,8 +16,10 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 from mmdet.datasets.transforms import LoadAnnotations as LoadInstances
 from mmengine.dataset import pseudo_collate
-from mmengine.structures import InstanceData
+from mmengine.structures import BaseDataElement, InstanceData
 from mmseg.datasets.transforms import LoadAnnotations as LoadSegmentation
+from torch import nn
+from torch.utils.data import Dataset
 
 from coma_mm.datasets.loading import read_image
 from coma_mm.errors import UserError
@@ -31,12 +34,12 @@ MIN_NAMED = .015  # of the image: smaller regions get no name
 
 
 @torch.no_grad()
-def _predict(model, dataset, index: int):
+def predict(model: nn.Module, dataset: Dataset, index: int) -> BaseDataElement:
     """The model's output for one sample, in the scale of the image file."""
     return model.test_step(pseudo_collate([dataset[index]]))[0].cpu()
 
 
-def segmentation_figure(model, dataset, number: int = 4) -> Figure:
+def segmentation_figure(model, dataset, number: int | Sequence[int] = 4) -> Figure:
     """One row per image: image, truth, prediction; the classes in a legend.
 
     Pixels that the truth does not label are not scored; predictions there are drawn faintly.
@@ -44,7 +47,7 @@ def segmentation_figure(model, dataset, number: int = 4) -> Figure:
     Args:
         model (BaseSegmentor): Of mmsegmentation, in evaluation mode.
         dataset (BaseSegDataset): With annotations. The truth is read from the files, whatever the pipeline loads.
-        number (int): Images, evenly spread over the data set. Defaults to 4.
+        number (int | Sequence[int]): Images, evenly spread over the data set; or their indices. Defaults to 4.
 
     Returns:
         Figure: For `savefig`.
@@ -60,7 +63,7 @@ def segmentation_figure(model, dataset, number: int = 4) -> Figure:
         info = load_truth(dataset.get_data_info(index))
         image = read_image(info['img_path'])[..., ::-1]
         truth = info['gt_seg_map']
-        prediction = _predict(model, dataset, index).pred_sem_seg.data[0].numpy()
+        prediction = predict(model, dataset, index).pred_sem_seg.data[0].numpy()
         if not image.shape[:2] == truth.shape == prediction.shape:
             raise UserError(f'{info["img_path"]}: image, truth and prediction differ in size (rows × columns): '
                             f'{image.shape[:2]}, {truth.shape}, {prediction.shape}; they must agree to be compared')
@@ -84,13 +87,14 @@ def segmentation_figure(model, dataset, number: int = 4) -> Figure:
     return fig
 
 
-def detection_figure(model, dataset, number: int = 4, score_threshold: float = .3, max_detections: int = 10) -> Figure:
+def detection_figure(model, dataset, number: int | Sequence[int] = 4, score_threshold: float = .3,
+                     max_detections: int = 10) -> Figure:
     """One row per image: truth and prediction, with boxes, masks, class names and scores.
 
     Args:
         model (BaseDetector): Of mmdetection, in evaluation mode; one without masks is drawn with boxes alone.
         dataset (BaseDetDataset): With annotations. The truth is read from them, whatever the pipeline loads.
-        number (int): Images, evenly spread over the data set. Defaults to 4.
+        number (int | Sequence[int]): Images, evenly spread over the data set; or their indices. Defaults to 4.
         score_threshold (float): Detections below are left out. Defaults to 0.3.
         max_detections (int): At most so many per image, the most certain. Defaults to 10.
 
@@ -109,7 +113,7 @@ def detection_figure(model, dataset, number: int = 4, score_threshold: float = .
             bboxes=info['gt_bboxes'].tensor,
             labels=torch.from_numpy(info['gt_bboxes_labels']),
             masks=torch.from_numpy(info['gt_masks'].to_ndarray().astype(bool)))
-        found = _predict(model, dataset, index).pred_instances
+        found = predict(model, dataset, index).pred_instances
         found = found[found.scores >= score_threshold]
         # The most certain last, on top of the others.
         rows.append((image, truth, found[found.scores.argsort()[-max_detections:]]))
@@ -121,13 +125,13 @@ def detection_figure(model, dataset, number: int = 4, score_threshold: float = .
     return fig
 
 
-def classification_figure(model, dataset, number: int = 4) -> Figure:
+def classification_figure(model, dataset, number: int | Sequence[int] = 4) -> Figure:
     """Images in a row, above each what it is taken for and with which score, and the truth where that is another class.
 
     Args:
         model (BaseClassifier): Of mmpretrain, in evaluation mode.
         dataset (BaseDataset): With labels.
-        number (int): Images, evenly spread over the data set. Defaults to 4.
+        number (int | Sequence[int]): Images, evenly spread over the data set; or their indices. Defaults to 4.
 
     Returns:
         Figure: For `savefig`.
@@ -140,7 +144,7 @@ def classification_figure(model, dataset, number: int = 4) -> Figure:
     panels = []
     for index in spread_indices(dataset, number):
         image = read_image(dataset.get_data_info(index)['img_path'])[..., ::-1]
-        found = _predict(model, dataset, index)
+        found = predict(model, dataset, index)
         truth, label = names(found.gt_label), names(found.pred_label)
         score = f' {found.pred_score.max():.2f}' if found.pred_label.numel() == 1 else ''
         panels.append((image, f'{label}{score}', '' if label == truth else f'Truth: {truth}'))

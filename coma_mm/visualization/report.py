@@ -2,6 +2,7 @@
 import base64
 import io
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ class Table:
         rows (list[list[str | Cell]]): The first cell of a row names it.
         title (str): A heading above it. Defaults to ''.
         name (str): 'table2' and so on; its rows are the places '#table2-1' and so on. Defaults to ''.
-        numbers (int): How many of the last columns hold numbers. Defaults to 0.
+        numbers (int | Collection[int]): How many of the last columns hold numbers, or which columns. Defaults to 0.
         notes (list[str]): What a reader of it must know. Defaults to none.
         bold (set[tuple[int, int]]): Row and column of cells that stand out. Defaults to none.
         code (str): The column with commands. Defaults to ''.
@@ -67,7 +68,7 @@ class Table:
     rows: list[list[str | Cell]]
     title: str = ''
     name: str = ''
-    numbers: int = 0
+    numbers: int | Collection[int] = 0
     notes: list[str] = field(default_factory=list)
     bold: set = field(default_factory=set)
     code: str = ''
@@ -84,6 +85,7 @@ class Section:
         facts (dict[str, str]): By their names. Defaults to none.
         pictures (list[Picture]): Defaults to none.
         notes (list[str]): Under the pictures. Defaults to none.
+        folded (bool): Whether no more than the heading is seen until it is clicked. Defaults to False.
     """
     title: str
     text: str = ''
@@ -91,6 +93,7 @@ class Section:
     facts: dict[str, str] = field(default_factory=dict)
     pictures: list[Picture] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    folded: bool = False
 
 
 def write_report(path: str | Path, title: str, summary: str, sections: list[Section]) -> None:

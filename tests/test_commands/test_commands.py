@@ -77,7 +77,7 @@ def test_an_empty_value_is_one_line_that_names_its_option(monkeypatch, line, nam
 FILES = ('test a.py b.pth --out', 'knn a.py b.pth --out', 'linear_probe a.py b.pth --out', 'export_backbone b.pth',
          'export b.pth',
          'study --out', 'benchmark dataload a.py --out', 'benchmark complexity --out', 'benchmark collect runs --out',
-         'benchmark report runs --out', 'benchmark speed --profile --trace')
+         'benchmark report runs --out', 'report runs --out', 'benchmark speed --profile --trace')
 FOLDERS = ('test a.py b.pth --show-dir', 'visualize reconstruct a.py b.pth c.png --out',
            'visualize windows a.py b.pth c.png --out', 'benchmark coverage --out', 'benchmark speed --out',
            'benchmark tables runs --out', 'benchmark ablation runs --out', 'benchmark efficiency runs --out')

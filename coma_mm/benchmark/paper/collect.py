@@ -15,10 +15,12 @@ from coma_mm.config_tree import find_key, find_types, type_name
 from coma_mm.errors import UserError, printable
 from coma_mm.files import read_text, write_whole
 from coma_mm.progress import track
+from coma_mm.runs import reading
+from coma_mm.runs.finding import find_runs
+from coma_mm.runs.reading import LoggedRun, Test, Unreadable
 
-from . import runs as reading
 from .numbers import cells_of
-from .runs import LoggedRun, Test, Unreadable
+from .runs import hash_of, settings_of, task_of
 
 COLUMNS = (
     'run', 'task', 'dataset', 'split', 'data', 'images', 'metric', 'value', 'step', 'status', 'seed', 'method', 'backbone',
@@ -160,24 +162,9 @@ def _typed(frame: pandas.DataFrame) -> pandas.DataFrame:
 
 
 def _find(folder: Path) -> tuple[list[Path], list[Skipped]]:
-    """Folders that look like runs, and the uppermost ones that have none in them; hidden ones are passed over."""
-    seen, found, skipped = [], [], []
-
-    def skip(place, reason):
-        skipped.append(Skipped(os.path.relpath(place, folder), reason))
-
-    for place, names, files in os.walk(folder, onerror=lambda error: skip(error.filename, str(error))):
-        starts = [name for name in names if reading.START.fullmatch(name)]
-        if starts or any(name == 'provenance.json' or name.endswith(('.log.json', '.pth')) for name in files):
-            found.append(Path(place))
-        elif RUNS not in files:
-            seen.append(Path(place))
-        names[:] = sorted(name for name in {*names} - {*starts} if not name.startswith('.'))
-    above = {folder, *(parent for run in found for parent in run.parents)}
-    for place in seen:
-        if place not in above and place.parent in above.difference(found):
-            skip(place, 'no run in it')
-    return found, skipped
+    """Folders that look like runs, and those that do not, with their paths below the folder."""
+    found, others = find_runs(folder)
+    return found, [Skipped(os.path.relpath(place, folder), reason) for place, reason in others]
 
 
 def _tests(start: Path) -> list[Test]:
@@ -241,7 +228,7 @@ def _changed(test: Test, owner: LoggedRun) -> list[str]:
     """The settings of testing that are not the run's, if those are known: of the pipeline, and the model's `test_cfg`."""
     if owner.tested or _is_tta(test):
         return []
-    own, other = (reading.settings_of(config, None) for config in (owner.config, test.config))
+    own, other = (settings_of(config, None) for config in (owner.config, test.config))
     return sorted(key for key in own.keys() | other.keys()
                   if re.match(r'test_pipeline|model(\.\w+)*\.test_cfg\b', key) and own.get(key) != other.get(key))
 
@@ -262,22 +249,22 @@ def _run_of(checkpoint: str, found: dict[Path, LoggedRun]) -> LoggedRun | None:
 def _facts(run: LoggedRun, found: dict[Path, LoggedRun]) -> tuple[dict, dict]:
     """The columns that all rows of a run share, and its settings as a flat dict."""
     config, provenance, environment = run.config, run.provenance, run.environment
-    task = reading.task_of(config)
+    task = task_of(config)
     backbone_cfg = config['model'].get('backbone') or {}
     global_batch = provenance.get('images_per_update') or _global_batch(config, environment['world_size'])
-    settings = reading.settings_of(config, global_batch)
+    settings = settings_of(config, global_batch)
     if task == 'pretraining':
         origin, before = _own_origin(run), run
-        hashed = reading.hash_of(settings)
+        hashed = hash_of(settings)
     else:
         origin, before = _origin(run, found)
         if origin:
             settings |= {f'pretraining.{key}': origin.get(key) for key in (*MASKING, 'images_per_update')}
             settings['pretraining.method'] = origin.get('algorithm')
             settings['pretraining.epochs'] = origin.get('epochs') or origin.get('iters')
-        hashed = reading.hash_of(settings)
+        hashed = hash_of(settings)
         if before:
-            more = reading.settings_of(before.config, before.provenance.get('images_per_update'))
+            more = settings_of(before.config, before.provenance.get('images_per_update'))
             settings |= {f'pretraining.{key}': value for key, value in more.items()}
     image_size = reading.image_size_of(config)
     written = next(iter(sorted(run.folder.glob('*.py'))), None)

@@ -15,6 +15,7 @@ from coma_mm.config_tree import type_name
 from coma_mm.engine.explain import explain
 from coma_mm.models.masked_autoencoder import MaskedAutoencoder
 from coma_mm.progress import track
+from coma_mm.runs.reading import read_run
 from coma_mm.visualization import Picture, Section, Table
 from coma_mm.visualization.logs import environment
 
@@ -22,7 +23,6 @@ from . import coverage
 from .ablation import ablation, logged
 from .collect import HOW_TO_FILL, Skipped, collect
 from .efficiency import efficiency
-from .runs import read_run
 from .tables import EXPLANATION, build, linked, runs_section
 
 TITLE = 'CoMA and DyViT: the paper’s results and ours'

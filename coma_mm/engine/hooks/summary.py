@@ -13,13 +13,10 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 
 from coma_mm.engine.summary import learning_line, length_line, model_line, next_lines, short
 from coma_mm.notices import release
+from coma_mm.runs.metrics import main_metric as main_of
 
 from .checkpoint import saver_of
 from .stop import StopHook
-
-HIGHER_IS_BETTER = {'coco/segm_mAP': True, 'coco/bbox_mAP': True, 'mIoU': True, 'accuracy/top1': True,
-                    'reconstruction/masked': False}
-"""The metric that stands for others of its evaluation, in order, and whether more of it is better."""
 
 
 @HOOKS.register_module()
@@ -100,8 +97,7 @@ def _best(runner: Runner) -> list | None:
 def main_metric(runner: Runner, metrics: Mapping[str, Any]) -> tuple[str | None, bool | None]:
     """The metric that a validation is judged by.
 
-    It is that of the best checkpoint, if the config asks for one; else one of `HIGHER_IS_BETTER`; else the first whose name
-    mmengine knows; else the first.
+    It is that of the best checkpoint, if the config asks for one; else see `main_metric` of `coma_mm.runs.metrics`.
 
     Args:
         runner (Runner): The run.
@@ -114,7 +110,4 @@ def main_metric(runner: Runner, metrics: Mapping[str, Any]) -> tuple[str | None,
     numbers = [name for name, value in metrics.items() if isinstance(value, Real)]
     saver = saver_of(runner)
     chosen = dict(zip(getattr(saver, 'key_indicators', None) or (), getattr(saver, 'rules', None) or (), strict=False))
-    known = {name: rule == 'greater' for name, rule in chosen.items()} | HIGHER_IS_BETTER
-    for keys, higher in ((CheckpointHook._default_greater_keys, True), (CheckpointHook._default_less_keys, False)):
-        known |= {name: higher for name in numbers if name not in known and any(key in name for key in keys)}
-    return next(((name, higher) for name, higher in known.items() if name in numbers), (next(iter(numbers), None), None))
+    return main_of(numbers, {name: rule == 'greater' for name, rule in chosen.items()})

@@ -13,8 +13,8 @@ from mmengine.runner import Runner
 from mmpretrain.structures import DataSample
 
 from coma_mm.benchmark.paper.collect import COLUMNS, collect, read, write
-from coma_mm.benchmark.paper.runs import image_size_of, read_config
 from coma_mm.errors import UserError
+from coma_mm.runs.reading import image_size_of, read_config
 
 from ...helpers.logged_runs import (
     COMA,

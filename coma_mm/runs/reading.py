@@ -1,0 +1,367 @@
+"""One run of any of the three libraries from the folder it wrote: mmengine's logs, the dumped config, our provenance."""
+import ast
+import json
+import math
+import re
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+
+from coma_mm.config_tree import find_types, type_name
+from coma_mm.files import read_text
+
+from .scalars import read_scalars
+
+START = re.compile(r'\d{8}_\d{6}')
+"""mmengine's name for the folder of one start of a run."""
+
+ENDING = 'ended.json'
+"""In the folder of a start of ours: how it ended, see `coma_mm.engine.ending`."""
+
+CLASSES = 'classes.json'
+"""Beside it: the last validation by class, see `coma_mm.engine.hooks.class_scores`."""
+
+QUIET_SECONDS = 600
+"""A run is taken for running if its log grew within this time, or thrice the longest pause between the log's last lines."""
+
+METHODS = dict(MaskedAutoencoder='MAE', ImageClassifier='supervised')
+"""Names of pre-trainings whose class is not named as the method is."""
+
+ARCHS = dict(t='T', tiny='T', s='S', small='S', b='B', base='B', l='L', large='L', h='H', huge='H')
+FAMILIES = dict(DyViT='DyViT', SwinTransformer='Swin', HiViT='HiViT', Hiera='Hiera', VisionTransformer='ViT',
+                MaskedVisionTransformer='ViT', MAEViT='ViT', BEiTViT='ViT', BEiTPretrainViT='ViT', CAEPretrainViT='ViT',
+                iTPNHiViT='HiViT', MaskFeatViT='ViT', SimMIMSwinTransformer='Swin', ResNetV1c='ResNet', ResNetV1d='ResNet')
+ARCHITECTURE = ('patch_size', 'windows', 'dense_conv', 'reduce', 'pos_embed', 'pos_scale', 'mlp_ratio')
+"""Options of DyViT that make another network of it."""
+
+EVALUATED = {'ImageNet-1K': 50_000, 'ADE20K': 2000, 'COCO': 5000}
+"""Validation images of whole data sets, which the paper's numbers are of."""
+
+IMAGES = {'ImageNet-1K': 1_281_167, 'ADE20K': 20_210, 'COCO': 117_266}
+"""Training images of whole data sets (COCO: without those that have no object)."""
+
+
+class Unreadable(Exception):
+    """A folder that is no run to be read; the message says why."""
+
+
+def literal(node: ast.expr):
+    """The value of an expression of a dumped config: literals and calls of dict; anything else is its text."""
+    if isinstance(node, ast.Call) and getattr(node.func, 'id', None) == 'dict':
+        return {one.arg: literal(one.value) for one in node.keywords}
+    if isinstance(node, ast.Dict):
+        return {literal(key): literal(value) for key, value in zip(node.keys, node.values, strict=True) if key}
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return [literal(value) for value in node.elts]
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return ast.unparse(node)
+
+
+def read_config(path: Path) -> dict:
+    """A dumped config, which is read, not run.
+
+    Raises:
+        Unreadable: If it is no such file.
+    """
+    try:
+        lines = ast.parse(read_text(path, limit=2**22)).body
+        return {line.targets[0].id: literal(line.value) for line in lines
+                if isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name)}
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
+        raise Unreadable(f'cannot read the config {path.name}: {type(error).__name__}') from error
+
+
+@dataclass
+class Test:
+    """Metrics of a test, the checkpoint tested, when it started, and the number of images, if that is known."""
+    metrics: dict
+    checkpoint: str
+    config: dict
+    start: str
+    images: int | None = None
+
+
+@dataclass
+class LoggedRun:
+    """A run as its folder tells; of its log no more than what is asked of it, as a search finds hundreds.
+
+    Args:
+        folder (Path): The work_dir.
+        name (str): Its path relative to what was searched.
+        config (dict): The config of its last start.
+        provenance (dict): What `ProvenanceHook` wrote, or nothing.
+        tested (bool): Whether no more than tests are in it.
+        status (str): See `_status`.
+        train (dict): The last entry of training, see `read_scalars`; or nothing.
+        val (dict): The last entry of validation, or nothing.
+        log (Path | None): The text log of the last start.
+        checkpoint (Path | None): The newest numbered checkpoint that is there.
+        hours (float | None): Wall time by the text logs of all starts, with validation and checkpoints; without logs, of
+            the iterations alone.
+        peak_memory_gb (float | None): Peak GPU memory in GiB (mmengine logs it in MB of 2^20 bytes).
+        environment (dict): 'device', 'world_size', 'versions' and 'seed'.
+        anew (tuple[str, str] | None): Names of the first start in the folder, and of that of this run, if another run was
+            in the folder before.
+        tests (list[Test]): Tests of its checkpoints. Defaults to none.
+    """
+    folder: Path
+    name: str
+    config: dict
+    provenance: dict
+    tested: bool
+    status: str
+    train: dict
+    val: dict
+    log: Path | None
+    checkpoint: Path | None
+    hours: float | None
+    peak_memory_gb: float | None
+    environment: dict
+    anew: tuple[str, str] | None = None
+    tests: list[Test] = field(default_factory=list)
+
+    @property
+    def epochs(self) -> int | None:
+        """What the config asks for; None if it counts iterations."""
+        return _loop(self.config).get('max_epochs')
+
+    @property
+    def iterations(self) -> int | None:
+        """The same in iterations."""
+        return None if 'max_epochs' in _loop(self.config) else _loop(self.config).get('max_iters')
+
+
+def read_run(folder: Path, name: str) -> LoggedRun:
+    """Read the folder of a run.
+
+    Args:
+        folder (Path): A work_dir of mmengine's runner.
+        name (str): What to call it.
+
+    Raises:
+        Unreadable: If it is none, or nothing was logged.
+    """
+    starts = starts_in(folder)
+    old = sorted(folder.glob('*.log.json'))
+    if old and not starts:
+        raise Unreadable(f'{old[0].name} is a log of mmcv 1.x; only runs of mmengine can be read')
+    provenance = _read_provenance(folder)
+    every = [start for start in starts if (start / 'vis_data/scalars.json').is_file()]
+    logged = _since_last_beginning(every)
+    tested = [start for start in starts if (start / f'{start.name}.json').is_file()]
+    if not logged and not tested:
+        raise Unreadable('nothing was logged (*/vis_data/scalars.json)')
+    dumped = [start / 'vis_data/config.py' for start in logged or tested]
+    file = next((file for file in [*reversed(dumped), *sorted(folder.glob('*.py'))] if file.is_file()), None)
+    if file is None:
+        raise Unreadable('no config was dumped (*.py, or */vis_data/config.py)')
+    config = read_config(file)
+    if not isinstance(config.get('model'), dict):
+        raise Unreadable('its config has no key model')
+    train, val = read_scalars(folder) if logged else ([], [])
+    if not train and not val and not tested:
+        raise Unreadable('no whole line in its log (*/vis_data/scalars.json)')
+
+    # Checkpoints from before a run that began anew in the same folder are none of it.
+    began = dumped[0].stat().st_mtime if logged != every and dumped[0].is_file() else 0.
+    checkpoints = _checkpoints(folder, began)
+    loop = _loop(config)
+    unit = 'epoch' if 'max_epochs' in loop else 'iter'
+    length = loop.get('max_epochs') or loop.get('max_iters')
+    done = [number for kind, number in checkpoints if kind == unit]
+    done += [entry['logged_step'] for entry in val] if unit == 'epoch' else [entry['step'] for entry in train]
+    whole = bool(length) and max((count for count in done if count <= length), default=0) == length
+    there = [key for key, file in checkpoints.items() if file.is_file()]
+    newest = max(there, key=lambda key: (key[0] == unit, key[1]), default=None)
+
+    logs = [next((log for log in sorted(start.glob('*.log')) if log.is_file()), None) for start in logged]
+    logs = [log for log in logs if log]
+    seconds, text, times = 0, '', []
+    for log in logs:
+        text = read_text(log)
+        times = _times(text)
+        seconds += times[-1] - times[0] if times else 0
+    if not seconds:
+        steps = [0, *(entry['step'] for entry in train)]
+        seconds = sum(entry.get('time', 0) * (after - before)
+                      for entry, before, after in zip(train, steps, steps[1:], strict=False))
+    files = [*logs, *(start / 'vis_data/scalars.json' for start in logged)]
+    return LoggedRun(
+        folder, name, config, provenance,
+        tested=not logged,
+        status=_status(train, whole or not logged, max((file.stat().st_mtime for file in files), default=0), times[-200:]),
+        train=train[-1] if train else {},
+        val=val[-1] if val else {},
+        log=logs[-1] if logs else None,
+        checkpoint=checkpoints.get(newest),
+        hours=seconds / 3600 or None,
+        peak_memory_gb=max((entry.get('memory', 0) for entry in train), default=0) / 1024 or None,
+        environment=_environment(provenance, text),
+        anew=(every[0].name, logged[0].name) if logged != every else None)
+
+
+def _read_provenance(folder: Path) -> dict:
+    file = folder / 'provenance.json'
+    try:
+        provenance = json.loads(read_text(file)) if file.is_file() else {}
+    except (ValueError, RecursionError) as error:
+        raise Unreadable(f'provenance.json is damaged: {error}') from error
+    if not isinstance(provenance, dict):
+        raise Unreadable('provenance.json is damaged: no facts in it')
+    return provenance
+
+
+def _loop(config: dict) -> dict:
+    return config.get('train_cfg') or {}
+
+
+def _checkpoints(folder: Path, began: float) -> dict[tuple[str, int], Path]:
+    """Checkpoints written since then, by unit and number in their names, 'epoch_3.pth'; also the last one if it is gone."""
+    note = folder / 'last_checkpoint'
+    files = [file for file in (*folder.glob('*.pth'), note) if file.is_file() and file.stat().st_mtime >= began]
+    names = [Path(read_text(file).strip()).name if file == note else file.name for file in files]
+    return {(match[1], int(match[2])): folder / name for name in names
+            if (match := re.fullmatch(r'(epoch|iter|stopped)_(\d{1,18})\.pth', name))}
+
+
+def _status(train: list[dict], whole: bool, written: float, times: list[float]) -> str:
+    """'diverged', 'finished', 'running' or 'stopped'.
+
+    The last three logged losses are not finite; or the length of the config is done; or the log grew within
+    `QUIET_SECONDS` or thrice its longest pause; or none of it. (mmengine leaves no sign of a process that runs.)
+
+    Args:
+        train (list[dict]): Entries of training.
+        whole (bool): Whether the length of the config is done.
+        written (float): When the log last grew.
+        times (list[float]): Of the last lines of the text log.
+    """
+    losses = [entry['loss'] for entry in train if 'loss' in entry][-3:]
+    if losses and not any(math.isfinite(loss) for loss in losses):
+        return 'diverged'
+    if whole:
+        return 'finished'
+    pause = max((after - before for before, after in pairwise(times)), default=0)
+    return 'running' if time.time() - written < max(QUIET_SECONDS, 3 * pause) else 'stopped'
+
+
+def _environment(provenance: dict, text: str) -> dict:
+    """'device', 'world_size', 'versions' and 'seed', as our provenance has them or the text log does."""
+    if 'world_size' in provenance:
+        return {key: provenance.get(key) for key in ('device', 'world_size', 'versions', 'seed')}
+    patterns = dict(device=r'GPU [\d,]+: (.+)', cpu='CUDA available: (False)', world_size=r'GPU number: (\d+)',
+                    torch='PyTorch: (.+)', mmengine='MMEngine: (.+)', seed=r'seed: (\d+)')
+    found = {key: match[1].strip() for key, pattern in patterns.items()
+             if (match := re.search(rf'^ *{pattern}$', text, re.M))}
+    return dict(
+        device=found.get('device') or ('CPU' if 'cpu' in found else None),
+        **{key: int(found[key]) if key in found else None for key in ('world_size', 'seed')},
+        versions={key: found[key] for key in ('torch', 'mmengine') if key in found})
+
+
+def _times(text: str) -> list[float]:
+    """Seconds of the lines of a text log that have a time."""
+    found = re.findall(r'^(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) - ', text, re.M)
+    return [datetime.fromisoformat(one.replace('/', '-')).timestamp() for one in found]
+
+
+def starts_in(folder: Path) -> list[Path]:
+    """The folders of a run's starts and tests, by their names, which are times."""
+    return [one for one in sorted(folder.iterdir()) if START.fullmatch(one.name) and one.is_dir()]
+
+
+def _since_last_beginning(starts: list[Path]) -> list[Path]:
+    """The starts without those before a run in the same folder that began anew."""
+    if len(starts) < 2:
+        return starts
+    first = {}
+    for start in starts:
+        if train := read_scalars(start / 'vis_data/scalars.json')[0]:
+            first[start] = train[0]['step']
+    beginnings = [start for start in first if first[start] <= min(first.values())]
+    return [start for start in starts if not beginnings or start >= beginnings[-1]]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Facts
+# ---------------------------------------------------------------------------------------------------------------------
+def dataset_of(config: dict, images: int | None = None) -> str | None:
+    """The name of the training data.
+
+    Args:
+        config (dict): Of the run.
+        images (int, optional): How many there are, if that is known. What has another number than the data set of that
+            name is called a part of it.
+    """
+    dataset = (config.get('train_dataloader') or {}).get('dataset')
+    while isinstance(dataset, dict) and isinstance(dataset.get('dataset'), dict):  # wrapped
+        dataset = dataset['dataset']
+    if not isinstance(dataset, dict):
+        return None
+    root, shapes = str(dataset.get('data_root') or ''), config.get('shapes_root')
+    kind = type_name(dataset)
+    if shapes and root.startswith(shapes):
+        return 'CoMA-Shapes'
+    name = dict(ImageNet='ImageNet-1K', ADE20KDataset='ADE20K', CocoDataset='COCO').get(kind)
+    if kind == 'ImageFolder' and Path(root).name.lower() in ('imagenet', 'imagenet-1k', 'imagenet1k', 'ilsvrc2012'):
+        name = 'ImageNet-1K'
+    if name == 'COCO' and 'train2017' not in str(dataset.get('ann_file')):
+        name = None
+    if name and images and abs(images - IMAGES[name]) > IMAGES[name] / 100:
+        return f'{images} images of {name}'
+    return name or f'{kind} {Path(root).name}'.strip()
+
+
+def backbone_of(kind: str | None, arch, options: dict | None = None) -> str | None:
+    """A backbone as papers name it, 'DyViT-B', 'ViT-B', 'Swin-S'; with the options that make another network of it.
+
+    Args:
+        kind (str): Its class.
+        arch (str | dict): Its architecture.
+        options (dict, optional): Of its config.
+    """
+    if not kind:
+        return None
+    options = options or {}
+    family = FAMILIES.get(kind, kind)
+    size = str(arch or options.get('depth') or '').removeprefix('mae-').removeprefix('deit-') if not isinstance(
+        arch, dict) else 'custom'
+    name = f'DyViT {size}' if family == 'DyViT' and size == 'tiny' else f'{family}-{ARCHS.get(size, size)}'.rstrip('-')
+    if family == 'DyViT':
+        others = [f'{key}={options[key]}' for key in ARCHITECTURE if key in options]
+        return f'{name} ({", ".join(others)})' if others else name
+    patch = options.get('patch_size', 16)
+    return f'{name}/{patch}' if family == 'ViT' and patch != 16 else name
+
+
+def image_size_of(config: dict) -> int | None:
+    """Side of the training images in px, the longer one."""
+    dataset = (config.get('train_dataloader') or {}).get('dataset')
+    for kind, key in (('LoadRandomResizedCrop', 'scale'), ('RandomResizedCrop', 'scale'), ('RandomCrop', 'crop_size'),
+                      ('Resize', 'scale')):
+        for step in find_types(dataset, kind):
+            size = step.get(key)
+            return max(size) if isinstance(size, list) else size
+    return None
+
+
+NO_SETTINGS = ('checkpoint', 'val_interval', 'fused', '_scope_')
+"""Keys that change no result, or are known from elsewhere."""
+
+
+def flatten(value, path: str, flat: dict, passed_over: tuple[str, ...] = NO_SETTINGS) -> None:
+    """Write the settings below a part of a config into `flat`, by their dotted paths; in lists by the elements' types."""
+    if isinstance(value, dict):
+        for key, one in value.items():
+            if key not in passed_over:
+                flatten(one, f'{path}.{key}' if path else str(key), flat, passed_over)
+    elif isinstance(value, list) and any(isinstance(one, dict) for one in value):
+        for number, one in enumerate(value):
+            place = type_name(one) if isinstance(one, dict) and one.get('type') else number
+            flatten(one, f'{path}.{place}', flat, passed_over)
+    else:
+        flat[path] = value
