@@ -60,6 +60,7 @@ def _run_official(args: argparse.Namespace) -> None:
     say(f'{KINDS[args.kind].title} in {args.path}')
     findings = check(args.kind, args.path, args.full, args.workers)
     _say_counts(findings)
+    _say_read(findings)
     _say_end(findings, f'no problem found; for the configs: {" or ".join(settings(args.kind, args.path))}')
 
 
@@ -72,9 +73,10 @@ def _run_own(args: argparse.Namespace) -> None:
         if len(paths) != 2:
             raise UserError(f'segmentation takes two folders, IMAGES and MASKS; {len(paths)} given: {" ".join(paths)}')
         names = read_names(args.classes, '--classes') if args.classes else None
-        title, sets = f'segmentation: {args.path}, masks {args.more[0]}', segmentation_sets(*paths, names, args.ignore, findings)
+        title = f'segmentation: {args.path}, masks {args.more[0]}'
+        sets = segmentation_sets(*paths, names, args.ignore, findings)
     elif args.kind == 'coco':
-        title, sets = 'COCO annotations', coco_sets(paths, args.images, findings)
+        title, sets = f'COCO annotations {", ".join(paths)}', coco_sets(paths, args.images, findings)
     elif args.kind == 'folder':
         title, sets = f'images in {", ".join(paths)}', folder_sets(paths, findings)
         if len(paths) == 1:
@@ -86,24 +88,28 @@ def _run_own(args: argparse.Namespace) -> None:
         cfg = read_config(args.path, parse_options(args.cfg_options), data_root=args.data_root)
         title, sets = f'what {args.path} reads', config_sets(cfg)
     say(title)
+    _say_counts(findings)
     found = survey(sets, findings, args.full, args.workers)
-    _say_counts(found)
+    _say_read(found)
     for line in found.lines():
         say(line)
     if args.html:
-        _write_page(args.html, title, found)
+        _write_page(args.html, title, found, args.workers)
     _say_end(found, end)
 
 
-def _write_page(path: str, title: str, found: 'Survey') -> None:
+def _write_page(path: str, title: str, found: 'Survey', workers: int) -> None:
     from coma_mm.visualization.data_page import write_data_page
-    write_data_page(path, title, found)
+    write_data_page(path, title, found, workers)
     say(f'  page                  {path}')
 
 
 def _say_counts(findings: 'Findings') -> None:
     for what, found, official in findings.counts:
         say(f'  {what:22}{found:>11,}' + (f'   official {official:>11,}' if official else ''))
+
+
+def _say_read(findings: 'Findings') -> None:
     if findings.images:
         rest = '' if findings.read == findings.images else '; the others by --full'
         say(f'  read {findings.read:,} of {findings.images:,} images to their end{rest}')

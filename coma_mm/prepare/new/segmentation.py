@@ -232,8 +232,9 @@ def find_pairs(images: str, masks: str, without: list[str] | None = None) -> Pai
         (stems, image_suffix), (others, mask_suffix) = _stems(paths, common), _stems(found, common)
         there = set(others)
         pairs = [(path, stem + mask_suffix) for path, stem in zip(paths, stems, strict=True) if stem in there]
-        tried.append(Pairs([os.path.join(images, path) for path, _ in pairs], [os.path.join(masks, mask) for _, mask in pairs],
-                           image_suffix, mask_suffix, len(found) - len(pairs)))
+        tried.append(Pairs([os.path.join(images, path) for path, _ in pairs],
+                           [os.path.join(masks, mask) for _, mask in pairs], image_suffix, mask_suffix,
+                           len(found) - len(pairs)))
         if len(pairs) == len(paths):
             return tried[-1]
     best = max(tried, key=lambda pairs: len(pairs.images))

@@ -127,8 +127,8 @@ def map_of(sample: dict, size: tuple[int, int]) -> np.ndarray:
     if problem := map_problem(values):
         raise UserError(f'the mask {path} {problem}')
     if values.shape[:2] != size:
-        raise UserError(f'the mask {path} is of {values.shape[1]}×{values.shape[0]} px; expected {size[1]}×{size[0]}, as its '
-                        f'image {sample["img_path"]}')
+        raise UserError(f'the mask {path} is of {values.shape[1]}×{values.shape[0]} px; expected {size[1]}×{size[0]}, as '
+                        f'its image {sample["img_path"]}')
     return values.astype(np.uint8).reshape(size)
 
 

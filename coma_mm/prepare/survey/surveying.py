@@ -101,7 +101,7 @@ class Surveyed:
     def empty(self) -> list[int]:
         """The samples without an object, or of a map without a pixel of a class (of those that were read)."""
         if self.data.kind == 'detection':
-            return [index for index, sample in enumerate(self.data.samples) if not any(labels_of(sample))]
+            return [index for index, sample in enumerate(self.data.samples) if not labels_of(sample)]
         known = set(self.class_of)
         return [index for index, one in self.looked.items() if one.values and not known & set(one.values)]
 
@@ -270,8 +270,8 @@ def _note_usage(found: Survey, one: Surveyed) -> None:
     data, used = one.data, one.data.usage
     if used.missing:
         image, path = used.missing[0]
-        found.problem(f'{data.name}: {many(len(used.missing), "image")} of {number(used.images)} have no map, e.g. {image}: no '
-                      f'file {path}')
+        found.problem(f'{data.name}: {many(len(used.missing), "image")} of {number(used.images)} have no map, e.g. {image}: '
+                      f'no file {path}')
     if used.nothing:
         (found.problem if data.split in ('', 'train') else found.warn)(used.nothing)
     elif used.almost_nothing:
@@ -349,5 +349,5 @@ def _note_copies(found: Survey) -> None:
                    f'{first_names(examples)}')
         if clashing := labels[place]:
             examples = (' = '.join(name_of(one, index) for index in indices[:2]) for indices in clashing)
-            found.warn(f'{one.data.name}: {many(len(clashing), "image")} {"is" if len(clashing) == 1 else "are"} in folders of '
-                       f'different classes: {first_names(examples)}')
+            found.warn(f'{one.data.name}: {many(len(clashing), "image")} {"is" if len(clashing) == 1 else "are"} in folders '
+                       f'of different classes: {first_names(examples)}')

@@ -7,8 +7,7 @@ from PIL import Image
 from coma_mm.config.read import register_libraries
 from coma_mm.errors import UserError
 from coma_mm.prepare.check import Findings
-from coma_mm.prepare.survey import coco_sets, config_sets, folder_sets, segmentation_sets, survey
-from coma_mm.prepare.survey import survey as module
+from coma_mm.prepare.survey import coco_sets, config_sets, folder_sets, segmentation_sets, survey, surveying
 
 
 def found_in(read, *args, **settings):
@@ -38,7 +37,8 @@ def test_an_image_of_one_file_in_another_is_said_whatever_its_name_is(coco, tmp_
 
 def test_categories_that_one_of_two_files_lacks_and_missing_images_are_said(coco, tmp_path):
     boxes = [(0, 0, [1, 1, 9, 9])]
-    paths = [str(coco('one.json', {'a.png': 1}, boxes)), str(coco('two.json', {'b.png': 2, 'gone.png': None}, boxes, ['cat']))]
+    paths = [str(coco('one.json', {'a.png': 1}, boxes)),
+             str(coco('two.json', {'b.png': 2, 'gone.png': None}, boxes, ['cat']))]
     found = found_in(coco_sets, paths, str(tmp_path / 'photos'))
     assert 'the files differ in their categories: two.json has no dog' in found.warnings
     assert len(found.problems) == 1 and found.problems[0].startswith('1 file of the 2 that ') and found.images == 2
@@ -87,21 +87,21 @@ def test_folders_are_classes_and_train_and_val_are_compared(photo, tmp_path):
     found = found_in(folder_sets, [str(tmp_path / 'data')])
     assert [one.data.name for one in found.sets] == ['train', 'val']
     assert [(one.name, one.objects) for one in found.sets[0].classes] == [('a', 2), ('b', 3)]
-    assert found.problems == ['1 image of val (50 %) is in train, too: b/3.png = c/1.png; remove them from one of the two, as '
-                              'scores would say how well images are remembered']
+    assert found.problems == ['1 image of val (50 %) is in train, too: b/3.png = c/1.png; remove them from one of the two, '
+                              'as scores would say how well images are remembered']
     assert 'train: 1 image is a copy of another: a/0.png = b/copy.bmp' in found.warnings
     assert 'train: 1 image is in folders of different classes: a/0.png = b/copy.bmp' in found.warnings
     assert any('differ in their folders (b, c)' in text for text in found.warnings)
 
 
 def test_of_many_images_a_sample_is_read_and_files_are_compared_all_the_same(photo, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, 'LOOKED', 5)
+    monkeypatch.setattr(surveying, 'LOOKED', 5)
     for number in range(20):
         photo(f'data/{number:02d}.png', number % 19)
     found = found_in(folder_sets, [str(tmp_path / 'data')])
     assert found.read == 5 and found.images == 20
     assert found.warnings == [f'{tmp_path}/data: 1 image is a copy of another: 00.png = 19.png']
-    monkeypatch.setattr(module, 'FEW', 1)
+    monkeypatch.setattr(surveying, 'FEW', 1)
     found = found_in(folder_sets, [str(tmp_path / 'data')], full=True, workers=2)
     assert found.read == 20 and len(found.warnings) == 1
 
