@@ -86,7 +86,7 @@ def _run_own(args: argparse.Namespace) -> None:
         if args.more:
             raise UserError(f'config takes one file; {len(paths)} given: {" ".join(paths)}')
         cfg = read_config(args.path, parse_options(args.cfg_options), data_root=args.data_root)
-        title, sets = f'what {args.path} reads', config_sets(cfg)
+        title, sets = f'what {args.path} reads', config_sets(cfg, findings)
     say(title)
     _say_counts(findings)
     found = survey(sets, findings, args.full, args.workers)
@@ -94,13 +94,14 @@ def _run_own(args: argparse.Namespace) -> None:
     for line in found.lines():
         say(line)
     if args.html:
-        _write_page(args.html, title, found, args.workers)
+        _write_page(args.html, args.kind, paths, found, args.workers)
     _say_end(found, end)
 
 
-def _write_page(path: str, title: str, found: 'Survey', workers: int) -> None:
+def _write_page(path: str, kind: str, paths: list[str], found: 'Survey', workers: int) -> None:
     from coma_mm.visualization.data_page import write_data_page
-    write_data_page(path, title, found, workers)
+    names = ', '.join(os.path.basename(os.path.abspath(one)) for one in paths)
+    write_data_page(path, f'What {names} reads' if kind == 'config' else f'What is in {names}', found, workers)
     say(f'  page                  {path}')
 
 

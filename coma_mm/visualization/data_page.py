@@ -161,8 +161,9 @@ def _viewable(image: np.ndarray) -> np.ndarray:
     image = image[..., :3] if image.shape[2:] and image.shape[2] >= 3 else np.repeat(image.reshape(*image.shape[:2], -1)[
         ..., :1], 3, 2)
     if image.dtype != np.uint8:
-        low, high = np.nanpercentile(image, (1, 99))
-        image = (255 * (np.nan_to_num(image) - low) / max(high - low, 1e-9)).clip(0, 255).astype(np.uint8)
+        image = np.nan_to_num(image.astype(np.float32), posinf=0, neginf=0)
+        low, high = np.percentile(image, (1, 99))
+        image = (255 * (image - low) / max(high - low, 1e-9)).clip(0, 255).astype(np.uint8)
     return np.ascontiguousarray(image)
 
 
@@ -187,7 +188,7 @@ def _card(one: Surveyed, index: int, picture: Picture, colors: Sequence[Color], 
         places = {value: place for place, value in enumerate(known)}
         card['chips'] = [(known[value], _css(colors[places[value]])) for value, _ in values.most_common(6)]
         return card
-    card['chips'] = [(classes[label], _css(colors[label])) for label in labels_of(sample)]
+    card['chips'] = [(classes[place], _css(colors[place])) for place in map(one.data.place, labels_of(sample))]
     if large:
         card['shapes'] = [_shape(found, classes, colors, picture) for found in sorted(
             sample.get('instances', ()), key=lambda found: -_area(found))[:MOST_SHAPES]]

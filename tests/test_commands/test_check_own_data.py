@@ -7,6 +7,7 @@ from PIL import Image
 
 from tests.helpers.own_data import write_coco, write_photo
 
+
 @pytest.fixture
 def run(run_tool):
     """Runs the tool: (kind, path, …) -> what it printed."""
@@ -40,6 +41,7 @@ def test_a_config_is_checked_with_its_options(run, tmp_path):
     assert 'train: 19 images' in text and 'val: 2 images' in text
     assert 'problem: 1 image of val (50 %) is in train, too' in text
 
+
 @pytest.mark.parametrize(('args', 'expected'), [
     ('coco a.json', 'no file a.json; expected COCO annotations'),
     ('segmentation .', 'segmentation takes two folders, IMAGES and MASKS; 1 given: .'),
@@ -49,7 +51,6 @@ def test_a_config_is_checked_with_its_options(run, tmp_path):
     ('config a.py b.py', 'config takes one file; 2 given: a.py b.py'),
     ('imagenet a b', 'imagenet a: b is for data of your own; expected one folder'),
     ('coco . --html page.html', 'coco .: --html is for data of your own'),
-
 ])
 def test_bad_usage_is_one_line(run, tmp_path, monkeypatch, args, expected):
     monkeypatch.chdir(tmp_path)

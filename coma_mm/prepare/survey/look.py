@@ -88,10 +88,12 @@ def pixels_of(sample: dict, encoded: bytes | None = None) -> np.ndarray:
     Raises:
         UserError: If it cannot be read.
     """
-    step = _step(sample, lambda name: name not in READ_MAPS and name not in ('LoadImage', 'MapClassIds'))
-    if step is None:
-        return read_image(sample['img_path'], encoded or read_encoded(sample))
-    return step(dict(sample))['img']
+    for step in sample.get('reading', ()):
+        if type(step).__name__ not in (*READ_MAPS, 'MapClassIds'):
+            results = step(dict(sample))
+            if results and 'img' in results:
+                return results['img']
+    return read_image(sample['img_path'], encoded or read_encoded(sample))
 
 
 def has_map(sample: dict) -> bool:

@@ -7,12 +7,14 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
+from mmdet.datasets import CocoDataset
 from mmengine.config import Config
-from mmengine.registry import DATASETS, DefaultScope
+from mmengine.registry import DefaultScope
 
 from coma_mm.config.data_roots import check_data_roots
 from coma_mm.config.read import register_libraries
 from coma_mm.datasets.annotations import READ_MAPS, check_class_lists, leaves, missing_files, pipeline_steps
+from coma_mm.datasets.coco import CheckedCOCO
 from coma_mm.datasets.loading import use_load_image
 from coma_mm.datasets.seeding import SeededDataset
 from coma_mm.datasets.usage import Usage, listed, many, usage
@@ -55,8 +57,13 @@ class DataSet:
 
     @property
     def classes(self) -> list[str]:
-        """The names of the classes, by their labels."""
+        """The names of the classes, in the order of their labels."""
         return list(self.usage.classes)
+
+    def place(self, label: int) -> int:
+        """Where a label's class is in `classes`: labels without names have gaps."""
+        names = self.usage.classes
+        return list(names).index(str(label)) if all(map(str.isdecimal, names)) and str(label) in names else label
 
     def short(self, path: str) -> str:
         """A path as it is called inside the data set."""
@@ -96,7 +103,6 @@ def coco_sets(paths: Sequence[str], images: str | None, findings: Findings) -> l
 
 
 def _coco_set(path: str, name: str, images: str, findings: Findings) -> DataSet:
-    from coma_mm.datasets.coco import CheckedCOCO  # which takes seconds to import
     with redirect_stdout(io.StringIO()):  # pycocotools tells how far it is
         coco = CheckedCOCO(path)
         entries, categories = coco.dataset['images'], coco.dataset['categories']
@@ -112,12 +118,15 @@ def _coco_set(path: str, name: str, images: str, findings: Findings) -> DataSet:
             folder = images
         masks = any(one.get('segmentation') for one in coco.dataset['annotations'])
         with DefaultScope.overwrite_default_scope('mmdet'):
-            dataset = DATASETS.build(dict(
-                type='CocoDataset', ann_file=os.path.abspath(path), data_prefix=dict(img=os.path.abspath(folder)),
-                metainfo=dict(classes=[one['name'] for one in categories]), filter_cfg=None,
-                pipeline=[dict(type='LoadAnnotations', with_bbox=True, with_mask=masks)]))
-    for info in (samples := [dataset.get_data_info(index) for index in range(len(dataset))]):
-        info['img_path'] = os.path.join(folder, os.path.relpath(info['img_path'], os.path.abspath(folder)))
+            dataset = CocoDataset(
+                ann_file=os.path.abspath(path), data_prefix=dict(img=''), lazy_init=True, serialize_data=False,
+                metainfo=dict(classes=[one['name'] for one in categories]),
+                pipeline=[dict(type='LoadAnnotations', with_bbox=True, with_mask=masks)])
+        dataset.COCOAPI = lambda _: coco  # large files take long to read
+        dataset.full_init()
+    samples = [dataset.get_data_info(index) for index in range(len(dataset))]
+    for sample in samples:
+        sample['img_path'] = os.path.join(folder, sample['img_path'])
     gone = set(missing_files([one['img_path'] for one in samples]))
     return DataSet(name, [one for one in samples if one['img_path'] not in gone], usage(dataset), folder)
 
@@ -180,9 +189,11 @@ def folder_sets(paths: Sequence[str], findings: Findings) -> list[DataSet]:
             first, rest = os.path.relpath(image, path).partition(os.sep)[::2]
             split = SPLITS.get(first, '') if rest and len(paths) == 1 else ''
             there.setdefault((split, os.path.join(path, first) if split else path), []).append(image)
-        if len(there) > 1 and {split for split, _ in there} <= {'', 'train'} or len(there) == 1:
+        if {split for split, _ in there} <= {'', 'train'}:
             there = {('', path): found}
-        sets += [_folder_set(split or path, folder, images, split, findings) for (split, folder), images in there.items()]
+        order = ('train', 'val', 'test', '')
+        sets += [_folder_set(split or path, folder, images, split, findings) for (split, folder), images in sorted(
+            there.items(), key=lambda one: order.index(one[0][0]))]
     with_classes = [one for one in sets if one.kind == 'classification']
     for first, other in zip(with_classes, with_classes[1:], strict=False):
         if different := sorted(set(first.classes) ^ set(other.classes)):
@@ -210,11 +221,12 @@ def _folder_set(name: str, folder: str, images: list[str], split: str, findings:
                    folder, split=split)
 
 
-def config_sets(cfg: Config) -> list[DataSet]:
+def config_sets(cfg: Config, findings: Findings) -> list[DataSet]:
     """Build the data sets of a config as a run does.
 
     Args:
         cfg (Config): From `read_config`.
+        findings (Findings): Takes what cannot be looked at.
 
     Returns:
         list[DataSet]: Of training, validation and testing, as far as they differ.
@@ -227,20 +239,24 @@ def config_sets(cfg: Config) -> list[DataSet]:
     if not loaders:
         raise UserError(f'{cfg.filename} has no data set: neither train_dataloader nor val_dataloader nor test_dataloader')
     check_data_roots(cfg, list(loaders))
-    sets, built = [], []
+    sets = []
     for split, loader in loaders.items():
-        if loader['dataset'] in built:
+        if split == 'test' and loader['dataset'] == (loaders.get('val') or {}).get('dataset'):
             continue
-        built.append(loader['dataset'])
         check_class_lists(loader['dataset'])
         with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')), redirect_stdout(io.StringIO()):
             dataset = SeededDataset(use_load_image(loader['dataset']))
-        samples = []
+        samples, all_samples = [], 0
         for leaf in leaves(dataset):
-            steps = _reading(leaf)
-            samples += [dict(leaf.get_data_info(index), reading=steps) for index in range(len(leaf))]
-        found = usage(dataset)
-        sets.append(DataSet(split, samples, found, cfg.filename, split, list(found.classes) or None))
+            steps, number = _reading(leaf), len(leaf) if hasattr(leaf, '__len__') else 0
+            infos = [leaf.get_data_info(index) for index in range(number)] if hasattr(leaf, 'get_data_info') else []
+            all_samples += number
+            samples += [dict(info, reading=steps) for info in infos if '://' not in (info.get('img_path') or '://')]
+        if len(samples) < all_samples:
+            findings.warn(f'{split}: {many(all_samples - len(samples), "sample")} without a file on this machine '
+                          'are not looked at')
+        found, folder = usage(dataset), os.path.commonpath([os.path.dirname(one['img_path']) for one in samples] or [''])
+        sets.append(DataSet(split, samples, found, folder, split, list(found.classes) or None))
     return sets
 
 

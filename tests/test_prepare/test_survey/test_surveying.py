@@ -120,9 +120,9 @@ def test_files_of_other_depths_are_counted_and_said_to_be_unreadable(photo, tmp_
 def config(tmp_path, **dataset):
     register_libraries('mmseg')
     loader = dict(dataset=dict(
-        type='BaseSegDataset', data_root=str(tmp_path), data_prefix=dict(img_path='images', seg_map_path='masks'),
-        img_suffix='.png', metainfo=dict(classes=('road', 'car')), **dataset))
-    return Config(dict(default_scope='mmseg', train_dataloader=loader, val_dataloader=loader))
+        type='BaseSegDataset', serialize_data=False, data_root=str(tmp_path),
+        data_prefix=dict(img_path='images', seg_map_path='masks'), img_suffix='.png', metainfo=dict(classes=('road', 'car')), **dataset))
+    return Config(dict(default_scope='mmseg', train_dataloader=loader))
 
 
 def test_maps_of_a_config_have_the_labels_that_a_run_learns(photo, tmp_path):
@@ -131,17 +131,17 @@ def test_maps_of_a_config_have_the_labels_that_a_run_learns(photo, tmp_path):
         photo(f'images/{number}.png', number)
         Image.fromarray(np.full((30, 40), 7 * number + 1, np.uint8)).save(tmp_path / f'masks/{number}.png')
     steps = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=(9, 9)), dict(type='LoadAnnotations')]
-    found = survey(config_sets(config(tmp_path, pipeline=steps)), Findings())
+    found = found_in(config_sets, config(tmp_path, pipeline=steps))
     assert len(found.sets) == 1 and found.sets[0].values == {1: 1200, 8: 1200}
     assert found.problems == ['train: the maps have the ids 8, and there are 2 classes (0 to 1); 255 is ignored']
     steps.append(dict(type='MapClassIds', ids={8: 0}))
-    found = survey(config_sets(config(tmp_path, pipeline=steps)), Findings())
+    found = found_in(config_sets, config(tmp_path, pipeline=steps))
     assert not found.problems and [one.share for one in found.sets[0].classes] == [.5, .5]
 
 
 def test_a_config_without_data_and_a_folder_that_is_none_are_errors(tmp_path):
     with pytest.raises(UserError, match='has no data set: neither train_dataloader'):
-        config_sets(Config(dict(model={})))
+        config_sets(Config(dict(model={})), Findings())
     with pytest.raises(UserError, match='nowhere does not exist; expected a folder of images'):
         folder_sets([str(tmp_path / 'nowhere')], Findings())
     with pytest.raises(UserError, match='no file .*a.json; expected COCO annotations'):
