@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from coma_mm.prepare.check import Findings
     from coma_mm.prepare.survey import Survey
 
+OPTIONS = dict(images='coco', classes='segmentation', ignore='segmentation', data_root='config', cfg_options='config')
+"""What kind of data each option is for that is not for all."""
 KINDS = ('imagenet', 'ade20k', 'coco', 'folder', 'segmentation', 'config')
 
 
@@ -47,6 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Check, and print what was found."""
     choice('KIND', args.kind, KINDS)
+    for name, kind in OPTIONS.items():
+        if getattr(args, name) is not None and args.kind != kind:
+            raise UserError(f'--{name.replace("_", "-")} is for check_data {kind}, not for {args.kind}')
     is_official = args.kind in ('imagenet', 'ade20k') or args.kind == 'coco' and not args.path.lower().endswith('.json')
     (_run_official if is_official else _run_own)(args)
 

@@ -50,6 +50,8 @@ def test_a_config_is_checked_with_its_options(run, tmp_path):
     ('config a.py', 'no config file a.py'),
     ('config a.py b.py', 'config takes one file; 2 given: a.py b.py'),
     ('imagenet a b', 'imagenet a: b is for data of your own; expected one folder'),
+    ('folder . --images .', '--images is for check_data coco, not for folder'),
+    ('coco a.json --data-root .', '--data-root is for check_data config, not for coco'),
     ('coco . --html page.html', 'coco .: --html is for data of your own'),
 ])
 def test_bad_usage_is_one_line(run, tmp_path, monkeypatch, args, expected):

@@ -146,8 +146,9 @@ class Survey(Findings):
         if one.sizes:
             sides = sorted(min(size) for size in one.sizes.elements())
             usual = ', '.join(f'{width}×{height} ({number(count)})' for (width, height), count in one.sizes.most_common(3))
+            often = f'most often {usual} px; ' * (one.sizes.most_common(1)[0][1] > 1)
             facts['sizes'] = f'{usual} px' if len(one.sizes) < 4 else (
-                f'{len(one.sizes)} of them, most often {usual} px; shorter sides {sides[0]} to {sides[-1]}, median '
+                f'{number(len(one.sizes))} of them, {often}shorter sides {sides[0]} to {sides[-1]}, median '
                 f'{sides[len(sides) // 2]} px')
         if one.depths:
             facts['depth'] = '; '.join(f'{depth} ({number(count)})' for depth, count in one.depths.most_common())

@@ -121,7 +121,8 @@ def config(tmp_path, **dataset):
     register_libraries('mmseg')
     loader = dict(dataset=dict(
         type='BaseSegDataset', serialize_data=False, data_root=str(tmp_path),
-        data_prefix=dict(img_path='images', seg_map_path='masks'), img_suffix='.png', metainfo=dict(classes=('road', 'car')), **dataset))
+        data_prefix=dict(img_path='images', seg_map_path='masks'), img_suffix='.png',
+        metainfo=dict(classes=('road', 'car')), **dataset))
     return Config(dict(default_scope='mmseg', train_dataloader=loader))
 
 
