@@ -98,7 +98,7 @@ def pixels_of(sample: dict, encoded: bytes | None = None) -> np.ndarray:
 
 def has_map(sample: dict) -> bool:
     """Whether a sample has a map that is read."""
-    load = _step(sample, READ_MAPS.__contains__)
+    load = _step(sample, 'LoadAnnotations'.__eq__)
     return bool(sample.get('seg_map_path')) and ('reading' not in sample or bool(getattr(load, 'with_seg', False)))
 
 
@@ -116,7 +116,7 @@ def map_of(sample: dict, size: tuple[int, int]) -> np.ndarray:
         UserError: If it cannot be read, or is no map of that size.
     """
     path = sample['seg_map_path']
-    if load := _step(sample, READ_MAPS.__contains__):
+    if load := _step(sample, 'LoadAnnotations'.__eq__):
         results = load(dict(sample, img_shape=size, ori_shape=size, seg_fields=[]))
         if change := _step(sample, 'MapClassIds'.__eq__):
             results = change(results)

@@ -255,7 +255,10 @@ def config_sets(cfg: Config, findings: Findings) -> list[DataSet]:
         if len(samples) < all_samples:
             findings.warn(f'{split}: {many(all_samples - len(samples), "sample")} without a file on this machine '
                           'are not looked at')
-        found, folder = usage(dataset), os.path.commonpath([os.path.dirname(one['img_path']) for one in samples] or [''])
+        found = usage(dataset)
+        without = {path for _, path in found.missing}  # which is said once
+        samples = [one for one in samples if one.get('seg_map_path') not in without]
+        folder = os.path.commonpath([os.path.dirname(one['img_path']) for one in samples] or [''])
         sets.append(DataSet(split, samples, found, folder, split, list(found.classes) or None))
     return sets
 

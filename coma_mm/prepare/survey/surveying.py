@@ -1,6 +1,7 @@
 """What there is in people's data sets, and what is wrong with it."""
 import os
 import random
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ import numpy as np
 
 from coma_mm.datasets.usage import many, number
 from coma_mm.errors import UserError, first_names
-from coma_mm.prepare.check import SHOWN, Findings
+from coma_mm.prepare.check import Findings
 from coma_mm.prepare.new.label_values import NO_CLASS, Labels, find_labels
 from coma_mm.processes import pool_map
 
@@ -19,10 +20,12 @@ from .sets import DataSet
 
 LOOKED = 1000
 """Images of each data set that are read without `full`."""
-FEW = 200
+FEW = 50
 """Images that are read in this process: to start others takes as long."""
 MOST, FEWEST = 10, 5
 """Classes of the most and of the fewest objects that a terminal shows; a page has all of them."""
+ALIKE = 10
+"""Problems that differ in names and numbers alone, of which all are listed; of more only the number."""
 LEAK = .01
 """A smaller share of images for validation that are trained on hardly changes a score."""
 SMALL, MEDIUM = 32**2, 96**2
@@ -224,13 +227,13 @@ def survey(sets: Sequence[DataSet], findings: Findings, full: bool = False, work
         Survey: In words and numbers.
     """
     found = Survey(**vars(findings), full=full)
-    bad = []
+    bad = defaultdict(list)
     for data in sets:
         found.images += len(data.samples)
         chosen = range(len(data.samples))
         if not full:
             chosen = sorted(random.Random(0).sample(chosen, min(LOOKED, len(chosen))))
-        samples = [data.samples[index] for index in chosen]
+        samples = [{key: value for key, value in data.samples[index].items() if key != 'instances'} for index in chosen]
         looked = {}
         for index, one in zip(chosen, pool_map(
                 look, samples, workers if len(samples) > FEW else 1, f'reading {data.name}', 16, unit='images',
@@ -238,19 +241,27 @@ def survey(sets: Sequence[DataSet], findings: Findings, full: bool = False, work
             looked[index] = one
             found.read += 1
             if one.problem:
-                bad.append(one.problem)
+                bad[_kind_of(one.problem, data.samples[index])].append(one.problem)
             elif one.size and (found.smallest is None or min(one.size) < found.smallest[0]):
                 found.smallest = min(one.size), data.samples[index]['img_path']
         found.sets.append(Surveyed(data, looked))
-    found.problems += sorted(set(bad))[:SHOWN]
-    if len(bad) > SHOWN:
-        found.problem(f'… and {len(bad) - SHOWN} more images with problems like these')
+    for texts in map(sorted, map(set, bad.values())):
+        found.problems += texts[:ALIKE]
+        if len(texts) > ALIKE:
+            found.problem(f'… and {number(len(texts) - ALIKE)} more like these')
     _note_labels(found)
     for one in found.sets:
         _note_usage(found, one)
     found.copies = _copies(found, workers)
     _note_copies(found)
     return found
+
+
+def _kind_of(problem: str, sample: dict) -> str:
+    """A problem without the names of files and the numbers in it."""
+    for key in ('img_path', 'seg_map_path'):
+        problem = problem.replace(sample.get(key) or '\0', '')
+    return re.sub(r'\d+', '', problem)
 
 
 def _note_labels(found: Survey) -> None:
@@ -276,8 +287,8 @@ def _note_usage(found: Survey, one: Surveyed) -> None:
     data, used = one.data, one.data.usage
     if used.missing:
         image, path = used.missing[0]
-        found.problem(f'{data.name}: {many(len(used.missing), "image")} of {number(used.images)} have no map, e.g. {image}: '
-                      f'no file {path}')
+        found.problem(f'{data.name}: {number(len(used.missing))} of {many(used.images, "image")} '
+                      f'{"has" if len(used.missing) == 1 else "have"} no map, e.g. {image}: no file {path}')
     if used.nothing:
         (found.problem if data.split in ('', 'train') else found.warn)(used.nothing)
     elif used.almost_nothing:

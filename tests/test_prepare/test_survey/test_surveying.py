@@ -117,6 +117,16 @@ def test_files_of_other_depths_are_counted_and_said_to_be_unreadable(photo, tmp_
     assert len(found.problems) == 2 and '16-bit values from 4095 to 4095 in 1 band' in found.problems[0]
 
 
+def test_of_many_problems_alike_some_are_listed(photo, tmp_path):
+    for number in range(14):
+        photo(f'data/{number:02d}.png', number).write_bytes(b'x')
+    photo('data/deep.png', 20)
+    Image.fromarray(np.full((30, 40), 4095, np.uint16)).save(tmp_path / 'data/deep.png')
+    problems = found_in(folder_sets, [str(tmp_path / 'data')]).problems
+    assert len(problems) == 12 and problems[9].startswith(f'cannot read the image {tmp_path}/data/09.png: ')
+    assert problems[10] == '… and 4 more like these' and '16-bit values' in problems[11]
+
+
 def config(tmp_path, **dataset):
     register_libraries('mmseg')
     loader = dict(dataset=dict(
@@ -138,6 +148,16 @@ def test_maps_of_a_config_have_the_labels_that_a_run_learns(photo, tmp_path):
     steps.append(dict(type='MapClassIds', ids={8: 0}))
     found = found_in(config_sets, config(tmp_path, pipeline=steps))
     assert not found.problems and [one.share for one in found.sets[0].classes] == [.5, .5]
+
+
+def test_a_map_that_a_config_lacks_is_said_once(photo, tmp_path):
+    (tmp_path / 'masks').mkdir()
+    for number in range(2):
+        photo(f'images/{number}.png', number)
+    Image.fromarray(np.zeros((30, 40), np.uint8)).save(tmp_path / 'masks/0.png')
+    steps = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')]
+    assert found_in(config_sets, config(tmp_path, pipeline=steps)).problems == [
+        f'train: 1 of 2 images has no map, e.g. {tmp_path}/images/1.png: no file {tmp_path}/masks/1.png']
 
 
 def test_a_config_without_data_and_a_folder_that_is_none_are_errors(tmp_path):
