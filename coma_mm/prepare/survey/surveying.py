@@ -129,11 +129,9 @@ class Survey(Findings):
     Attributes:
         sets (list[Surveyed]): The data sets.
         copies (list[list[tuple[int, int]]]): Samples with equal images: the numbers of their set and in it.
-        full (bool): Whether all images were read.
     """
     sets: list[Surveyed] = field(default_factory=list)
     copies: list[list[tuple[int, int]]] = field(default_factory=list)
-    full: bool = False
 
     def lines(self) -> Iterator[str]:
         """What there is in each data set, for a terminal."""
@@ -226,7 +224,7 @@ def survey(sets: Sequence[DataSet], findings: Findings, full: bool = False, work
     Returns:
         Survey: In words and numbers.
     """
-    found = Survey(**vars(findings), full=full)
+    found = Survey(**vars(findings))
     bad = defaultdict(list)
     for data in sets:
         found.images += len(data.samples)
