@@ -327,7 +327,7 @@ def _check_categories(categories, findings):
         findings.warn('the categories have other ids than COCO\'s; its own files count from 1 to 90, with gaps')
 
 
-def _find_folder(root, findings):
+def find_folder(root, findings):
     suffixes, samples = Counter(), []
     for path in walk_files(root, findings.unreadable):
         suffixes[os.path.splitext(path)[1].lower()] += 1
@@ -392,6 +392,6 @@ KINDS = dict(
     ade20k=Kind('ADE20K', 'ade/ADEChallengeData2016', ('ade/ADEChallengeData2016', 'ADEChallengeData2016'), 'images',
                 _find_ade20k, _look_at_pair),
     coco=Kind('COCO 2017', 'coco', ('coco', 'coco2017'), 'annotations', _find_coco, _look_at_size),
-    folder=Kind('images', '', (), '', _find_folder, _look),
+    folder=Kind('images', '', (), '', find_folder, _look),
 )
 """What `check` knows, by the name that `tools/check_data.py` takes."""

@@ -83,7 +83,8 @@ def test_bad_usage(run, tmp_path):
     for args, expected in (
         (('imagenet', 'nowhere'), 'error: nowhere does not exist; expected the folder of ImageNet-1K'),
         (('coco', tmp_path / 'file'), 'is not a folder'),
-        (('imagnet', 'nowhere'), "expected one of imagenet, ade20k, coco, folder; did you mean 'imagenet'?"),
+        (('imagnet', 'nowhere'), "expected one of imagenet, ade20k, coco, folder, segmentation, config; did you mean "
+                                 "'imagenet'?"),
         ((), 'required'),
     ):
         text = run(*args, code=2)

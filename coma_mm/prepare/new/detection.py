@@ -203,7 +203,7 @@ def read_coco(path: str, images: str, option: str) -> Coco:
     if not coco.dataset['images']:
         raise UserError(f'{option} {path} names no image')
     names = [str(image['file_name']) for image in coco.dataset['images']]
-    folder = _folder_of(names, images, path)
+    folder = folder_of(names, images, path)
     by_id = {one['id']: str(one['name']) for one in coco.dataset['categories']}
     annotations = [one for one in coco.dataset['annotations'] if one['category_id'] in by_id and not one.get('ignore')]
     return Coco(
@@ -212,7 +212,7 @@ def read_coco(path: str, images: str, option: str) -> Coco:
         len(names) - len({one['image_id'] for one in annotations}))
 
 
-def _folder_of(names: list[str], images: str, path: str) -> str:
+def folder_of(names: list[str], images: str, path: str) -> str:
     """The folder that the names of images are relative to: the one given, that of the file itself, or one in the first."""
     gone = missing_files([os.path.join(images, name) for name in names])
     if not gone:

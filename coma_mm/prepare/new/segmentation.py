@@ -61,7 +61,7 @@ def draft(images: str, masks: str, classes: str | Sequence[str] | None = None, i
     Raises:
         UserError: If an image has no mask, a mask is none, or which values are classes has to be asked for.
     """
-    parts, root = _parts(images, masks), os.path.commonpath([absolute(images), absolute(masks)])
+    parts, root = find_parts(images, masks), os.path.commonpath([absolute(images), absolute(masks)])
     pairs = {split: find_pairs(*folders) for split, folders in parts.items()}
     if len({pair[2:4] for pair in pairs.values()}) > 1:
         raise UserError('the images or masks of training and validation end differently: '
@@ -171,8 +171,19 @@ def _loader(name: str, parts: dict[str, tuple[str, str]], root: str, batch: str,
             f'    pipeline={"train" if name == "train" else "test"}_pipeline))']
 
 
-def _parts(images: str, masks: str) -> dict[str, tuple[str, str]]:
-    """The folders of images and masks, of training and of validation if there are such."""
+def find_parts(images: str, masks: str) -> dict[str, tuple[str, str]]:
+    """Find the folders of images and masks, of training and of validation if there are such.
+
+    Args:
+        images (str): The folder of all images.
+        masks (str): That of all masks.
+
+    Returns:
+        dict[str, tuple[str, str]]: By 'train' and 'val', or by 'train' alone.
+
+    Raises:
+        UserError: If one of them is no folder.
+    """
     for option, folder in (('--images', images), ('--masks', masks)):
         if not os.path.isdir(folder):
             kind = UserError if os.path.exists(folder) else MissingFileError
@@ -186,7 +197,7 @@ def _parts(images: str, masks: str) -> dict[str, tuple[str, str]]:
             for split, name in (('train', train), ('val', val))}
 
 
-def find_pairs(images: str, masks: str) -> Pairs:
+def find_pairs(images: str, masks: str, without: list[str] | None = None) -> Pairs:
     """Find the mask of each image.
 
     The names are the same but for what all images, or all masks, have at their end: `a_leftImg8bit.png` and
@@ -195,6 +206,7 @@ def find_pairs(images: str, masks: str) -> Pairs:
     Args:
         images (str): A folder.
         masks (str): A folder with the same folders in it, if there are any.
+        without (list[str], optional): Takes the images without a mask, which are then left out. Defaults to refusing them.
 
     Returns:
         Pairs: All images, each with its mask.
@@ -215,16 +227,22 @@ def find_pairs(images: str, masks: str) -> Pairs:
         raise UserError(f'--images {images} has images of several suffixes ({counts}), and mmsegmentation reads those of '
                         'one; rename or convert the others')
     paths, found = ([os.path.relpath(path, root) for path in some] for some, root in ((paths, images), (found, masks)))
-    missing = []
+    tried = []
     for common in (False, True):
         (stems, image_suffix), (others, mask_suffix) = _stems(paths, common), _stems(found, common)
         there = set(others)
-        missing.append([path for path, stem in zip(paths, stems, strict=True) if stem not in there])
-        if not missing[-1]:
-            return Pairs([os.path.join(images, path) for path in paths],
-                         [os.path.join(masks, stem + mask_suffix) for stem in stems], image_suffix, mask_suffix,
-                         len(found) - len(paths))
-    alone = min(missing, key=len)
+        pairs = [(path, stem + mask_suffix) for path, stem in zip(paths, stems, strict=True) if stem in there]
+        tried.append(Pairs([os.path.join(images, path) for path, _ in pairs],
+                           [os.path.join(masks, mask) for _, mask in pairs], image_suffix, mask_suffix,
+                           len(found) - len(pairs)))
+        if len(pairs) == len(paths):
+            return tried[-1]
+    best = max(tried, key=lambda pairs: len(pairs.images))
+    having = set(best.images)
+    alone = [path for path in paths if os.path.join(images, path) not in having]
+    if without is not None and best.images:
+        without += alone
+        return best
     raise UserError(f'{len(alone)} of {len(paths)} images in {images} have no mask in {masks}: {first_names(alone)}; '
                     'expected a PNG with the name of each image')
 
