@@ -1,5 +1,6 @@
 """What is compared: the arms of the study, its two scales, and how many operations an update of each arm takes."""
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -57,7 +58,7 @@ class Scale:
         batch (int): Images per update.
         updates (int): Of arms with two branches, at the whole budget; of A twice as many.
         lr (float): Of AdamW, after the warm-up, before the decay; the same for all arms.
-        stages (tuple[int]): What the decoder sees. Defaults to all four.
+        stages (tuple[int]): What the decoder sees. Defaults to all four, the paper's.
         norm_pix (bool): Of the target. Defaults to True, MAE's.
         warmup (float): The share of the whole budget in which the learning rate rises. Defaults to 0.04.
         decay (float): The share of each budget in which the learning rate falls to 0. Defaults to 0.2.
@@ -101,9 +102,9 @@ class Scale:
 
 SCALES = {
     'cpu': Scale(('A', 'B', 'C', 'P'), dict(dims=(24, 48, 96, 192), depths=(1, 1, 4, 1), num_heads=(1, 2, 3, 6)),
-                 dict(embed_dims=96, depth=1, num_heads=3), batch=64, updates=1560, lr=1e-3),
+                 dict(embed_dims=96, depth=1, num_heads=3), batch=64, updates=1560, lr=1e-3, stages=(3,)),
     'gpu': Scale(tuple(ARMS), dict(dims=(64, 128, 256, 512), depths=(1, 1, 6, 2), num_heads=(2, 4, 8, 16)),
-                 dict(embed_dims=256, depth=2, num_heads=8), batch=256, updates=16000, lr=1e-3),
+                 dict(embed_dims=256, depth=2, num_heads=8), batch=256, updates=16000, lr=1e-3, stages=(3,)),
 }
 
 
@@ -134,6 +135,7 @@ def loss(model: CoMA, images: torch.Tensor, masks: Masks) -> torch.Tensor:
                       if second[0] is not None else {})['loss']
 
 
+@cache
 def operations(scale: Scale, arm: Arm) -> int:
     """MACs of an image in an arm's update, forward and backward, attention's products and all branches included."""
     model = build(scale, arm, 0)
