@@ -58,7 +58,8 @@ def stage_features(model: CoMA, scale: Scale, pack: Pack, batch: int = 200) -> l
     parts = []
     for images in pack.images.split(batch):
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == 'cuda'):
-            parts.append([one.float() for one in backbone(normalise(model, images.to(device).float()))])
+            # Of a run that diverged: zeros, which tell nothing apart.
+            parts.append([one.float().nan_to_num(0, 0, 0) for one in backbone(normalise(model, images.to(device).float()))])
     return [torch.cat(stage) for stage in zip(*parts, strict=True)]
 
 

@@ -66,18 +66,20 @@ class Trainer:
         pack (Pack): The photographs.
         updates (int): At the whole budget.
         fractions (Sequence[float]): Shares of it at which the run is measured.
-        device (str): Where everything is and runs; on 'cuda' in bf16. Defaults to 'cpu'.
+        device (str): Where everything is and runs. Defaults to 'cpu'.
+        bf16 (bool, optional): Compute in bf16 where autocast says so. Defaults to doing so on a GPU.
     """
 
     def __init__(self, scale: Scale, arm: Arm, seed: int, pack: Pack, updates: int, fractions: Sequence[float],
-                 device: str = 'cpu'):
+                 device: str = 'cpu', bf16: bool | None = None):
         self.scale, self.arm, self.seed, self.device = scale, arm, seed, torch.device(device)
+        self.bf16 = self.device.type == 'cuda' if bf16 is None else bf16
         self.model = build(scale, arm, seed).to(self.device)
         self.images = pack.images[pack.train].to(self.device)
         self.segments = plan(updates, fractions, scale.decay)
         self.warmup = max(1, round(scale.warmup * updates))
         self.optimizer = _optimizer(self.model, scale)
-        self.model.follow(self.optimizer, torch.bfloat16 if self.device.type == 'cuda' else None)
+        self.model.follow(self.optimizer, torch.bfloat16 if self.bf16 else None)
         self.segment = self.step = 0
         self.seconds = 0.
         self.course = None  # what the course goes on from, while a decay is under way
@@ -118,7 +120,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group['lr'] = self.rate()
         images, masks = self.inputs(self.step)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == 'cuda'):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             value = loss(self.model, images, masks)
         value.backward()
         self.optimizer.step()

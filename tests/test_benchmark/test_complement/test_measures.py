@@ -62,6 +62,9 @@ def test_a_model_is_measured_stage_by_stage_and_left_as_it_is(pack):  # noqa: F8
     assert [len(found[key]) for key in ('linear', 'knn', 'rankme')] == [4, 4, 4] and found['reconstruction'] > .5
     assert measure(model, SMALL, pack) == found and model.training
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    with torch.no_grad():
+        model.backbone.stem.weight.fill_(torch.nan)
+    assert measure(model, SMALL, pack)['linear'] == [50.] * 4  # it diverged
 
 
 def test_a_picture_that_is_there_twice_is_left_out_and_probes_are_fitted_on_train_images(tmp_path):

@@ -2,12 +2,13 @@
 import json
 import re
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
 
 from coma_mm.benchmark.complement import page, study
-from coma_mm.benchmark.complement.study import CONTROL, PILOT, Job, Study, decide, phases
+from coma_mm.benchmark.complement.study import CONTROL, PILOT, Job, Study, decide, phases, side_by_side
 from coma_mm.errors import Stopped, UserError
 
 from .test_trainer import SMALL, pack  # noqa: F401
@@ -62,6 +63,9 @@ def short(monkeypatch, pack):  # noqa: F811
     for name, value in dict(CONTROL=range(2), PILOT=range(100, 102), FEWEST=2, MOST=2).items():
         monkeypatch.setattr(study, name, value)
     monkeypatch.setattr(study, 'read_pack', lambda path: pack)
+    monkeypatch.setattr(study.Trainer, 'save', lambda self, path: None)  # which waits for the disk
+    monkeypatch.setattr(study, 'environment', lambda: dict(Processor='one'))
+    monkeypatch.setattr(study, 'commit', cache(study.commit))
     calls = []
 
     def measure(model, scale, pack):
@@ -72,7 +76,8 @@ def short(monkeypatch, pack):  # noqa: F811
     monkeypatch.setattr(study, 'measure', measure)
 
     def make(folder, **options):
-        return Study('cpu', 'photographs', folder, folder / 'facts.json', scale=replace(SMALL, updates=2, **options))
+        scale = replace(SMALL, updates=2, fractions=(1., ), **options)
+        return Study('cpu', 'photographs', folder, folder / 'facts.json', scale=scale)
 
     return make
 
@@ -90,7 +95,6 @@ def test_a_study_runs_to_its_end_and_its_facts_make_the_page(short, tmp_path, ca
         assert all(re.fullmatch('[0-9a-f]{64}', point['weights']) for point in run['points'].values())
     assert len({run['points']['1']['weights'] for run in facts['runs'].values()}) == 10
     assert facts['decisions']['pairs'] == 2 and facts['decisions']['sees']
-    assert not list(tmp_path.rglob('*.pth'))
     capsys.readouterr()
     assert short(tmp_path).run() and not capsys.readouterr().out  # nothing is left to do
 
@@ -114,6 +118,13 @@ def test_runs_with_other_settings_are_not_taken_for_the_studys(short, tmp_path):
     path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != 'done'}))
     with pytest.raises(UserError, match='other settings'):
         short(tmp_path, lr=.5)._do(job)
+
+
+def test_processes_side_by_side_end_as_one():
+    with pytest.raises(Stopped):
+        side_by_side(['-c', 'raise SystemExit(75)'], 2)
+    with pytest.raises(UserError, match=r'2 processes ended with the codes \[2, 2\]'):
+        side_by_side(['-c', 'raise SystemExit(2)'], 2)
 
 
 def test_a_page_without_its_place_or_facts_is_one_clear_line(tmp_path):

@@ -94,6 +94,21 @@ def test_more_images_per_update_are_the_same_images_in_the_same_order(pack):
     assert torch.equal(ids[:10].sort().values, torch.arange(10)) and torch.equal(ids[10:20].sort().values, torch.arange(10))
 
 
+@pytest.mark.parametrize('arm', 'CEF')
+def test_in_the_gpus_precision_a_run_is_resumed_to_the_same_bits(arm, pack, tmp_path):
+    def one():
+        return Trainer(SMALL, ARMS[arm], 0, pack, 4, (1., ), bf16=True)
+
+    whole, stopped, again, path = one(), one(), one(), tmp_path / 'a.pth'
+    expected = course(whole, tmp_path / 'whole.pth')
+    calls = iter((False, True, True))
+    with pytest.raises(Stopped):
+        stopped.run(print, path, lambda: next(calls))
+    again.resume(path)
+    assert course(again, path) == expected
+    assert expected != course(Trainer(SMALL, ARMS[arm], 0, pack, 4, (1., )), tmp_path / 'float.pth')
+
+
 def test_every_arm_has_the_same_operations():
     scale = replace(SMALL, updates=1000)
     ours = {name: operations(scale, arm) for name, arm in ARMS.items()}
