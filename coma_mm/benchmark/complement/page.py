@@ -108,10 +108,10 @@ def section(name: str, results: Results) -> str:
     """A scale's tables."""
     facts, decisions = results.facts, results.decisions
     head = [f'### Scale {name}', '', state(results), '']
-    arms = [[arm, one['title'], *(f'{number:,}'.replace(',', ' ') for number in (
-        one['updates'] * decisions['control_factor'], one['images_per_update'])), f'{one["macs_per_image"] / 1e6:.1f}',
-        f'{one["updates"] * decisions["control_factor"] * one["images_per_update"] * one["macs_per_image"] / 1e12:.2f}']
-        for arm, one in facts['arms'].items()]
+    arms = []
+    for arm, one in facts['arms'].items():
+        made, batch, macs = round(one['updates'] * decisions['control_factor']), one['images_per_update'], one['macs_per_image']
+        arms.append([arm, one['title'], str(made), str(batch), f'{macs / 1e6:.1f}', f'{made * batch * macs / 1e12:.2f}'])
     tables = [markdown_table(['arm', '', 'updates', 'images per update', 'MMACs per image', 'TMACs'], arms, 4)]
     rows = [[f'{first} - {second}', *cells(found), word] for (first, second), found, word in _claims(results)]
     tables.append(f'Linear probe of stage {results.stage + 1}, points of top-1, at the whole budget:\n\n' + markdown_table(
@@ -135,6 +135,15 @@ def section(name: str, results: Results) -> str:
     stages = len(next(iter(facts['runs'].values()))['points'][WHOLE]['linear'])
     tables.append('Means by stage, at the whole budget:\n\n' + markdown_table(
         ['', 'arm', *(f'stage {i + 1}' for i in range(stages))], sorted(rows), stages))
+    rows = []
+    for outcome, title in OUTCOMES.items():
+        digits = 4 if outcome == 'reconstruction' else 2
+        of = [results.compare('C', 'B', budget=budget, outcome=outcome) for budget in results.fractions]
+        if all(of):
+            rows.append([title, *(f'{one.mean:.{digits}f} ({one.low:.{digits}f}, {one.high:.{digits}f})' for one in of)])
+    if rows:
+        tables.append(f'C - B by budget, {of[0].pairs} pairs, 95 % intervals, exploratory but for the first row at 1:\n\n'
+                      + markdown_table(['', *results.fractions], rows, len(results.fractions)))
     matched = {arm: results.matched(arm) for arm in facts['arms'] if arm not in 'AP' and results.values(arm)}
     lines = [f'{arm} reaches the mean of A at the whole budget at {share:.2f} of it.' if share else
              f'{arm} does not reach the mean of A at the whole budget.' for arm, share in matched.items()]
@@ -165,16 +174,23 @@ def state(results: Results) -> str:
 def cells(found: Difference) -> list[str]:
     """Pairs, difference, 90 % interval, standard deviation and p of a table's row."""
     return [str(found.pairs), f'{found.mean:.2f} ({found.low:.2f}, {found.high:.2f})',
-            f'({found.low90:.2f}, {found.high90:.2f})', f'{found.sd:.2f}', f'{found.p:.3f}']
+            f'({found.low90:.2f}, {found.high90:.2f})', f'{found.sd:.2f}', small(found.p).removeprefix('= ')]
 
 
 def _claims(results: Results) -> list[tuple[tuple[str, str], Difference, str]]:
-    """Every comparison with its word; exploratory ones have Holm's p besides."""
+    """Every comparison with its word; an exploratory one is better or worse only if Holm's p says so too."""
     final, others = results.confirmatory(), results.exploratory()
     corrected = holm([one.p for one in others.values()]) if others else []
     found = [(('C', 'B'), final, f'**{verdict(final)}**')] if final else []
-    return found + [(pair, one, f'{verdict(one)}; exploratory, p = {p:.3f} by Holm')
-                    for (pair, one), p in zip(others.items(), corrected, strict=True)]
+    for (pair, one), p in zip(others.items(), corrected, strict=True):
+        words = verdict(one) if p < 0.05 else verdict(one._replace(low=-math.inf, high=math.inf))
+        found.append((pair, one, f'{words}; exploratory, by Holm p {small(p)}'))
+    return found
+
+
+def small(p: float) -> str:
+    """A p-value as it is read."""
+    return '< 0.001' if p < 0.001 else f'= {p:.3f}'
 
 
 def _what(facts: dict[str, Any]) -> str:
