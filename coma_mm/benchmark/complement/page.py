@@ -110,7 +110,8 @@ def section(name: str, results: Results) -> str:
     head = [f'### Scale {name}', '', state(results), '']
     arms = []
     for arm, one in facts['arms'].items():
-        made, batch, macs = round(one['updates'] * decisions['control_factor']), one['images_per_update'], one['macs_per_image']
+        made = round(one['updates'] * decisions['control_factor'])
+        batch, macs = one['images_per_update'], one['macs_per_image']
         arms.append([arm, one['title'], str(made), str(batch), f'{macs / 1e6:.1f}', f'{made * batch * macs / 1e12:.2f}'])
     tables = [markdown_table(['arm', '', 'updates', 'images per update', 'MMACs per image', 'TMACs'], arms, 4)]
     rows = [[f'{first} - {second}', *cells(found), word] for (first, second), found, word in _claims(results)]

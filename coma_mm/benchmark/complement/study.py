@@ -263,8 +263,8 @@ class Study:
     def write_facts(self) -> None:
         """Write this scale's part of the file of facts."""
         decisions = self.folder / 'decisions.json'
-        facts = json.loads(self.out.read_text()) if self.out.exists() else {}
-        with locked(self.folder):
+        with locked(self.folder, wait=True):
+            facts = json.loads(self.out.read_text()) if self.out.exists() else {}
             facts[self.name] = dict(
                 settings=self.scale.settings(), machine=environment(),
                 arms={name: dict(title=ARMS[name].title, images_per_update=self.scale.batch * ARMS[name].images,
