@@ -50,7 +50,7 @@ def test_the_pilots_spread_fixes_the_number_of_pairs_once():
     decisions = decide({}, results)
     assert decisions['pilot']['sd'] == pytest.approx(np.std([0, .1, .2, .3], ddof=1))
     assert decisions['pairs_needed'] == 4 and decisions['pairs'] == study.FEWEST == 5
-    results |= runs('pilot', 'BC', PILOT, lambda arm, seed, budget: 20 + (arm == 'C') * (seed - 100) * 9)
+    results |= runs('pilot', 'BC', PILOT, lambda arm, seed, budget: 20 + (arm == 'C') * (seed - 100))
     assert decide(decisions, results) == decisions
     assert decide({}, results)['pairs'] == study.MOST < decide({}, results)['pairs_needed']
     last = [jobs for jobs in phases(replace(SMALL, arms=('A', 'B', 'C', 'P', 'D')), decisions)]
