@@ -21,7 +21,7 @@ from . import pipes
 
 COMMANDS = ('new', 'train', 'test', 'dist_train', 'dist_test', 'predict', 'export', 'models', 'knn', 'linear_probe',
             'visualize', 'export_backbone', 'verify', 'replay', 'check_data', 'pack_dataset', 'make_shapes', 'benchmark',
-            'demo', 'study', 'make_recipes')
+            'demo', 'study', 'complement_study', 'make_recipes')
 
 
 class _Parser(argparse.ArgumentParser):

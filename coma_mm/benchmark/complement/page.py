@@ -1,0 +1,224 @@
+"""The results of the study as a part of a page, with a figure: all of it follows from the file of facts."""
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from coma_mm.errors import UserError
+from coma_mm.files import read_text, write_whole
+from coma_mm.markdown import markdown_table
+
+from .study import CONTROL_BUDGET
+from .verdicts import Difference, difference, holm, verdict
+
+BEGIN, END = '<!-- study: begin, written by make complement-study -->', '<!-- study: end -->'
+WHOLE = '1'
+OUTCOMES = dict(linear='linear probe, top-1 %', knn='k-NN, top-1 %', rankme='RankMe', reconstruction='reconstruction error')
+FIGURE = 'complement_effects.png'
+
+
+class Results:
+    """The points of one scale's runs.
+
+    Args:
+        facts (dict): The scale's part of the file of facts.
+    """
+
+    def __init__(self, facts: dict[str, Any]):
+        self.facts, self.decisions = facts, facts['decisions']
+        self.stage = self.decisions.get('stage')
+        self.fractions = [f'{fraction:g}' for fraction in facts['settings']['fractions']]
+
+    def points(self, arm: str, phase: str | None = None) -> dict[int, dict[str, dict]]:
+        """What an arm's runs at the final budget have, by seed and budget; A's are in the course of P's."""
+        factor = self.decisions.get('control_factor', 1.)
+        return {one['settings']['seed']: one['points'] for one in self.facts['runs'].values()
+                if one['settings']['arm'] == ('P' if arm == 'A' else arm) and one['settings']['factor'] == factor
+                and (one['phase'] == phase if phase else one['phase'] != 'pilot')}
+
+    def value(self, points: dict[str, dict], budget: str, outcome: str) -> float:
+        """A number of a run at a budget; of the stage of the primary outcome, where there is one for each."""
+        found = points[budget][outcome]
+        return found[self.stage] if isinstance(found, list) else found
+
+    def values(self, arm: str, budget: str = WHOLE, outcome: str = 'linear', phase: str | None = None) -> dict[int, float]:
+        """An arm's numbers by seed; P's whole budget is twice the others'."""
+        budget = f'{CONTROL_BUDGET:g}' if arm == 'P' else budget
+        return {seed: self.value(points, budget, outcome) for seed, points in sorted(self.points(arm, phase).items())}
+
+    def compare(self, first: str, second: str, **which: Any) -> Difference | None:
+        """The difference first - second over the seeds that both have; None for fewer than two."""
+        ours, theirs = self.values(first, **which), self.values(second, **which)
+        seeds = sorted(set(ours) & set(theirs))
+        return difference([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]) if len(seeds) > 1 else None
+
+    def confirmatory(self) -> Difference | None:
+        """C - B over all of its pairs; None while some are missing."""
+        found = self.compare('C', 'B', phase='main')
+        return found if found and found.pairs == self.decisions.get('pairs') else None
+
+    def exploratory(self) -> dict[tuple[str, str], Difference]:
+        """All other comparisons of the primary outcome at the whole budget."""
+        arms = [arm for arm in self.facts['arms'] if arm != 'A']
+        pairs = [*((arm, 'A') for arm in arms), *((arm, 'C') for arm in arms if arm not in 'ABCP')]
+        found = {pair: self.compare(*pair) for pair in pairs}
+        return {pair: one for pair, one in found.items() if one}
+
+    def matched(self, arm: str) -> float | None:
+        """The share of the budget at which an arm's mean reaches A's whole, points being joined over its logarithm."""
+        goal = np.mean(list(self.values('A').values()))
+        means = [np.mean(list(self.values(arm, budget).values())) for budget in self.fractions]
+        logs = [math.log2(float(budget)) for budget in self.fractions]
+        for i, mean in enumerate(means):
+            if mean >= goal:
+                if i == 0:
+                    return float(self.fractions[0])
+                share = (goal - means[i - 1]) / (mean - means[i - 1])
+                return 2**(logs[i - 1] + share * (logs[i] - logs[i - 1]))
+        return None
+
+
+def write_page(facts: str | Path, page: str | Path) -> None:
+    """Replace the part between `BEGIN` and `END`, and write the figure beside the page.
+
+    Raises:
+        UserError: The facts cannot be read, or the page has no such part.
+    """
+    try:
+        scales = json.loads(read_text(facts))
+    except (OSError, ValueError) as error:
+        raise UserError(f'{facts}: cannot read the facts ({error}); run the study first, or give its file by '
+                        '--out') from error
+    page, text = Path(page), read_text(page)
+    if BEGIN not in text or END not in text:
+        raise UserError(f'{page}: expected the lines {BEGIN!r} and {END!r}, between which the results are written')
+    found = {name: Results(one) for name, one in scales.items() if one['decisions'].get('stage') is not None}
+    parts = [section(name, one) for name, one in found.items()] or ['There is no result yet.\n']
+    if found:
+        draw(found, page.with_name(FIGURE))
+        parts.append(f'![Bars: differences of the linear probe with their intervals]({FIGURE})\n')
+    head, _, rest = text.partition(BEGIN)
+    write_whole(page, f'{head}{BEGIN}\n' + '\n'.join(parts) + END + rest.partition(END)[2])
+
+
+def section(name: str, results: Results) -> str:
+    """A scale's tables."""
+    facts, decisions = results.facts, results.decisions
+    head = [f'### Scale {name}', '', state(results), '']
+    arms = []
+    for arm, one in facts['arms'].items():
+        made = round(one['updates'] * decisions['control_factor'])
+        batch, macs = one['images_per_update'], one['macs_per_image']
+        arms.append([arm, one['title'], str(made), str(batch), f'{macs / 1e6:.1f}', f'{made * batch * macs / 1e12:.2f}'])
+    tables = [markdown_table(['arm', '', 'updates', 'images per update', 'MMACs per image', 'TMACs'], arms, 4)]
+    rows = [[f'{first} - {second}', *cells(found), word] for (first, second), found, word in _claims(results)]
+    tables.append(f'Linear probe of stage {results.stage + 1}, points of top-1, at the whole budget:\n\n' + markdown_table(
+        ['', 'pairs', 'difference (95 %)', '90 %', 'sd', 'p', 'verdict'], rows, 6))
+    rows = []
+    for outcome, title in OUTCOMES.items():
+        digits = 4 if outcome == 'reconstruction' else 2
+        for arm in facts['arms']:
+            values = {budget: list(results.values(arm, budget, outcome).values()) for budget in results.fractions}
+            if any(values.values()) and arm != 'P':
+                means = [f'{np.mean(one):.{digits}f}' for one in values.values()]
+                rows.append([title, arm, str(len(values[WHOLE])), *means])
+    tables.append('Means by budget:\n\n' + markdown_table(['', 'arm', 'runs', *results.fractions], rows,
+                                                           len(results.fractions) + 1))
+    rows = []
+    for arm in facts['arms']:
+        budget = f'{CONTROL_BUDGET:g}' if arm == 'P' else WHOLE
+        whole = [points[budget] for points in results.points(arm).values()]
+        rows += [[OUTCOMES[outcome], arm, *(f'{number:.2f}' for number in np.mean([one[outcome] for one in whole], 0))]
+                 for outcome in ('linear', 'knn', 'rankme') if whole]
+    stages = len(next(iter(facts['runs'].values()))['points'][WHOLE]['linear'])
+    tables.append('Means by stage, at the whole budget:\n\n' + markdown_table(
+        ['', 'arm', *(f'stage {i + 1}' for i in range(stages))], sorted(rows), stages))
+    rows = []
+    for outcome, title in OUTCOMES.items():
+        digits = 4 if outcome == 'reconstruction' else 2
+        of = [results.compare('C', 'B', budget=budget, outcome=outcome) for budget in results.fractions]
+        if all(of):
+            rows.append([title, *(f'{one.mean:.{digits}f} ({one.low:.{digits}f}, {one.high:.{digits}f})' for one in of)])
+    if rows:
+        tables.append(f'C - B by budget, {of[0].pairs} pairs, 95 % intervals, exploratory but for the first row at 1:\n\n'
+                      + markdown_table(['', *results.fractions], rows, len(results.fractions)))
+    matched = {arm: results.matched(arm) for arm in facts['arms'] if arm not in 'AP' and results.values(arm)}
+    lines = [f'{arm} reaches the mean of A at the whole budget at {share:.2f} of it.' if share else
+             f'{arm} does not reach the mean of A at the whole budget.' for arm, share in matched.items()]
+    return '\n'.join([*head, *tables, *lines, '', _what(facts), ''])
+
+
+def state(results: Results) -> str:
+    """How far the study is, and what C - B is, in words."""
+    decisions = results.decisions
+    control = Difference(**decisions['control'])
+    said = (f'P - A is {control.mean:.2f} points ({control.low:.2f}, {control.high:.2f}) in {control.pairs} pairs, with '
+            f'{decisions["control_factor"]:g} times the planned budget: ')
+    if not decisions.get('sees'):
+        return said + 'the study at this length cannot see what twice the budget is worth, let alone a complement.'
+    said += f'the study sees something. The primary outcome is the linear probe of stage {results.stage + 1}.'
+    if 'pairs' not in decisions:
+        return said + ' The pilot is not complete.'
+    pilot = Difference(**decisions['pilot'])
+    said += (f' In {pilot.pairs} pilot pairs, which are not part of the result, C - B had a standard deviation of '
+             f'{pilot.sd:.2f}, with an upper limit of {decisions["sd"]:.2f}: {decisions["pairs_needed"]} pairs are needed, '
+             f'and {decisions["pairs"]} were fixed.')
+    final, so_far = results.confirmatory(), results.compare('C', 'B', phase='main')
+    if final:
+        return said + f' **C - B: {cells(final)[1]} points, {verdict(final)}.**'
+    return said + f' {so_far.pairs if so_far else "Fewer than two"} of them are complete, so there is no verdict.'
+
+
+def cells(found: Difference) -> list[str]:
+    """Pairs, difference, 90 % interval, standard deviation and p of a table's row."""
+    return [str(found.pairs), f'{found.mean:.2f} ({found.low:.2f}, {found.high:.2f})',
+            f'({found.low90:.2f}, {found.high90:.2f})', f'{found.sd:.2f}', small(found.p).removeprefix('= ')]
+
+
+def _claims(results: Results) -> list[tuple[tuple[str, str], Difference, str]]:
+    """Every comparison with its word; an exploratory one is better or worse only if Holm's p says so too."""
+    final, others = results.confirmatory(), results.exploratory()
+    corrected = holm([one.p for one in others.values()]) if others else []
+    found = [(('C', 'B'), final, f'**{verdict(final)}**')] if final else []
+    for (pair, one), p in zip(others.items(), corrected, strict=True):
+        words = verdict(one) if p < 0.05 else verdict(one._replace(low=-math.inf, high=math.inf))
+        found.append((pair, one, f'{words}; exploratory, by Holm p {small(p)}'))
+    return found
+
+
+def small(p: float) -> str:
+    """A p-value as it is read."""
+    return '< 0.001' if p < 0.001 else f'= {p:.3f}'
+
+
+def _what(facts: dict[str, Any]) -> str:
+    images, runs = facts['images'], facts['runs'].values()
+    commits = sorted({one['commit'][:9] for one in runs})
+    minutes = sum(one.get('seconds', 0) for one in runs) / 60
+    return (f'{len(runs)} runs, pilots included, {minutes:.0f} minutes of training; {images["pretraining"]} images to '
+            f'pre-train, {images["fit"]} to fit probes, {images["test"]} to test them, {images["held_out"]} held out for '
+            f'reconstruction. Commits {", ".join(commits)}. {"; ".join(map(": ".join, facts["machine"].items()))}.')
+
+
+def draw(scales: dict[str, Results], path: Path) -> None:
+    """The figure: an effect with its 95 % and 90 % intervals for each comparison."""
+    rows = [(f'{first} - {second}, {name}', found, first + second == 'CB')
+            for name, results in scales.items() for (first, second), found, _ in _claims(results)]
+    figure, axes = plt.subplots(figsize=(7, 1.2 + .4 * len(rows)), layout='constrained')
+    axes.axvspan(-.5, .5, color='0.92', label='±0.5 points')
+    axes.axvline(0, color='0.4', linewidth=1)
+    for place, (_, found, main) in enumerate(rows):
+        colour = '#c44e00' if main else '#33658a'
+        axes.plot([found.low, found.high], [place] * 2, color=colour, linewidth=1.5)
+        axes.plot([found.low90, found.high90], [place] * 2, color=colour, linewidth=4, solid_capstyle='butt')
+        axes.plot(found.mean, place, 'o', color='white', markeredgecolor=colour, markersize=6)
+    axes.set_yticks(range(len(rows)), [f'{name} ({found.pairs} pairs)' for name, found, _ in rows])
+    axes.set_ylim(len(rows) - .5, -.5)
+    axes.set_xlabel('difference of the linear probe, points of top-1; 95 % (thin) and 90 % (thick)')
+    axes.legend(loc='best', frameon=False)
+    axes.spines[['top', 'right']].set_visible(False)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)

@@ -1,0 +1,310 @@
+"""The study from its first run to its file of facts; what is done stays done, whoever stops it and whenever.
+
+docs/results/complement_plan.md says what is done in which order, and was written before: first `CONTROL`, then `PILOT`,
+then the pairs of which the pilot has fixed the number, then the other arms. What is decided between them is written down
+once.
+"""
+import hashlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from coma_mm.errors import EXIT_STOPPED, Stopped, UserError
+from coma_mm.files import PACKAGE, write_metrics
+from coma_mm.locks import locked
+from coma_mm.processes import end_with_parent, listen
+from coma_mm.visualization.logs import environment
+
+from .arms import ARMS, SCALES, Scale, operations, updates
+from .images import Pack, read_pack
+from .measures import measure
+from .trainer import Trainer
+from .verdicts import difference, pairs_needed, upper_sd
+
+CONTROL = range(5)
+"""Seeds of P, in whose course A's is; the other exploratory arms have them as well."""
+PILOT = range(100, 104)
+"""Seeds of the pairs of B and C that give the spread, and are not part of the result."""
+FEWEST, MOST = 5, 16
+"""Bounds of the number of pairs of C and B."""
+LONGEST = 4
+"""The factor on the budget beyond which the study is given up, if P is not better than A."""
+CONTROL_BUDGET = 2.
+
+
+class Job(NamedTuple):
+    """A run.
+
+    Args:
+        phase (str): 'control', 'pilot', 'main' or 'others'.
+        arm (str): Its name.
+        seed (int): Its seed.
+        factor (float): On the scale's budget.
+    """
+    phase: str
+    arm: str
+    seed: int
+    factor: float
+
+    @property
+    def name(self) -> str:
+        """str: Of its folder."""
+        return f'{self.arm}-{self.seed}-x{self.factor:g}'
+
+
+def phases(scale: Scale, decisions: dict[str, Any]) -> Iterator[list[Job]]:
+    """The runs in their order, as far as the decisions so far let them be known; each phase begins when the last is done.
+
+    Args:
+        scale (Scale): Which arms there are.
+        decisions (dict): What `decide` has decided.
+
+    Yields:
+        list[Job]: Those of a phase; it goes on to the next when it is asked again.
+    """
+    factor = decisions.get('factor', 1.)
+    yield [Job('control', 'P', seed, factor) for seed in CONTROL]
+    if decisions.get('sees') is not True:
+        return
+    yield [Job('pilot', arm, seed, factor) for seed in PILOT for arm in 'BC']
+    if 'pairs' not in decisions:
+        return
+    yield [Job('main', arm, seed, factor) for seed in range(decisions['pairs']) for arm in 'BC']
+    yield [Job('others', arm, seed, factor) for seed in CONTROL for arm in scale.arms if arm not in 'ABCP']
+
+
+def decide(decisions: dict[str, Any], results: dict[str, dict]) -> dict[str, Any]:
+    """What follows from the runs of the phases that are complete.
+
+    Args:
+        decisions (dict): So far. What is decided is not decided again, but for the budget, which P and A alone can lengthen.
+        results (dict): By the jobs' names.
+
+    Returns:
+        dict: 'factor' on the budget; 'stage' of the primary outcome, 'control' (P - A) and 'sees', whether the study sees
+        it; 'pilot' (C - B) and 'pairs', the number of the main ones. Those that are decided.
+    """
+    found = dict(decisions, factor=decisions.get('factor', 1.))
+    control = [results.get(Job('control', 'P', seed, found['factor']).name, {}).get('points') for seed in CONTROL]
+    if 'sees' not in found and all(control):
+        stages = range(len(control[0]['1']['linear']))
+        found['stage'] = max(stages, key=lambda stage: sum(
+            points[budget]['linear'][stage] for points in control for budget in ('1', '2')))
+        ours, theirs = ([points[budget]['linear'][found['stage']] for points in control] for budget in ('2', '1'))
+        found['control'] = difference(ours, theirs)._asdict()
+        found['control_factor'] = found['factor']
+        if found['control']['low'] > 0:
+            found['sees'] = True
+        elif found['factor'] < LONGEST:
+            found.update(factor=2 * found['factor'])  # P and A anew, at twice the length
+        else:
+            found['sees'] = False
+    if found.get('sees') and 'pairs' not in found:
+        pilot = [[results.get(Job('pilot', arm, seed, found['factor']).name, {}).get('points') for seed in PILOT]
+                 for arm in 'CB']
+        if all(map(all, pilot)):
+            values = [[points['1']['linear'][found['stage']] for points in arm] for arm in pilot]
+            found['pilot'] = difference(*values)._asdict()
+            found['sd'] = upper_sd(found['pilot']['sd'], len(PILOT))
+            found['pairs_needed'] = pairs_needed(found['sd'])
+            found['pairs'] = min(MOST, max(FEWEST, found['pairs_needed']))
+    return found
+
+
+class Study:
+    """The study in a folder.
+
+    Args:
+        name (str): One of `SCALES`.
+        data (str | Path): The photographs, see `read_pack`.
+        folder (str | Path): Where runs and decisions are.
+        out (str | Path): The file of facts, which has a part for each scale.
+        device (str): 'cpu' or 'cuda'. Defaults to 'cpu'.
+        scale (Scale, optional): Defaults to the one of that name.
+    """
+
+    def __init__(self, name: str, data: str | Path, folder: str | Path, out: str | Path, device: str = 'cpu',
+                 scale: Scale | None = None):
+        self.name, self.data, self.device, self.out = name, Path(data), device, Path(out)
+        self.folder = Path(folder).absolute() / name
+        self.scale = scale or SCALES[name]
+        self._pack: Pack | None = None
+        self._told = False
+        self._end = float('inf')
+
+    @property
+    def pack(self) -> Pack:
+        """Pack: The photographs, read at first use."""
+        self._pack = self._pack or read_pack(self.data)
+        return self._pack
+
+    def stops(self) -> bool:
+        """bool: Whether a signal came, the time is over, or there is a file `stop` in the folder."""
+        return self._told or time.monotonic() > self._end or (self.folder / 'stop').exists()
+
+    def run(self, minutes: float | None = None) -> bool:
+        """Go on.
+
+        Args:
+            minutes (float, optional): Stop after so many. Defaults to the end.
+
+        Returns:
+            bool: Whether the study is complete.
+
+        Raises:
+            Stopped: If it was stopped before its end.
+        """
+        def tell(*_: Any) -> None:
+            self._told = True
+
+        listen(tell)
+        self._end = float('inf') if minutes is None else time.monotonic() + 60 * minutes
+        self.folder.mkdir(parents=True, exist_ok=True)
+        while job := self._next():
+            if self.stops():
+                raise Stopped(f'the study is stopped before {job.name}; the same command goes on with it')
+            if isinstance(job, Job) and not self._do(job):
+                time.sleep(1)  # others have all that can be run now
+        return True
+
+    def _next(self) -> Job | bool:
+        """The next run that is not done and nobody else does; True if all there is to do is being done, False at the end."""
+        decisions = self._decide()
+        for jobs in phases(self.scale, decisions):
+            left = [job for job in jobs if not self._done(job)]
+            if left:
+                return next((job for job in left if not (self.folder / job.name / '.lock').exists()), left[0])
+        return False
+
+    def _done(self, job: Job) -> bool:
+        return bool(self._result(job.name).get('done'))
+
+    def _result(self, name: str) -> dict[str, Any]:
+        path = self.folder / name / 'result.json'
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def results(self) -> dict[str, dict]:
+        """dict: What is measured of the runs that are done, by name."""
+        found = {path.parent.name: json.loads(path.read_text()) for path in sorted(self.folder.glob('*/result.json'))}
+        return {name: one for name, one in found.items() if one.get('done')}
+
+    def _decide(self) -> dict[str, Any]:
+        """Decide what can be, write it down, and write the facts."""
+        path = self.folder / 'decisions.json'
+        before = json.loads(path.read_text()) if path.exists() else {}
+        decisions = before
+        while (after := decide(decisions, self.results())) != decisions:
+            decisions = after
+        if decisions != before:
+            write_metrics(dict(decisions), str(path))
+        return decisions
+
+    def arm_updates(self, job: Job) -> int:
+        """int: Of a run, at the whole budget; of P at A's."""
+        scale = self.scale.longer(job.factor)
+        return updates(scale, ARMS['A' if job.arm == 'P' else job.arm])
+
+    def trainer(self, job: Job) -> Trainer:
+        """Trainer: Of a run, at its start."""
+        fractions = (*self.scale.fractions, CONTROL_BUDGET) if job.arm == 'P' else self.scale.fractions
+        return Trainer(self.scale, ARMS[job.arm], job.seed, self.pack, self.arm_updates(job), fractions, self.device)
+
+    def settings(self, job: Job) -> dict[str, Any]:
+        """dict: What a run's numbers depend on."""
+        arm = ARMS[job.arm]
+        per_image = operations(self.scale, arm)
+        made = self.arm_updates(job)
+        return dict(scale=self.scale.settings(), arm=job.arm, factor=job.factor, seed=job.seed, pack=self.pack.digest,
+                    updates=made, images_per_update=self.scale.batch * arm.images, macs_per_image=per_image,
+                    macs=made * self.scale.batch * arm.images * per_image, device=torch.device(self.device).type)
+
+    def _do(self, job: Job) -> bool:
+        """Do a run, or go on with it; False if another process is at it."""
+        folder = self.folder / job.name
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(folder))
+            except UserError:
+                return False
+            if self._done(job):
+                return True
+            settings, before = self.settings(job), self._result(job.name)
+            digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+            if before and before['settings_hash'] != digest:
+                raise UserError(f'{folder} has a run with other settings than the study has now; choose another '
+                                '--work-dir, or remove that folder')
+            facts = before or dict(phase=job.phase, settings=settings, settings_hash=digest, commit=commit(), points={})
+            trainer, checkpoint = self.trainer(job), folder / 'checkpoint.pth'
+            if checkpoint.exists():
+                trainer.resume(checkpoint)
+
+            def measured(fraction: float) -> None:
+                facts['points'][f'{fraction:g}'] = dict(
+                    measure(trainer.model, self.scale, self.pack), updates=trainer.step, weights=trainer.digest())
+                facts['seconds'] = trainer.seconds
+                write_metrics(facts, str(folder / 'result.json'))
+
+            print(f'{time.strftime("%H:%M:%S")} {job.phase}: {job.name}, update {trainer.step}', flush=True)
+            trainer.run(measured, checkpoint, self.stops)
+            facts.update(done=True, commit_at_end=commit(), finished=time.strftime('%Y-%m-%d %H:%M:%S'))
+            write_metrics(facts, str(folder / 'result.json'))
+            checkpoint.unlink(missing_ok=True)
+            print(f'{time.strftime("%H:%M:%S")} {job.name} is done: {trainer.seconds / 60:.1f} min of training', flush=True)
+        self.write_facts()
+        return True
+
+    def write_facts(self) -> None:
+        """Write this scale's part of the file of facts."""
+        decisions = self.folder / 'decisions.json'
+        with locked(self.folder, wait=True):
+            facts = json.loads(self.out.read_text()) if self.out.exists() else {}
+            facts[self.name] = dict(
+                settings=self.scale.settings(), machine=environment(),
+                arms={name: dict(title=ARMS[name].title, images_per_update=self.scale.batch * ARMS[name].images,
+                                 updates=updates(self.scale, ARMS[name]), macs_per_image=operations(self.scale, ARMS[name]))
+                      for name in self.scale.arms},
+                images=dict(pretraining=len(self.pack.train), fit=len(self.pack.fit), test=len(self.pack.test),
+                            held_out=len(self.pack.held_out), digest=self.pack.digest),
+                decisions=json.loads(decisions.read_text()) if decisions.exists() else {},
+                runs={name: {key: value for key, value in one.items() if key != 'done'}
+                      for name, one in self.results().items()})
+            write_metrics(facts, str(self.out))
+
+
+def commit() -> str:
+    """str: Of the package's source, with '+' if files have been changed since; 'unknown' outside a checkout."""
+    def git(*args: str) -> str:
+        return subprocess.run(['git', '-C', str(PACKAGE.parent), *args], capture_output=True, text=True, check=True).stdout
+
+    try:
+        return git('rev-parse', 'HEAD').strip() + ('+' if git('status', '--porcelain', '--', 'coma_mm').strip() else '')
+    except (OSError, subprocess.CalledProcessError):
+        return 'unknown'
+
+
+def side_by_side(command: Iterable[str], jobs: int, wait: Callable[[subprocess.Popen], int] = subprocess.Popen.wait) -> None:
+    """Start the same command several times; each takes runs that no other has taken.
+
+    Args:
+        command (Iterable[str]): Arguments of Python.
+        jobs (int): How many.
+        wait (Callable): What gives a process's exit code. Defaults to waiting.
+
+    Raises:
+        Stopped: One was stopped.
+        UserError: One failed.
+    """
+    processes = [subprocess.Popen([sys.executable, *command], preexec_fn=end_with_parent) for _ in range(jobs)]
+    listen(lambda number, _: [process.send_signal(number) for process in processes])
+    codes = [wait(process) for process in processes]
+    if EXIT_STOPPED in codes:
+        raise Stopped('the study is stopped; the same command goes on with it')
+    if any(codes):
+        raise UserError(f'{jobs} processes ended with the codes {codes}; what they said is above')

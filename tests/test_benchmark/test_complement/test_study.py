@@ -1,0 +1,136 @@
+"""What is decided when, and a whole study on noise whose measures are made up."""
+import json
+import re
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+
+from coma_mm.benchmark.complement import page, study
+from coma_mm.benchmark.complement.study import CONTROL, PILOT, Job, Study, decide, phases, side_by_side
+from coma_mm.errors import Stopped, UserError
+
+from .test_trainer import SMALL, pack  # noqa: F401
+
+
+def runs(phase, arms, seeds, value, factor=1.):
+    """Results whose second stage of two has what `value` says of (arm, seed, budget)."""
+    return {Job(phase, arm, seed, factor).name: dict(points={
+        budget: dict(linear=[10., value(arm, seed, float(budget))]) for budget in ('0.5', '1', '2')})
+        for arm in arms for seed in seeds}
+
+
+def test_nothing_is_decided_before_p_and_a_are_complete():
+    control = runs('control', 'P', CONTROL, lambda arm, seed, budget: 20 + budget + seed / 10)
+    del control[Job('control', 'P', 3, 1.).name]
+    assert decide({}, control) == dict(factor=1.)
+    assert [jobs[0].phase for jobs in phases(SMALL, decide({}, control))] == ['control']
+
+
+def test_p_and_a_fix_the_best_stage_and_that_there_is_something_to_see():
+    decisions = decide({}, runs('control', 'P', CONTROL, lambda arm, seed, budget: 20 + budget + seed / 10 * budget))
+    assert decisions['stage'] == 1 and decisions['sees'] and decisions['control']['mean'] == pytest.approx(1.2)
+    assert [jobs[0].phase for jobs in phases(SMALL, decisions)] == ['control', 'pilot']
+
+
+def test_a_study_that_does_not_see_twice_the_budget_is_made_longer_and_at_last_given_up():
+    results, decisions, factors = {}, {}, []
+    for factor in (1., 2., 4.):
+        factors.append(decisions.get('factor', 1.))
+        results |= runs('control', 'P', CONTROL, lambda arm, seed, budget: 20 + (-1)**seed * budget, factor)
+        decisions = decide(decisions, results)
+    assert factors == [1, 2, 4] and decisions['sees'] is False
+    assert [jobs[0].phase for jobs in phases(SMALL, decisions)] == ['control']
+
+
+def test_the_pilots_spread_fixes_the_number_of_pairs_once():
+    results = runs('control', 'P', CONTROL, lambda arm, seed, budget: 20 + budget + seed / 10 * budget)
+    results |= runs('pilot', 'BC', PILOT, lambda arm, seed, budget: 20 + (arm == 'C') * (seed - 100) * .1)
+    decisions = decide({}, results)
+    assert decisions['pilot']['sd'] == pytest.approx(np.std([0, .1, .2, .3], ddof=1))
+    assert decisions['pairs_needed'] == 4 and decisions['pairs'] == study.FEWEST == 5
+    results |= runs('pilot', 'BC', PILOT, lambda arm, seed, budget: 20 + (arm == 'C') * (seed - 100))
+    assert decide(decisions, results) == decisions
+    assert decide({}, results)['pairs'] == study.MOST < decide({}, results)['pairs_needed']
+    last = [jobs for jobs in phases(replace(SMALL, arms=('A', 'B', 'C', 'P', 'D')), decisions)]
+    assert [job.name for job in last[2][:3]] == ['B-0-x1', 'C-0-x1', 'B-1-x1'] and {job.arm for job in last[3]} == {'D'}
+
+
+@pytest.fixture
+def short(monkeypatch, pack):  # noqa: F811
+    """A function that makes a study with few and short runs and made-up measures."""
+    for name, value in dict(CONTROL=range(2), PILOT=range(100, 102), FEWEST=2, MOST=2).items():
+        monkeypatch.setattr(study, name, value)
+    monkeypatch.setattr(study, 'read_pack', lambda path: pack)
+    monkeypatch.setattr(study.Trainer, 'save', lambda self, path: None)  # which waits for the disk
+    monkeypatch.setattr(study, 'environment', lambda: dict(Processor='one'))
+    monkeypatch.setattr(study, 'commit', cache(study.commit))
+    calls = []
+
+    def measure(model, scale, pack):
+        calls.append(1)
+        value = float(len(calls)) + (scale.batch == 0)
+        return dict(linear=[1., value], knn=[1., value], rankme=[1., 2.], reconstruction=.5)
+
+    monkeypatch.setattr(study, 'measure', measure)
+
+    def make(folder, **options):
+        scale = replace(SMALL, updates=2, fractions=(1., ), **options)
+        return Study('cpu', 'photographs', folder, folder / 'facts.json', scale=scale)
+
+    return make
+
+
+def test_a_study_runs_to_its_end_and_its_facts_make_the_page(short, tmp_path, capsys):
+    stopped = short(tmp_path)
+    with pytest.raises(Stopped):
+        stopped.run(minutes=0.)
+    assert short(tmp_path).run()
+    facts = json.loads((tmp_path / 'facts.json').read_text())['cpu']
+    assert set(facts['runs']) == {*(f'P-{seed}-x1' for seed in range(2)),
+                                  *(f'{arm}-{seed}-x1' for arm in 'BC' for seed in (0, 1, 100, 101))}
+    for run in facts['runs'].values():
+        assert re.fullmatch('[0-9a-f]{64}', run['settings_hash']) and re.fullmatch(r'[0-9a-f]{40}\+?', run['commit'])
+        assert all(re.fullmatch('[0-9a-f]{64}', point['weights']) for point in run['points'].values())
+    assert len({run['points']['1']['weights'] for run in facts['runs'].values()}) == 10
+    assert facts['decisions']['pairs'] == 2 and facts['decisions']['sees']
+    capsys.readouterr()
+    assert short(tmp_path).run() and not capsys.readouterr().out  # nothing is left to do
+
+    target = tmp_path / 'page.md'
+    target.write_text(f'# Title\n\n{page.BEGIN}\nold\n{page.END}\n\n## More\n')
+    page.write_page(tmp_path / 'facts.json', target)
+    text = target.read_text()
+    assert text.startswith('# Title') and text.endswith('## More\n') and 'old' not in text
+    assert re.search(r'\*\*C - B: .* points, \w+', text) and '| B - A | 2 |' in text and 'by Holm' in text
+    assert (tmp_path / page.FIGURE).stat().st_size > 1000
+    again = text
+    page.write_page(tmp_path / 'facts.json', target)
+    assert target.read_text() == again
+
+
+def test_runs_with_other_settings_are_not_taken_for_the_studys(short, tmp_path):
+    one = short(tmp_path)
+    job = Job('main', 'C', 7, 1.)
+    one._do(job)
+    path = tmp_path / 'cpu' / job.name / 'result.json'
+    path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != 'done'}))
+    with pytest.raises(UserError, match='other settings'):
+        short(tmp_path, lr=.5)._do(job)
+
+
+def test_processes_side_by_side_end_as_one():
+    with pytest.raises(Stopped):
+        side_by_side(['-c', 'raise SystemExit(75)'], 2)
+    with pytest.raises(UserError, match=r'2 processes ended with the codes \[2, 2\]'):
+        side_by_side(['-c', 'raise SystemExit(2)'], 2)
+
+
+def test_a_page_without_its_place_or_facts_is_one_clear_line(tmp_path):
+    with pytest.raises(UserError, match='run the study first'):
+        page.write_page(tmp_path / 'none.json', tmp_path / 'page.md')
+    (tmp_path / 'facts.json').write_text('{}')
+    (tmp_path / 'page.md').write_text('nothing')
+    with pytest.raises(UserError, match='expected the lines'):
+        page.write_page(tmp_path / 'facts.json', tmp_path / 'page.md')
