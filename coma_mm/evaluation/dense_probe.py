@@ -56,7 +56,7 @@ def use_linear_head(cfg: Config, checkpoint: str, stages: Sequence[int] | None =
                   channels=sum(channels), **{key: head[key] for key in KEPT if key in head})
     linear.update(dict(in_channels=channels, in_index=stages, input_transform='resize_concat') if len(stages) > 1 else
                   dict(in_channels=channels[0], in_index=stages[0]))
-    loss = dict(type='CrossEntropyLoss', use_sigmoid=head.get('out_channels') == 1)
+    loss = dict(type='CrossEntropyLoss', use_sigmoid=head.get('out_channels') == 1, avg_non_ignore=True)
     cfg.model = dict(type='EncoderDecoder', backbone=dict(type='mmpretrain.FrozenBackbone', backbone=backbone),
                      decode_head=dict(linear, loss_decode=loss), train_cfg=dict(), test_cfg=own.get('test_cfg') or dict(
                          mode='whole'), **{key: own[key] for key in ('data_preprocessor', ) if key in own})

@@ -84,48 +84,34 @@ def scalars(runner):
 
 
 @pytest.fixture(scope='module')
-def bare(folder):
-    """The weights of the run without the hook."""
-    train(make_cfg(folder, folder / 'bare'))
-    return weights(folder / 'bare')
-
-
-@pytest.fixture(scope='module')
 def probed(folder):
-    """The runner of the run with it."""
-    return train(make_cfg(folder, folder / 'probed', dict(SMALL, probe_root=str(folder / 'classes'))))
+    """The two runners of a run with the hook that was stopped in its second epoch, and resumed."""
+    hook = dict(SMALL, probe_root=str(folder / 'classes'))
+    cfg = make_cfg(folder, folder / 'probed', hook)
+    with pytest.raises(Stopped):
+        train(cfg, stop_after=6)
+    return resume(folder, folder / 'probed', hook)
 
 
-def test_every_stage_is_probed_before_training_and_at_each_validation(probed):
-    entries = scalars(probed)
-    assert [entry['step'] for entry in entries] == [0, 1, 2, 3]
-    for entry in entries:
+def test_every_stage_is_probed_before_training_and_at_each_validation(probed, folder):
+    first, = (path for path in (folder / 'probed').glob('*/vis_data/scalars.json') if str(probed.timestamp) not in str(path))
+    entries = [entry for entry in map(json.loads, first.read_text().splitlines()) if 'lr' not in entry]
+    assert [entry['step'] for entry in entries] == [0, 1] and [entry['step'] for entry in scalars(probed)] == [2, 3]
+    assert 'reconstruction/masked' not in entries[0] and 'reconstruction/masked' in entries[1]
+    assert entries[0]['probe/linear_stage1'] == 100  # dark or light
+    for entry in entries + scalars(probed):
         names = [name for name in entry if name.startswith('probe/')]
         assert sorted(names) == sorted(f'probe/{kind}_stage{stage}' for kind in KINDS for stage in (1, 2, 3, 4))
         assert all(1 <= entry[f'probe/rankme_stage{stage}'] <= 8 for stage in (1, 2, 3, 4))
-    assert entries[0]['probe/linear_stage1'] == 100  # dark or light
-    assert 'reconstruction/masked' in entries[-1] and 'reconstruction/masked' not in entries[0]
     text = Path(probed.log_dir, f'{probed.timestamp}.log').read_text()
-    assert '4 images of 2 classes by 8 others of ' in text
-    assert text.count('Probe, by stage (guessing: 50.0): k-NN top-1 ') == 4
-    assert '; before training' in text and '% of the time of this run' in text
+    assert '4 images of 2 classes by 8 others of ' in text and '% of the time of this run' in text
+    assert text.count('Probe, by stage (guessing: 50.0): k-NN top-1 ') == 2 and 'before training' not in text
 
 
-def test_the_run_has_the_same_last_bits_as_without(bare, folder, probed):
-    found = weights(folder / 'probed')
+def test_a_run_with_it_that_was_stopped_too_has_the_last_bits_of_one_without(folder, probed):
+    train(make_cfg(folder, folder / 'bare'))
+    bare, found = weights(folder / 'bare'), weights(folder / 'probed')
     assert found.keys() == bare.keys() and all(torch.equal(value, found[name]) for name, value in bare.items())
-
-
-def test_a_run_that_is_stopped_and_resumed_has_them_too(bare, folder, probed):
-    hook = dict(SMALL, probe_root=str(folder / 'classes'))
-    with pytest.raises(Stopped):
-        train(make_cfg(folder, folder / 'stopped', hook), stop_after=6)
-    rest = resume(folder, folder / 'stopped', hook)
-    found = weights(folder / 'stopped')
-    assert all(torch.equal(value, found[name]) for name, value in bare.items())
-    assert [entry['step'] for entry in scalars(rest)] == [2, 3]  # not before training again
-    whole = {name: value for name, value in scalars(probed)[-1].items() if name.startswith('probe/')}
-    assert whole.items() <= scalars(rest)[-1].items()
 
 
 def test_other_classes_or_images_than_before_a_resume_are_said(folder):
@@ -156,12 +142,15 @@ def test_without_labels_rank_me_remains_and_a_mode_that_was_set_stays(folder, mo
     runner.model.backbone.stages[0].eval()
     modes = {name: module.training for name, module in runner.model.named_modules()}
     hook = next(hook for hook in runner.hooks if isinstance(hook, OnlineProbeHook))
-    runner.call_hook('before_run')
     runner._train_loop = runner.build_train_loop(runner._train_loop)
     runner._val_loop = runner.build_val_loop(runner._val_loop)
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     before = torch.get_rng_state()
     hook.before_run(runner)
+    with pytest.raises(UserError, match='k=20 is more than the 8 images of probe_root .*classes to compare with'):
+        OnlineProbeHook(str(folder / 'classes')).before_run(runner)
+    with pytest.raises(UserError, match='OnlineProbeHook is for pre-training, the model is Linear: leave the hook'):
+        hook.before_run(SimpleNamespace(model=torch.nn.Linear(1, 1), _train_loop=runner._train_loop))
     hook.before_train(runner)
     entry, = scalars(runner)
     assert {name for name in entry if name != 'step'} == {f'probe/rankme_stage{stage}' for stage in (1, 2, 3, 4)}
@@ -189,14 +178,6 @@ def test_without_labels_rank_me_remains_and_a_mode_that_was_set_stays(folder, mo
     assert 'No probe this time: with it probing would take ' in text and 'more than max_share=0' in text
 
 
-def test_what_cannot_be_probed_is_said_before_the_training(folder):
-    with pytest.raises(UserError, match='k=20 is more than the 8 images of probe_root .*classes to compare with'):
-        train(make_cfg(folder, folder / 'wrong', dict(type='OnlineProbeHook', probe_root=str(folder / 'classes'))))
-    with pytest.raises(UserError, match='OnlineProbeHook: k=0: expected a whole number, 1 or more'):
-        OnlineProbeHook(k=0)
-    assert not list((folder / 'wrong').glob('*.pth'))
-
-
 def test_the_folder_comes_from_the_command_line_or_the_config(tmp_path, folder):
     path = str(Path(__file__).parents[2] / 'configs/shapes/coma_dyvit-tiny-p16_shapes-easy.py')
     assert 'OnlineProbeHook' not in str(read_config(path).custom_hooks)
@@ -206,6 +187,6 @@ def test_the_folder_comes_from_the_command_line_or_the_config(tmp_path, folder):
     cfg.dump(dumped)
     again = read_config(str(dumped), probe_root=str(folder))
     assert [hook.get('probe_root') for hook in again.custom_hooks] == [None, str(folder)] and again.probe_root == str(folder)
-    with pytest.raises(UserError, match='probe_root=3: expected a str'):
-        read_config(path, {'probe_root': 3})
+    with pytest.raises(UserError, match='OnlineProbeHook: k=0: expected a whole number, 1 or more'):
+        OnlineProbeHook(k=0)
     assert HOOKS.get('OnlineProbeHook') is OnlineProbeHook
