@@ -149,8 +149,8 @@ def test_without_labels_rank_me_remains_and_a_mode_that_was_set_stays(folder, mo
     hook.before_run(runner)
     with pytest.raises(UserError, match='k=20 is more than the 8 images of probe_root .*classes to compare with'):
         OnlineProbeHook(str(folder / 'classes')).before_run(runner)
-    with pytest.raises(UserError, match='OnlineProbeHook is for pre-training, the model is Linear: leave the hook'):
-        hook.before_run(SimpleNamespace(model=torch.nn.Linear(1, 1), _train_loop=runner._train_loop))
+    with pytest.raises(UserError, match='OnlineProbeHook is for pre-training, the model is Identity: leave the hook'):
+        hook.before_run(SimpleNamespace(model=torch.nn.Identity(), _train_loop=runner._train_loop))
     hook.before_train(runner)
     entry, = scalars(runner)
     assert {name for name in entry if name != 'step'} == {f'probe/rankme_stage{stage}' for stage in (1, 2, 3, 4)}
