@@ -62,7 +62,7 @@ def add_trust_argument(parser: argparse.ArgumentParser) -> None:
 def add_probe_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the commands share that look at frozen features."""
     parser.add_argument('config', metavar='CONFIG',
-                        help='config of a classifier, which names the backbone, the train and the test data')
+                        help='config of a classifier or a dense model, which names backbone, train and test data')
     parser.add_argument('checkpoint', metavar='CHECKPOINT',
                         help='file with the weights of that backbone: pre-trained, fine-tuned, or exported')
     add_config_arguments(parser)

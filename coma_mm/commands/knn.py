@@ -1,7 +1,8 @@
-"""k-nearest-neighbour accuracy of a backbone's frozen features, on the data of a classifier's config.
+"""k-nearest-neighbour accuracy of a backbone's frozen features, on the data of a classifier's or a detector's config.
 
 Both splits go through the test pipeline, without augmentation; each of the k most similar train images votes with weight
-exp(cosine / temperature), as in DINO. Nothing is trained.
+exp(cosine / temperature), as in DINO. Nothing is trained. Of a detector's data the objects in their annotated boxes are
+compared.
 """
 import argparse
 

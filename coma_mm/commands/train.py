@@ -24,6 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--no-validate', action='store_true', help='do not evaluate during training')
     parser.add_argument('--tracker', action='append', choices=('tensorboard', 'wandb', 'mlflow'),
                         help='show curves and pictures there as well; may be given several times')
+    parser.add_argument('--probe-root', metavar='PATH',
+                        help='pre-training: folder of images by class; each validation tells by k-NN and a linear '
+                        'classifier how good the features are')
     parser.add_argument('--auto-scale-lr', action='store_true',
                         help="scale the learning rate by the batch size over the config's base_batch_size")
     parser.add_argument('--max-time', help='save and stop after this time, e.g. 90m or 23:50:00, with exit code 75 '
@@ -43,7 +46,8 @@ def run(args: argparse.Namespace) -> None:
     with warnings_last(not args.verbose):
         cfg = read_config(args.config, parse_options(args.cfg_options), args.work_dir, args.launcher,
                           data_root=args.data_root, resume=args.resume, validate=not args.no_validate, amp=args.amp,
-                          auto_scale_lr=args.auto_scale_lr, extend_to=args.extend_to, trackers=args.tracker or ())
+                          auto_scale_lr=args.auto_scale_lr, extend_to=args.extend_to, trackers=args.tracker or (),
+                          probe_root=args.probe_root)
         train(cfg, [dict(type='StopHook', max_time=args.max_time)], args.overwrite, args.extend_to is not None)
 
 

@@ -28,7 +28,7 @@ TABLE = (
     ('', 'auto_scale_lr custom_imports data_preprocessor default_hooks env_cfg log_processor model optim_wrapper randomness '
      'test_cfg test_dataloader train_cfg train_dataloader tta_model val_cfg val_dataloader visualizer', Values(dict)),
     ('', 'custom_hooks tta_pipeline', Values(list)),
-    ('', 'default_scope load_from work_dir', Values(str)),
+    ('', 'default_scope load_from probe_root work_dir', Values(str)),
     ('', 'resume', SWITCH),
     ('', 'param_scheduler val_evaluator test_evaluator', Values((dict, list))),
     ('', 'compile', Values((bool, dict))),

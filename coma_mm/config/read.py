@@ -21,6 +21,7 @@ from .check_keys import check_keys, check_options
 from .check_values import check_values
 from .data_roots import use_data_root
 from .follow import LENGTHS, follow, set_length, settings
+from .probe import use_probe_root
 from .trackers import use_trackers
 
 SCOPES = ('mmpretrain', 'mmseg', 'mmdet')
@@ -54,7 +55,8 @@ def parse_options(texts: Sequence[str] | None) -> dict[str, Any]:
 def read_config(path: str, cfg_options: dict[str, Any] | None = None, work_dir: str | None = None, launcher: str = 'none', *,
                 data_root: str | None = None, load_from: str | None = None, resume: str | None = None,
                 validate: bool = True, amp: bool = False, auto_scale_lr: bool = False,
-                show_dir: str | None = None, extend_to: int | None = None, trackers: Sequence[str] = ()) -> Config:
+                show_dir: str | None = None, extend_to: int | None = None, trackers: Sequence[str] = (),
+                probe_root: str | None = None) -> Config:
     """Read a config and merge the command line into it, `cfg_options` last.
 
     What follows other settings is set: the schedules follow `epochs` or `iters`, the data pipelines `size`, every
@@ -77,6 +79,8 @@ def read_config(path: str, cfg_options: dict[str, Any] | None = None, work_dir: 
         extend_to (int, optional): The new length of a run that is resumed, in what it is counted in.
         show_dir (str, optional): Draws the predictions of a test into a folder, see `draw_predictions`.
         trackers (Sequence[str]): Where curves and pictures go beside the work dir, see `use_trackers`. Defaults to none.
+        probe_root (str, optional): Labelled images to judge a pre-training by, see `use_probe_root`. Defaults to the
+            config's own.
 
     Returns:
         Config: Ready for `ComaRunner.from_cfg`.
@@ -121,6 +125,7 @@ def read_config(path: str, cfg_options: dict[str, Any] | None = None, work_dir: 
         check_values(cfg, path)  # what follows, follows values of the right types
         register_libraries(cfg.get('default_scope', 'mmengine'))
         follow(cfg, before, cfg_options)
+    use_probe_root(cfg, probe_root)
     for line in (*check_values(cfg, path), *check_keys(cfg, path), *check_hooks(cfg, path)):
         warn(line)
     for key in ('load_from', 'work_dir'):

@@ -1,4 +1,4 @@
-"""Features of a frozen backbone for the labelled images of a classifier's config, and the places of labels by score."""
+"""Features of a frozen backbone for what a config's data have labels of, and the places of labels by score."""
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +23,8 @@ from coma_mm.errors import UserError
 from coma_mm.progress import track
 from coma_mm.weights.load import load_backbone
 
+from .box_features import box_features
+
 Check = Callable[[torch.Tensor, torch.Tensor], None]
 """Takes `train` and `test`, the class ids of the images."""
 
@@ -41,16 +43,18 @@ class Features:
 
 @dataclass
 class Probe:
-    """What a checkpoint's backbone makes of a classifier's data.
+    """What a checkpoint's backbone makes of the data of a classifier, or of the objects of a detector.
 
     Args:
         train (Features): On the GPU if there is one.
         test (Features): On the GPU if there is one.
         facts (dict): On the weights' origin, from `load_backbone`.
+        what (str): What has a label: 'images' or 'objects'. Defaults to 'images'.
     """
     train: Features
     test: Features
     facts: dict
+    what: str = 'images'
 
     @property
     def num_classes(self):
@@ -59,8 +63,8 @@ class Probe:
 
     def __str__(self):
         chance = self.summary()['chance']
-        return (f'{len(self.test.labels)} test images by {len(self.train.labels)} train images, {self.num_classes} classes; '
-                f'guessing: top-1 {chance["top1"]:.2f} %, top-5 {chance["top5"]:.2f} %; '
+        return (f'{len(self.test.labels)} test {self.what} by {len(self.train.labels)} train {self.what}, '
+                f'{self.num_classes} classes; guessing: top-1 {chance["top1"]:.2f} %, top-5 {chance["top5"]:.2f} %; '
                 f'always the largest class: top-1 {self.largest_class:.2f} %')
 
     @property
@@ -75,16 +79,17 @@ class Probe:
     def summary(self):
         """dict: The numbers of images and classes, the accuracies of guessing in per cent, and the weights' origin."""
         chance = {f'top{k}': 100 * min(1, k / self.num_classes) for k in (1, 5)}
-        return dict(train_images=len(self.train.labels), test_images=len(self.test.labels), classes=self.num_classes,
-                    chance=chance, largest_class=self.largest_class, backbone_from=self.facts)
+        counts = {f'train_{self.what}': len(self.train.labels), f'test_{self.what}': len(self.test.labels)}
+        return dict(counts, classes=self.num_classes, chance=chance, largest_class=self.largest_class,
+                    backbone_from=self.facts)
 
 
 def probe(config: str, checkpoint: str, cfg_options: dict[str, Any] | None = None, data_root: str | None = None,
           amp: bool = False, check: Check | None = None) -> Probe:
-    """Compute the frozen features of a classifier's train and test images.
+    """Compute the frozen features of a classifier's train and test images, or of the objects in those of a detector.
 
     Args:
-        config (str): The classifier's config file.
+        config (str): The config file of the classifier or the detector.
         checkpoint (str): Holds the backbone's weights; see `load_backbone`.
         cfg_options (dict, optional): Dotted keys and their values, which replace those of the config.
         data_root (str, optional): Folder of the data set, instead of the config's.
@@ -92,14 +97,23 @@ def probe(config: str, checkpoint: str, cfg_options: dict[str, Any] | None = Non
         check (Callable, optional): Gets the class ids of the train and of the test images before anything is computed.
 
     Returns:
-        Probe: See `frozen_features`.
+        Probe: See `frozen_features` and `box_features`.
 
     Raises:
         UserError: If the config, the data or the checkpoint cannot be used.
     """
     cfg = read_config(config, cfg_options, data_root=data_root)
     with variables_named(cfg):
-        return frozen_features(cfg, checkpoint, amp, check)
+        if cfg.get('default_scope') != 'mmdet':
+            return frozen_features(cfg, checkpoint, amp, check)
+
+        def check_both(train: torch.Tensor, test: torch.Tensor) -> None:
+            _check_classes(cfg, train, test, 'objects')
+            if check:
+                check(train, test)
+
+        found, facts = box_features(cfg, checkpoint, amp, check_both)
+        return Probe(Features(*found['train']), Features(*found['test']), facts, 'objects')
 
 
 def frozen_features(cfg: Config, checkpoint: str, amp: bool = False, check: Check | None = None) -> Probe:
@@ -171,16 +185,16 @@ def _labels(cfg: Config, split: str, dataset: Dataset) -> torch.Tensor:
     return torch.tensor(labels)
 
 
-def _check_classes(cfg: Config, train: torch.Tensor, test: torch.Tensor) -> None:
+def _check_classes(cfg: Config, train: torch.Tensor, test: torch.Tensor, what: str = 'images') -> None:
     known, asked = train.unique(), test.unique()
     if len(known) < 2:
-        raise UserError(f'{cfg.filename}: all {len(train)} train images are of one class, id {known[0]}, so nothing can be '
-                        'told apart; expected images of two classes or more')
+        raise UserError(f'{cfg.filename}: all {len(train)} train {what} are of one class, id {known[0]}, so nothing can '
+                        f'be told apart; expected {what} of two classes or more')
     missing = ~torch.isin(test, known)
     if missing.any():
         unknown, share = int((~torch.isin(asked, known)).sum()), 100 * missing.double().mean().item()
-        say(f'{unknown} of the {len(asked)} classes of the test images have no train image, so {share:.2f} % of the test '
-            'images cannot be classified')
+        say(f'{unknown} of the {len(asked)} classes of the test {what} have no train {what[:-1]}, so {share:.2f} % of the '
+            f'test {what} cannot be classified')
 
 
 @torch.no_grad()  # not inference_mode, whose tensors cannot be trained on

@@ -36,7 +36,7 @@ def check_settings(ks: Sequence[int], temperature: float, images: int) -> None:
 
 
 def knn_accuracy(train: Features, test: Features, num_classes: int, ks: Sequence[int] = KS,
-                 temperature: float = 0.07, chunk: int = 128) -> dict[int, dict[str, float]]:
+                 temperature: float = 0.07, chunk: int = 128, quiet: bool = False) -> dict[int, dict[str, float]]:
     """Classify test features by the votes of the k most similar train features.
 
     Similarity s is the cosine; each neighbour votes for its class with weight exp(s / temperature). Of equally similar
@@ -50,6 +50,7 @@ def knn_accuracy(train: Features, test: Features, num_classes: int, ks: Sequence
         ks (Sequence[int]): Numbers of neighbours. Defaults to (10, 20, 100, 200).
         temperature (float): Of the weights. Defaults to 0.07.
         chunk (int): Test features at a time. Defaults to 128, whose similarities to ImageNet take 650 MB.
+        quiet (bool): Whether to show no progress. Defaults to False.
 
     Returns:
         dict[int, dict[str, float]]: For each k what `accuracies` gives, in per cent.
@@ -62,7 +63,7 @@ def knn_accuracy(train: Features, test: Features, num_classes: int, ks: Sequence
         F.normalize(features.values, out=features.values)
     ks = dict.fromkeys(ks)  # one that is named twice counts once
     places = {k: [] for k in ks}
-    for start in track(range(0, len(test.labels), chunk), 'k-NN'):
+    for start in track(range(0, len(test.labels), chunk), 'k-NN', disable=quiet):
         similarity, neighbours = nearest(test.values[start:start + chunk] @ train.values.T, max(ks))
         # Over the largest, so that a low temperature does not overflow; the order of the classes stays.
         weights = ((similarity - similarity[:, :1]) / temperature).exp()

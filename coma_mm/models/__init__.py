@@ -6,6 +6,7 @@ from coma_mm.files import MIM
 from .attention import MultiWindowAttention
 from .decoders import ConvNeXtDecoder, ViTDecoder
 from .dyvit import DyViT
+from .frozen import frozen_backbone
 from .heads import LatentHead, PixelHead
 from .masked_autoencoder import CoMA, MaskedAutoencoder, MaskedImagePreprocessor
 from .masked_vit import MaskedVisionTransformer
@@ -13,7 +14,7 @@ from .necks import ConcatStages, MultiScaleFusion
 
 __all__ = [
     'CoMA', 'ConcatStages', 'ConvNeXtDecoder', 'DyViT', 'LatentHead', 'MaskedAutoencoder', 'MaskedImagePreprocessor',
-    'MaskedVisionTransformer', 'MultiScaleFusion', 'MultiWindowAttention', 'PixelHead', 'ViTDecoder'
+    'MaskedVisionTransformer', 'MultiScaleFusion', 'MultiWindowAttention', 'PixelHead', 'ViTDecoder', 'frozen_backbone'
 ]
 
 # The names by which mmpretrain's `get_model`, `list_models` and inferencers know our configs.

@@ -23,6 +23,7 @@ from . import coverage
 from .ablation import ablation, logged
 from .collect import HOW_TO_FILL, Skipped, collect
 from .efficiency import efficiency
+from .probes import probes
 from .tables import EXPLANATION, build, linked, runs_section
 
 TITLE = 'CoMA and DyViT: the paper’s results and ours'
@@ -87,6 +88,7 @@ def sections(frame: pandas.DataFrame, skipped: list[Skipped], work_dirs: Path, f
         lambda: Section('Accuracy against pre-training', pictures=[efficiency(frame)]),
         lambda: Section('Ablations', pictures=[ablation(frame, work_dirs)]),
         lambda: _losses(frame, work_dirs),
+        lambda: probes(frame, work_dirs),
         lambda: _reconstructions(frame, work_dirs),
         _coverage,
         lambda: _complexity(models),

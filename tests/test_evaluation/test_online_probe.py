@@ -1,0 +1,192 @@
+"""A pre-training with the probe: what it says, and that it is the same training."""
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import HOOKS
+from PIL import Image
+
+from coma_mm.config.read import read_config
+from coma_mm.engine import ComaRunner
+from coma_mm.engine.hooks import RUN_HOOKS
+from coma_mm.errors import Stopped, UserError
+from coma_mm.evaluation import OnlineProbeHook, choose_images, online_probe
+from coma_mm.weights import load_weights_only
+from coma_mm.weights.load import latest_checkpoint
+from coma_mm.weights.safe_pickle import plain
+from tests.helpers.small_models import model_settings
+
+KINDS = ('knn', 'linear', 'rankme')
+SMALL = dict(type='OnlineProbeHook', k=3, max_share=1.)
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """Eight images to train on, and two classes of six, dark ones and bright ones."""
+    folder = tmp_path_factory.mktemp('probe')
+    rng = np.random.default_rng(0)
+    for name, low, high, count in (('images', 0, 256, 8), ('classes/dark', 0, 90, 6), ('classes/light', 160, 256, 6)):
+        (folder / name).mkdir(parents=True)
+        for index in range(count):
+            Image.fromarray(rng.integers(low, high, (64, 64, 3), np.uint8)).save(folder / name / f'{index}.png')
+    return folder
+
+
+def make_cfg(folder, work_dir, *hooks, model='CoMA', **changes):
+    """Three epochs of four iterations, validated after each; what trains draws from all generators."""
+    loader = dict(batch_size=2, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=True),
+                  collate_fn=dict(type='default_collate'),
+                  dataset=dict(type='ImageFolder', data_root=str(folder / 'images'), pipeline=[
+                      dict(type='LoadImage'), dict(type='PatchMask'), dict(type='PackMaskedImage')]))
+    own = [dict(type='EvaluationModelHook')] if model == 'CoMA' else []
+    return Config(dict(dict(
+        default_scope='mmpretrain', work_dir=str(work_dir), experiment_name=Path(work_dir).name, randomness=dict(seed=3),
+        model=dict(type=model, **model_settings(drop_path_rate=.2)), train_dataloader=loader,
+        val_dataloader=dict(loader, sampler=dict(type='DefaultSampler', shuffle=False)), val_cfg=dict(),
+        val_evaluator=dict(type='ReconstructionError'), train_cfg=dict(by_epoch=True, max_epochs=3),
+        optim_wrapper=dict(type='AutocastOptimWrapper', optimizer=dict(type='AdamW', lr=.01)),
+        default_hooks=dict(logger=dict(type='LoggerHook', interval=1)),
+        custom_hooks=[*map(dict, RUN_HOOKS), *own, *hooks, dict(type='StopHook')]), **changes))
+
+
+def train(cfg, stop_after=None):
+    runner = ComaRunner.from_cfg(cfg)
+    if stop_after:
+        loss = runner.model.loss
+
+        def stopped(*args, **kwargs):
+            if runner.iter + 1 == stop_after:
+                next(hook for hook in runner.hooks if type(hook).__name__ == 'StopHook').reason = 'the test'
+            return loss(*args, **kwargs)
+
+        runner.model.loss = stopped
+    runner.train()
+    return runner
+
+
+def resume(folder, work_dir, *hooks, **changes):
+    return train(make_cfg(folder, work_dir, *hooks, resume=True, load_from=latest_checkpoint(work_dir), **changes))
+
+
+def weights(work_dir):
+    return load_weights_only(work_dir / 'epoch_3.pth')['state_dict']
+
+
+def scalars(runner):
+    """The entries of validation in the log."""
+    lines = map(json.loads, Path(runner.log_dir, 'vis_data/scalars.json').read_text().splitlines())
+    return [entry for entry in lines if 'lr' not in entry]
+
+
+@pytest.fixture(scope='module')
+def probed(folder):
+    """The two runners of a run with the hook that was stopped in its second epoch, and resumed."""
+    hook = dict(SMALL, probe_root=str(folder / 'classes'))
+    cfg = make_cfg(folder, folder / 'probed', hook)
+    with pytest.raises(Stopped):
+        train(cfg, stop_after=6)
+    return resume(folder, folder / 'probed', hook)
+
+
+def test_every_stage_is_probed_before_training_and_at_each_validation(probed, folder):
+    first, = (path for path in (folder / 'probed').glob('*/vis_data/scalars.json') if str(probed.timestamp) not in str(path))
+    entries = [entry for entry in map(json.loads, first.read_text().splitlines()) if 'lr' not in entry]
+    assert [entry['step'] for entry in entries] == [0, 1] and [entry['step'] for entry in scalars(probed)] == [2, 3]
+    assert 'reconstruction/masked' not in entries[0] and 'reconstruction/masked' in entries[1]
+    assert entries[0]['probe/linear_stage1'] == 100  # dark or light
+    for entry in entries + scalars(probed):
+        names = [name for name in entry if name.startswith('probe/')]
+        assert sorted(names) == sorted(f'probe/{kind}_stage{stage}' for kind in KINDS for stage in (1, 2, 3, 4))
+        assert all(1 <= entry[f'probe/rankme_stage{stage}'] <= 8 for stage in (1, 2, 3, 4))
+    text = Path(probed.log_dir, f'{probed.timestamp}.log').read_text()
+    assert '4 images of 2 classes by 8 others of ' in text and '% of the time of this run' in text
+    assert text.count('Probe, by stage (guessing: 50.0): k-NN top-1 ') == 2 and 'before training' not in text
+
+
+def test_a_run_with_it_that_was_stopped_too_has_the_last_bits_of_one_without(folder, probed):
+    train(make_cfg(folder, folder / 'bare'))
+    bare, found = weights(folder / 'bare'), weights(folder / 'probed')
+    assert found.keys() == bare.keys() and all(torch.equal(value, found[name]) for name, value in bare.items())
+
+
+def test_other_classes_or_images_than_before_a_resume_are_said(folder):
+    said, lines = {}, []
+    runner = SimpleNamespace(iter=8, message_hub=SimpleNamespace(runtime_info=said, update_info=said.__setitem__),
+                             logger=SimpleNamespace(warning=lines.append))
+
+    def compare(**changes):
+        hook = OnlineProbeHook(str(folder / 'classes'), k=3)
+        hook.folders = replace(choose_images(hook.probe_root, k=3), **changes)
+        hook._compare(runner)
+
+    compare()  # of a run that had no such folder
+    compare()
+    assert not lines and plain(said) == said
+    compare(test=[(f'{folder}/classes/dark/7.png', 0)])
+    assert len(lines) == 1 and 'others than before the resume: the curves of the probe may make a step here' in lines[0]
+    with pytest.raises(UserError, match=r'other classes than before the resume \(new: bright; gone: light\), so the'):
+        compare(classes=['bright', 'dark'])
+    runner.iter = 0  # a new run that begins with the weights of another
+    compare(classes=['bright', 'dark'])
+    said['probe_classes'] = 'of a foreign checkpoint'
+    compare()
+
+
+def test_without_labels_rank_me_remains_and_a_mode_that_was_set_stays(folder, monkeypatch):
+    runner = ComaRunner.from_cfg(make_cfg(folder, folder / 'unlabelled', dict(SMALL), model='MaskedAutoencoder'))
+    runner.model.backbone.stages[0].eval()
+    modes = {name: module.training for name, module in runner.model.named_modules()}
+    hook = next(hook for hook in runner.hooks if isinstance(hook, OnlineProbeHook))
+    runner._train_loop = runner.build_train_loop(runner._train_loop)
+    runner._val_loop = runner.build_val_loop(runner._val_loop)
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    before = torch.get_rng_state()
+    hook.before_run(runner)
+    with pytest.raises(UserError, match='k=20 is more than the 8 images of probe_root .*classes to compare with'):
+        OnlineProbeHook(str(folder / 'classes')).before_run(runner)
+    with pytest.raises(UserError, match='OnlineProbeHook is for pre-training, the model is Identity: leave the hook'):
+        hook.before_run(SimpleNamespace(model=torch.nn.Identity(), _train_loop=runner._train_loop))
+    hook.before_train(runner)
+    entry, = scalars(runner)
+    assert {name for name in entry if name != 'step'} == {f'probe/rankme_stage{stage}' for stage in (1, 2, 3, 4)}
+    assert len(set(modes.values())) == 2
+    assert modes == {name: module.training for name, module in runner.model.named_modules()}
+    assert torch.equal(before, torch.get_rng_state())
+    # What takes too long is left out, but for the last one; so is what falls between.
+    hook.max_share, metrics = 0., {}
+    runner._train_loop._epoch, runner._train_loop._iter = 1, 4
+    hook.after_val_epoch(runner, metrics)
+    assert metrics == {}
+    hook.interval, hook.max_share = 2, 1.
+    hook.after_val_epoch(runner, metrics)
+    assert metrics == {}
+    hook.max_share, runner._train_loop._epoch = 0., 3
+    hook.after_val_epoch(runner, metrics)
+    assert len(metrics) == 4
+    # Other processes take what the main one found.
+    monkeypatch.setattr(online_probe, 'is_main_process', lambda: False)
+    monkeypatch.setattr(online_probe, 'broadcast_object_list', lambda found: found[0].update(metrics))
+    others = {}
+    hook.after_val_epoch(runner, others)
+    assert others == metrics
+    text = Path(runner.log_dir, f'{runner.timestamp}.log').read_text()
+    assert 'No probe this time: with it probing would take ' in text and 'more than max_share=0' in text
+
+
+def test_the_folder_comes_from_the_command_line_or_the_config(tmp_path, folder):
+    path = str(Path(__file__).parents[2] / 'configs/shapes/coma_dyvit-tiny-p16_shapes-easy.py')
+    assert 'OnlineProbeHook' not in str(read_config(path).custom_hooks)
+    cfg = read_config(path, {'probe_root': 'here'})
+    assert cfg.custom_hooks[-1] == dict(type='OnlineProbeHook', probe_root='here') and len(cfg.custom_hooks) == 2
+    dumped = tmp_path / 'dumped.py'
+    cfg.dump(dumped)
+    again = read_config(str(dumped), probe_root=str(folder))
+    assert [hook.get('probe_root') for hook in again.custom_hooks] == [None, str(folder)] and again.probe_root == str(folder)
+    with pytest.raises(UserError, match='OnlineProbeHook: k=0: expected a whole number, 1 or more'):
+        OnlineProbeHook(k=0)
+    assert HOOKS.get('OnlineProbeHook') is OnlineProbeHook
