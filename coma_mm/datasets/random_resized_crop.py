@@ -15,7 +15,8 @@ from PIL import Image
 
 from coma_mm.errors import choice
 
-from .loading import open_image, read_encoded, read_image
+from .encoded import open_image, read_encoded
+from .loading import read_image
 
 MARGIN = 16
 """Rows of px decoded below a crop: libjpeg's smooth upsampling of the colours looks at the row of blocks below."""
