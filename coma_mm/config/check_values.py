@@ -106,6 +106,7 @@ TABLE = (
     ('EarlyStoppingHook', 'min_delta', number(0)),
     # Models.
     ('CoMA', 'momentum', number(0, 1, below=True)),
+    ('model*init_cfg*', 'in_channels', Values(str)),
     ('DyViT', 'frozen_stages', whole(-1, 3)),
     ('model*', 'drop_path_rate drop_rate attn_drop_rate dropout drop_prob', each(number(0, 1, below=True))),
     ('model*', 'dropout_ratio', number(0, 1, below=True, also=((-1, 'none'), ))),

@@ -1,4 +1,6 @@
 """Reading images from files and packs, whatever their mode, depth and orientation."""
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,8 +14,10 @@ from coma_mm.config_tree import type_name
 from coma_mm.errors import BadImageError
 from coma_mm.files import open_regular
 
+from .bands import check_choice
 from .encoded import decode, named, open_image, read_encoded, verify
 from .image_kinds import why_not_8_bit
+from .reading import BandImage, open_bands
 
 
 def read_image(path: str, encoded: bytes | None = None) -> np.ndarray:
@@ -101,19 +105,27 @@ class LoadImage(BaseTransform):
     shape (H, W, 3), BGR), `img_shape` and `ori_shape`, both (H, W). A sample without a path that has its `img` already, as
     mmpretrain's inferencers make them, is passed on, a grey one (H, W) or (H, W, 1) with three equal channels.
 
+    Args:
+        bands (int | Sequence[int | str], optional): How many bands the files have, or those to read, by index from 0 or by
+            name. `img` is then as the file has it: uint8, uint16 or float32, (H, W, bands), in the order of the file or
+            of the list, not BGR. Defaults to None: 8-bit colour.
+
     Raises:
         BadImageError: If the file is truncated, empty or not an image, or not of the size that its annotations say
-            (`height` and `width`, which mmdet takes from them).
-        UserError: If there is no such file.
+            (`height` and `width`, which mmdet takes from them), or has not these bands.
+        UserError: If there is no such file, or `bands` is neither a number nor a list.
     """
+
+    def __init__(self, bands: int | Sequence[int | str] | None = None):
+        self.bands = None if bands is None else check_choice(bands)
 
     def transform(self, results: dict) -> dict:
         """Read `results['img_path']`; see the class."""
         if 'img' in results and 'img_path' not in results:
-            results['img'] = as_color(results['img'])
+            results['img'] = as_color(results['img']) if self.bands is None else results['img']
             return results
         path = results['img_path']
-        image = read_image(path, read_encoded(results))
+        image = read_image(path, read_encoded(results)) if self.bands is None else _read_bands(results, self.bands)
         height, width = image.shape[:2]
         said = results.get('height', height), results.get('width', width)
         if said != (height, width):
@@ -124,7 +136,17 @@ class LoadImage(BaseTransform):
         return results
 
     def __repr__(self) -> str:
-        return f'{type(self).__name__}()'
+        return f'{type(self).__name__}({"" if self.bands is None else f"bands={self.bands}"})'
+
+
+def open_sample(sample: dict, bands: int | Sequence[int | str]) -> AbstractContextManager[BandImage]:
+    """`open_bands` for a sample, which may be in a pack (see `read_encoded`)."""
+    return open_bands(sample['img_path'], bands, encoded=read_encoded(sample) if 'shard' in sample else None)
+
+
+def _read_bands(sample: dict, bands: int | Sequence[int | str]) -> np.ndarray:
+    with open_sample(sample, bands) as image:
+        return image.read()[0]
 
 
 # Arguments of LoadImageFromFile with which it reads what LoadImage reads: local files, as 8-bit colour.

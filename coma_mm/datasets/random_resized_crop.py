@@ -15,8 +15,9 @@ from PIL import Image
 
 from coma_mm.errors import choice
 
+from .bands import check_choice
 from .encoded import open_image, read_encoded
-from .loading import read_image
+from .loading import open_sample, read_image
 
 MARGIN = 16
 """Rows of px decoded below a crop: libjpeg's smooth upsampling of the colours looks at the row of blocks below."""
@@ -116,6 +117,7 @@ class LoadRandomResizedCrop(RandomResizedCrop):
     Args:
         scale (int | tuple[int]): Size of the output, (H, W) or both, in px.
         interpolation (str): 'bicubic' or 'bilinear'. Defaults to 'bicubic', as in MAE.
+        bands (int | Sequence[int | str], optional): Which bands are read; see `LoadImage`. Defaults to None: 8-bit colour.
         **kwargs: The further arguments of `RandomResizedCrop`: `crop_ratio_range`, `aspect_ratio_range`, `max_attempts`.
 
     Raises:
@@ -123,12 +125,16 @@ class LoadRandomResizedCrop(RandomResizedCrop):
         UserError: If there is no such file, or the interpolation is another one.
     """
 
-    def __init__(self, scale: int | tuple[int, int], interpolation: str = 'bicubic', **kwargs: Any):
+    def __init__(self, scale: int | tuple[int, int], interpolation: str = 'bicubic',
+                 bands: int | Sequence[int | str] | None = None, **kwargs: Any):
+        self.bands = None if bands is None else check_choice(bands)
         choice('LoadRandomResizedCrop: interpolation', interpolation, ('bicubic', 'bilinear'))
         super().__init__(scale, interpolation=interpolation, backend='torch', **kwargs)
 
     def transform(self, results: dict) -> dict:
         """Read the crop; see the class."""
+        if self.bands is not None:
+            return self._read_bands(results)
         path, encoded = results['img_path'], read_encoded(results)
         header = read_jpeg_header(encoded)
         image = read_image(path, encoded) if header is None else None
@@ -151,6 +157,24 @@ class LoadRandomResizedCrop(RandomResizedCrop):
         results['img'] = image
         results['img_shape'], results['ori_shape'] = image.shape[:2], tuple(shape)
         return results
+
+    def _read_bands(self, results: dict) -> dict:
+        """The crop of a file of any bands and depth, of which its window alone is read where its format allows that."""
+        with open_sample(results, self.bands) as file:
+            shape = file.shape[:2]
+            image, _ = file.read(self.rand_crop_params(SimpleNamespace(shape=shape)))
+        image = resize_any(image, self.scale, self.interpolation)
+        return results | dict(img=image, img_shape=image.shape[:2], ori_shape=shape)
+
+
+def resize_any(image: np.ndarray, size: tuple[int, int], interpolation: str = 'bicubic') -> np.ndarray:
+    """An image (H, W, bands) of uint8, uint16 or float32 in another size (H, W), of the same type, antialiased."""
+    if image.dtype == np.uint8:
+        return _resize(image, size, interpolation)
+    resized = _resize(image.astype(np.float32), size, interpolation)
+    if image.dtype.kind == 'f':
+        return resized
+    return resized.round().clip(0, np.iinfo(image.dtype).max).astype(image.dtype)
 
 
 def _resize(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:

@@ -262,7 +262,7 @@ def test_the_arch_alone_works_for_every_kind_of_config():
 def test_other_archs_of_small_configs_fit_too(name, read):
     model = build(read(name, model__backbone__arch='small')).eval()
     assert model.backbone.out_channels[-1] == 768
-    image = torch.zeros(1, 3, 64, 64, device='meta')
+    image = torch.zeros(1, 4 if '4bands' in name else 3, 64, 64, device='meta')
     if name.split('/')[1].startswith('coma'):
         ids = torch.arange((64 // model.backbone.patch_size)**2, device='meta')[None]
         assert model(image, ids[:, :2], ids[:, 2:], mode='loss')['loss'].shape == ()
