@@ -8,7 +8,7 @@ import sys
 
 from coma_mm.errors import choice, printable
 
-from .arguments import workers
+from .arguments import out_file, workers
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,10 +19,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--full', action='store_true', help='read every image to its end, not just a sample')
     parser.add_argument('--workers', type=workers(), default=len(os.sched_getaffinity(0)), metavar='N',
                         help='processes that read with --full (default: one per core)')
+    parser.add_argument('--moments', type=out_file, metavar='FILE.json',
+                        help='measure the values of the images, of any bands and depth, instead, and write the moments by '
+                        'which models normalise them (docs/bands.md)')
 
 
 def run(args: argparse.Namespace) -> None:
     """Check, and print what was found."""
+    if args.moments:
+        return moments(args)
     from coma_mm.prepare.check import KINDS, check, settings
     say(f'{KINDS[choice("KIND", args.kind, KINDS)].title} in {args.path}')
     findings = check(args.kind, args.path, args.full, args.workers)
@@ -42,6 +47,19 @@ def run(args: argparse.Namespace) -> None:
         say(f'{len(findings.problems)} problem(s)')
         sys.exit(1)
     say(f'no problem found; for the configs: {" or ".join(settings(args.kind, args.path))}')
+
+
+def moments(args: argparse.Namespace) -> None:
+    """Measure, print what was found, and write it."""
+    from coma_mm.prepare.check import KINDS
+    from coma_mm.prepare.moments import FOLDERS, measure, write_moments
+    folder = os.path.join(args.path, FOLDERS.get(choice('KIND', args.kind, KINDS), '')).rstrip(os.sep)
+    measured = measure(folder, args.full, args.workers)
+    for line in (*measured.lines, *(f'problem: {text}' for text in measured.problems),
+                 *write_moments(measured, args.moments)):
+        say(line)
+    if measured.problems:
+        sys.exit(1)
 
 
 def say(text: str) -> None:
