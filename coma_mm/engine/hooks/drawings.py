@@ -13,7 +13,10 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
+from coma_mm.config.bands import bands_of
 from coma_mm.datasets.annotations import leaves
+from coma_mm.datasets.bands import picture
+from coma_mm.datasets.viewing import bands_read, read_picture
 from coma_mm.engine.models import unwrap
 from coma_mm.files import made_folder
 
@@ -41,6 +44,7 @@ class DrawingsHook(Hook):
     def before_test_epoch(self, runner: Runner) -> None:
         """Find the folder of the images."""
         self.root, self.count = image_folder(runner.test_dataloader.dataset), 0
+        self.bands = bands_read(runner.test_dataloader.dataset)
         if get_world_size() > 1:
             runner.logger.warning(f'--show-dir: of {get_world_size()} processes the first one draws, and that its own '
                                   'images alone; test with one process to have them all')
@@ -59,7 +63,8 @@ class DrawingsHook(Hook):
                     image = _as_rgb(data_batch['inputs'][number], runner)
                     runner.visualizer.visualize_cls(image, sample, out_file=str(file), **self.options)
                 else:
-                    image = mmcv.imfrombytes(get(path, backend_args=self.backend_args), channel_order='rgb')
+                    image = mmcv.imfrombytes(get(path, backend_args=self.backend_args), channel_order='rgb') \
+                        if self.bands is None else read_picture(dict(img_path=path), self.bands)
                     runner.visualizer.add_datasample('', image, sample, out_file=str(file), **self.options)
 
 
@@ -81,6 +86,9 @@ def name_below(path: str, folder: str) -> str:
 
 def _as_rgb(image: Any, runner: Runner) -> np.ndarray:
     """The input of a classifier as a visualizer takes it."""
-    image = image.permute(1, 2, 0).cpu().numpy().astype('uint8')
+    image = image.permute(1, 2, 0).cpu().numpy()
+    if bands := bands_of(runner.cfg):
+        return picture(image, **bands.view())
+    image = image.astype('uint8')
     turned = getattr(unwrap(runner.model).data_preprocessor, 'to_rgb', False)
     return image[..., ::-1].copy() if turned else image
