@@ -1,6 +1,5 @@
 """A trained model, ready for images, from its checkpoint alone."""
 import copy
-import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -22,8 +21,7 @@ from torch import nn
 from coma_mm.config.read import read_config, use_tta
 from coma_mm.config_tree import find_types, type_name
 from coma_mm.datasets.bands import Bands, picture
-from coma_mm.datasets.loading import as_color, read_image, use_load_image
-from coma_mm.datasets.reading import open_bands
+from coma_mm.datasets.loading import as_color, use_load_image
 from coma_mm.engine.description import describe
 from coma_mm.engine.models import build_model
 from coma_mm.errors import UserError, first_names, printable
@@ -31,7 +29,7 @@ from coma_mm.weights.description import decode, read_description
 from coma_mm.weights.load import load_weights_only
 from coma_mm.weights.released import released
 
-from .images import Picture, as_bgr, several
+from .images import Picture, as_read, several
 from .result import Result, to_result
 
 Image = str | Path | np.ndarray
@@ -108,7 +106,7 @@ class Usable:
         elif not self.takes_arrays:
             raise UserError(f'{self.checkpoint} is of images that {self.pipeline[0]} reads; give it files')
         if image is not None:
-            image = self._fitting(image)
+            image = as_color(image) if self.bands is None else as_read(image, self.bands)
             given.update(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
         with DefaultScope.overwrite_default_scope(self.scope):
             return self._steps(given)
@@ -120,26 +118,13 @@ class Usable:
             BadImageError: If the file cannot be decoded, or has other bands.
             UserError: If there is no such file.
         """
-        if self.bands is None:
-            return read_image(path)
-        with open_bands(path, self.bands.chosen) as image:
-            return image.read()[0]
+        return as_read(path, self.bands)
 
     def picture(self, image: np.ndarray) -> np.ndarray:
         """What `read` gives as uint8 (H, W, 3), BGR, to look at."""
         if self.bands is None:
             return image
         return np.ascontiguousarray(picture(image, **self.bands.view(self.rgb))[..., ::-1])
-
-    def _fitting(self, image: np.ndarray) -> np.ndarray:
-        """An array (H, W, C), checked."""
-        if self.bands is None:
-            return as_color(image)
-        image = image[..., None] if image.ndim == 2 else image
-        if image.shape[2] != self.bands.number:
-            raise UserError(f'an array of shape {image.shape} is no image for {self.checkpoint}; expected (H, W, '
-                            f'{self.bands.number}), the bands {", ".join(self.bands.names)}')
-        return image
 
     @torch.no_grad()
     def predict_samples(self, samples: list[dict[str, Any]]) -> list[BaseDataElement]:
@@ -187,8 +172,7 @@ class Usable:
             Result | list[Result]: For each image, in order.
         """
         given, single = several(images)
-        arrays = [as_bgr(one) if self.bands is None else one if isinstance(one, np.ndarray) else self.read(os.fspath(one))
-                  for one in given]
+        arrays = [as_read(one, self.bands) for one in given]
         found = [to_result(sample, self.picture(array), self.task, self.classes, self.palette)
                  for sample, array in zip(self.predict(arrays, batch_size), arrays, strict=True)]
         return found[0] if single else found
@@ -257,15 +241,15 @@ def load_described(checkpoint: str | Path, config: str | Path | Config | None = 
     _fill(model.module if isinstance(model, BaseTTAModel) else model, loaded['state_dict'], path, by)
     model.to(device).eval()
     usable = Usable(model, use['task'], use['classes'], use['palette'], use['pipeline'], use['scope'], path, loaded['meta'],
-                    bands=_bands(use))
+                    bands=described_bands(use))
     if usable.pipeline and usable.task != 'pretraining':
         with _buildable(path) if config is None else nullcontext():
             usable._steps  # noqa: B018 - built once, and now
     return usable
 
 
-def _bands(use: dict[str, Any]) -> Bands | None:
-    """What a model sees, as its description or else its loading step says."""
+def described_bands(use: dict[str, Any]) -> Bands | None:
+    """What a model sees, as its description or else its loading step says; None for 8-bit colour."""
     if use.get('bands'):
         return Bands.of_plain(use['bands'])
     return Bands.of(next((one['bands'] for one in find_types(use['pipeline'], 'LoadImage') if one.get('bands')), None), None)

@@ -16,11 +16,10 @@ CLASSES = ('arrow', 'circle', 'crescent', 'cross', 'heart', 'hourglass', 'ring',
 PALETTE = ((230, 80, 60), (70, 130, 230), (245, 200, 60), (90, 190, 110), (225, 100, 170), (150, 100, 215),
            (250, 145, 50), (60, 195, 200), (190, 220, 90), (165, 120, 85))
 # With a near-infrared band two classes more, of the outline of a square, which that band alone tells apart: like plants the
-# one is bright in it, the other dark. They take the places of two classes of an outline of their own.
+# one is bright in it, the other dark.
 NAMES = ('red', 'green', 'blue', 'nir')
 INFRARED = {'field': (0.7, 0.95), 'roof': (0.05, 0.3)}
-INFRARED_PALETTE = {'field': (90, 190, 110), 'roof': (230, 80, 60)}
-REPLACED = ('square', 'star')
+REPLACED = {'field': 'star', 'roof': 'square'}  # whose colours they have, too
 WHITE = 10_000  # of 16 bits, as satellites' reflectances are scaled
 SPLITS = ('unlabelled', 'train', 'val', 'test')
 
@@ -74,13 +73,13 @@ class Level:
     @property
     def palette(self) -> tuple[tuple[int, int, int], ...]:
         """RGB by class."""
-        return tuple(INFRARED_PALETTE.get(name) or PALETTE[CLASSES.index(name)] for name in self.classes)
+        return tuple(PALETTE[CLASSES.index(REPLACED.get(name, name))] for name in self.classes)
 
     def of_bands(self, bands: int) -> 'Level':
         """The level for images of so many bands, 3 or 4."""
         if bands == 3:
             return self
-        return replace(self, classes=tuple(sorted({*self.classes, *INFRARED} - {*REPLACED})))
+        return replace(self, classes=tuple(sorted({*self.classes, *INFRARED} - {*REPLACED.values()})))
 
 
 LEVELS = {

@@ -9,6 +9,7 @@ from coma_mm.engine.description import as_text, describe
 from coma_mm.engine.models import build_model
 from coma_mm.errors import UserError
 from coma_mm.inference import load_described
+from coma_mm.inference.backbones import features, load_backbone
 from coma_mm.inference.export.facts import preprocessing
 from coma_mm.inference.predict import Settings, predict
 from coma_mm.weights.description import KEY
@@ -43,11 +44,17 @@ def test_a_checkpoint_alone_reads_its_bands_and_normalises_by_their_moments(chec
     one, other = usable(path), usable(values)
     assert torch.equal(one.sample.seg_logits.data, other.sample.seg_logits.data)
     assert one.image.shape == (64, 64, 3) and one.image.dtype == np.uint8
-    with pytest.raises(UserError, match=r'expected \(H, W, 4\), the bands red, green, blue, nir'):
+    with pytest.raises(UserError, match=r'an array \(H, W, 4\) of the bands red, green, blue, nir'):
         usable(values[..., :3])
     facts = preprocessing(usable.model, usable.pipeline, usable.bands)
     assert facts['bands'] == ['red', 'green', 'blue', 'nir'] and facts['mean'] == mean
     assert facts['channel_order'] == 'red, green, blue, nir'
+
+
+def test_features_in_python_are_of_the_bands(checkpoint, file):
+    backbone = load_backbone(checkpoint)
+    one, other = features(backbone, file[0]), features(backbone, torch.from_numpy(file[1]).permute(2, 0, 1))
+    assert [len(part) for part in one] == [32, 64, 128, 256] and all(map(torch.equal, one, other))
 
 
 def test_predictions_are_drawn_on_the_bands_asked_for(checkpoint, file, tmp_path):
