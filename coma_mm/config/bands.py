@@ -39,7 +39,7 @@ def use_bands(cfg: Config) -> None:
     if bands is None:
         return
     if isinstance(cfg.get('moments'), str):
-        cfg.moments = dict(bands=read_moments(cfg.moments))
+        cfg.moments = read_moments(cfg.moments)
     _follow_steps(cfg, bands)
     model = cfg.get('model') or {}
     _follow_preprocessors(cfg, model, bands)
@@ -47,13 +47,14 @@ def use_bands(cfg: Config) -> None:
 
 
 def _follow_steps(cfg: Config, bands: Bands) -> None:
+    reading = dict(bands=bands.chosen, **(dict(depth=bands.depth) if bands.depth else {}))
     for key, value in cfg.items():
         for step in walk(value) if key not in ('model', 'bands', 'moments') else ():
             if type_name(step) in LOADERS:
                 step.clear()
-                step.update(type='LoadImage', bands=bands.chosen)
+                step.update(type='LoadImage', **reading)
             elif type_name(step) == 'LoadRandomResizedCrop':
-                step['bands'] = bands.chosen
+                step.update(reading)
             elif step.get('backend') == 'pillow':
                 step['backend'] = 'cv2'
 

@@ -13,6 +13,7 @@ from coma_mm.files import read_text
 Choice = int | Sequence[int | str]
 """How many bands the files have, all of which are read; or a list of bands, by index from 0 or by name."""
 RGB = ('red', 'green', 'blue')
+DEPTHS = ('uint8', 'uint16', 'float32')
 _KEYS = ('mean', 'std', 'low', 'high')
 
 
@@ -69,10 +70,13 @@ class Bands:
         names (list[str]): Of those that are read, in their order; 'band 0' and so on, where nobody says it.
         moments (dict): Numbers for each of them, if they are known: 'mean', 'std', and 'low' and 'high', the 2nd and 98th
             percentile.
+        depth (str, optional): The type of the values that the moments are of: 'uint8', 'uint16' or 'float32'. Defaults to
+            any.
     """
     chosen: Choice
     names: list[str]
     moments: dict[str, list[float]]
+    depth: str | None = None
 
     @classmethod
     def of(cls, bands: Any, moments: Any) -> 'Bands | None':
@@ -95,7 +99,8 @@ class Bands:
             chosen = range(bands) if isinstance(bands, int) else bands
             return cls(bands, [f'band {band}' if isinstance(band, int) else band for band in chosen], {})
         where = moments if isinstance(moments, str) else 'moments'
-        known = read_moments(moments)
+        content = read_moments(moments)
+        known = content['bands']
         every = [str(one.get('name') or f'band {index}') for index, one in enumerate(known)]
         bands = len(known) if bands is None else bands
         if isinstance(bands, int) and bands != len(known):
@@ -106,7 +111,7 @@ class Bands:
         except BadImageError as error:
             raise UserError(f'bands={bands}: {error}') from error
         return cls(bands if isinstance(bands, int) else places, [every[place] for place in places],
-                   {key: [float(known[place][key]) for place in places] for key in _KEYS})
+                   {key: [float(known[place][key]) for place in places] for key in _KEYS}, content.get('dtype'))
 
     @classmethod
     def of_plain(cls, found: Any) -> 'Bands':
@@ -121,12 +126,13 @@ class Bands:
                 key in _KEYS and isinstance(one, list) and len(one) == len(names) and all(
                     type(value) in (int, float) for value in one) for key, one in moments.items()):
             raise UserError('bands are no names and moments')
-        return cls(check_choice(found.get('chosen')), names, dict(moments))
+        depth = found.get('depth')
+        return cls(check_choice(found.get('chosen')), names, dict(moments), depth if depth in DEPTHS else None)
 
     def plain(self) -> dict[str, Any]:
         """As a checkpoint's description has it."""
         moments = {key: list(one) for key, one in self.moments.items()}
-        return dict(chosen=self.chosen, names=list(self.names), moments=moments)
+        return dict(chosen=self.chosen, names=list(self.names), moments=moments, depth=self.depth)
 
     @property
     def number(self) -> int:
@@ -184,14 +190,14 @@ def picture(image: np.ndarray, rgb: Sequence[int], low: Sequence[float] | None =
     return np.nan_to_num(scaled).round().clip(0, 255).astype(np.uint8)
 
 
-def read_moments(moments: str | Mapping[str, Any]) -> list[dict[str, Any]]:
+def read_moments(moments: str | Mapping[str, Any]) -> dict[str, Any]:
     """Read what is known of the values of bands.
 
     Args:
         moments (str | dict): A file that `coma-mm check_data folder PATH --moments` wrote, or its content.
 
     Returns:
-        list[dict]: For each band 'mean', 'std', 'low' and 'high'; 'name' may be there.
+        dict: With 'bands', a list of 'mean', 'std', 'low' and 'high' of each and perhaps its 'name', and perhaps 'dtype'.
 
     Raises:
         UserError: If it is no such file.
@@ -210,7 +216,8 @@ def read_moments(moments: str | Mapping[str, Any]) -> list[dict[str, Any]]:
     if not isinstance(bands, (list, tuple)) or not bands or not all(map(_is_band, bands)):
         raise UserError(f'{where} holds no moments; expected bands, a list with mean, std (above 0), low and high of each, '
                         'as coma-mm check_data folder PATH --moments FILE.json writes it')
-    return [dict(band) for band in bands]
+    depth = dict(dtype=content['dtype']) if content.get('dtype') in DEPTHS else {}
+    return dict(depth, bands=[dict(band) for band in bands])
 
 
 def _is_band(band: Any) -> bool:

@@ -118,6 +118,7 @@ class LoadRandomResizedCrop(RandomResizedCrop):
         scale (int | tuple[int]): Size of the output, (H, W) or both, in px.
         interpolation (str): 'bicubic' or 'bilinear'. Defaults to 'bicubic', as in MAE.
         bands (int | Sequence[int | str], optional): Which bands are read; see `LoadImage`. Defaults to None: 8-bit colour.
+        depth (str, optional): See `LoadImage`.
         **kwargs: The further arguments of `RandomResizedCrop`: `crop_ratio_range`, `aspect_ratio_range`, `max_attempts`.
 
     Raises:
@@ -126,8 +127,8 @@ class LoadRandomResizedCrop(RandomResizedCrop):
     """
 
     def __init__(self, scale: int | tuple[int, int], interpolation: str = 'bicubic',
-                 bands: int | Sequence[int | str] | None = None, **kwargs: Any):
-        self.bands = None if bands is None else check_choice(bands)
+                 bands: int | Sequence[int | str] | None = None, depth: str | None = None, **kwargs: Any):
+        self.bands, self.depth = None if bands is None else check_choice(bands), depth
         choice('LoadRandomResizedCrop: interpolation', interpolation, ('bicubic', 'bilinear'))
         super().__init__(scale, interpolation=interpolation, backend='torch', **kwargs)
 
@@ -160,7 +161,7 @@ class LoadRandomResizedCrop(RandomResizedCrop):
 
     def _read_bands(self, results: dict) -> dict:
         """The crop of a file of any bands and depth, of which its window alone is read where its format allows that."""
-        with open_sample(results, self.bands) as file:
+        with open_sample(results, self.bands, self.depth) as file:
             shape = file.shape[:2]
             image, _ = file.read(self.rand_crop_params(SimpleNamespace(shape=shape)))
         image = resize_any(image, self.scale, self.interpolation)

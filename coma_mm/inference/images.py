@@ -7,8 +7,7 @@ import torch
 from PIL import Image
 
 from coma_mm.datasets.bands import Bands
-from coma_mm.datasets.loading import as_color, read_image
-from coma_mm.datasets.reading import open_bands
+from coma_mm.datasets.loading import as_color, read_bands, read_image
 from coma_mm.errors import UserError
 
 Picture = str | os.PathLike | np.ndarray | Image.Image | torch.Tensor
@@ -62,8 +61,7 @@ def as_read(image: Picture, bands: Bands | None = None) -> np.ndarray:
     if bands is None:
         return as_bgr(image)
     if isinstance(image, (str, os.PathLike)):
-        with open_bands(os.fspath(image), bands.chosen) as file:
-            return file.read()[0]
+        return read_bands(dict(img_path=os.fspath(image)), bands.chosen, bands.depth)
     if isinstance(image, torch.Tensor) and image.ndim == 3:
         image = image.detach().cpu().permute(1, 2, 0).numpy()
     if isinstance(image, np.ndarray) and image.ndim == 2:

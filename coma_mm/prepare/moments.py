@@ -83,7 +83,9 @@ def measure(root: str, full: bool = False, workers: int = 1) -> Measured:
     if not os.path.isdir(root):
         wrong = 'is not a folder' if os.path.exists(root) else 'does not exist'
         raise UserError(f'{root} {wrong}; expected a folder of images')
-    paths = sorted(path for path in walk_files(root) if path.lower().endswith(IMAGE_SUFFIXES))
+    others = os.path.join(root, 'annotations', '')  # of COCO: maps may be in it
+    paths = sorted(path for path in walk_files(root)
+                   if path.lower().endswith(IMAGE_SUFFIXES) and not path.startswith(others))
     if not paths:
         raise UserError(f'no image in {root}; expected files that end in {", ".join(IMAGE_SUFFIXES)}')
     chosen = paths if full else sorted(random.Random(0).sample(paths, min(SAMPLE, len(paths))))

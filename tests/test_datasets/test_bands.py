@@ -37,6 +37,12 @@ def test_bands_that_a_file_has_not_are_one_line_with_its_name(file, bands, parts
     assert all(part in str(caught.value) for part in (file[0], *parts)) and '\n' not in str(caught.value)
 
 
+def test_values_of_another_depth_than_the_moments_are_refused_by_name(file):
+    for step in (LoadImage(bands=4, depth='uint8'), LoadRandomResizedCrop(16, bands=4, depth='uint8')):
+        with pytest.raises(BadImageError, match=f'the image {file[0]} holds uint16 values, and the moments are of uint8'):
+            step(dict(img_path=file[0]))
+
+
 def test_a_crop_keeps_the_depth_and_draws_the_same_numbers_as_one_of_rgb(file):
     path, values = file
     step = LoadRandomResizedCrop((16, 24), bands=4)

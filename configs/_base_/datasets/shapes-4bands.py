@@ -3,7 +3,7 @@
 The moments are those of a set of 800 unlabelled scenes of 64 px; `--moments FILE.json` takes those of another.
 """
 bands = 4
-moments = dict(bands=[
+moments = dict(dtype='uint16', bands=[
     dict(name='red', mean=3214, std=2170, low=331, high=8885),
     dict(name='green', mean=3171, std=2266, low=342, high=9002),
     dict(name='blue', mean=3073, std=2139, low=281, high=8838),
