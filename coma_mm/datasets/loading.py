@@ -14,6 +14,8 @@ from coma_mm.files import open_regular
 
 from .encoded import decode, named, open_image, read_encoded, verify
 from .image_kinds import why_not_8_bit
+from .reading.choice import Bands
+from .samples import band_reading
 
 
 def read_image(path: str, encoded: bytes | None = None) -> np.ndarray:
@@ -101,19 +103,29 @@ class LoadImage(BaseTransform):
     shape (H, W, 3), BGR), `img_shape` and `ori_shape`, both (H, W). A sample without a path that has its `img` already, as
     mmpretrain's inferencers make them, is passed on, a grey one (H, W) or (H, W, 1) with three equal channels.
 
+    Args:
+        bands (int | Sequence[int | str], optional): How many bands the files have, or those to read, by index from 0 or by
+            name. `img` is then as the file has it: uint8, uint16 or float32, (H, W, bands), in the order of the file or
+            of the list, not BGR. Defaults to None: 8-bit colour.
+        **options: With bands, further arguments of `BandReading`: `nodata`, `pages`, `max_nodata`.
+
     Raises:
         BadImageError: If the file is truncated, empty or not an image, or not of the size that its annotations say
-            (`height` and `width`, which mmdet takes from them).
-        UserError: If there is no such file.
+            (`height` and `width`, which mmdet takes from them), or has not these bands.
+        NoDataError: If more of it is without data than `max_nodata`.
+        UserError: If there is no such file, or `bands` is neither a number nor a list.
     """
+
+    def __init__(self, bands: Bands | None = None, **options: Any):
+        self.bands, self.reading = bands, band_reading(bands, **options)
 
     def transform(self, results: dict) -> dict:
         """Read `results['img_path']`; see the class."""
         if 'img' in results and 'img_path' not in results:
-            results['img'] = as_color(results['img'])
+            results['img'] = as_color(results['img']) if self.bands is None else results['img']
             return results
         path = results['img_path']
-        image = read_image(path, read_encoded(results))
+        image = read_image(path, read_encoded(results)) if self.reading is None else self._read_bands(results)
         height, width = image.shape[:2]
         said = results.get('height', height), results.get('width', width)
         if said != (height, width):
@@ -123,8 +135,14 @@ class LoadImage(BaseTransform):
         results['img_shape'] = results['ori_shape'] = image.shape[:2]
         return results
 
+    def _read_bands(self, results: dict) -> np.ndarray:
+        with self.reading.open(results) as file:
+            image, gaps = file.read()
+        self.reading.check(gaps, results)
+        return image
+
     def __repr__(self) -> str:
-        return f'{type(self).__name__}()'
+        return f'{type(self).__name__}({"" if self.bands is None else f"bands={self.bands}"})'
 
 
 # Arguments of LoadImageFromFile with which it reads what LoadImage reads: local files, as 8-bit colour.
