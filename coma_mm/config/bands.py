@@ -51,8 +51,9 @@ def _follow_steps(cfg: Config, bands: Bands) -> None:
     for key, value in cfg.items():
         for step in walk(value) if key not in ('model', 'bands', 'moments') else ():
             if type_name(step) in LOADERS:
+                kept = {key: step[key] for key in ('nodata', 'pages', 'max_nodata') if key in step}
                 step.clear()
-                step.update(type='LoadImage', **reading)
+                step.update(type='LoadImage', **reading, **kept)
             elif type_name(step) == 'LoadRandomResizedCrop':
                 step.update(reading)
             elif step.get('backend') == 'pillow':

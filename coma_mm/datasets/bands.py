@@ -10,8 +10,9 @@ import numpy as np
 from coma_mm.errors import BadImageError, UserError, nearest, shorten
 from coma_mm.files import read_text
 
-Choice = int | Sequence[int | str]
-"""How many bands the files have, all of which are read; or a list of bands, by index from 0 or by name."""
+from .reading.choice import Bands as Choice
+from .reading.choice import check_choice
+
 RGB = ('red', 'green', 'blue')
 DEPTHS = ('uint8', 'uint16', 'float32')
 _KEYS = ('mean', 'std', 'low', 'high')
@@ -21,7 +22,7 @@ def indices(bands: Choice, names: Sequence[str], number: int, where: str) -> lis
     """The places of bands in a file.
 
     Args:
-        bands (int | Sequence[int | str]): See `Choice`.
+        bands (int | Sequence[int | str]): How many, or which, by index from 0 or by name.
         names (Sequence[str]): Of the file's bands; there may be none.
         number (int): How many bands the file has.
         where (str): What is said to have these bands, for messages.
@@ -44,29 +45,13 @@ def indices(bands: Choice, names: Sequence[str], number: int, where: str) -> lis
     return found
 
 
-def check_choice(bands: Any) -> Choice:
-    """Check the setting `bands`.
-
-    Raises:
-        UserError: If it is neither a number nor a list of indices and names.
-    """
-    one = isinstance(bands, int) and not isinstance(bands, bool) and bands >= 1
-    several = isinstance(bands, (list, tuple)) and bands and all(
-        isinstance(band, str) or isinstance(band, int) and not isinstance(band, bool) and band >= 0 for band in bands)
-    if not one and not several:
-        raise UserError(f'bands={bands!r}: expected how many bands the images have, as 4, or a list of the bands to read, '
-                        "by index from 0 or by name, as [0,1,3] or ['red','nir']")
-    if several and len(set(bands)) < len(bands):
-        raise UserError(f'bands={list(bands)} names a band twice; name each once')
-    return bands if one else list(bands)
-
-
 @dataclass(frozen=True)
 class Bands:
     """The bands that a model sees.
 
     Args:
-        chosen (int | list[int | str]): See `Choice`.
+        chosen (int | list[int | str]): How many bands the files have, all of which are read; or those that are, by index
+            from 0 or by name.
         names (list[str]): Of those that are read, in their order; 'band 0' and so on, where nobody says it.
         moments (dict): Numbers for each of them, if they are known: 'mean', 'std', and 'low' and 'high', the 2nd and 98th
             percentile.

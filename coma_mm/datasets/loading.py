@@ -1,6 +1,4 @@
 """Reading images from files and packs, whatever their mode, depth and orientation."""
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,10 +12,10 @@ from coma_mm.config_tree import type_name
 from coma_mm.errors import BadImageError
 from coma_mm.files import open_regular
 
-from .bands import Choice, check_choice
 from .encoded import decode, named, open_image, read_encoded, verify
 from .image_kinds import why_not_8_bit
-from .reading import BandImage, open_bands
+from .reading.choice import Bands
+from .samples import band_reading
 
 
 def read_image(path: str, encoded: bytes | None = None) -> np.ndarray:
@@ -109,17 +107,17 @@ class LoadImage(BaseTransform):
         bands (int | Sequence[int | str], optional): How many bands the files have, or those to read, by index from 0 or by
             name. `img` is then as the file has it: uint8, uint16 or float32, (H, W, bands), in the order of the file or
             of the list, not BGR. Defaults to None: 8-bit colour.
-        depth (str, optional): With `bands`: the type that the values must have, as the moments were measured on it. Defaults
-            to any.
+        **options: With bands, further arguments of `BandReading`: `nodata`, `pages`, `max_nodata`, `depth`.
 
     Raises:
         BadImageError: If the file is truncated, empty or not an image, or not of the size that its annotations say
-            (`height` and `width`, which mmdet takes from them), or has not these bands or this depth.
+            (`height` and `width`, which mmdet takes from them), or has not these bands.
+        NoDataError: If more of it is without data than `max_nodata`.
         UserError: If there is no such file, or `bands` is neither a number nor a list.
     """
 
-    def __init__(self, bands: int | Sequence[int | str] | None = None, depth: str | None = None):
-        self.bands, self.depth = None if bands is None else check_choice(bands), depth
+    def __init__(self, bands: Bands | None = None, **options: Any):
+        self.bands, self.reading = bands, band_reading(bands, **options)
 
     def transform(self, results: dict) -> dict:
         """Read `results['img_path']`; see the class."""
@@ -127,10 +125,7 @@ class LoadImage(BaseTransform):
             results['img'] = as_color(results['img']) if self.bands is None else results['img']
             return results
         path = results['img_path']
-        if self.bands is None:
-            image = read_image(path, read_encoded(results))
-        else:
-            image = read_bands(results, self.bands, self.depth)
+        image = read_image(path, read_encoded(results)) if self.reading is None else self._read_bands(results)
         height, width = image.shape[:2]
         said = results.get('height', height), results.get('width', width)
         if said != (height, width):
@@ -140,28 +135,14 @@ class LoadImage(BaseTransform):
         results['img_shape'] = results['ori_shape'] = image.shape[:2]
         return results
 
+    def _read_bands(self, results: dict) -> np.ndarray:
+        with self.reading.open(results) as file:
+            image, gaps = file.read()
+        self.reading.check(gaps, results)
+        return image
+
     def __repr__(self) -> str:
         return f'{type(self).__name__}({"" if self.bands is None else f"bands={self.bands}"})'
-
-
-@contextmanager
-def open_sample(sample: dict, bands: Choice, depth: str | None = None) -> Iterator[BandImage]:
-    """`open_bands` for a sample, which may be in a pack (see `read_encoded`).
-
-    Raises:
-        BadImageError: Also if its values are not of the type `depth`.
-    """
-    with open_bands(sample['img_path'], bands, encoded=read_encoded(sample) if 'shard' in sample else None) as image:
-        if depth not in (None, image.info.dtype):
-            raise BadImageError(f'the image {sample["img_path"]} holds {image.info.dtype} values, and the moments are of '
-                                f'{depth}: convert it, or measure images of its kind alone')
-        yield image
-
-
-def read_bands(sample: dict, bands: Choice, depth: str | None = None) -> np.ndarray:
-    """All pixels of `open_sample`: uint8, uint16 or float32, (H, W, bands)."""
-    with open_sample(sample, bands, depth) as image:
-        return image.read()[0]
 
 
 # Arguments of LoadImageFromFile with which it reads what LoadImage reads: local files, as 8-bit colour.

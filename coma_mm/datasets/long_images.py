@@ -1,7 +1,10 @@
 """Very long images: their middle is cut out before they are enlarged, where all of them would fill the memory."""
+import numpy as np
 from mmpretrain.datasets.transforms import ResizeEdge as _ResizeEdge
 from mmpretrain.registry import TRANSFORMS
 from numpy import ndarray
+
+from .random_resized_crop import resize_any
 
 LONGEST = 65535
 """Sides in px up to which images are enlarged whole: those of the longest JPEG."""
@@ -32,6 +35,8 @@ class ResizeEdge(_ResizeEdge):
     """mmpretrain's `ResizeEdge`, which would make 860,000 × 256 px of 20,000 × 6: 10 GB while it resizes.
 
     Where the result would be longer than `LONGEST`, the image's middle is resized, from which `CenterCrop` takes its part.
+    Images of other bands than grey and colour, and of other depths than 8 bits, are resized with antialiasing, as pictures
+    are by Pillow.
     """
 
     def transform(self, results: dict) -> dict:
@@ -39,3 +44,15 @@ class ResizeEdge(_ResizeEdge):
         if self.edge == 'short':
             results['img'] = cut_middle(results['img'], self.scale)
         return super().transform(results)
+
+    def _resize_img(self, results: dict) -> None:
+        """mmpretrain's, for images that Pillow does not know as well."""
+        image = results['img']
+        if image.ndim == 2 or image.dtype == np.uint8 and image.shape[2] in (1, 3):
+            super()._resize_img(results)
+            return
+        width, height = results['scale']
+        kind = self.interpolation if self.interpolation in ('bicubic', 'bilinear') else 'bilinear'
+        results['img'] = resize_any(image, (height, width), kind)
+        results['img_shape'] = height, width
+        results['scale_factor'] = width / image.shape[1], height / image.shape[0]

@@ -4,7 +4,8 @@ from typing import Any
 import numpy as np
 
 from .bands import Bands, Choice, picture
-from .loading import LoadImage, open_sample, read_image
+from .loading import LoadImage, read_image
+from .samples import open_sample
 
 
 def bands_read(dataset: Any) -> Choice | None:

@@ -7,7 +7,8 @@ import torch
 from PIL import Image
 
 from coma_mm.datasets.bands import Bands
-from coma_mm.datasets.loading import as_color, read_bands, read_image
+from coma_mm.datasets.loading import as_color, read_image
+from coma_mm.datasets.samples import read_bands
 from coma_mm.errors import UserError
 
 Picture = str | os.PathLike | np.ndarray | Image.Image | torch.Tensor

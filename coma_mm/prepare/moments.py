@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from coma_mm.datasets.image_folder import IMAGE_SUFFIXES, walk_files
+from coma_mm.datasets.image_folder import BAND_SUFFIXES, walk_files
 from coma_mm.datasets.reading import open_bands
 from coma_mm.errors import UserError, first_names, printable
 from coma_mm.files import write_whole
@@ -85,9 +85,9 @@ def measure(root: str, full: bool = False, workers: int = 1) -> Measured:
         raise UserError(f'{root} {wrong}; expected a folder of images')
     others = os.path.join(root, 'annotations', '')  # of COCO: maps may be in it
     paths = sorted(path for path in walk_files(root)
-                   if path.lower().endswith(IMAGE_SUFFIXES) and not path.startswith(others))
+                   if path.lower().endswith(BAND_SUFFIXES) and not path.startswith(others))
     if not paths:
-        raise UserError(f'no image in {root}; expected files that end in {", ".join(IMAGE_SUFFIXES)}')
+        raise UserError(f'no image in {root}; expected files that end in {", ".join(BAND_SUFFIXES)}')
     chosen = paths if full else sorted(random.Random(0).sample(paths, min(SAMPLE, len(paths))))
     groups, bad = defaultdict(list), []
     for look in pool_map(_look, chosen, workers, 'reading', 8, unit='images', disable=len(chosen) <= 20):

@@ -6,8 +6,9 @@ import pytest
 import tifffile
 
 from coma_mm.datasets import LoadImage, LoadRandomResizedCrop
-from coma_mm.datasets.bands import Bands, check_choice, picture
+from coma_mm.datasets.bands import Bands, picture
 from coma_mm.datasets.random_resized_crop import resize_any
+from coma_mm.datasets.reading.choice import check_choice
 from coma_mm.errors import BadImageError, UserError
 
 NAMES = ('red', 'green', 'blue', 'nir')
@@ -39,7 +40,7 @@ def test_bands_that_a_file_has_not_are_one_line_with_its_name(file, bands, parts
 
 def test_values_of_another_depth_than_the_moments_are_refused_by_name(file):
     for step in (LoadImage(bands=4, depth='uint8'), LoadRandomResizedCrop(16, bands=4, depth='uint8')):
-        with pytest.raises(BadImageError, match=f'the image {file[0]} holds uint16 values, and the moments are of uint8'):
+        with pytest.raises(BadImageError, match=f'the image {file[0]} holds uint16 values, and the moments are of uint8:'):
             step(dict(img_path=file[0]))
 
 

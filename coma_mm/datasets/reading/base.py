@@ -88,10 +88,15 @@ class Pixels(Reader):
 
 
 def take(pixels: np.ndarray, channels: list[int], window: Window) -> np.ndarray:
-    """A window of some channels of an image (H, W, C); a view if it has all channels in their order."""
+    """A window of some channels of an image (H, W, C); a view if they follow each other."""
     top, left, height, width = window
-    pixels = pixels[top:top + height, left:left + width]
-    return pixels if channels == list(range(pixels.shape[2])) else pixels[..., channels]
+    return pixels[top:top + height, left:left + width, as_slice(channels)]
+
+
+def as_slice(channels: list[int]) -> list[int] | slice:
+    """Indices as a slice, if they follow each other: NumPy copies many times faster by one."""
+    first = channels[0]
+    return slice(first, first + len(channels)) if channels == list(range(first, first + len(channels))) else channels
 
 
 def all_bands(number: int) -> dict[int, list[int]]:

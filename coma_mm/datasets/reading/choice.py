@@ -1,10 +1,30 @@
 """Which channels of a file are meant by a number of bands, by indices or by names."""
 from collections.abc import Sequence
+from typing import Any
+
+from coma_mm.errors import UserError
 
 from .base import Reader
 
 Bands = int | str | Sequence[int | str]
 """How many bands an image has; or the ones to take, by index from 0 or by name."""
+
+
+def check_choice(bands: Any) -> Bands:
+    """Check the setting `bands`.
+
+    Raises:
+        UserError: If it is neither a number nor a list of indices and names.
+    """
+    one = isinstance(bands, int) and not isinstance(bands, bool) and bands >= 1
+    several = isinstance(bands, (list, tuple)) and bands and all(
+        isinstance(band, str) or isinstance(band, int) and not isinstance(band, bool) and band >= 0 for band in bands)
+    if not one and not several:
+        raise UserError(f'bands={bands!r}: expected how many bands the images have, as 4, or a list of the bands to read, '
+                        "by index from 0 or by name, as [0,1,3] or ['red','nir']")
+    if several and len(set(bands)) < len(bands):
+        raise UserError(f'bands={list(bands)} names a band twice; name each once')
+    return bands if one else list(bands)
 
 
 def choose(bands: Bands | None, reader: Reader) -> list[int]:

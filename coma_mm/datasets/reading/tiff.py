@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ..libraries import need
-from .base import Reader, Window, all_bands, kept_type, take
+from .base import Reader, Window, all_bands, as_slice, kept_type, take
 
 GRAY_OF_WHITE, RGB, PALETTE, CMYK, YCBCR, LAB = 0, 2, 3, 5, 6, 8
 """Values of the tag PhotometricInterpretation."""
@@ -166,6 +166,7 @@ class TiffReader(Reader):
         if key.planarconfig == 2:  # tiles of one channel each, one channel after the other
             groups = [(plane, [at], [0]) for at, plane in wanted]
         for plane, to, of in groups:
+            to, of = as_slice(to), as_slice(of)
             for row in range(top // high, -(-(top + height) // high)):
                 for column in range(left // wide, -(-(left + width) // wide)):
                     tile = self._tile(page, (plane * rows + row) * columns + column)
