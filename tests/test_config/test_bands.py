@@ -1,4 +1,5 @@
 """The settings `bands` and `moments` carry through every task."""
+import argparse
 import json
 
 import numpy as np
@@ -8,8 +9,9 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 
+from coma_mm.commands.arguments import add_config_arguments
 from coma_mm.config.bands import use_bands
-from coma_mm.config.read import read_config
+from coma_mm.config.read import parse_options, read_config
 from coma_mm.config_tree import walk
 from coma_mm.engine.models import build_model
 from coma_mm.errors import UserError
@@ -75,11 +77,28 @@ def test_what_a_run_dumps_is_whole_and_the_same_when_it_is_read_again(tmp_path, 
     assert again.to_dict() == cfg.to_dict()
 
 
+@pytest.mark.parametrize(('text', 'bands'), [('4', 4), ('0,2', [0, 2]), ('nir', ['nir']), ('red,nir', ['red', 'nir'])])
+def test_options_of_the_command_line_are_the_settings(text, bands):
+    parser = argparse.ArgumentParser()
+    add_config_arguments(parser)
+    for given in (['--bands', text, '--moments', 'm.json', '--cfg-options', 'size=64'],
+                  ['--cfg-options', 'size=64', '--moments', 'm.json', '--bands', text]):
+        options = parse_options(parser.parse_args(given).cfg_options)
+        assert options == dict(bands=bands, moments='m.json', size=64)
+
+
 def test_without_the_settings_nothing_changes():
     cfg = Config.fromfile(ROOT / 'shapes/mask-rcnn_dyvit-tiny-p16_scratch_shapes-easy.py')
     before = cfg.to_dict()
     use_bands(cfg)
     assert cfg.to_dict() == before
+
+
+def test_a_backbone_that_cannot_see_other_bands_is_refused():
+    cfg = Config.fromfile(ROOT / NAMES[0])
+    cfg.model.backbone = dict(type='mmpretrain.LeNet5')
+    with pytest.raises(UserError, match='bands=4: the backbone LeNet5 takes no in_channels, so it cannot see 4 bands'):
+        use_bands(cfg)
 
 
 @pytest.mark.parametrize(('options', 'parts'), [
