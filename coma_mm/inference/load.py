@@ -1,5 +1,6 @@
 """A trained model, ready for images, from its checkpoint alone."""
 import copy
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -21,7 +22,7 @@ from torch import nn
 from coma_mm.config.read import read_config, use_tta
 from coma_mm.config_tree import find_types, type_name
 from coma_mm.datasets.bands import Bands, picture
-from coma_mm.datasets.loading import as_color, use_load_image
+from coma_mm.datasets.loading import LoadImage, as_color, use_load_image
 from coma_mm.engine.description import describe
 from coma_mm.engine.models import build_model
 from coma_mm.errors import UserError, first_names, printable
@@ -118,7 +119,12 @@ class Usable:
             BadImageError: If the file cannot be decoded, or has other bands.
             UserError: If there is no such file.
         """
-        return as_read(path, self.bands)
+        return as_read(path) if self.bands is None else self._loading(dict(img_path=path))['img']
+
+    @cached_property
+    def _loading(self) -> LoadImage:
+        """The step that reads bands, with all that its config says of them."""
+        return LoadImage(**{key: value for key, value in self.pipeline[0].items() if key not in ('type', '_scope_')})
 
     def picture(self, image: np.ndarray) -> np.ndarray:
         """What `read` gives as uint8 (H, W, 3), BGR, to look at."""
@@ -172,7 +178,8 @@ class Usable:
             Result | list[Result]: For each image, in order.
         """
         given, single = several(images)
-        arrays = [as_read(one, self.bands) for one in given]
+        arrays = [self.read(os.fspath(one)) if isinstance(one, (str, os.PathLike)) else as_read(one, self.bands)
+                  for one in given]
         found = [to_result(sample, self.picture(array), self.task, self.classes, self.palette)
                  for sample, array in zip(self.predict(arrays, batch_size), arrays, strict=True)]
         return found[0] if single else found
