@@ -1,6 +1,6 @@
 """The settings `bands` and `moments`: what sees an image, from the loading step to the last layer, follows them."""
 import inspect
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any
 
 from mmengine.config import Config
@@ -10,6 +10,8 @@ from coma_mm.config_tree import find_types, type_name, walk
 from coma_mm.datasets.bands import Bands, read_moments
 from coma_mm.errors import UserError
 
+from .check_keys import variables
+
 LOADERS = ('LoadImageFromFile', 'LoadImage')
 """Steps that read an image; `LoadImage` takes their place."""
 PREPROCESSORS = dict(SegDataPreProcessor='BandsSegPreprocessor', DetDataPreprocessor='BandsDetPreprocessor')
@@ -18,11 +20,16 @@ FLIPS = ('to_rgb', 'bgr_to_rgb', 'rgb_to_bgr')
 
 
 def bands_of(cfg: Config) -> Bands | None:
-    """What a config says of its images' bands; None for ordinary images, read as 8-bit colour."""
+    """What a config says of its images' bands; None for ordinary images, read as 8-bit colour.
+
+    Without moments a key `bands` that the config's files use as a variable is theirs, and no setting.
+    """
+    if cfg.get('moments') is None and ('bands' not in cfg or 'bands' in variables(cfg)):
+        return None
     return Bands.of(cfg.get('bands'), cfg.get('moments'))
 
 
-def use_bands(cfg: Config) -> None:
+def use_bands(cfg: Config, options: Container[str] = ()) -> None:
     """Have everything follow the settings `bands` and `moments` of a config, in place; without them nothing is done.
 
     These are: the loading steps, and resizing by Pillow, which knows 8 bits alone; mean, standard deviation and order of
@@ -31,12 +38,16 @@ def use_bands(cfg: Config) -> None:
 
     Args:
         cfg (Config): The config, with all options merged.
+        options (Container[str]): The dotted keys that were merged. Defaults to ().
 
     Raises:
         UserError: If the settings do not fit each other, or the model cannot see such images.
     """
     bands = bands_of(cfg)
     if bands is None:
+        if 'bands' in options:
+            raise UserError(f'{cfg.filename} uses bands as a variable of its own; give the moments as well, by '
+                            '--moments FILE.json')
         return
     if isinstance(cfg.get('moments'), str):
         cfg.moments = read_moments(cfg.moments)

@@ -129,7 +129,7 @@ def read_config(path: str, cfg_options: dict[str, Any] | None = None, work_dir: 
             raise UserError(f'{path}: {key} is empty; is a shell variable in --cfg-options not set? (None stands for none)')
     if 'model' not in cfg:
         raise UserError(f'{path} has no key model; expected a whole config, with model, data loaders and loops')
-    use_bands(cfg)
+    use_bands(cfg, cfg_options or ())
     _fit_loaders(cfg)
     if not torch.cuda.is_available():
         _fit_to_cpu(cfg)

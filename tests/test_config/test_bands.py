@@ -94,6 +94,16 @@ def test_without_the_settings_nothing_changes():
     assert cfg.to_dict() == before
 
 
+def test_a_variable_of_that_name_is_no_setting(tmp_path):
+    path = tmp_path / 'own.py'
+    path.write_text(f"_base_ = '{ROOT}/shapes/coma_dyvit-tiny-p16_shapes-easy.py'\nbands = ['B2', 'B3']\n"
+                    'model = dict(backbone=dict(in_channels=1 + len(bands)))')
+    cfg = read_config(str(path))
+    assert cfg.train_dataloader.dataset.pipeline[0].type == 'LoadImageFromFile'
+    with pytest.raises(UserError, match='uses bands as a variable of its own; give the moments as well'):
+        read_config(str(path), dict(bands=3))
+
+
 def test_a_backbone_that_cannot_see_other_bands_is_refused():
     cfg = Config.fromfile(ROOT / NAMES[0])
     cfg.model.backbone = dict(type='mmpretrain.LeNet5')
