@@ -22,11 +22,15 @@ FLIPS = ('to_rgb', 'bgr_to_rgb', 'rgb_to_bgr')
 def bands_of(cfg: Config) -> Bands | None:
     """What a config says of its images' bands; None for ordinary images, read as 8-bit colour.
 
-    Without moments a key `bands` that the config's files use as a variable is theirs, and no setting.
+    Without moments a key `bands` that the config's files use as a variable is theirs, and no setting; so is a variable
+    `moments` that is none of ours.
     """
-    if cfg.get('moments') is None and ('bands' not in cfg or 'bands' in variables(cfg)):
+    bands, moments = cfg.get('bands'), cfg.get('moments')
+    if bands is None and isinstance(moments, dict) and 'bands' not in moments and 'moments' in variables(cfg):
         return None
-    return Bands.of(cfg.get('bands'), cfg.get('moments'))
+    if moments is None and (bands is None or 'bands' in variables(cfg)):
+        return None
+    return Bands.of(bands, moments)
 
 
 def use_bands(cfg: Config, options: Container[str] = ()) -> None:
