@@ -1,4 +1,5 @@
 """Pictures, 8-bit RGB, of the images that a data set reads, whatever their bands and depth."""
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -36,4 +37,11 @@ def read_picture(sample: dict, bands: Choice | None = None) -> np.ndarray:
     if bands is None:
         return read_image(sample['img_path'])[..., ::-1]
     with open_sample(sample, bands) as image:
-        return picture(image.read()[0], **Bands(bands, list(image.info.names) or [''] * image.shape[2], {}).view())
+        return seen(image.read()[0], bands, image.info.names)
+
+
+def seen(values: np.ndarray, bands: Choice, names: Sequence[str] = ()) -> np.ndarray:
+    """Values (H, W, bands) as a picture, uint8 RGB; the bands to look at are found by their names, if these are known."""
+    if not names and isinstance(bands, (list, tuple)):
+        names = [str(band) for band in bands]
+    return picture(values, **Bands(bands, list(names) or [''] * values.shape[2], {}).view())

@@ -1,14 +1,16 @@
 """Which bands are read, and how they are looked at."""
 import json
+import os
 
 import numpy as np
 import pytest
 import tifffile
 
-from coma_mm.datasets import LoadImage, LoadRandomResizedCrop
+from coma_mm.datasets import ImageFolder, LoadImage, LoadRandomResizedCrop, SeededDataset
 from coma_mm.datasets.bands import Bands, picture
 from coma_mm.datasets.random_resized_crop import resize_any
 from coma_mm.datasets.reading.choice import check_choice
+from coma_mm.datasets.viewing import bands_read, read_picture, seen
 from coma_mm.errors import BadImageError, UserError
 
 NAMES = ('red', 'green', 'blue', 'nir')
@@ -98,6 +100,15 @@ def test_the_bands_called_red_green_and_blue_are_looked_at_or_those_asked_for():
         bands.rgb([0, 1])
     with pytest.raises(UserError, match='--rgb: no band 9'):
         bands.rgb([0, 1, 9])
+
+
+def test_a_data_sets_images_are_looked_at_in_the_bands_that_it_reads(file):
+    path, values = file
+    dataset = ImageFolder(os.path.dirname(path), [dict(type='LoadImage', bands=4)])
+    bands = bands_read(SeededDataset(dataset))
+    assert bands == 4 and bands_read(ImageFolder(os.path.dirname(path), [dict(type='LoadImage')])) is None
+    assert (read_picture(dict(img_path=path), bands) == picture(values, [0, 1, 2])).all()
+    assert (seen(values, ['blue', 'nir', 'green', 'red']) == picture(values, [3, 2, 0])).all()
 
 
 def test_a_picture_is_stretched_between_the_percentiles():

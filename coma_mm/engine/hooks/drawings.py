@@ -13,10 +13,8 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
-from coma_mm.config.bands import bands_of
 from coma_mm.datasets.annotations import leaves
-from coma_mm.datasets.bands import picture
-from coma_mm.datasets.viewing import bands_read, read_picture
+from coma_mm.datasets.viewing import bands_read, read_picture, seen
 from coma_mm.engine.models import unwrap
 from coma_mm.files import made_folder
 
@@ -60,7 +58,9 @@ class DrawingsHook(Hook):
             file = Path(self.out_dir, f'{name_below(path, self.root) if path else self.count - 1}.png')
             with made_folder(file.parent):
                 if hasattr(runner.visualizer, 'visualize_cls'):
-                    image = _as_rgb(data_batch['inputs'][number], runner)
+                    image = data_batch['inputs'][number]
+                    image = _as_rgb(image, runner) if self.bands is None else seen(
+                        image.permute(1, 2, 0).cpu().numpy(), self.bands)
                     runner.visualizer.visualize_cls(image, sample, out_file=str(file), **self.options)
                 else:
                     image = mmcv.imfrombytes(get(path, backend_args=self.backend_args), channel_order='rgb') \
@@ -86,9 +86,6 @@ def name_below(path: str, folder: str) -> str:
 
 def _as_rgb(image: Any, runner: Runner) -> np.ndarray:
     """The input of a classifier as a visualizer takes it."""
-    image = image.permute(1, 2, 0).cpu().numpy()
-    if bands := bands_of(runner.cfg):
-        return picture(image, **bands.view())
-    image = image.astype('uint8')
+    image = image.permute(1, 2, 0).cpu().numpy().astype('uint8')
     turned = getattr(unwrap(runner.model).data_preprocessor, 'to_rgb', False)
     return image[..., ::-1].copy() if turned else image
