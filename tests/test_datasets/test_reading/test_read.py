@@ -231,3 +231,21 @@ def test_a_window_of_a_large_image_is_read_where_the_whole_is_refused(tmp_path, 
     assert (read_image(path, window=WINDOW) == part(FOUR)).all()
     with pytest.raises(BadImageError, match='it has 6300 pixels, and more than 3000 are not decoded'):
         read_image(path)
+
+
+def test_a_geotiff_is_read_as_gdal_reads_it(tmp_path):
+    rasterio = pytest.importorskip('rasterio')
+    path = str(tmp_path / 'scene.tif')
+    tiled = dict(tiled=True, blockxsize=32, blockysize=16, compress='deflate', interleave='band', sparse_ok=True)
+    for options in {}, tiled:
+        with rasterio.open(path, 'w', driver='GTiff', height=70, width=90, count=4, dtype='int16', nodata=-7,
+                           crs='EPSG:32632', **options) as file:
+            file.descriptions = ('blue', 'green', 'red', 'nir')
+            file.write(FOUR.astype(np.int16).transpose(2, 0, 1)[:, 16:48, :64], window=((16, 48), (0, 64)))
+        with rasterio.open(path) as file:
+            expected = file.read().transpose(1, 2, 0)
+        with open_bands(path) as image:
+            read, share = image.read()
+        valid = expected != -7
+        assert share == 1 - valid.mean() > 0 and (read[valid] == expected[valid]).all()
+        assert image.info.names == ('blue', 'green', 'red', 'nir')
