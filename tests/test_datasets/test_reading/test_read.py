@@ -211,6 +211,12 @@ def test_what_cannot_be_read_is_said_in_one_line(tmp_path):
         with pytest.raises(BadImageError, match=line) as error:
             read_image(path, **options)
         assert str(error.value).startswith(f'cannot read the image {path}: ') and '\n' not in str(error.value)
+    for damage in (0xff, 0), (8, 200):  # what a library says in several lines, or with the bytes that it could not parse
+        header = bytearray(np.lib.format.magic(1, 0) + bytes(500))
+        header[damage[0] % 10] = damage[1]
+        with pytest.raises(BadImageError) as error:
+            read_image(bad(tmp_path, 'damaged.npy', bytes(header)))
+        assert '\n' not in str(error.value) and len(str(error.value)) < 900
     with pytest.raises(UserError, match=r'the window .* = \(0, 0, 71, 90\) is not inside of the image .* of 90 × 70 px'):
         read_image(tif, window=(0, 0, 71, 90))
     assert read_image(bad(tmp_path, 'jpeg.tif', jpeg.getvalue())).shape == (8, 9, 3)
