@@ -1,12 +1,11 @@
 """Very long images: their middle is cut out before they are enlarged, where all of them would fill the memory."""
 from typing import Any
 
-import numpy as np
 from mmpretrain.datasets.transforms import ResizeEdge as _ResizeEdge
 from mmpretrain.registry import TRANSFORMS
 from numpy import ndarray
 
-from .random_resized_crop import resize_any
+from .resizing import is_picture, resize_bands
 
 LONGEST = 65535
 """Sides in px up to which images are enlarged whole: those of the longest JPEG."""
@@ -69,11 +68,10 @@ class ResizeEdge(_ResizeEdge):
     def _resize_img(self, results: dict) -> None:
         """mmpretrain's, for images that Pillow does not know as well."""
         image = results['img']
-        if image.ndim == 2 or image.dtype == np.uint8 and image.shape[2] in (1, 3):
+        if is_picture(image):
             super()._resize_img(results)
             return
         width, height = results['scale']
-        kind = self.interpolation if self.interpolation in ('bicubic', 'bilinear') else 'bilinear'
-        results['img'] = resize_any(image, (height, width), kind)
+        results['img'] = resize_bands(image, (height, width), self.interpolation)
         results['img_shape'] = height, width
         results['scale_factor'] = width / image.shape[1], height / image.shape[0]
