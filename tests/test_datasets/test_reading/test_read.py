@@ -104,6 +104,7 @@ def test_an_array_is_read_by_memory_map_and_its_bands_are_where_they_must_be(tmp
         assert (read_image(path) == expected).all()
         np.savez_compressed(tmp_path / 'image.npz', array)
         assert (read_image(str(tmp_path / 'image.npz')) == expected).all()
+        assert read_image(path).flags.writeable and read_image(path).flags.c_contiguous
         assert image_info(str(tmp_path / 'image.npz')) == image_info(path) == ImageInfo(*expected.shape, 'uint16', ())
     np.save(path, RNG.random((10, 12, 20)))
     assert image_info(path)[:4] == (12, 20, 10, 'float32') and image_info(path, 20)[:4] == (10, 12, 20, 'float32')
@@ -126,7 +127,7 @@ def test_a_picture_of_8_bits_is_red_green_and_blue(tmp_path, suffix):
     read = read_image(path)
     assert image_info(path) == (70, 90, 3, 'uint8', ('red', 'green', 'blue'))
     assert (read[..., ::-1] == read_bgr(path)).all() and (read_image(path, ['blue']) == read[..., 2:]).all()
-    assert (read_image(path, window=WINDOW) == part(read)).all()
+    assert (read_image(path, window=WINDOW) == part(read)).all() and read.flags.writeable
 
 
 def test_grey_and_transparency_are_bands_for_whoever_asks(tmp_path):
