@@ -8,11 +8,12 @@ from .mask_samplers import BlockMaskSampler, ColorNoiseMaskSampler, UniformMaskS
 from .masking import PackMaskedImage, PatchMask, RandomHorizontalFlip, draw_masks
 from .packed_images import PackedImages
 from .random_resized_crop import LoadRandomResizedCrop
+from .resizing import RandomResizedCrop
 from .seeding import SampleIndex, SeededDataset, SeededInfiniteSampler, SeededSampler, seed_dataloader
 
 __all__ = [
     'BandDrop', 'BandGain', 'BlockMaskSampler', 'ColorNoiseMaskSampler', 'ImageFolder', 'LoadImage',
     'LoadRandomResizedCrop', 'MapClassIds', 'PackMaskedImage', 'PackedImages', 'PatchMask', 'RandomHorizontalFlip',
-    'RandomRotate90', 'RandomVerticalFlip', 'ResizeEdge', 'SampleIndex', 'SeededDataset', 'SeededInfiniteSampler',
-    'SeededSampler', 'UniformMaskSampler', 'draw_masks', 'read_image', 'seed_dataloader'
+    'RandomResizedCrop', 'RandomRotate90', 'RandomVerticalFlip', 'ResizeEdge', 'SampleIndex', 'SeededDataset',
+    'SeededInfiniteSampler', 'SeededSampler', 'UniformMaskSampler', 'draw_masks', 'read_image', 'seed_dataloader'
 ]

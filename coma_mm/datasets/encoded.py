@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 
-from coma_mm.errors import BadImageError, MissingFileError, UserError
+from coma_mm.errors import BadImageError, MissingFileError, UserError, shorten
 from coma_mm.files import looks_like, open_regular, read_regular
 
 from .image_kinds import tiff_kind
@@ -82,7 +82,7 @@ def named(path: str) -> Iterator[None]:
     except UnidentifiedImageError as error:
         reason = str(error)
     except Exception as error:  # on broken data Pillow's decoders raise many types, SyntaxError and struct.error too
-        reason = str(error) or type(error).__name__
+        reason = shorten(' '.join(str(error).split()), 500) or type(error).__name__  # some show what they could not parse
     raise BadImageError(f"cannot read the image {path}: {reason}; replace or remove the file, or skip such files with "
                         "train_dataloader.on_bad_image='skip'")
 

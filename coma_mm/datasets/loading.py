@@ -1,4 +1,5 @@
 """Reading images from files and packs, whatever their mode, depth and orientation."""
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -6,7 +7,7 @@ import mmcv.image.io
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from coma_mm.config_tree import type_name
 from coma_mm.errors import BadImageError
@@ -14,6 +15,7 @@ from coma_mm.files import open_regular
 
 from .encoded import decode, named, open_image, read_encoded, verify
 from .image_kinds import why_not_8_bit
+from .reading import image_info
 from .reading.choice import Bands
 from .samples import band_reading
 
@@ -59,8 +61,9 @@ def read_size(path: str) -> tuple[int, int]:
         UserError: If there is no such file, or it may not be read.
     """
     encoded = read_encoded(dict(img_path=path))
-    with named(path):
+    with named(path), suppress(UnidentifiedImageError):
         return decode(encoded).size[::-1]
+    return image_info(path)[:2]  # of what Pillow does not know
 
 
 def as_color(image: np.ndarray) -> np.ndarray:

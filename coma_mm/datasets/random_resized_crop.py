@@ -19,6 +19,7 @@ from coma_mm.ranges import whole
 from .encoded import open_image, read_encoded
 from .loading import read_image
 from .reading.choice import Bands
+from .reading.shrinking import read_for
 from .samples import band_reading
 
 DRAWS = 10
@@ -189,7 +190,7 @@ class LoadRandomResizedCrop(RandomResizedCrop):
         with self.reading.open(results) as file:
             shape = file.shape[:2]
             for _ in range(DRAWS):
-                image, gaps = file.read(self._window(shape))
+                image, gaps = read_for(file, self._window(shape), self.scale)
                 if gaps <= self.reading.max_nodata:
                     break
             else:

@@ -2,6 +2,7 @@
 import numpy as np
 import pytest
 from mmengine.registry import TRANSFORMS
+from mmpretrain.registry import TRANSFORMS as MMPRETRAIN
 
 from coma_mm.datasets import (
     BandDrop,
@@ -81,6 +82,10 @@ def test_resizing_keeps_values_bands_and_type(dtype):
         assert resized.dtype == dtype and np.allclose(resized, constant[0, 0]) and resized.shape == (*size, 7)
     step = ResizeEdge(scale=10, edge='short', backend='pillow', interpolation='bicubic')
     assert step.transform(dict(img=constant))['img'].shape == (10, 15, 7)
+    for backend in 'pillow', 'cv2':
+        step = MMPRETRAIN.build(dict(type='RandomResizedCrop', scale=12, backend=backend, interpolation='bicubic'))
+        crop = step.transform(dict(img=constant))['img']
+        assert crop.shape == (12, 12, 7) and crop.dtype == dtype and np.allclose(crop, constant[0, 0])
     for name in 'Resize', 'RandomResize':  # mmcv's, by OpenCV
         scale = dict(scale=(60, 40), **(dict(ratio_range=(1., 1.)) if name == 'RandomResize' else {}), keep_ratio=True)
         step = TRANSFORMS.build(dict(type=name, **scale))

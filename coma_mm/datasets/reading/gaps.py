@@ -18,7 +18,7 @@ def fill_gaps(values: np.ndarray, nodata: float | None) -> tuple[np.ndarray, flo
     kept = kept_type(values.dtype)
     gaps = _gaps(values, nodata)
     if gaps is None or not gaps.any():
-        return np.ascontiguousarray(values, kept), 0.
+        return values.astype(kept, order='C', copy=not values.flags.writeable), 0.  # steps may write into it
     with np.errstate(over='ignore'):  # float64's lowest value, where it means no data
         filled = values.astype(kept)
     for band in np.flatnonzero(gaps.any(axis=(0, 1))):

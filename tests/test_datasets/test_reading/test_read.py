@@ -104,6 +104,7 @@ def test_an_array_is_read_by_memory_map_and_its_bands_are_where_they_must_be(tmp
         assert (read_image(path) == expected).all()
         np.savez_compressed(tmp_path / 'image.npz', array)
         assert (read_image(str(tmp_path / 'image.npz')) == expected).all()
+        assert read_image(path).flags.writeable and read_image(path).flags.c_contiguous
         assert image_info(str(tmp_path / 'image.npz')) == image_info(path) == ImageInfo(*expected.shape, 'uint16', ())
     np.save(path, RNG.random((10, 12, 20)))
     assert image_info(path)[:4] == (12, 20, 10, 'float32') and image_info(path, 20)[:4] == (10, 12, 20, 'float32')
@@ -126,7 +127,7 @@ def test_a_picture_of_8_bits_is_red_green_and_blue(tmp_path, suffix):
     read = read_image(path)
     assert image_info(path) == (70, 90, 3, 'uint8', ('red', 'green', 'blue'))
     assert (read[..., ::-1] == read_bgr(path)).all() and (read_image(path, ['blue']) == read[..., 2:]).all()
-    assert (read_image(path, window=WINDOW) == part(read)).all()
+    assert (read_image(path, window=WINDOW) == part(read)).all() and read.flags.writeable
 
 
 def test_grey_and_transparency_are_bands_for_whoever_asks(tmp_path):
@@ -211,6 +212,12 @@ def test_what_cannot_be_read_is_said_in_one_line(tmp_path):
         with pytest.raises(BadImageError, match=line) as error:
             read_image(path, **options)
         assert str(error.value).startswith(f'cannot read the image {path}: ') and '\n' not in str(error.value)
+    for damage in (0xff, 0), (8, 200):  # what a library says in several lines, or with the bytes that it could not parse
+        header = bytearray(np.lib.format.magic(1, 0) + bytes(500))
+        header[damage[0] % 10] = damage[1]
+        with pytest.raises(BadImageError) as error:
+            read_image(bad(tmp_path, 'damaged.npy', bytes(header)))
+        assert '\n' not in str(error.value) and len(str(error.value)) < 900
     with pytest.raises(UserError, match=r'the window .* = \(0, 0, 71, 90\) is not inside of the image .* of 90 × 70 px'):
         read_image(tif, window=(0, 0, 71, 90))
     assert read_image(bad(tmp_path, 'jpeg.tif', jpeg.getvalue())).shape == (8, 9, 3)
@@ -231,3 +238,21 @@ def test_a_window_of_a_large_image_is_read_where_the_whole_is_refused(tmp_path, 
     assert (read_image(path, window=WINDOW) == part(FOUR)).all()
     with pytest.raises(BadImageError, match='it has 6300 pixels, and more than 3000 are not decoded'):
         read_image(path)
+
+
+def test_a_geotiff_is_read_as_gdal_reads_it(tmp_path):
+    rasterio = pytest.importorskip('rasterio')
+    path = str(tmp_path / 'scene.tif')
+    tiled = dict(tiled=True, blockxsize=32, blockysize=16, compress='deflate', interleave='band', sparse_ok=True)
+    for options in {}, tiled:
+        with rasterio.open(path, 'w', driver='GTiff', height=70, width=90, count=4, dtype='int16', nodata=-7,
+                           crs='EPSG:32632', **options) as file:
+            file.descriptions = ('blue', 'green', 'red', 'nir')
+            file.write(FOUR.astype(np.int16).transpose(2, 0, 1)[:, 16:48, :64], window=((16, 48), (0, 64)))
+        with rasterio.open(path) as file:
+            expected = file.read().transpose(1, 2, 0)
+        with open_bands(path) as image:
+            read, share = image.read()
+        valid = expected != -7
+        assert share == 1 - valid.mean() > 0 and (read[valid] == expected[valid]).all()
+        assert image.info.names == ('blue', 'green', 'red', 'nir')
