@@ -22,6 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--moments', type=out_file, metavar='FILE.json',
                         help='measure the values of the images, of any bands and depth, instead, and write the moments by '
                         'which models normalise them (docs/bands.md)')
+    parser.add_argument('--nodata', type=float, metavar='VALUE',
+                        help='with --moments: the value that stands for no data (default: what the files say)')
 
 
 def run(args: argparse.Namespace) -> None:
@@ -54,7 +56,7 @@ def moments(args: argparse.Namespace) -> None:
     from coma_mm.prepare.check import KINDS
     from coma_mm.prepare.moments import FOLDERS, measure, write_moments
     folder = os.path.join(args.path, FOLDERS.get(choice('KIND', args.kind, KINDS), '')).rstrip(os.sep)
-    measured = measure(folder, args.full, args.workers)
+    measured = measure(folder, args.full, args.workers, args.nodata)
     for line in (*measured.lines, *(f'problem: {text}' for text in measured.problems),
                  *write_moments(measured, args.moments)):
         say(line)

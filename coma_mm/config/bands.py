@@ -62,15 +62,16 @@ def use_bands(cfg: Config, options: Container[str] = ()) -> None:
 
 
 def _follow_steps(cfg: Config, bands: Bands) -> None:
-    reading = dict(bands=bands.chosen, **(dict(depth=bands.depth) if bands.depth else {}))
+    known = dict(depth=bands.depth, nodata=bands.nodata)
+    reading = dict(bands=bands.chosen, **{key: value for key, value in known.items() if value is not None})
     for key, value in cfg.items():
         for step in walk(value) if key not in ('model', 'bands', 'moments') else ():
             if type_name(step) in LOADERS:
                 kept = {key: step[key] for key in ('nodata', 'pages', 'max_nodata') if key in step}
                 step.clear()
-                step.update(type='LoadImage', **reading, **kept)
+                step.update(dict(type='LoadImage', **reading) | kept)
             elif type_name(step) == 'LoadRandomResizedCrop':
-                step.update(reading)
+                step.update(reading | ({'nodata': step['nodata']} if 'nodata' in step else {}))
             elif step.get('backend') == 'pillow':
                 step['backend'] = 'cv2'
 

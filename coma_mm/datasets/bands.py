@@ -57,11 +57,13 @@ class Bands:
             percentile.
         depth (str, optional): The type of the values that the moments are of: 'uint8', 'uint16' or 'float32'. Defaults to
             any.
+        nodata (float, optional): The value that stands for no data, beside what the files say. Defaults to none.
     """
     chosen: Choice
     names: list[str]
     moments: dict[str, list[float]]
     depth: str | None = None
+    nodata: float | None = None
 
     @classmethod
     def of(cls, bands: Any, moments: Any) -> 'Bands | None':
@@ -96,7 +98,8 @@ class Bands:
         except BadImageError as error:
             raise UserError(f'bands={bands}: {error}') from error
         return cls(bands if isinstance(bands, int) else places, [every[place] for place in places],
-                   {key: [float(known[place][key]) for place in places] for key in _KEYS}, content.get('dtype'))
+                   {key: [float(known[place][key]) for place in places] for key in _KEYS},
+                   content.get('dtype'), content.get('nodata_value'))
 
     @classmethod
     def of_plain(cls, found: Any) -> 'Bands':
@@ -182,7 +185,8 @@ def read_moments(moments: str | Mapping[str, Any]) -> dict[str, Any]:
         moments (str | dict): A file that `coma-mm check_data folder PATH --moments` wrote, or its content.
 
     Returns:
-        dict: With 'bands', a list of 'mean', 'std', 'low' and 'high' of each and perhaps its 'name', and perhaps 'dtype'.
+        dict: With 'bands', a list of 'mean', 'std', 'low' and 'high' of each and perhaps its 'name'; perhaps 'dtype' and
+            'nodata_value'.
 
     Raises:
         UserError: If it is no such file.
@@ -201,8 +205,10 @@ def read_moments(moments: str | Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(bands, (list, tuple)) or not bands or not all(map(_is_band, bands)):
         raise UserError(f'{where} holds no moments; expected bands, a list with mean, std (above 0), low and high of each, '
                         'as coma-mm check_data folder PATH --moments FILE.json writes it')
-    depth = dict(dtype=content['dtype']) if content.get('dtype') in DEPTHS else {}
-    return dict(depth, bands=[dict(band) for band in bands])
+    more = dict(dtype=content['dtype']) if content.get('dtype') in DEPTHS else {}
+    if type(content.get('nodata_value')) in (int, float):
+        more['nodata_value'] = content['nodata_value']
+    return dict(more, bands=[dict(band) for band in bands])
 
 
 def _is_band(band: Any) -> bool:

@@ -6,6 +6,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,7 +37,7 @@ class Look(NamedTuple):
         names (tuple[str]): Of the bands, if the file says them.
         size (tuple[int, int]): Height and width in px.
         nodata (float): Share of its values that are none.
-        count (int): Pixels of the sums.
+        count (float): Pixels of the sums, without the share that has no data.
         mean, square (np.ndarray): Of each band, float64: the mean, and the sum of squared differences from it.
         values (np.ndarray): Some pixels, (n, bands).
     """
@@ -46,7 +47,7 @@ class Look(NamedTuple):
     names: tuple[str, ...] = ()
     size: tuple[int, int] = (0, 0)
     nodata: float = 0.
-    count: int = 0
+    count: float = 0.
     mean: Any = None
     square: Any = None
     values: Any = None
@@ -66,13 +67,14 @@ class Measured:
     problems: list[str] = field(default_factory=list)
 
 
-def measure(root: str, full: bool = False, workers: int = 1) -> Measured:
+def measure(root: str, full: bool = False, workers: int = 1, nodata: float | None = None) -> Measured:
     """Measure the values of the images in a folder and below.
 
     Args:
         root (str): The folder.
         full (bool): Look at all images, instead of `SAMPLE` of them, which are the same ones every time. Defaults to False.
         workers (int): Processes that read. Defaults to 1.
+        nodata (float, optional): The value that stands for no data. Defaults to what the files say.
 
     Returns:
         Measured: Of the images that have the number of bands and the type of most of them.
@@ -90,7 +92,8 @@ def measure(root: str, full: bool = False, workers: int = 1) -> Measured:
         raise UserError(f'no image in {root}; expected files that end in {", ".join(BAND_SUFFIXES)}')
     chosen = paths if full else sorted(random.Random(0).sample(paths, min(SAMPLE, len(paths))))
     groups, bad = defaultdict(list), []
-    for look in pool_map(_look, chosen, workers, 'reading', 8, unit='images', disable=len(chosen) <= 20):
+    looks = pool_map(partial(_look, nodata=nodata), chosen, workers, 'reading', 8, unit='images', disable=len(chosen) <= 20)
+    for look in looks:
         if look.problem:
             bad.append(look)
         else:
@@ -103,32 +106,36 @@ def measure(root: str, full: bool = False, workers: int = 1) -> Measured:
         if other != kind:
             problems.append(f'{len(looks)} of {len(chosen)} images are of {other[0]} bands, {other[1]}, and the others of '
                             f'{kind[0]}, {kind[1]}: {first_names(look.path for look in looks)}; a model sees one kind')
-    content = dict(images=len(paths), looked_at=len(chosen), share=len(chosen) / len(paths), **_summary(groups[kind]))
+    own = {} if nodata is None else dict(nodata_value=nodata)
+    content = dict(own, images=len(paths), looked_at=len(chosen), share=len(chosen) / len(paths), **_summary(groups[kind]))
     return Measured(content, list(_lines(content)), problems)
 
 
-def _look(path: str) -> Look:
+def _look(path: str, nodata: float | None = None) -> Look:
     """Look at an image, in a process of its own."""
     try:
-        with open_bands(path) as image:
+        with open_bands(path, nodata=nodata) as image:
             height, width = image.shape[:2]
             rng = np.random.default_rng(zlib.crc32(os.path.basename(path).encode()))
             size = min(SIDE, height), min(SIDE, width)
             window = (int(rng.integers(height - size[0] + 1)), int(rng.integers(width - size[1] + 1)), *size)
-            pixels, nodata = image.read(window)
+            pixels, gaps = image.read(window)
             names, dtype = tuple(image.info.names or ()), str(pixels.dtype)
     except UserError as error:
         return Look(path, printable(str(error).partition('; replace or remove')[0]))
     pixels = pixels.reshape(-1, pixels.shape[-1])
-    mean = pixels.mean(0, dtype=np.float64)
+    mean = pixels.mean(0, dtype=np.float64)  # gaps are filled with it, and so add nothing to the squares
     square = np.square(pixels - mean).sum(0)
     values = pixels[np.sort(rng.choice(len(pixels), min(VALUES, len(pixels)), replace=False))]
-    return Look(path, '', (pixels.shape[1], dtype), names, (height, width), nodata, len(pixels), mean, square, values)
+    return Look(path, '', (pixels.shape[1], dtype), names, (height, width), gaps,
+                len(pixels) * (1 - gaps), mean, square, values)
 
 
 def _summary(looks: list[Look]) -> dict[str, Any]:
     """What images of one kind have in common."""
-    counts = np.array([look.count for look in looks], np.float64)[:, None]
+    nodata = float(np.mean([look.nodata for look in looks]))
+    looks = [look for look in looks if look.count] or looks[:1]
+    counts = np.array([look.count for look in looks], np.float64)[:, None].clip(1e-9)
     means = np.stack([look.mean for look in looks])
     mean = (counts * means).sum(0) / counts.sum()
     square = sum(look.square for look in looks) + (counts * np.square(means - mean)).sum(0)
@@ -141,7 +148,7 @@ def _summary(looks: list[Look]) -> dict[str, Any]:
                   std=float(std[i] or 1), low=float(low[i]), high=float(high[i])) for i in range(len(mean))]
     return dict(dtype=looks[0].kind[1], height=[int(sizes[:, 0].min()), int(sizes[:, 0].max())],
                 width=[int(sizes[:, 1].min()), int(sizes[:, 1].max())],
-                nodata=float((counts[:, 0] * [look.nodata for look in looks]).sum() / counts.sum()), bands=bands)
+                nodata=nodata, bands=bands)
 
 
 def _lines(content: dict[str, Any]) -> Iterator[str]:

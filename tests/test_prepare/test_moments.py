@@ -34,6 +34,20 @@ def test_moments_are_those_of_all_pixels(folder):
     assert Bands.of(3, content).moments['mean'] == pytest.approx(values.mean(0))
 
 
+def test_values_without_data_count_for_nothing(folder):
+    root, values = folder
+    for path in root.iterdir():
+        image = tifffile.imread(path)
+        image[:5] = 0
+        tifffile.imwrite(path, image, photometric='minisblack', planarconfig='contig')
+    content = measure(str(root), nodata=0).content
+    kept = np.concatenate([tifffile.imread(path)[5:].reshape(-1, 3) for path in sorted(root.iterdir())])
+    for index, band in enumerate(content['bands']):
+        assert band['mean'] == pytest.approx(kept[:, index].mean(), rel=1e-3)
+        assert band['std'] == pytest.approx(kept[:, index].std(), rel=1e-2)
+    assert content['nodata'] == pytest.approx(np.mean([5 / 20, 5 / 40, 5 / 16])) and Bands.of(3, content).nodata == 0
+
+
 def test_a_sample_is_the_same_every_time_and_its_share_is_said(folder, monkeypatch):
     monkeypatch.setattr(moments, 'SAMPLE', 2)
     first, second = measure(str(folder[0])), measure(str(folder[0]))
