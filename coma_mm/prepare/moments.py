@@ -21,8 +21,9 @@ SAMPLE = 500
 """Images that are looked at where not all are."""
 SIDE = 1024
 """Of a larger image a part of so many px a side, at a random place, stands for it."""
-VALUES = 4096
-"""Pixels of an image of which the percentiles are taken."""
+VALUES = 4_000_000
+"""Pixels of which the percentiles are taken, of all images, and at most `OF_ONE` of each."""
+OF_ONE = 4096
 FOLDERS = dict(imagenet='train', ade20k='images')
 """Where a data set of a kind has its images, if that is not the whole folder."""
 
@@ -92,8 +93,8 @@ def measure(root: str, full: bool = False, workers: int = 1, nodata: float | Non
         raise UserError(f'no image in {root}; expected files that end in {", ".join(BAND_SUFFIXES)}')
     chosen = paths if full else sorted(random.Random(0).sample(paths, min(SAMPLE, len(paths))))
     groups, bad = defaultdict(list), []
-    looks = pool_map(partial(_look, nodata=nodata), chosen, workers, 'reading', 8, unit='images', disable=len(chosen) <= 20)
-    for look in looks:
+    look_at = partial(_look, nodata=nodata, values=max(1, min(OF_ONE, VALUES // len(chosen))))
+    for look in pool_map(look_at, chosen, workers, 'reading', 8, unit='images', disable=len(chosen) <= 20):
         if look.problem:
             bad.append(look)
         else:
@@ -111,7 +112,7 @@ def measure(root: str, full: bool = False, workers: int = 1, nodata: float | Non
     return Measured(content, list(_lines(content)), problems)
 
 
-def _look(path: str, nodata: float | None = None) -> Look:
+def _look(path: str, nodata: float | None, values: int) -> Look:
     """Look at an image, in a process of its own."""
     try:
         with open_bands(path, nodata=nodata) as image:
@@ -126,9 +127,9 @@ def _look(path: str, nodata: float | None = None) -> Look:
     pixels = pixels.reshape(-1, pixels.shape[-1])
     mean = pixels.mean(0, dtype=np.float64)  # gaps are filled with it, and so add nothing to the squares
     square = np.square(pixels - mean).sum(0)
-    values = pixels[np.sort(rng.choice(len(pixels), min(VALUES, len(pixels)), replace=False))]
+    some = pixels[np.sort(rng.choice(len(pixels), min(values, len(pixels)), replace=False))]
     return Look(path, '', (pixels.shape[1], dtype), names, (height, width), gaps,
-                len(pixels) * (1 - gaps), mean, square, values)
+                len(pixels) * (1 - gaps), mean, square, some)
 
 
 def _summary(looks: list[Look]) -> dict[str, Any]:
