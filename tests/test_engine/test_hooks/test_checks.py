@@ -14,7 +14,7 @@ def test_samples_without_data_are_reported_beside_unreadable_ones(monkeypatch):
     for flags, index in (bad, None), (empty, 3), (empty, 3), (empty, 1), (bad, 0):
         flags[[] if index is None else index] = 1
         hook.after_train_epoch(runner)
-    assert lines == [f'{number} images had no data in a sample so far, and others were taken in its place, of 5' for number in
+    assert lines == [f'{count} images had no data in a sample so far, and others were taken in its place, of 5' for count in
                      (1, 2)] + ['1 unreadable images skipped so far, of 5']
     del dataset.without_data
     hook.after_train_epoch(SimpleNamespace(train_dataloader=SimpleNamespace(dataset=SimpleNamespace())))
