@@ -54,7 +54,7 @@ def test_a_long_image_is_drawn_in_its_middle(tmp_path):
         assert sorted(read_fitted(str(tmp_path / 'a.png'), 64, 32).shape) == [3, 64, 512]
 
 
-@pytest.mark.parametrize('size', [(160, 320), (20, 30), (1, 300), (300, 1), (400, 200), (7, 900), (320, 160)])
+@pytest.mark.parametrize('size', [(160, 320), (20, 30), (1, 90), (90, 2), (400, 200), (320, 160)])
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
 def test_from_a_size_that_fills_height_and_width_any_crop_can_be_taken(size, dtype):
     image = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(dtype)
