@@ -21,7 +21,7 @@ from coma_mm.engine.train import train as train_config
 from coma_mm.errors import UserError
 from coma_mm.files import write_whole
 from coma_mm.inference import Usable, features, load_backbone, load_described, stated_settings
-from coma_mm.inference.images import Picture, as_bgr
+from coma_mm.inference.images import Picture, as_read
 from coma_mm.models import MaskedAutoencoder
 from coma_mm.models.timm_backbone import timm_backbone
 from coma_mm.notices import warnings_last
@@ -205,11 +205,12 @@ def reconstruct(checkpoint: str | os.PathLike, image: Picture, ratio: float | Se
     Raises:
         UserError: The checkpoint is of another model, or the image cannot be read.
     """
-    model = load_described(checkpoint).model
+    usable = load_described(checkpoint)
+    model = usable.model
     if not isinstance(model, MaskedAutoencoder):
         raise UserError(f'{checkpoint} holds a {type(model).__name__}; expected the checkpoint of a pre-training')
     patch = model.head.patch_size
-    picture = fitted(as_bgr(image), size or 224, patch)
+    picture = fitted(as_read(image, usable.bands), size or 224, patch)
     masks = {}
     for share in [ratio] if isinstance(ratio, (int, float)) else ratio:
         sampler = dict(type='UniformMaskSampler', ratio=share)

@@ -24,6 +24,10 @@ class BadImageError(UserError):
     """An image file that cannot be decoded (truncated, empty, not an image)."""
 
 
+class NoDataError(BadImageError):
+    """A sample that is mostly without data: training takes another in its place."""
+
+
 EXIT_STOPPED = 75
 """Exit code of a run that was asked to stop and can be resumed: EX_TEMPFAIL of sysexits.h, "try again later"."""
 

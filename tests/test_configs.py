@@ -23,6 +23,7 @@ from coma_mm.engine.optim.accumulation import batches_per_update
 from coma_mm.models import MaskedAutoencoder
 from coma_mm.prepare.new import classification, detection, pretrain, segmentation
 from coma_mm.prepare.shape_scenes import LEVELS
+from coma_mm.prepare.shape_scenes import NAMES as BANDS
 
 ROOT = Path(__file__).parents[1] / 'configs'
 NAMES = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob('*.py') if '_base_' not in path.parts)
@@ -69,6 +70,10 @@ PARAMETERS = {
     'shapes/mask2former_dyvit-tiny-p16_*': (1_805_638, 1_498_656),
     'shapes/mask2former-semantic_dyvit-tiny-p16_*': (1_805_638, 1_498_656),
     'shapes/mask2former-panoptic_dyvit-tiny-p16_*': (1_805_703, 1_498_656),
+    'small/coma_dyvit-tiny-p16_*_shapes-4bands.py': (2_061_696, 1_499_776),
+    'small/dyvit-tiny-p16_*_shapes-4bands.py': (1_502_629, 1_500_224),
+    'small/mask-rcnn_dyvit-tiny-p16_*_shapes-4bands.py': (2_637_550, 1_499_968),
+    'small/upernet_dyvit-tiny-p16_*_shapes-4bands.py': (2_209_098, 1_500_224),
     'small/coma_dyvit-tiny_*': (2_502_624, 1_504_032),
     'small/mask-rcnn_dyvit-tiny_*': (2_788_048, 1_504_032),
     'small/upernet_dyvit-tiny_*': (2_222_656, 1_504_032),
@@ -126,7 +131,7 @@ def test_shapes_agree_at_full_size(config):
     """A forward pass through all parts with weights, as far as it depends on nothing but shapes."""
     _, cfg, model = config
     height, width = input_size(cfg)
-    images = torch.zeros(2, 3, height, width)
+    images = torch.zeros(2, cfg.get('bands', 3), height, width)
     if isinstance(model, MaskedAutoencoder):
         patches = (height // model.backbone.patch_size) * (width // model.backbone.patch_size)
         ids_keep = torch.zeros(2, patches // 2, dtype=torch.int64)
@@ -239,7 +244,8 @@ def test_pipelines(config):
     pipelines = [cfg[f'{split}_dataloader'].dataset.pipeline for split in ('train', 'val', 'test')
                  if cfg.get(f'{split}_dataloader')]
     for pipeline in (*pipelines, *([cfg.tta_pipeline] if 'tta_pipeline' in cfg else ())):
-        assert pipeline[0].type in ('LoadImageFromFile', 'LoadRandomResizedCrop')  # for the libraries' inferencers
+        # For the libraries' inferencers, which know RGB alone.
+        assert pipeline[0].type in ('LoadImage' if 'bands' in cfg else 'LoadImageFromFile', 'LoadRandomResizedCrop')
         if any(step.type == 'LoadPanopticAnnotations' for step in pipeline):  # needs panopticapi
             pytest.importorskip('panopticapi')
         steps = [TRANSFORMS.build(step) for step in use_load_image(pipeline)]
@@ -296,7 +302,7 @@ def test_classes(config):
         number = len(metainfo.classes) if metainfo else 150
         assert {head.num_classes for _, head in heads(model)} == {number}
     elif cfg.model.type == 'ImageClassifier':
-        number = 5 if 'easy' in name else 10 if 'shapes' in name else 1000
+        number = 5 if 'easy' in name or 'bands' in name else 10 if 'shapes' in name else 1000
         preprocessor = cfg.get('data_preprocessor') or cfg.model.data_preprocessor
         assert model.head.num_classes == preprocessor.num_classes == number
 
@@ -327,3 +333,6 @@ def test_named_classes_are_those_of_the_data():
     assert Config.fromfile(ROOT / '_base_/datasets/coco_mini.py').coco_classes == CocoDataset.METAINFO['classes']
     shapes = Config.fromfile(ROOT / '_base_/datasets/shapes.py')
     assert (shapes.shapes_classes, shapes.easy_classes) == tuple(LEVELS[name].classes for name in ('hard', 'easy'))
+    bands = Config.fromfile(ROOT / '_base_/datasets/shapes-4bands.py')
+    assert bands.bands_classes == LEVELS['easy'].of_bands(4).classes
+    assert tuple(band.name for band in bands.moments.bands) == BANDS and bands.bands == len(BANDS)

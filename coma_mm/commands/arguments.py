@@ -44,12 +44,44 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
+class Setting(argparse.Action):
+    """An option that stands for a setting of the config, the same as `--cfg-options NAME=VALUE`."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: str,
+                 option_string: str | None = None) -> None:
+        """Add it to `cfg_options`; a list has commas."""
+        value = f'[{values}]' if self.dest == 'bands' and not values.isdecimal() else values
+        namespace.cfg_options = [*(getattr(namespace, 'cfg_options', None) or ()), f'{self.dest}={value}']
+
+
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that change a config, for every command that reads one."""
     parser.add_argument('--data-root', metavar='PATH', help="folder of the data set, instead of the config's data_root")
+    add_band_arguments(parser)
     parser.add_argument('--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE',
                         help='settings that replace those of the config; they are merged last')
     add_trust_argument(parser)
+
+
+def add_band_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options on what images are, see `coma_mm.config.bands`; they go to `cfg_options`."""
+    parser.add_argument('--bands', action=Setting, metavar='N|LIST',
+                        help='for images of any bands and depth: how many bands they have, or which to read, by index from '
+                        '0 or by name, as 0,1,3 or red,nir (docs/bands.md)')
+    parser.add_argument('--moments', action=Setting, metavar='FILE.json',
+                        help='the moments of these bands, from coma-mm check_data folder PATH --moments FILE.json')
+
+
+def add_rgb_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the option of commands that draw images of any bands."""
+    parser.add_argument('--rgb', type=band_list, metavar='R,G,B',
+                        help='of images of other bands: the three to look at, by place among those that the model sees, '
+                        'from 0, or by name, as 3,1,0; one alone is grey (default: red, green and blue, or the first 3)')
+
+
+def band_list(text: str) -> list[int | str]:
+    """Indices and names of bands."""
+    return [int(one) if one.isdecimal() else one for one in text.split(',')]
 
 
 def add_trust_argument(parser: argparse.ArgumentParser) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from coma_mm.errors import UserError, choice, printable
 from coma_mm.ranges import whole
 
-from .arguments import add_config_arguments, out_file, workers
+from .arguments import add_trust_argument, out_file, workers
 
 if TYPE_CHECKING:
     from coma_mm.prepare.check import Findings
@@ -43,7 +43,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--full', action='store_true', help='read every image to its end, not just a sample')
     parser.add_argument('--workers', type=workers(), default=len(os.sched_getaffinity(0)), metavar='N',
                         help='processes that read (default: one per core)')
-    add_config_arguments(parser)
+    parser.add_argument('--data-root', metavar='PATH', help="of a config: folder of the data set, instead of its data_root")
+    parser.add_argument('--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE',
+                        help='of a config: settings that replace its own')
+    add_trust_argument(parser)
+    parser.add_argument('--moments', type=out_file, metavar='FILE.json',
+                        help='measure the values of the images, of any bands and depth, instead, and write the moments by '
+                        'which models normalise them (docs/bands.md)')
+    parser.add_argument('--nodata', type=float, metavar='VALUE',
+                        help='with --moments: the value that stands for no data (default: what the files say)')
 
 
 def run(args: argparse.Namespace) -> None:
@@ -52,6 +60,10 @@ def run(args: argparse.Namespace) -> None:
     for name, kind in OPTIONS.items():
         if getattr(args, name) is not None and args.kind != kind:
             raise UserError(f'--{name.replace("_", "-")} is for check_data {kind}, not for {args.kind}')
+    if args.nodata is not None and not args.moments:
+        raise UserError('--nodata is for --moments; pass it with --moments FILE.json')
+    if args.moments:
+        return moments(args)
     is_official = args.kind in ('imagenet', 'ade20k') or args.kind == 'coco' and not args.path.lower().endswith('.json')
     (_run_official if is_official else _run_own)(args)
 
@@ -133,6 +145,21 @@ def _say_end(findings: 'Findings', end: str) -> None:
         say(f'{len(findings.problems)} problem(s)')
         sys.exit(1)
     say(end)
+
+
+def moments(args: argparse.Namespace) -> None:
+    """Measure, print what was found, and write it."""
+    from coma_mm.prepare.check import KINDS
+    from coma_mm.prepare.moments import FOLDERS, measure, write_moments
+    if args.more or args.html:
+        raise UserError(f'--moments measures one folder, and draws nothing; leave out {" ".join(args.more) or "--html"}')
+    folder = os.path.join(args.path, FOLDERS.get(choice('KIND', args.kind, KINDS), '')).rstrip(os.sep)
+    measured = measure(folder, args.full, args.workers, args.nodata)
+    for line in (*measured.lines, *(f'problem: {text}' for text in measured.problems),
+                 *write_moments(measured, args.moments)):
+        say(line)
+    if measured.problems:
+        sys.exit(1)
 
 
 def say(text: str) -> None:

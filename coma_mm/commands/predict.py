@@ -9,7 +9,7 @@ import sys
 
 from coma_mm.ranges import SHARE, whole
 
-from .arguments import add_trust_argument, out_folder
+from .arguments import add_rgb_argument, add_trust_argument, out_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--every', type=whole(1), default=1, metavar='N',
                         help='take each N-th frame of a video (default: all)')
     parser.add_argument('--overlay', action='store_true', help='draw what is found on the images, into DIR/overlays')
+    add_rgb_argument(parser)
     parser.add_argument('--overwrite', action='store_true', help='start anew in DIR, and remove what an earlier run wrote')
     add_trust_argument(parser)
 
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
     settings = Settings(args.score_threshold, args.top_k, args.amp, args.tta, args.tile, args.overlap if args.tile else 0,
                         args.every)
     outcome = predict(args.checkpoint, args.images, args.out, settings, config=args.config, batch_size=args.batch_size,
-                      device=args.device, overlay=args.overlay, overwrite=args.overwrite)
+                      device=args.device, overlay=args.overlay, overwrite=args.overwrite, rgb=args.rgb)
     print(summary(outcome, args.out))
     if outcome.failed:
         sys.exit(1)

@@ -8,7 +8,7 @@ import math
 
 from coma_mm.ranges import SEED
 
-from .arguments import add_trust_argument, out_folder
+from .arguments import add_band_arguments, add_rgb_argument, add_trust_argument, out_folder
 
 SUBCOMMANDS = dict(
     reconstruct='reconstructions of a pre-trained model at several masking ratios',
@@ -38,17 +38,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             subparser.add_argument('--at', type=point, nargs='+', metavar='X,Y', default=[(.3, .3), (.5, .5), (.7, .7)],
                                    help='queries, as fractions of width and height (default: 0.3,0.3 0.5,0.5 0.7,0.7)')
             subparser.add_argument('--per-head', action='store_true', help='draw a picture per query with a row per head')
+        add_band_arguments(subparser)
+        add_rgb_argument(subparser)
         add_trust_argument(subparser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Draw."""
+    from coma_mm.config.read import parse_options
     from coma_mm.visualization import draw_attention, draw_reconstructions
     shared = args.config, args.checkpoint, args.images, args.out, args.size
+    more = dict(cfg_options=parse_options(getattr(args, 'cfg_options', None)), rgb=args.rgb)
     if args.drawing == 'reconstruct':
-        print(draw_reconstructions(*shared, args.ratios, not args.without_statistics, args.seed))
+        print(draw_reconstructions(*shared, args.ratios, not args.without_statistics, args.seed, **more))
     else:
-        print(draw_attention(*shared, args.at, args.per_head, args.drawing == 'windows'))
+        print(draw_attention(*shared, args.at, args.per_head, args.drawing == 'windows', **more))
 
 
 def point(text: str) -> tuple[float, float]:

@@ -15,9 +15,9 @@ from coma_mm.errors import UserError, nearest
 
 # Read by the runners through `cfg`, by `Config.fromfile`, by the tools, or by tools of the libraries.
 _READ_ELSEWHERE = {
-    'activation_checkpointing', 'compile', 'custom_imports', 'efficient_conv_bn_eval', 'env_cfg', 'epochs',
-    'find_unused_parameters', 'iters', 'mask_pair', 'mask_sampler', 'mask_unit', 'model_wrapper_cfg', 'probe_root',
-    'runner_type', 'strategy', 'sync_bn', 'tta_model', 'tta_pipeline', 'work_dir'
+    'activation_checkpointing', 'bands', 'compile', 'custom_imports', 'efficient_conv_bn_eval', 'env_cfg', 'epochs',
+    'find_unused_parameters', 'iters', 'mask_pair', 'mask_sampler', 'mask_unit', 'model_wrapper_cfg', 'moments',
+    'probe_root', 'runner_type', 'strategy', 'sync_bn', 'tta_model', 'tta_pipeline', 'work_dir'
 }
 KNOWN_KEYS = (set(inspect.signature(Runner).parameters) | set(inspect.signature(FlexibleRunner).parameters)
               | _READ_ELSEWHERE) - {'cfg'}

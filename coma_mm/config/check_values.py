@@ -109,6 +109,7 @@ TABLE = (
     ('CoMA', 'end_momentum', number(0, 1)),
     ('CoMA', 'latent_weight', above(0)),
     ('CoMA', 'pixel_weight', number(0)),
+    ('model*init_cfg*', 'in_channels', Values(str)),
     ('DyViT', 'frozen_stages', whole(-1, 3)),
     ('model*', 'drop_path_rate drop_rate attn_drop_rate dropout drop_prob', each(number(0, 1, below=True))),
     ('model*', 'dropout_ratio', number(0, 1, below=True, also=((-1, 'none'), ))),

@@ -11,7 +11,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 
 from coma_mm.config_tree import data_sets, walk
-from coma_mm.datasets.image_folder import IMAGE_SUFFIXES, walk_files
+from coma_mm.datasets.image_folder import image_suffixes, walk_files
 from coma_mm.datasets.packed_images import INDEX
 from coma_mm.errors import MissingFileError, UserError
 
@@ -120,7 +120,7 @@ def _expected(kind: type | None, dataset: dict) -> Iterator[tuple[str, str, Call
     reader = f'{reader.__module__}:{reader.__qualname__}'
     images = 'images in it or in folders below it'
     if reader == 'coma_mm.datasets.image_folder:ImageFolder.load_data_list':
-        suffixes = tuple(dataset.get('suffixes', IMAGE_SUFFIXES))
+        suffixes = image_suffixes(dataset.get('suffixes'), dataset.get('pipeline') or ())
         yield prefix.get('img_path', ''), f'{images} (*{suffixes[0]}, …)', partial(_has_files, suffixes=suffixes)
     elif reader == 'coma_mm.datasets.packed_images:PackedImages.load_data_list':
         yield os.path.join(prefix.get('img_path', ''), INDEX), 'a pack by tools/pack_dataset.py', os.path.isfile

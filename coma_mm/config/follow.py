@@ -18,6 +18,8 @@ from coma_mm.errors import UserError
 
 from .check_keys import variables
 
+WIDTH_FIRST = ('CenterCrop', 'RandomChoiceResize', 'RandomResize', 'Resize')
+"""mmcv's steps, which take a size of two numbers as (W, H); others take (H, W)."""
 LENGTHS = dict(epochs='max_epochs', iters='max_iters')
 """What the length of a run is called, here and in `train_cfg`."""
 
@@ -29,14 +31,15 @@ class Settings(NamedTuple):
         sampler (dict, optional): The key `mask_sampler`: of every `PatchMask`.
         unit (int, optional): The key `mask_unit`: of every `PatchMask`.
         pair (str, optional): The key `mask_pair`: of every `PatchMask`.
-        size (int, optional): The key `size`: side in px to which the data pipelines bring images.
+        size (int | tuple[int, int], optional): The key `size`: side, or height and width, in px to which the data pipelines
+            bring images.
         patch (int, optional): Side of the backbone's patch in px: of every `PatchMask`, of decoder and head.
         widths (tuple[int, ...], optional): Channels of the backbone's outputs: of the neck's and the heads' inputs.
     """
     sampler: dict | None = None
     unit: int | None = None
     pair: str | None = None
-    size: int | None = None
+    size: int | tuple[int, int] | None = None
     patch: int | None = None
     widths: tuple[int, ...] | None = None
 
@@ -65,8 +68,10 @@ def follow(cfg: Config, before: Settings | None = None, options: Container[str] 
     """
     now = settings(cfg)
     for name in ('mask_unit', 'size'):
-        if before and name in options and not _is_whole(cfg[name]):
-            raise UserError(f'{name}={cfg[name]!r}: expected a whole number of px, 1 or more')
+        is_size = name == 'size' and isinstance(cfg.get(name), (list, tuple)) and len(cfg[name]) == 2
+        if before and name in options and not all(map(_is_whole, cfg[name] if is_size else [cfg[name]])):
+            raise UserError(f'{name}={cfg[name]!r}: expected a whole number of px, 1 or more'
+                            + (', or (height, width)' if name == 'size' else ''))
     _follow_masks(cfg, before, now)
     if before is None:
         return
@@ -109,7 +114,7 @@ def _follow_masks(cfg: Config, before: Settings | None, now: Settings) -> None:
             step['patch_size'] = now.patch
 
 
-def _follow_size(cfg: Config, old: int, new: int) -> None:
+def _follow_size(cfg: Config, old: int | Sequence[int] | None, new: int | Sequence[int]) -> None:
     """Exchange the image's size in every step of the data pipelines."""
     loaders = [cfg.get(f'{split}_dataloader') for split in ('train', 'val', 'test')]
     if old is None or not _exchange(loaders, old, new):
@@ -117,13 +122,20 @@ def _follow_size(cfg: Config, old: int, new: int) -> None:
                         + (f' (none has the size {old})' if old else '') + '; change the steps themselves')
 
 
-def _exchange(place: Any, old: int, new: int) -> bool:
+def _exchange(place: Any, old: int | Sequence[int], new: int | Sequence[int]) -> bool:
     """Whether an old size was found in nested dicts and lists, and exchanged for a new one."""
     found = [(one, key) for one in walk(place) for key in ('scale', 'crop_size')
-             if key in one and one[key] in (old, (old, old), [old, old])]
+             if key in one and _sides(one[key], one) == _sides(old)]
     for one, key in found:
-        one[key] = new if one[key] == old else (new, new)
+        sides = _sides(_sides(new), one)
+        one[key] = new if isinstance(one[key], int) and isinstance(new, int) else sides
     return bool(found)
+
+
+def _sides(size: Any, step: dict | None = None) -> tuple:
+    """A size as (H, W), as a step writes it if one is given; and the way back."""
+    sides = (size, size) if isinstance(size, int) else tuple(size) if isinstance(size, (list, tuple)) else ()
+    return sides[::-1] if step and type_name(step) in WIDTH_FIRST else sides
 
 
 def _follow_backbone(cfg: Config, before: Settings, now: Settings, options: Container[str]) -> None:

@@ -16,6 +16,7 @@ from coma_mm.errors import UserError, choice, nearest, shorten
 from coma_mm.notices import hold
 from coma_mm.processes import check_workers, is_first_process
 
+from .bands import use_bands
 from .check_hooks import check_hooks
 from .check_keys import check_keys, check_options
 from .check_values import check_values
@@ -133,6 +134,7 @@ def read_config(path: str, cfg_options: dict[str, Any] | None = None, work_dir: 
             raise UserError(f'{path}: {key} is empty; is a shell variable in --cfg-options not set? (None stands for none)')
     if 'model' not in cfg:
         raise UserError(f'{path} has no key model; expected a whole config, with model, data loaders and loops')
+    use_bands(cfg, cfg_options or ())
     _fit_loaders(cfg)
     if not torch.cuda.is_available():
         _fit_to_cpu(cfg)

@@ -1,6 +1,6 @@
 """Any folder of images as a data set for pre-training."""
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mmengine.dataset import BaseDataset
@@ -11,6 +11,9 @@ from coma_mm.errors import MissingFileError, UserError, choice
 from .passed_over import counts
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.pgm', '.gif')
+
+BAND_SUFFIXES = (*IMAGE_SUFFIXES, '.npy', '.npz', '.dcm', '.dicom', '.avif', '.heic', '.heif')
+"""With `bands` in the pipeline."""
 
 
 def walk_files(folder: str, on_error: Callable[[OSError], None] | None = None) -> Iterator[str]:
@@ -53,6 +56,15 @@ def is_folder(entry: os.DirEntry) -> bool:
         return False
 
 
+def image_suffixes(suffixes: Sequence[str] | None, pipeline: Sequence[dict | Callable]) -> tuple[str, ...]:
+    """Those that an `ImageFolder` looks for; see its arguments."""
+    if suffixes is None:
+        has_bands = any((step if isinstance(step, Mapping) else vars(step)).get('bands') is not None
+                        for step in pipeline if hasattr(step, '__dict__') or isinstance(step, Mapping))
+        suffixes = BAND_SUFFIXES if has_bands else IMAGE_SUFFIXES
+    return tuple(suffix.lower() for suffix in suffixes)
+
+
 @DATASETS.register_module()
 class ImageFolder(BaseDataset):
     """All images in a folder and the folders below it: no labels, no class folders, no annotation file.
@@ -66,7 +78,8 @@ class ImageFolder(BaseDataset):
         part (str): 'all'; or with every `holdout`-th image, in sorted order, held out for validation: 'train' for
             the others, 'val' for those. Defaults to 'all'.
         holdout (int): See `part`. Defaults to 20.
-        suffixes (Sequence[str]): Suffixes of image files. Defaults to `IMAGE_SUFFIXES`.
+        suffixes (Sequence[str], optional): Suffixes of image files. Defaults to `IMAGE_SUFFIXES`, or to `BAND_SUFFIXES` if
+            a step of the pipeline has `bands`.
         **kwargs: Further arguments of mmengine's `BaseDataset`, e.g. `indices`.
 
     Raises:
@@ -74,9 +87,9 @@ class ImageFolder(BaseDataset):
     """
 
     def __init__(self, data_root: str, pipeline: Sequence[dict | Callable] = (), part: str = 'all', holdout: int = 20,
-                 suffixes: Sequence[str] = IMAGE_SUFFIXES, **kwargs: Any):
+                 suffixes: Sequence[str] | None = None, **kwargs: Any):
         self.part, self.holdout = choice('ImageFolder: part', part, ('all', 'train', 'val')), holdout
-        self.suffixes = tuple(suffix.lower() for suffix in suffixes)
+        self.suffixes = image_suffixes(suffixes, pipeline)
         super().__init__(data_root=data_root, pipeline=list(pipeline), **kwargs)
 
     def load_data_list(self) -> list[dict]:

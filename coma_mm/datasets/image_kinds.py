@@ -46,7 +46,7 @@ def why_not_8_bit(encoded: bytes) -> str | None:
     except Exception:  # a damaged header, which the decoder will name
         return None
     return found and (f'it holds {found}, and what is read is one image of 8 bits in grey or colour: convert it '
-                      '(docs/data.md, "Depths and bands", shows how)')
+                      '(docs/data.md, "Depths and bands", shows how), or have all of it read, by --bands (docs/bands.md)')
 
 
 def _png(encoded: bytes) -> str | None:

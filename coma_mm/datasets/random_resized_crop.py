@@ -14,9 +14,16 @@ from mmpretrain.datasets.transforms import RandomResizedCrop
 from PIL import Image
 
 from coma_mm.errors import choice
+from coma_mm.ranges import whole
 
-from .loading import open_image, read_encoded, read_image
+from .encoded import open_image, read_encoded
+from .loading import read_image
+from .reading.choice import Bands
+from .reading.shrinking import read_for
+from .samples import band_reading
 
+DRAWS = 10
+"""How many crops of one image are drawn, until one has data enough."""
 MARGIN = 16
 """Rows of px decoded below a crop: libjpeg's smooth upsampling of the colours looks at the row of blocks below."""
 # ITU-T T.81, table B.1.
@@ -108,6 +115,8 @@ class LoadRandomResizedCrop(RandomResizedCrop):
     - Resizing is antialiased as Pillow's is, by torch's vectorised kernels.
     - What is no plain JPEG is read as `LoadImage` does: other formats, progressive, CMYK, to be turned by Exif,
       damaged.
+    - With `bands`, images of any depth and format are read, and of TIFF and .npy only the crop's window; a crop that is
+      mostly without data is drawn anew.
 
     Required keys: `img_path`, or those of a sample in a pack (see `read_encoded`). Added keys: `img` (np.ndarray[uint8] of
     shape (H, W, 3), BGR), `img_shape` and, of the file, `ori_shape`, both (H, W).
@@ -115,24 +124,40 @@ class LoadRandomResizedCrop(RandomResizedCrop):
     Args:
         scale (int | tuple[int]): Size of the output, (H, W) or both, in px.
         interpolation (str): 'bicubic' or 'bilinear'. Defaults to 'bicubic', as in MAE.
+        within (int, optional): Side in px of a square, placed at random, in which the crop is drawn as if it was the whole
+            image: of scenes and panoramas `RandomResizedCrop` would take a fifth or more, or always the middle. Defaults to
+            none.
+        bands (int | Sequence[int | str], optional): Which bands are read; see `LoadImage`. Defaults to None: 8-bit colour.
+        nodata (float, optional): See `BandReading`.
+        pages (bool): See `BandReading`.
+        max_nodata (float): The share of a crop that may be without data. Defaults to 0.5.
+        depth (str, optional): See `BandReading`.
         **kwargs: The further arguments of `RandomResizedCrop`: `crop_ratio_range`, `aspect_ratio_range`, `max_attempts`.
 
     Raises:
-        BadImageError: If the file cannot be decoded.
+        BadImageError: If the file cannot be decoded, or has not these bands.
+        NoDataError: If ten crops in a row are without data.
         UserError: If there is no such file, or the interpolation is another one.
     """
 
-    def __init__(self, scale: int | tuple[int, int], interpolation: str = 'bicubic', **kwargs: Any):
+    def __init__(self, scale: int | tuple[int, int], interpolation: str = 'bicubic', within: int | None = None,
+                 bands: Bands | None = None, nodata: float | None = None, pages: bool = False, max_nodata: float = 0.5,
+                 depth: str | None = None, **kwargs: Any):
+        self.within = within and whole(1).check('LoadRandomResizedCrop: within', within)
+        self.bands = bands
+        self.reading = band_reading(bands, nodata=nodata, pages=pages, max_nodata=max_nodata, depth=depth)
         choice('LoadRandomResizedCrop: interpolation', interpolation, ('bicubic', 'bilinear'))
         super().__init__(scale, interpolation=interpolation, backend='torch', **kwargs)
 
     def transform(self, results: dict) -> dict:
         """Read the crop; see the class."""
+        if self.reading is not None:
+            return self._read_bands(results)
         path, encoded = results['img_path'], read_encoded(results)
         header = read_jpeg_header(encoded)
         image = read_image(path, encoded) if header is None else None
         shape = header[:2] if header else image.shape[:2]
-        top, left, height, width = self.rand_crop_params(SimpleNamespace(shape=shape))  # looks at the shape alone
+        top, left, height, width = self._window(shape)
         factor = 1
         if header:
             # The largest that leaves the crop no fewer pixels than the output.
@@ -150,6 +175,46 @@ class LoadRandomResizedCrop(RandomResizedCrop):
         results['img'] = image
         results['img_shape'], results['ori_shape'] = image.shape[:2], tuple(shape)
         return results
+
+    def _window(self, shape: tuple[int, int]) -> tuple[int, int, int, int]:
+        """Draw top, left, height and width of a crop."""
+        if self.within is None:
+            return self.rand_crop_params(SimpleNamespace(shape=shape))  # looks at the shape alone
+        sides = [min(side, self.within) for side in shape]
+        above, before = (np.random.randint(side - part + 1) for side, part in zip(shape, sides, strict=True))
+        top, left, height, width = self.rand_crop_params(SimpleNamespace(shape=sides))
+        return above + top, before + left, height, width
+
+    def _read_bands(self, results: dict) -> dict:
+        """The crop of a file of any bands and depth, of which its window alone is read where its format allows that."""
+        with self.reading.open(results) as file:
+            shape = file.shape[:2]
+            for _ in range(DRAWS):
+                image, gaps = read_for(file, self._window(shape), self.scale)
+                if gaps <= self.reading.max_nodata:
+                    break
+            else:
+                self.reading.check(gaps, results, f' in the last of {DRAWS} crops')
+        image = resize_any(image, self.scale, self.interpolation)
+        return results | dict(img=image, img_shape=image.shape[:2], ori_shape=shape)
+
+
+def resize_any(image: np.ndarray, size: tuple[int, int], interpolation: str = 'bicubic') -> np.ndarray:
+    """Resize an image of any bands with antialiasing, and keep its type.
+
+    Args:
+        image (np.ndarray): uint8, uint16 or float32, (H, W, C).
+        size (tuple[int, int]): Height and width in px.
+        interpolation (str): 'bicubic' or 'bilinear'; of more than 8 bits the result stays within the image's own range,
+            which bicubic interpolation overshoots. Defaults to 'bicubic'.
+
+    Returns:
+        np.ndarray: Of the same type.
+    """
+    if image.dtype == np.uint8:
+        return _resize(image, size, interpolation)
+    resized = _resize(image.astype(np.float32), size, interpolation).clip(image.min(), image.max())
+    return resized if image.dtype.kind == 'f' else resized.round().astype(image.dtype)
 
 
 def _resize(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:

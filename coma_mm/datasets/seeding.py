@@ -23,9 +23,11 @@ from mmengine.registry import DATA_SAMPLERS, DATASETS
 from torch.utils.data import Dataset
 
 from coma_mm.config_tree import type_name
-from coma_mm.errors import BadImageError, UserError, choice
+from coma_mm.errors import BadImageError, NoDataError, UserError, choice
 from coma_mm.ranges import number
 
+from .annotations import pipeline_steps
+from .band_augmentations import check_rgb_steps
 from .loading import read_size, use_load_image, verify_image
 from .own_generators import find_generators, seed_own
 
@@ -119,7 +121,8 @@ class SeededDataset:
     Args:
         dataset (dict | Dataset): The data set or its config.
         on_bad_image (str): What to do about an image that cannot be decoded: 'error' stops the run naming the file;
-            'skip' takes the next sample instead, logs the file's name once and counts it. Defaults to 'error'.
+            'skip' takes the next sample instead, logs the file's name once and counts it. Defaults to 'error'. In place of a
+            sample without data (NoDataError) the next one is taken in both cases.
         wait_for_storage (float): Seconds to wait for the images' folder when it is gone in mid-run (a network disk that
             was unmounted) before the run stops. Defaults to 60.
 
@@ -135,6 +138,9 @@ class SeededDataset:
         self._find_own_generators()
         # One byte per sample, shared by the loader's workers: 1 where the sample was found to be bad.
         self._bad = multiprocessing.RawArray('B', len(self.dataset)) if on_bad_image == 'skip' else None
+        # 1 where a sample was drawn without data, and the next one taken.
+        has_bands = any(getattr(step, 'reading', None) for step in pipeline_steps(self.dataset))
+        self._no_data = multiprocessing.RawArray('B', len(self.dataset)) if has_bands else None
 
     def __getitem__(self, index: int) -> Any:
         return self.__getitems__([index])[0]
@@ -153,6 +159,11 @@ class SeededDataset:
             current = SampleIndex((index + attempt) % size, seed, epoch)
             try:
                 return self._read(current)
+            except NoDataError as error:
+                if self._no_data is not None:
+                    if not self.without_data().any():
+                        print_log(f'Another sample is taken, as {error}', logger='current', level=logging.WARNING)
+                    self._no_data[current] = 1
             except Exception as error:
                 bad = error if isinstance(error, BadImageError) else self._bad_annotation(current, error)
                 if bad is None:
@@ -204,6 +215,10 @@ class SeededDataset:
     def bad_images(self) -> np.ndarray:
         """1 for each sample found unreadable so far, of shape (len(self), ); empty unless 'skip'."""
         return np.frombuffer(self._bad or b'', dtype=np.uint8)
+
+    def without_data(self) -> np.ndarray:
+        """1 for each sample in whose place another was taken so far, as it had no data, of shape (len(self), ); or empty."""
+        return np.frombuffer(self._no_data or b'', dtype=np.uint8)
 
     def _bad_annotation(self, index: int, error: Exception) -> BadImageError | None:
         """What is wrong with the sample's map or masks; the libraries' error does not name them."""
@@ -268,9 +283,13 @@ def seed_dataloader(dataloader: dict) -> None:
 
     Args:
         dataloader (dict): A config as `Runner.build_dataloader` takes it.
+
+    Raises:
+        UserError: If a step of a pipeline knows colours alone, and its images have other bands.
     """
     sampler = dataloader.get('sampler')
     dataset = dataloader['dataset'] = use_load_image(dataloader.get('dataset'))
+    check_rgb_steps(dataset)
     on_bad_image = dataloader.pop('on_bad_image', None)
     wait = dataloader.pop('wait_for_storage', None)
     name = type_name(sampler)

@@ -12,6 +12,7 @@ from mmengine.registry import MODELS, TASK_UTILS, TRANSFORMS
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 from torch import nn
 
+from coma_mm.config.bands import bands_of
 from coma_mm.config.registered import PATHS
 from coma_mm.config_tree import data_sets, find_key, type_name
 from coma_mm.weights.description import VERSION, encode
@@ -38,7 +39,8 @@ def describe(cfg: Config, model: nn.Module, metainfo: Mapping[str, Any] | None =
     Returns:
         dict | None: JSON data: 'version', 'task', 'scope', 'model', 'pipeline' (that of the test, or else of the validation,
         without steps that load annotations), 'classes', 'palette', and 'tta' ('model' and 'pipeline') where the config has
-        it. There are no weights to start from, no paths and no back ends in it. None for a model of no known task.
+        it, and 'bands' ('chosen', 'names' and 'moments') where the config has the setting. There are no weights to start
+        from, no paths and no back ends in it. None for a model of no known task.
 
     Raises:
         TypeError: If something in the config is no plain value.
@@ -53,13 +55,13 @@ def describe(cfg: Config, model: nn.Module, metainfo: Mapping[str, Any] | None =
         metainfo = find_key([cfg.get(f'{split}_dataloader') for split in ('train', 'val', 'test')], 'metainfo') or {}
     classes = metainfo.get('classes') if task != 'pretraining' else None
     classes = [str(name) for name in classes] if isinstance(classes, (list, tuple)) else None
-    tta = None
+    tta, bands = None, bands_of(cfg)
     if isinstance(cfg.get('tta_model'), dict) and cfg.get('tta_pipeline'):
         tta = dict(model=_plain(cfg.tta_model, scope), pipeline=_plain(_without_annotations(cfg.tta_pipeline), scope))
     return dict(
         version=VERSION, task=task, scope=scope, model=encode(_plain(model_cfg, scope)),
         pipeline=encode(_plain(_without_annotations(_pipeline(cfg)), scope)), classes=classes,
-        palette=_palette(metainfo.get('palette'), classes), tta=encode(tta))
+        palette=_palette(metainfo.get('palette'), classes), tta=encode(tta), **(dict(bands=bands.plain()) if bands else {}))
 
 
 def as_text(description: dict[str, Any]) -> str:

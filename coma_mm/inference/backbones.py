@@ -11,6 +11,7 @@ from torch import nn
 
 from coma_mm.config.registered import check_registered
 from coma_mm.config_tree import type_name
+from coma_mm.datasets.bands import Bands
 from coma_mm.errors import UserError
 from coma_mm.models import DyViT
 from coma_mm.weights.description import KEY, read_description
@@ -18,7 +19,8 @@ from coma_mm.weights.load import load_backbone as load_weights
 from coma_mm.weights.load import load_weights_only, stated_backbone
 from coma_mm.weights.released import released
 
-from .images import Picture, as_bgr, several
+from .images import Picture, as_read, several
+from .load import described_bands
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 """ImageNet's, RGB in 0 to 255: what all our configs take."""
@@ -37,14 +39,15 @@ def load_backbone(source: str | os.PathLike, device: str | torch.device = 'cpu',
     Returns:
         nn.Module: In evaluation mode. Called with normalised images it gives what the backbone of this class gives: for
         DyViT a tuple of maps (B, C, ceil(H/stride), ceil(W/stride)). `features` does the rest; `backbone.moments`, mean and
-        standard deviation per channel in RGB, 0 to 255, are those that it was trained with.
+        standard deviation per channel in RGB, 0 to 255, are those that it was trained with; or per band, where
+        `backbone.bands` says which.
 
     Raises:
         UserError: The file cannot be read, or says neither which backbone it holds nor do `settings`.
     """
     path = released(os.fspath(source))
     meta = load_weights_only(path)['meta']
-    cfg, preprocessor = _described(meta, path, named=bool({'type', 'arch'} & settings.keys()))
+    cfg, preprocessor, bands = _described(meta, path, named=bool({'type', 'arch'} & settings.keys()))
     cfg |= settings
     if type_name(cfg) == 'DyViT':
         cfg |= dict(out_indices=settings.get('out_indices', (0, 1, 2, 3)), out_type='featmap')
@@ -54,6 +57,7 @@ def load_backbone(source: str | os.PathLike, device: str | torch.device = 'cpu',
     load_weights(backbone, path)
     backbone.moments = tuple(tuple(preprocessor.get(key) or standard)
                              for key, standard in (('mean', MEAN), ('std', STD)))
+    backbone.bands = bands
     backbone.to(device).eval()  # of some backbones of the libraries this gives nothing
     return backbone
 
@@ -68,30 +72,31 @@ def stated_settings(source: str) -> dict[str, Any]:
         dict: Its config; empty, if the file says nothing or is of another backbone.
     """
     path = released(source)
-    cfg, _ = _described(load_weights_only(path)['meta'], path, named=True)
+    cfg, *_ = _described(load_weights_only(path)['meta'], path, named=True)
     return cfg if type_name(cfg) == DyViT.__name__ and 'arch' in cfg else {}
 
 
-def _described(meta: dict[str, Any], path: str, named: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The configs of the backbone and of the preprocessor that it was trained with, as far as a checkpoint says.
+def _described(meta: dict[str, Any], path: str, named: bool) -> tuple[dict[str, Any], dict[str, Any], Bands | None]:
+    """The configs of the backbone and of the preprocessor that it was trained with, and its bands, as far as is said.
 
     It has to say something, unless the backbone is `named` otherwise.
     """
     if KEY in meta:
-        model = read_description(meta, path)['model']
+        use = read_description(meta, path)
+        model = use['model']
         backbone, preprocessor = (model.get(key) for key in ('backbone', 'data_preprocessor'))
         if isinstance(backbone, dict):
-            return backbone, preprocessor if isinstance(preprocessor, dict) else {}
+            return backbone, preprocessor if isinstance(preprocessor, dict) else {}, described_bands(use)
     facts = meta.get('coma_mm') or {}
     stated = stated_backbone(meta)
     if stated.get('backbone') != DyViT.__name__ or not stated.get('arch'):
         if named:
-            return dict(type=DyViT.__name__), {}
+            return dict(type=DyViT.__name__), {}, None
         raise UserError(f'{path} does not say which backbone it holds; name it: '
                         "load_backbone(…, arch=…), and type=… if it is no DyViT, with the settings of its training")
     settings = facts.get('settings') if isinstance(facts.get('settings'), dict) else {}
     settings = {key: value for key, value in settings.items() if value is not None}
-    return check_registered(dict(type='DyViT', arch=stated['arch'], **settings), f'{path}: backbone', 'mmpretrain'), {}
+    return check_registered(dict(type='DyViT', arch=stated['arch'], **settings), f'{path}: backbone', 'mmpretrain'), {}, None
 
 
 @torch.no_grad()
@@ -126,7 +131,9 @@ def _maps(backbone: nn.Module, image: Picture, size: int | None) -> list[torch.T
     """What a backbone makes of one image."""
     parameter = next(backbone.parameters())
     mean, std = (torch.tensor(values, device=parameter.device).view(-1, 1, 1) for values in backbone.moments)
-    pixels = torch.from_numpy(as_bgr(image)[..., ::-1].copy()).permute(2, 0, 1).to(parameter.device)
+    bands = getattr(backbone, 'bands', None)
+    pixels = as_read(image, bands)
+    pixels = torch.from_numpy(pixels if bands else pixels[..., ::-1].copy()).permute(2, 0, 1).to(parameter.device)
     pixels = ((pixels - mean) / std).to(parameter.dtype)[None]
     if size:
         scale = size / min(pixels.shape[-2:])

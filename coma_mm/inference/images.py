@@ -6,7 +6,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from coma_mm.datasets.bands import Bands
 from coma_mm.datasets.loading import as_color, read_image
+from coma_mm.datasets.samples import read_bands
 from coma_mm.errors import UserError
 
 Picture = str | os.PathLike | np.ndarray | Image.Image | torch.Tensor
@@ -41,6 +43,35 @@ def as_bgr(image: Picture) -> np.ndarray:
     if rgb.dtype != np.uint8:
         raise _no_image(f'an array of {rgb.dtype}')
     return np.ascontiguousarray(rgb[..., ::-1])
+
+
+def as_read(image: Picture, bands: Bands | None = None) -> np.ndarray:
+    """An image as the loading step of a model reads it.
+
+    Args:
+        image (Picture): In any of its kinds; for other bands a path, an array (H, W, bands) or a tensor (bands, H, W).
+        bands (Bands, optional): What the model sees. Defaults to None: see `as_bgr`.
+
+    Returns:
+        ndarray: (H, W, bands) of the file's depth, or uint8 BGR.
+
+    Raises:
+        BadImageError: The file cannot be decoded, or has other bands.
+        UserError: There is no such file, or it is nothing that stands for such an image.
+    """
+    if bands is None:
+        return as_bgr(image)
+    if isinstance(image, (str, os.PathLike)):
+        return read_bands(dict(img_path=os.fspath(image)), bands.chosen, bands.depth)
+    if isinstance(image, torch.Tensor) and image.ndim == 3:
+        image = image.detach().cpu().permute(1, 2, 0).numpy()
+    if isinstance(image, np.ndarray) and image.ndim == 2:
+        image = image[..., None]
+    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != bands.number:
+        what = f'an array of shape {image.shape}' if isinstance(image, np.ndarray) else f'a {type(image).__name__}'
+        raise UserError(f'{what} is no image for this model; expected a path, or an array (H, W, {bands.number}) of the '
+                        f'bands {", ".join(bands.names)}')
+    return np.ascontiguousarray(image)
 
 
 def _pixels(image: torch.Tensor) -> np.ndarray:

@@ -1,5 +1,6 @@
 """A trained model, ready for images, from its checkpoint alone."""
 import copy
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -19,8 +20,9 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 
 from coma_mm.config.read import read_config, use_tta
-from coma_mm.config_tree import type_name
-from coma_mm.datasets.loading import as_color, read_image, use_load_image
+from coma_mm.config_tree import find_types, type_name
+from coma_mm.datasets.bands import Bands, picture
+from coma_mm.datasets.loading import LoadImage, as_color, use_load_image
 from coma_mm.engine.description import describe
 from coma_mm.engine.models import build_model
 from coma_mm.errors import UserError, first_names, printable
@@ -28,7 +30,7 @@ from coma_mm.weights.description import decode, read_description
 from coma_mm.weights.load import load_weights_only
 from coma_mm.weights.released import released
 
-from .images import Picture, as_bgr, several
+from .images import Picture, as_read, several
 from .result import Result, to_result
 
 Image = str | Path | np.ndarray
@@ -48,6 +50,8 @@ class Usable:
         checkpoint (str): The file that it is from.
         meta (dict): What that says of itself.
         amp (bool): Whether it computes in bf16. Defaults to False.
+        bands (Bands, optional): What it sees, if that is not 8-bit colour. Defaults to None.
+        rgb (Sequence[int | str], optional): Of these the three to look at. Defaults to what `Bands.rgb` says.
     """
     model: nn.Module
     task: str
@@ -58,6 +62,8 @@ class Usable:
     checkpoint: str
     meta: dict[str, Any] = field(repr=False)
     amp: bool = False
+    bands: Bands | None = None
+    rgb: Sequence[int | str] | None = None
 
     @property
     def takes_arrays(self) -> bool:
@@ -83,7 +89,8 @@ class Usable:
         """Have the pipeline make a sample of an image.
 
         Args:
-            image (str | Path | ndarray): A file, or uint8 (H, W, 3) in the order BGR, or grey (H, W).
+            image (str | Path | ndarray): A file, or uint8 (H, W, 3) in the order BGR, or grey (H, W); for a model of other
+                bands, these in the order in which it reads them.
 
         Returns:
             dict: With 'inputs' and 'data_samples', as `predict_samples` takes them.
@@ -96,14 +103,34 @@ class Usable:
         given = dict(img_id=0, img_path='')
         if not isinstance(image, np.ndarray):
             given['img_path'] = str(image)
-            image = read_image(given['img_path']) if self.takes_arrays else None
+            image = self.read(given['img_path']) if self.takes_arrays else None
         elif not self.takes_arrays:
             raise UserError(f'{self.checkpoint} is of images that {self.pipeline[0]} reads; give it files')
         if image is not None:
-            image = as_color(image)
+            image = as_color(image) if self.bands is None else as_read(image, self.bands)
             given.update(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
         with DefaultScope.overwrite_default_scope(self.scope):
             return self._steps(given)
+
+    def read(self, path: str) -> np.ndarray:
+        """Read an image file as `prepare` takes arrays.
+
+        Raises:
+            BadImageError: If the file cannot be decoded, or has other bands.
+            UserError: If there is no such file.
+        """
+        return as_read(path) if self.bands is None else self._loading(dict(img_path=path))['img']
+
+    @cached_property
+    def _loading(self) -> LoadImage:
+        """The step that reads bands, with all that its config says of them."""
+        return LoadImage(**{key: value for key, value in self.pipeline[0].items() if key not in ('type', '_scope_')})
+
+    def picture(self, image: np.ndarray) -> np.ndarray:
+        """What `read` gives as uint8 (H, W, 3), BGR, to look at."""
+        if self.bands is None:
+            return image
+        return np.ascontiguousarray(picture(image, **self.bands.view(self.rgb))[..., ::-1])
 
     @torch.no_grad()
     def predict_samples(self, samples: list[dict[str, Any]]) -> list[BaseDataElement]:
@@ -142,15 +169,17 @@ class Usable:
         """Predict, for Python and notebooks.
 
         Args:
-            images (Picture | Sequence[Picture]): One image, or several: paths, arrays in RGB, Pillow's images, tensors.
+            images (Picture | Sequence[Picture]): One image, or several: paths, arrays in RGB, Pillow's images, tensors. For
+                a model of other bands than RGB: paths, or arrays (H, W, bands).
             batch_size (int): See `predict`. Defaults to 1.
 
         Returns:
             Result | list[Result]: For each image, in order.
         """
         given, single = several(images)
-        arrays = [as_bgr(one) for one in given]
-        found = [to_result(sample, array, self.task, self.classes, self.palette)
+        arrays = [self.read(os.fspath(one)) if isinstance(one, (str, os.PathLike)) else as_read(one, self.bands)
+                  for one in given]
+        found = [to_result(sample, self.picture(array), self.task, self.classes, self.palette)
                  for sample, array in zip(self.predict(arrays, batch_size), arrays, strict=True)]
         return found[0] if single else found
 
@@ -217,11 +246,19 @@ def load_described(checkpoint: str | Path, config: str | Path | Config | None = 
             model = build_model(_config(use, tta))
     _fill(model.module if isinstance(model, BaseTTAModel) else model, loaded['state_dict'], path, by)
     model.to(device).eval()
-    usable = Usable(model, use['task'], use['classes'], use['palette'], use['pipeline'], use['scope'], path, loaded['meta'])
+    usable = Usable(model, use['task'], use['classes'], use['palette'], use['pipeline'], use['scope'], path, loaded['meta'],
+                    bands=described_bands(use))
     if usable.pipeline and usable.task != 'pretraining':
         with _buildable(path) if config is None else nullcontext():
             usable._steps  # noqa: B018 - built once, and now
     return usable
+
+
+def described_bands(use: dict[str, Any]) -> Bands | None:
+    """What a model sees, as its description or else its loading step says; None for 8-bit colour."""
+    if use.get('bands'):
+        return Bands.of_plain(use['bands'])
+    return Bands.of(next((one['bands'] for one in find_types(use['pipeline'], 'LoadImage') if one.get('bands')), None), None)
 
 
 def _config(use: dict[str, Any], tta: bool) -> Config:

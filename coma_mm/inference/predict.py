@@ -141,7 +141,8 @@ def _remove(folder: Path, records: Sequence[Mapping[str, Any]]) -> None:
 
 
 def predict(checkpoint: str, images: Sequence[str], out: str, settings: Settings, *, config: str | None = None,
-            batch_size: int = 1, device: str | None = None, overlay: bool = False, overwrite: bool = False) -> Outcome:
+            batch_size: int = 1, device: str | None = None, overlay: bool = False, overwrite: bool = False,
+            rgb: Sequence[int | str] | None = None) -> Outcome:
     """Predict on images, and write what was found into a folder.
 
     Args:
@@ -155,6 +156,8 @@ def predict(checkpoint: str, images: Sequence[str], out: str, settings: Settings
         device (str, optional): Where to compute. Defaults to a GPU if there is one.
         overlay (bool): Draw what was found on the images. Defaults to False.
         overwrite (bool): Start anew in the folder. Defaults to False: go on where the same run stopped.
+        rgb (Sequence[int | str], optional): Of a model that sees other bands than RGB, the three to look at. Defaults to
+            those of these names, or the first ones.
 
     Returns:
         Outcome: How much was done.
@@ -167,7 +170,11 @@ def predict(checkpoint: str, images: Sequence[str], out: str, settings: Settings
     device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
     usable = load_described(checkpoint, config, device, tta=settings.tta)
     _check(usable, settings)
-    usable.amp = settings.amp
+    usable.amp, usable.rgb = settings.amp, rgb
+    if usable.bands:
+        usable.bands.rgb(rgb)
+    elif rgb:
+        raise UserError(f'--rgb is for models of other bands, and {checkpoint} sees red, green and blue')
     facts = dict(coma_mm='predict', version=1, checkpoint=os.path.basename(checkpoint), task=usable.task,
                  weights=weights_sha256(usable.model.state_dict()), classes=usable.classes,
                  pipeline=json.loads(json.dumps(usable.pipeline)), settings=asdict(settings))
@@ -223,7 +230,7 @@ class _Job:
             self.console = bars.console
             task = bars.add_task('Predicting', total=count_items(sources, self.settings.every), unit='images')
             self.advance = lambda: bars.advance(task)
-            items = ahead(read_items(sources, self._is_done, self.settings.every), max(1, self.batch_size))
+            items = ahead(read_items(sources, self._is_done, self.settings.every, self.usable.read), max(1, self.batch_size))
             for _ in self._predicted(items):
                 done += 1
                 rate = done / (time.monotonic() - start)
@@ -260,6 +267,8 @@ class _Job:
                 self.advance()
                 continue
             sample = None
+            if self.usable.bands and not item.path and not item.error:
+                item.error = f'{item.key}: frames of videos are of 8 bits in colour, and the model sees other bands'
             if not item.error and not self._in_tiles(item):
                 try:
                     sample = self.usable.prepare(item.image if self.usable.takes_arrays or not item.path else item.path)
@@ -302,12 +311,13 @@ class _Job:
         item.image = None
 
     def _draw(self, item: Item, record: dict[str, Any], labels: np.ndarray | None) -> None:
-        small, size = drawing.thumbnail(item.image)
+        picture = self.usable.picture(item.image)
+        small, size = drawing.thumbnail(picture)
         record.update(thumb=self._write('thumbs', item, '.jpg', small), thumb_size=list(size))
         if labels is not None:
             record['map_thumb'] = self._write('thumbs', item, '.png', drawing.map_png(labels, self.colors, size))
         if self.overlay:
-            drawn = drawing.overlay(item.image, record, labels, self.usable.classes, self.colors)
+            drawn = drawing.overlay(picture, record, labels, self.usable.classes, self.colors)
             record['overlay'] = self._write('overlays', item, '.jpg', drawing.jpeg(drawn))
         for found in record.get('objects', ()):
             if mask := found.pop('mask', None):

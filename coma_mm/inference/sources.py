@@ -46,7 +46,8 @@ class Item:
         name (str): What it is called in the results.
         path (str | None): The file, if it is one of its own.
         stamp (list[int]): Size and time of the file, by which one that was changed is known.
-        image (ndarray | None): uint8 (H, W, 3), BGR; None for one that is done, or cannot be read.
+        image (ndarray | None): uint8 (H, W, 3), BGR, or the bands that the model sees; None for one that is done, or cannot
+            be read.
         error (str): Why it cannot be read. Defaults to ''.
     """
     key: str
@@ -143,13 +144,15 @@ def count_items(sources: Sequence[Source], every: int = 1) -> int:
     return number
 
 
-def read_items(sources: Iterable[Source], is_done: Callable[[Item], bool], every: int = 1) -> Iterator[Item]:
+def read_items(sources: Iterable[Source], is_done: Callable[[Item], bool], every: int = 1,
+               read: Callable[[str], np.ndarray] = read_image) -> Iterator[Item]:
     """Read the images that are not done.
 
     Args:
         sources (Iterable[Source]): From `find_sources`.
         is_done (Callable): Takes an item without its image.
         every (int): Of a video each so-many-th frame is taken. Defaults to 1.
+        read (Callable): Reads an image file. Defaults to `read_image`.
 
     Yields:
         Item: All of them, also those that are done or cannot be read, which have no image.
@@ -167,7 +170,7 @@ def read_items(sources: Iterable[Source], is_done: Callable[[Item], bool], every
         item = Item(source.path, source.name, source.path, stamp)
         if not is_done(item):
             try:
-                item.image = read_image(source.path)
+                item.image = read(source.path)
             except UserError as error:
                 item.error = str(error).partition('; replace or remove')[0].partition('; check data_root')[0]
         yield item

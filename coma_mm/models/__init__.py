@@ -4,6 +4,7 @@ from mmpretrain.apis import ModelHub
 from coma_mm.files import MIM
 
 from .attention import MultiWindowAttention
+from .band_preprocessors import BandsDetPreprocessor, BandsSegPreprocessor
 from .decoders import ConvNeXtDecoder, ViTDecoder
 from .dyvit import DyViT
 from .frozen import frozen_backbone
@@ -13,8 +14,9 @@ from .masked_vit import MaskedVisionTransformer
 from .necks import ConcatStages, MultiScaleFusion
 
 __all__ = [
-    'CoMA', 'ConcatStages', 'ConvNeXtDecoder', 'DyViT', 'LatentHead', 'MaskedAutoencoder', 'MaskedImagePreprocessor',
-    'MaskedVisionTransformer', 'MultiScaleFusion', 'MultiWindowAttention', 'PixelHead', 'ViTDecoder', 'frozen_backbone'
+    'BandsDetPreprocessor', 'BandsSegPreprocessor', 'CoMA', 'ConcatStages', 'ConvNeXtDecoder', 'DyViT', 'LatentHead',
+    'MaskedAutoencoder', 'MaskedImagePreprocessor', 'MaskedVisionTransformer', 'MultiScaleFusion', 'MultiWindowAttention',
+    'PixelHead', 'ViTDecoder', 'frozen_backbone'
 ]
 
 # The names by which mmpretrain's `get_model`, `list_models` and inferencers know our configs.

@@ -174,7 +174,7 @@ class DyViT(BaseBackbone):
         if patch_size not in (16, 32):
             raise UserError(f'DyViT: patch_size={patch_size}: expected 32 or 16; larger mask units are made by '
                             'PatchMask(unit=…)')
-        self.patch_size = patch_size
+        self.patch_size, self.in_channels = patch_size, in_channels
         # Tokens along a patch's side, per stage.
         self.sides = tuple(max(patch_size // stride, 1) for stride in STRIDES)
         windows = self._check_windows(windows)

@@ -26,21 +26,24 @@ class MaskedImagePreprocessor(BaseDataPreprocessor):
         mean (Sequence[float]): Per channel, in 0 to 255, in the order RGB. Defaults to ImageNet's.
         std (Sequence[float]): Likewise.
         to_rgb (bool): Images arrive as BGR. Defaults to True.
+        view (dict, optional): For images of other bands than RGB: the three that are looked at, `rgb`, and the values of
+            each that are black and white, `low` and `high`; see `coma_mm.datasets.bands`. Defaults to None: 0 to 255.
     """
 
-    def __init__(self, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375), to_rgb: bool = True):
+    def __init__(self, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375), to_rgb: bool = True,
+                 view: dict | None = None):
         super().__init__(non_blocking=True)  # loaders pin their memory
         each(number()).check('MaskedImagePreprocessor: mean', mean)
         each(above(0)).check('MaskedImagePreprocessor: std', std)
         if len(mean) != len(std):
             raise UserError(f'MaskedImagePreprocessor: mean has {len(mean)} numbers and std {len(std)}: expected one '
                             'for each channel in both')
-        self.to_rgb = to_rgb
+        self.to_rgb, self.view = to_rgb, view
         self.register_buffer('mean', torch.tensor(mean).view(-1, 1, 1), False)
         self.register_buffer('std', torch.tensor(std).view(-1, 1, 1), False)
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """`data['inputs']`: uint8 (B, 3, H, W) -> float32, RGB, normalised."""
+        """`data['inputs']`: uint8 (B, 3, H, W) -> float32, RGB, normalised; or bands of any depth, in their order."""
         # Not the samples: they hold names alone, and to walk hundreds of them takes milliseconds.
         batch = {key: value for key, value in data.items() if key != 'data_samples'}
         data = {**data, **copied_ahead(self.cast_data, batch, self.device)}
@@ -49,7 +52,12 @@ class MaskedImagePreprocessor(BaseDataPreprocessor):
 
     def to_uint8(self, images: torch.Tensor) -> torch.Tensor:
         """Normalised images -> uint8 RGB, for looking."""
-        return (images * self.std + self.mean).round().clamp(0, 255).to(torch.uint8)
+        images = images * self.std + self.mean
+        if self.view:
+            rgb = self.view['rgb']
+            low, high = (images.new_tensor(self.view[key]).view(-1, 1, 1) for key in ('low', 'high'))
+            images = (images[:, list(rgb)] - low) * (255 / (high - low).clamp(min=1e-12))
+        return images.round().clamp(0, 255).to(torch.uint8)
 
 
 @MODELS.register_module()
@@ -62,7 +70,8 @@ class MaskedAutoencoder(BaseSelfSupervisor):
         neck (dict): Fuses the encoder's outputs to one token per patch, (B, K, C). Its `in_channels` and `sides`
             default to the backbone's `out_channels` and `out_sides`.
         decoder (dict): Predicts all patches from the tokens, their indices and the grid. Its `in_channels` default to
-            the last of the backbone's `out_channels`, its `patch_size` to the backbone's.
+            the last of the backbone's `out_channels`, its `patch_size` to the backbone's, its `out_channels` to the
+            bands that the backbone sees, `in_channels`, if it says so.
         head (dict): Target and error. Its `patch_size` defaults to the backbone's.
         data_preprocessor (dict, optional): Defaults to `MaskedImagePreprocessor` with ImageNet's moments.
         init_cfg (dict, optional): Defaults to None.
@@ -84,7 +93,8 @@ class MaskedAutoencoder(BaseSelfSupervisor):
             head=_with_defaults(head, patch_size=patch_size),
             data_preprocessor=data_preprocessor,
             init_cfg=init_cfg)
-        decoder = _with_defaults(decoder, in_channels=channels and channels[-1], patch_size=patch_size)
+        decoder = _with_defaults(decoder, in_channels=channels and channels[-1], patch_size=patch_size,
+                                 out_channels=getattr(backbone, 'in_channels', None))
         self.decoder = decoder if isinstance(decoder, nn.Module) else MODELS.build(decoder)
         sizes = {name: getattr(self, name).patch_size for name in ('backbone', 'decoder', 'head')}
         if len(set(sizes.values())) > 1:

@@ -44,6 +44,7 @@ class MaskedVisionTransformer(VisionTransformer):
         super().__init__(arch, img_size, patch_size, init_cfg=init_cfg, **kwargs)
         self.arch = arch if isinstance(arch, str) else 'custom'
         self.patch_size = patch_size
+        self.in_channels = self.patch_embed.projection.in_channels
         self.out_channels = (self.embed_dims, ) * len(self.out_indices)
         self.out_sides = (1, ) * len(self.out_indices)
         self.pos_embed.requires_grad = False

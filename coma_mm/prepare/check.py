@@ -15,8 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from coma_mm.datasets.encoded import open_image
 from coma_mm.datasets.image_folder import IMAGE_SUFFIXES, is_folder, walk_files
-from coma_mm.datasets.loading import open_image, read_image
+from coma_mm.datasets.loading import read_image
 from coma_mm.datasets.maps import map_problem
 from coma_mm.errors import UserError
 from coma_mm.files import open_regular

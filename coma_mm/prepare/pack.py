@@ -10,8 +10,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from coma_mm.datasets.encoded import read_encoded
 from coma_mm.datasets.image_folder import ImageFolder
-from coma_mm.datasets.loading import read_encoded, read_image
+from coma_mm.datasets.loading import read_image
 from coma_mm.datasets.packed_images import INDEX, VERSION, read_index, shard_name
 from coma_mm.datasets.random_resized_crop import read_jpeg_header
 from coma_mm.errors import BadImageError, UserError

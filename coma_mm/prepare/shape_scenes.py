@@ -5,7 +5,7 @@ drawn independently of one another, so neither colour nor texture tells the clas
 fractions of the image side, x to the right, y down. Everything is drawn `SUPERSAMPLING` times too large and averaged
 down, and an instance's mask is the set of output pixels of which it covers the largest visible share.
 """
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -15,6 +15,12 @@ import numpy as np
 CLASSES = ('arrow', 'circle', 'crescent', 'cross', 'heart', 'hourglass', 'ring', 'square', 'star', 'triangle')
 PALETTE = ((230, 80, 60), (70, 130, 230), (245, 200, 60), (90, 190, 110), (225, 100, 170), (150, 100, 215),
            (250, 145, 50), (60, 195, 200), (190, 220, 90), (165, 120, 85))
+# With a near-infrared band two classes more, of the outline of a square, which that band alone tells apart: like plants the
+# one is bright in it, the other dark.
+NAMES = ('red', 'green', 'blue', 'nir')
+INFRARED = {'field': (0.7, 0.95), 'roof': (0.05, 0.3)}
+REPLACED = {'field': 'star', 'roof': 'square'}  # whose colours they have, too
+WHITE = 10_000  # of 16 bits, as satellites' reflectances are scaled
 SPLITS = ('unlabelled', 'train', 'val', 'test')
 
 SUPERSAMPLING = 3
@@ -67,7 +73,13 @@ class Level:
     @property
     def palette(self) -> tuple[tuple[int, int, int], ...]:
         """RGB by class."""
-        return tuple(PALETTE[CLASSES.index(name)] for name in self.classes)
+        return tuple(PALETTE[CLASSES.index(REPLACED.get(name, name))] for name in self.classes)
+
+    def of_bands(self, bands: int) -> 'Level':
+        """The level for images of so many bands, 3 or 4."""
+        if bands == 3:
+            return self
+        return replace(self, classes=tuple(sorted({*self.classes, *INFRARED} - {*REPLACED.values()})))
 
 
 LEVELS = {
@@ -90,7 +102,7 @@ class Scene:
     """One rendered scene.
 
     Attributes:
-        image (np.ndarray): RGB, uint8, (S, S, 3).
+        image (np.ndarray): RGB, uint8, (S, S, 3); with a near-infrared band uint16, (S, S, 4).
         instances (np.ndarray): uint8, (S, S); 0 is background and clutter, k is the object `classes[k - 1]`.
         classes (list[int]): Index among its level's classes of each object. The first object is the dominant one: its
             visible area is at least `DOMINANCE` times any other's.
@@ -111,7 +123,7 @@ class Scene:
         return lookup[self.instances]
 
 
-def render_scene(seed: int, split: str, index: int, size: int, level: str = 'hard') -> Scene:
+def render_scene(seed: int, split: str, index: int, size: int, level: str = 'hard', bands: int = 3) -> Scene:
     """Draw the scene `index` of `split`.
 
     Args:
@@ -120,8 +132,9 @@ def render_scene(seed: int, split: str, index: int, size: int, level: str = 'har
         index (int): Number of the scene in its split, from 0.
         size (int): Side of the square image in pixels, at least 32.
         level (str): One of `LEVELS`. Defaults to 'hard'.
+        bands (int): 3: RGB. 4: near infrared as well, and classes that it alone tells apart, see `INFRARED`. Defaults to 3.
     """
-    setting = LEVELS[level]
+    setting = LEVELS[level].of_bands(bands)
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
     label = dominant_class(seed, split, index, level)
     background = _Surface(rng, period=(0.08, 0.3), contrast=setting.background, value=setting.dark)
@@ -132,8 +145,24 @@ def render_scene(seed: int, split: str, index: int, size: int, level: str = 'har
     canvas = background.paint(_grid(side, (0, 0, side, side)))
     for element in elements:
         _draw(rng, setting, canvas, element, background.colour, light)
-    image = cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA)
-    return Scene(_expose(rng, setting, image, light), instances, classes)
+    image = _expose(rng, setting, cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA), light)
+    if bands == 3:
+        return Scene(np.clip(image * 255 + 0.5, 0, 255).astype(np.uint8), instances, classes)
+    infrared = _infrared(np.random.default_rng([seed, SPLITS.index(split), index, bands]), setting, elements, size)
+    image = np.dstack([image, infrared])
+    return Scene(np.clip(image * WHITE + 0.5, 0, 2**16 - 1).astype(np.uint16), instances, classes)
+
+
+def _infrared(rng, level: Level, elements, size: int) -> np.ndarray:
+    """The near-infrared band, float (S, S): of an object it says nothing, but of the classes in `INFRARED`."""
+    side = size * SUPERSAMPLING
+    band = rng.uniform(0.4, 0.6) + _Surface(rng, (0.08, 0.3), level.background, (0, 0.1)).paint(
+        _grid(side, (0, 0, side, side)))[..., 0]
+    for element in elements:
+        name = level.classes[element.class_id] if element.class_id >= 0 else ''
+        band[element.mask] = rng.uniform(*INFRARED.get(name, (0.05, 0.95)))
+    band = cv2.resize(band, (size, size), interpolation=cv2.INTER_AREA)
+    return band + np.float32(rng.uniform(0, level.noise)) * rng.standard_normal((size, size), np.float32)
 
 
 def dominant_class(seed: int, split: str, index: int, level: str = 'hard') -> int:
@@ -273,7 +302,8 @@ def _object(rng, level: Level, side: int, class_id: int, reach: float, margin: f
     mirrored = rng.random() < 0.5
     low = margin + 0.8 * reach if margin > 0.1 else margin
     centre = rng.uniform(low, 1 - low, 2)
-    outline = OUTLINES[level.classes[class_id]]
+    name = level.classes[class_id]
+    outline = OUTLINES['square' if name in INFRARED else name]
     scale = (np.pi / _area(outline))**(level.same_area / 2)
     parts = [part * scale * ((-1, 1) if mirrored else (1, 1)) @ pose.T + centre for part in outline]
     return _Element(class_id, _fill(parts, side), _area(parts) * side**2, reach)
@@ -447,7 +477,7 @@ def _draw(rng, level: Level, canvas: np.ndarray, element: _Element, background_c
 
 
 def _expose(rng, level: Level, image: np.ndarray, light: float) -> np.ndarray:
-    """Uneven light, a soft cast shadow, colour cast, blur and noise; float RGB (S, S, 3) to uint8."""
+    """Uneven light, a soft cast shadow, colour cast, blur and noise; float RGB (S, S, 3) to the same."""
     size = len(image)
     x, y = _grid(size, (0, 0, size, size))
     slope = rng.uniform(0, level.slope)
@@ -460,4 +490,4 @@ def _expose(rng, level: Level, image: np.ndarray, light: float) -> np.ndarray:
     if rng.random() < 0.3:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 0.8) * size / 128)
     noise = np.float32(rng.uniform(0, level.noise)) * rng.standard_normal((size, size, 3), np.float32)
-    return np.clip((image + noise) * 255 + 0.5, 0, 255).astype(np.uint8)
+    return image + noise

@@ -4,6 +4,7 @@ Each picture is encoded once; the three layouts share it through hard links (cop
 The same parameters give the same bytes, for any number of workers, and picture i of a split does not depend on how
 many there are. See docs/shapes.md for the layout.
 """
+import io
 import json
 import os
 import re
@@ -21,7 +22,7 @@ from coma_mm.files import remove_empty, write_whole
 from coma_mm.locks import NAME, locked
 from coma_mm.processes import pool_map
 
-from .shape_scenes import LEVELS, SPLITS, Level, Scene, render_scene
+from .shape_scenes import LEVELS, NAMES, SPLITS, WHITE, Level, Scene, render_scene
 
 VERSION = 1  # to be raised by every change that changes a written byte
 MARKER = 'coma_shapes.json'
@@ -30,7 +31,7 @@ JPEG_QUALITY = 92
 ADE_FOLDERS = {'train': 'training', 'val': 'validation', 'test': 'test'}
 LABELLED = tuple(ADE_FOLDERS)
 FOLDERS = ('unlabelled', 'imagenet', 'ade20k', 'coco')
-OWN = re.compile(rf'({"|".join(SPLITS)})_\d{{6,}}\.(jpg|png)|instances_({"|".join(LABELLED)})\.json')  # in these folders
+OWN = re.compile(rf'({"|".join(SPLITS)})_\d{{6,}}\.(jpg|png|tif)|instances_({"|".join(LABELLED)})\.json')  # in these folders
 # Shares of the splits in a data set of which only the total is given.
 SHARES = {'unlabelled': 0.75, 'train': 0.15, 'val': 0.05, 'test': 0.05}
 
@@ -60,7 +61,7 @@ def split_counts(images: int, **counts) -> dict:
 
 
 def write_shapes(out, counts: dict, size: int = 128, seed: int = 0, workers: int = 1, overwrite: bool = False,
-                 progress: bool = True, level: str = 'hard') -> bool:
+                 progress: bool = True, level: str = 'hard', bands: int = 3) -> bool:
     """Write the data set, or find it already there.
 
     Args:
@@ -72,6 +73,8 @@ def write_shapes(out, counts: dict, size: int = 128, seed: int = 0, workers: int
         overwrite (bool): Replace a data set of other parameters that this function made. Defaults to False.
         progress (bool): Show a progress bar. Defaults to True.
         level (str): How hard the scenes are, 'easy' or 'hard'. Defaults to 'hard'.
+        bands (int): 3: 8-bit RGB, as JPEG. 4: near infrared as well, 16 bits, as GeoTIFF; two classes differ in that band
+            alone. Defaults to 3.
 
     Returns:
         bool: False if the same data set was there, complete, and nothing was done.
@@ -87,8 +90,10 @@ def write_shapes(out, counts: dict, size: int = 128, seed: int = 0, workers: int
     if workers < 1:
         raise UserError(f'--workers is {workers}; expected 1 or more')
     choice('--level', level, LEVELS)
+    choice('--bands', bands, (3, 4))
     out = Path(out)
-    parameters = dict(seed=seed, level=level, size=size, counts={split: counts[split] for split in SPLITS})
+    parameters = dict(seed=seed, level=level, size=size, counts={split: counts[split] for split in SPLITS},
+                      **(dict(bands=bands) if bands != 3 else {}))
     if _is_there(out, parameters, overwrite):
         return False
     with locked(out):
@@ -114,7 +119,8 @@ def _write(out: Path, parameters: dict, workers: int, progress: bool) -> None:
 
 
 def contact_sheet(scenes: list, level: str, columns: int = 4, min_side: int = 128) -> np.ndarray:
-    """Pictures beside their annotations: instance masks and boxes in the colour of the class, the label below.
+    """Pictures, near infrared where there is some, and annotations: instance masks and boxes in the colour of the class, the
+    label below.
 
     Args:
         scenes (list[Scene]): Scenes of one size.
@@ -125,7 +131,8 @@ def contact_sheet(scenes: list, level: str, columns: int = 4, min_side: int = 12
     Returns:
         np.ndarray: RGB, uint8.
     """
-    cells = [_annotated(scene, LEVELS[level], -(-min_side // len(scene.image))) for scene in scenes]
+    level = LEVELS[level].of_bands(scenes[0].image.shape[2])
+    cells = [_annotated(scene, level, -(-min_side // len(scene.image))) for scene in scenes]
     blank = np.full_like(cells[0], 255)
     rows = [cells[i:i + columns] for i in range(0, len(cells), columns)]
     rows = [np.hstack(row + [blank] * (min(columns, len(cells)) - len(row))) for row in rows]
@@ -149,7 +156,7 @@ def _is_there(out: Path, parameters: dict, overwrite: bool) -> bool:
         raise UserError(f'{out} cannot be used: {type(error).__name__}: {error}; expected a folder to write to, '
                         'absent, empty or made by this tool') from error
     if (found, version) == (parameters, VERSION):
-        return complete and _has_all_files(out, parameters['counts'])
+        return complete and _has_all_files(out, parameters['counts'], _suffix(parameters.get('bands', 3)))
     if not overwrite:
         raise UserError(f'{out} holds CoMA-Shapes with other parameters ({in_words}; asked for version {VERSION}, '
                         f'{_in_words(parameters)}); pass --overwrite to replace it')
@@ -158,28 +165,35 @@ def _is_there(out: Path, parameters: dict, overwrite: bool) -> bool:
 
 def _in_words(parameters: dict) -> str:
     counts = ', '.join(f'{count} {split}' for split, count in parameters['counts'].items())
-    return f'{counts}, {parameters["size"]} px, {parameters["level"]}, seed {parameters["seed"]}'
+    bands = f', {parameters["bands"]} bands' if 'bands' in parameters else ''
+    return f'{counts}, {parameters["size"]} px, {parameters["level"]}{bands}, seed {parameters["seed"]}'
 
 
-def _has_all_files(out: Path, counts: dict) -> bool:
+def _suffix(bands: int) -> str:
+    """Of the pictures."""
+    return '.jpg' if bands == 3 else '.tif'
+
+
+def _has_all_files(out: Path, counts: dict, suffix: str) -> bool:
     """Whether each layout has as many files as it should."""
 
     def count(pattern):
         return sum(1 for _ in out.glob(pattern))
 
     for split in LABELLED:
-        patterns = [f'imagenet/{split}/*/*.jpg', f'ade20k/images/{ADE_FOLDERS[split]}/*.jpg',
-                    f'ade20k/annotations/{ADE_FOLDERS[split]}/*.png', f'coco/{split}/*.jpg']
+        patterns = [f'imagenet/{split}/*/*{suffix}', f'ade20k/images/{ADE_FOLDERS[split]}/*{suffix}',
+                    f'ade20k/annotations/{ADE_FOLDERS[split]}/*.png', f'coco/{split}/*{suffix}']
         if any(count(pattern) != counts[split] for pattern in patterns):
             return False
         if not (out / f'coco/annotations/instances_{split}.json').exists():
             return False
-    return count('unlabelled/*.jpg') == counts['unlabelled']
+    return count(f'unlabelled/*{suffix}') == counts['unlabelled']
 
 
 def _write_marker(out: Path, parameters: dict, complete: bool) -> None:
+    level = LEVELS[parameters['level']].of_bands(parameters.get('bands', 3))
     content = dict(name='CoMA-Shapes', version=VERSION, complete=complete, parameters=parameters,
-                   classes=LEVELS[parameters['level']].classes, palette=LEVELS[parameters['level']].palette)
+                   classes=level.classes, palette=level.palette)
     write_whole(out / MARKER, json.dumps(content, indent=1) + '\n')
 
 
@@ -195,8 +209,9 @@ def _written(out: Path) -> tuple[list[Path], list[Path]]:
     return files + [path for path in (out / 'preview.png', ) if path.exists()], folders
 
 
-def _write_all(out: Path, counts: dict, size: int, seed: int, level: str, workers: int, progress: bool) -> None:
-    classes = LEVELS[level].classes
+def _write_all(out: Path, counts: dict, size: int, seed: int, level: str, workers: int, progress: bool,
+               bands: int = 3) -> None:
+    classes = LEVELS[level].of_bands(bands).classes
     for split in LABELLED:
         # Every class has its folder, also where a small split has no picture of it: libraries number the classes by
         # the folders they find.
@@ -209,7 +224,7 @@ def _write_all(out: Path, counts: dict, size: int, seed: int, level: str, worker
     (out / 'unlabelled').mkdir()
 
     tasks = [(split, index) for split in SPLITS for index in range(counts[split])]
-    write = partial(_write_scene, out, seed, size, level)
+    write = partial(_write_scene, out, seed, size, level, bands)
     records = {split: [] for split in LABELLED}
     results = pool_map(write, tasks, workers, 'CoMA-Shapes', 16, unit='pictures', disable=not progress)
     for (split, _), record in zip(tasks, results, strict=True):
@@ -219,27 +234,43 @@ def _write_all(out: Path, counts: dict, size: int, seed: int, level: str, worker
         path = out / 'coco' / 'annotations' / f'instances_{split}.json'
         path.write_text(json.dumps(_coco(records[split], size, classes), separators=(',', ':')))
     split = next(split for split in ('val', 'train', 'test', 'unlabelled') if counts[split])
-    scenes = [render_scene(seed, split, index, size, level) for index in range(min(12, counts[split]))]
+    scenes = [render_scene(seed, split, index, size, level, bands) for index in range(min(12, counts[split]))]
     sheet = Image.fromarray(contact_sheet(scenes, level))
     # 256 colours, dithered, are enough to look at and a quarter of the size.
     sheet.quantize(palette=sheet.quantize(256)).save(out / 'preview.png', optimize=True)
 
 
-def _write_scene(out: Path, seed: int, size: int, level: str, task: tuple) -> dict | None:
+def _write_scene(out: Path, seed: int, size: int, level: str, bands: int, task: tuple) -> dict | None:
     """Draw one scene and write its files; returns its part of the COCO annotations, None for `unlabelled`."""
     split, index = task
-    scene = render_scene(seed, split, index, size, level)
-    name = f'{split}_{index:06d}'
-    jpeg = _encode('.jpg', scene.image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    scene = render_scene(seed, split, index, size, level, bands)
+    name, suffix = f'{split}_{index:06d}', _suffix(bands)
+    image = scene.image
+    encoded = _encode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]) if bands == 3 else _geotiff(image)
     if split == 'unlabelled':
-        (out / 'unlabelled' / f'{name}.jpg').write_bytes(jpeg)
+        (out / 'unlabelled' / f'{name}{suffix}').write_bytes(encoded)
         return None
-    picture = out / 'coco' / split / f'{name}.jpg'
-    picture.write_bytes(jpeg)
-    _link(picture, out / 'imagenet' / split / LEVELS[level].classes[scene.label] / f'{name}.jpg')
-    _link(picture, out / 'ade20k' / 'images' / ADE_FOLDERS[split] / f'{name}.jpg')
+    picture = out / 'coco' / split / f'{name}{suffix}'
+    picture.write_bytes(encoded)
+    label = LEVELS[level].of_bands(bands).classes[scene.label]
+    _link(picture, out / 'imagenet' / split / label / f'{name}{suffix}')
+    _link(picture, out / 'ade20k' / 'images' / ADE_FOLDERS[split] / f'{name}{suffix}')
     (out / 'ade20k' / 'annotations' / ADE_FOLDERS[split] / f'{name}.png').write_bytes(_encode('.png', scene.semantic))
-    return dict(file_name=f'{name}.jpg', objects=[_coco_object(scene, k) for k in range(len(scene.classes))])
+    return dict(file_name=f'{name}{suffix}', objects=[_coco_object(scene, k) for k in range(len(scene.classes))])
+
+
+def _geotiff(image: np.ndarray) -> bytes:
+    """A TIFF with the names of its bands as GDAL writes them, and a place on earth: 10 m to a pixel, in UTM zone 32."""
+    import tifffile  # for this kind of set alone
+    names = ''.join(f'<Item name="DESCRIPTION" sample="{index}" role="description">{name}</Item>'
+                    for index, name in enumerate(NAMES))
+    tags = [(33550, 'd', 3, (10., 10., 0.)), (33922, 'd', 6, (0., 0., 0., 500_000., 5_500_000., 0.)),
+            (34735, 'H', 16, (1, 1, 0, 3, 1024, 0, 1, 1, 1025, 0, 1, 1, 3072, 0, 1, 32632)),
+            (42112, 's', 0, f'<GDALMetadata>{names}</GDALMetadata>')]
+    file = io.BytesIO()
+    tifffile.imwrite(file, image, photometric='rgb', planarconfig='contig', extrasamples=['unspecified'], metadata=None,
+                     extratags=[(*tag, True) for tag in tags])
+    return file.getvalue()
 
 
 def _encode(suffix: str, image: np.ndarray, options=()) -> bytes:
@@ -278,6 +309,10 @@ def _coco(records: list, size: int, classes: tuple[str, ...]) -> dict:
 
 def _annotated(scene: Scene, level: Level, factor: int) -> np.ndarray:
     image = np.kron(scene.image, np.ones((factor, factor, 1), np.uint8))
+    infrared = []
+    if image.dtype != np.uint8:
+        image = (image * (255 / WHITE)).clip(0, 255).astype(np.uint8)
+        infrared, image = [image[..., 3:].repeat(3, axis=2)], np.ascontiguousarray(image[..., :3])
     instances = np.kron(scene.instances, np.ones((factor, factor), np.uint8))
     overlay = image // 2
     for k, class_id in enumerate(scene.classes, 1):
@@ -286,7 +321,7 @@ def _annotated(scene: Scene, level: Level, factor: int) -> np.ndarray:
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         cv2.rectangle(overlay, (int(columns[0]), int(rows[0])), (int(columns[-1]), int(rows[-1])),
                       level.palette[class_id])
-    cell = np.hstack([image, overlay])
+    cell = np.hstack([image, *infrared, overlay])
     cell = cv2.copyMakeBorder(cell, 3, 18, 3, 3, cv2.BORDER_CONSTANT, value=(255, 255, 255))
     place = (6, cell.shape[0] - 5)
     cv2.putText(cell, level.classes[scene.label], place, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (40, 40, 40), 1, cv2.LINE_AA)

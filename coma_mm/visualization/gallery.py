@@ -1,14 +1,17 @@
 """Looking inside a model on images of one's own: a PNG per image, and gallery.html with all of them."""
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from mmengine.config import Config
 
+from coma_mm.config.bands import bands_of
 from coma_mm.config.read import read_config
 from coma_mm.config_tree import find_types
+from coma_mm.datasets.bands import picture as seen
 from coma_mm.datasets.masking import draw_masks
 from coma_mm.engine.models import build_model
 from coma_mm.errors import UserError
@@ -32,7 +35,8 @@ from .report import Picture, Section, write_report
 
 def draw_reconstructions(config: str, checkpoint: str, images: Sequence[str], out: str | None = None,
                          size: int | None = None, ratios: Sequence[float] = (.4, .6, .75, .9),
-                         own_statistics: bool = True, seed: int = 0) -> str:
+                         own_statistics: bool = True, seed: int = 0, cfg_options: dict[str, Any] | None = None,
+                         rgb: Sequence[int | str] | None = None) -> str:
     """Draw what a pre-trained model reconstructs of images, at several masking ratios.
 
     Args:
@@ -44,6 +48,8 @@ def draw_reconstructions(config: str, checkpoint: str, images: Sequence[str], ou
         ratios (Sequence[float]): Shares of patches masked, in (0, 1). Defaults to (0.4, 0.6, 0.75, 0.9).
         own_statistics (bool): See `reconstruction_panels`. Defaults to True.
         seed (int): Of the masks. Defaults to 0.
+        cfg_options (dict, optional): Dotted keys and their values, which replace those of the config.
+        rgb (Sequence[int | str], optional): Of a model of other bands the three to look at, see `Bands.rgb`.
 
     Returns:
         str: What was written, in words.
@@ -53,7 +59,9 @@ def draw_reconstructions(config: str, checkpoint: str, images: Sequence[str], ou
     """
     if seed < 0:
         raise UserError(f'--seed {seed}: expected 0 or more')
-    cfg = read_config(config)
+    cfg = read_config(config, cfg_options)
+    if view := _view(cfg, rgb):
+        cfg.model.data_preprocessor.view = view
     step = next(find_types(cfg.get('val_dataloader') or cfg.get('train_dataloader'), 'PatchMask'), None)
     if step is None:
         raise UserError(f'{config} is no config of masked pre-training: there is no PatchMask in its pipelines; '
@@ -81,7 +89,8 @@ def draw_reconstructions(config: str, checkpoint: str, images: Sequence[str], ou
 
 def draw_attention(config: str, checkpoint: str, images: Sequence[str], out: str | None = None, size: int | None = None,
                    at: Sequence[tuple[float, float]] = ((.3, .3), (.5, .5), (.7, .7)), per_head: bool = False,
-                   windows: bool = False) -> str:
+                   windows: bool = False, cfg_options: dict[str, Any] | None = None,
+                   rgb: Sequence[int | str] | None = None) -> str:
     """Draw what a backbone attends to in images; without `windows` also the features of all stages.
 
     Args:
@@ -93,6 +102,7 @@ def draw_attention(config: str, checkpoint: str, images: Sequence[str], out: str
         at (Sequence[tuple[float, float]]): Queries, x and y as fractions of width and height.
         per_head (bool): Draw a picture per query, with a row per head. Defaults to False.
         windows (bool): Draw DM-MSA's windows, instead of the plain attention of the later stages. Defaults to False.
+        cfg_options, rgb: See `draw_reconstructions`.
 
     Returns:
         str: What was written, in words.
@@ -100,13 +110,14 @@ def draw_attention(config: str, checkpoint: str, images: Sequence[str], out: str
     Raises:
         UserError: If the config, the checkpoint or an image cannot be read.
     """
-    cfg = read_config(config)
+    cfg = read_config(config, cfg_options)
+    view = _view(cfg, rgb)
     model = build_model(cfg)
     facts = load_backbone(model.backbone, checkpoint)
     figures = []
     for path, image in track(_read(images, cfg, size, patch_size(model.backbone)), 'Drawing'):
         inputs = prepare(model, image)
-        picture = image[..., ::-1]
+        picture = seen(image, **view) if view else image[..., ::-1]
         maps = attention_maps(model.backbone, inputs, at, windows)
         drawn = []
         for number, figure in enumerate(attention_figure(picture, maps, per_head), 1):
@@ -122,10 +133,19 @@ def draw_attention(config: str, checkpoint: str, images: Sequence[str], out: str
     return _write(_folder(out, config, name), title, caption, figures, config, checkpoint, facts)
 
 
+def _view(cfg: Config, rgb: Sequence[int | str] | None) -> dict[str, list] | None:
+    """What is looked at of images of other bands, see `coma_mm.datasets.bands`; None for 8-bit colour."""
+    bands = bands_of(cfg)
+    if rgb and not bands:
+        raise UserError('--rgb is for images of other bands: the config has no setting bands, and --bands is not given')
+    return bands and bands.view(rgb)
+
+
 def _read(paths: Sequence[str], cfg: Config, size: int | None, multiple: int) -> list[tuple[str, np.ndarray]]:
-    """Path and image, uint8 BGR, of all images; all are read before any is drawn, so that a bad one stops it early."""
-    short = size or image_size(cfg)
-    return [(path, read_fitted(path, short, multiple)) for path in track(find_images(paths), 'Reading')]
+    """Path and image, uint8 BGR or other bands; all are read before any is drawn, so that a bad one stops it early."""
+    short, bands = size or image_size(cfg), bands_of(cfg)
+    chosen = bands and bands.chosen
+    return [(path, read_fitted(path, short, multiple, chosen)) for path in track(find_images(paths), 'Reading')]
 
 
 def _folder(out: str | None, config: str, name: str) -> Path:

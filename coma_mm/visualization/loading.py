@@ -13,9 +13,11 @@ from torch.utils.data import Dataset
 
 from coma_mm.config_tree import find_types
 from coma_mm.datasets.annotations import check_annotations
+from coma_mm.datasets.bands import Choice
 from coma_mm.datasets.image_folder import IMAGE_SUFFIXES, walk_files
-from coma_mm.datasets.loading import as_color, read_image, use_load_image
+from coma_mm.datasets.loading import LoadImage, as_color, use_load_image
 from coma_mm.datasets.long_images import cut_middle
+from coma_mm.datasets.random_resized_crop import resize_any
 from coma_mm.datasets.seeding import SeededDataset
 from coma_mm.engine.models import build_model
 from coma_mm.errors import UserError
@@ -97,32 +99,36 @@ def find_images(paths: list[str]) -> list[str]:
     return found
 
 
-def read_fitted(path: str, size: int, multiple: int) -> np.ndarray:
+def read_fitted(path: str, size: int, multiple: int, bands: Choice | None = None) -> np.ndarray:
     """Read an image, scale its short side to `size` px, and crop the middle to whole patches, eight times as long at most.
 
     Args:
         path (str): The file.
         size (int): In px, rounded down to a multiple, one at least.
         multiple (int): What both sides become multiples of, in px.
+        bands (int | Sequence, optional): See `LoadImage`. Defaults to None: 8-bit colour.
 
     Returns:
-        ndarray: uint8 (H, W, 3), BGR.
+        ndarray: uint8 (H, W, 3), BGR; or (H, W, bands) of the file's depth.
 
     Raises:
         BadImageError: The file cannot be decoded.
         UserError: There is no such file.
     """
-    return fitted(read_image(path), size, multiple)
+    return fitted(LoadImage(bands).transform(dict(img_path=path))['img'], size, multiple)
 
 
 def fitted(image: np.ndarray, size: int, multiple: int) -> np.ndarray:
-    """What `read_fitted` makes of an image that is read, uint8 (H, W, 3)."""
+    """What `read_fitted` makes of an image that is read."""
     size = max(size // multiple, 1) * multiple
     image = cut_middle(image, size, 8 * size)  # of a picture that is longer little would be seen
     height, width = image.shape[:2]
     scale = size / min(height, width)
-    image = mmcv.imresize(image, (max(round(width * scale), size), max(round(height * scale), size)),
-                          interpolation='bicubic', backend='pillow')
+    sides = max(round(height * scale), size), max(round(width * scale), size)
+    if image.dtype == np.uint8 and image.shape[2:] in ((), (3, )):
+        image = mmcv.imresize(image, sides[::-1], interpolation='bicubic', backend='pillow')
+    else:
+        image = resize_any(image, sides)
     height, width = (side // multiple * multiple for side in image.shape[:2])
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
     return np.ascontiguousarray(image[top:top + height, left:left + width])
@@ -133,12 +139,12 @@ def prepare(model: nn.Module, image: np.ndarray) -> torch.Tensor:
 
     Args:
         model (nn.Module): With a `data_preprocessor`.
-        image (ndarray): BGR uint8 (H, W, 3), see `read_fitted`; or grey (H, W).
+        image (ndarray): BGR uint8 (H, W, 3), or the bands that the model sees, see `read_fitted`; or grey (H, W).
 
     Returns:
         Tensor: What the backbone takes, (1, 3, H, W).
     """
-    inputs = torch.from_numpy(np.ascontiguousarray(as_color(image).transpose(2, 0, 1)))
+    inputs = torch.from_numpy(np.ascontiguousarray((as_color(image) if image.ndim == 2 else image).transpose(2, 0, 1)))
     inputs = inputs[None] if isinstance(model.data_preprocessor, MaskedImagePreprocessor) else [inputs]
     inputs = model.data_preprocessor(dict(inputs=inputs))['inputs']
     return inputs[..., :image.shape[0], :image.shape[1]]  # without padding

@@ -21,7 +21,7 @@ from mmseg.datasets.transforms import LoadAnnotations as LoadSegmentation
 from torch import nn
 from torch.utils.data import Dataset
 
-from coma_mm.datasets.loading import read_image
+from coma_mm.datasets.viewing import bands_read, read_picture
 from coma_mm.errors import UserError
 
 from .loading import spread_indices
@@ -58,10 +58,10 @@ def segmentation_figure(model, dataset, number: int | Sequence[int] = 4) -> Figu
     classes = dataset.metainfo['classes']
     colors = np.array(class_colors(classes, dataset.metainfo.get('palette')))
     load_truth = LoadSegmentation()
-    rows, shown = [], set()
+    rows, shown, bands = [], set(), bands_read(dataset)
     for index in spread_indices(dataset, number):
         info = load_truth(dataset.get_data_info(index))
-        image = read_image(info['img_path'])[..., ::-1]
+        image = read_picture(info, bands)
         truth = info['gt_seg_map']
         prediction = predict(model, dataset, index).pred_sem_seg.data[0].numpy()
         if not image.shape[:2] == truth.shape == prediction.shape:
@@ -104,10 +104,10 @@ def detection_figure(model, dataset, number: int | Sequence[int] = 4, score_thre
     classes = dataset.metainfo['classes']
     colors = class_colors(classes, dataset.metainfo.get('palette'))
     load_truth = LoadInstances(with_mask=True)
-    rows = []
+    rows, bands = [], bands_read(dataset)
     for index in spread_indices(dataset, number):
         info = dataset.get_data_info(index)
-        image = read_image(info['img_path'])[..., ::-1]
+        image = read_picture(info, bands)
         info = load_truth(dict(info, ori_shape=image.shape[:2]))
         truth = InstanceData(
             bboxes=info['gt_bboxes'].tensor,
@@ -141,9 +141,9 @@ def classification_figure(model, dataset, number: int | Sequence[int] = 4) -> Fi
     def names(labels) -> str:
         return ', '.join(str(classes[i] if classes else i) for i in torch.as_tensor(labels).reshape(-1).tolist()) or 'none'
 
-    panels = []
+    panels, bands = [], bands_read(dataset)
     for index in spread_indices(dataset, number):
-        image = read_image(dataset.get_data_info(index)['img_path'])[..., ::-1]
+        image = read_picture(dataset.get_data_info(index), bands)
         found = predict(model, dataset, index)
         truth, label = names(found.gt_label), names(found.pred_label)
         score = f' {found.pred_score.max():.2f}' if found.pred_label.numel() == 1 else ''

@@ -8,6 +8,7 @@ from mmengine.registry import TASK_UTILS, TRANSFORMS
 from coma_mm.config.read import SCOPES, register_libraries
 from coma_mm.config.registered import check_registered
 from coma_mm.config_tree import walk
+from coma_mm.datasets.bands import Bands
 from coma_mm.errors import UserError, printable
 
 KEY = 'coma_mm_use'
@@ -18,7 +19,7 @@ MOST_LETTERS = 2**22
 """Of a description's JSON; those of a thousand classes and of the largest models have some ten thousand."""
 MOST_CLASSES = 100_000
 _KEYS = dict(task=str, scope=str, model=dict, pipeline=(list, type(None)), classes=(list, type(None)),
-             palette=(list, type(None)), tta=(dict, type(None)))
+             palette=(list, type(None)), tta=(dict, type(None)), bands=(dict, type(None)))
 
 
 def encode(value: Any) -> Any:
@@ -60,7 +61,8 @@ def read_description(meta: dict[str, Any], path: str) -> dict[str, Any]:
         path (str): The checkpoint, for messages.
 
     Returns:
-        dict: As `describe` made it, but decoded: 'task', 'scope', 'model', 'pipeline', 'classes', 'palette' and 'tta'.
+        dict: As `describe` made it, but decoded: 'task', 'scope', 'model', 'pipeline', 'classes', 'palette', 'tta' and
+            'bands'.
 
     Raises:
         UserError: If it has none, or one that is not to be used.
@@ -103,6 +105,11 @@ def check_description(found: Any, path: str) -> dict[str, Any]:
     _one_of(path, 'task', found['task'], TASKS)
     _one_of(path, 'scope', found['scope'], SCOPES)
     _check_classes(path, found['classes'], found['palette'])
+    if found['bands']:
+        try:
+            Bands.of_plain(found['bands'])
+        except UserError as error:
+            raise _refused(path, str(error)) from error
     try:
         named = {one['type'].partition('.')[0] for one in walk(found) if isinstance(one.get('type'), str)}
         for scope in SCOPES:

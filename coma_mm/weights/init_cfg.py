@@ -6,7 +6,8 @@ def load_pretrained(module: BaseModule) -> bool:
     """Load the weights that `init_cfg=dict(type='Pretrained', checkpoint=…, prefix='backbone.')` asks for.
 
     mmengine's own loading passes over missing tensors and other shapes with a warning; here every tensor must fit, see
-    `load_backbone`, whose report is logged and kept as `module.provenance`.
+    `load_backbone`, whose further arguments may be among the keys (`in_channels='adapt'`), and whose report is logged and
+    kept as `module.provenance`.
 
     Args:
         module (BaseModule): A backbone; its `init_cfg` may be one dict or a list.

@@ -7,6 +7,7 @@ import os
 import pickle
 import struct
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlparse
@@ -23,10 +24,11 @@ from safetensors import safe_open
 from torch import nn
 
 from coma_mm.config_tree import type_name
-from coma_mm.errors import MissingFileError, UserError, first_names, nearest, printable, shorten
+from coma_mm.errors import MissingFileError, UserError, choice, first_names, nearest, printable, shorten
 from coma_mm.files import looks_like
 
 from . import safe_pickle
+from .stem import adapt_stem, first_convolution, names_of
 
 
 def load_weights_only(path: str | Path, map_location: str | torch.device | None = 'cpu') -> dict[str, Any]:
@@ -306,7 +308,8 @@ def load_from_weights_only(filename: str, map_location: str | torch.device | Non
     return load_weights_only(filename, map_location)
 
 
-def load_backbone(module: nn.Module, checkpoint: str | Path, prefix: str = 'backbone.') -> dict[str, Any]:
+def load_backbone(module: nn.Module, checkpoint: str | Path, prefix: str = 'backbone.', in_channels: str | None = None,
+                  bands: Sequence[str] | None = None) -> dict[str, Any]:
     """Load a backbone's weights and say how many tensors matched; the facts on their origin go to `module.provenance`.
 
     Tensors that the module has and the checkpoint lacks are an error, unless the module lists them in an attribute
@@ -318,6 +321,10 @@ def load_backbone(module: nn.Module, checkpoint: str | Path, prefix: str = 'back
         checkpoint (str): The path of a checkpoint, of a whole model or of a backbone alone.
         prefix (str): Of the backbone's tensors in the checkpoint. A checkpoint without a tensor under it is taken as
             one of a backbone alone. Defaults to 'backbone.'.
+        in_channels (str, optional): 'adapt': the first convolution is taken to the module's number of bands, see
+            `adapt_stem`. Defaults to None: it must be of the same.
+        bands (Sequence[str], optional): The names of the bands that the module sees. Defaults to red, green and blue for
+            three.
 
     Returns:
         dict: The facts, as `module.provenance` has them: those that `ProvenanceHook` wrote into the checkpoint, its
@@ -336,6 +343,8 @@ def load_backbone(module: nn.Module, checkpoint: str | Path, prefix: str = 'back
         print_log(f'No tensor in {checkpoint} starts with "{prefix}"; taking it as a backbone alone', logger='current')
         weights = dict(loaded['state_dict'])
     own = module.state_dict()
+    adapted = _adapted(weights, own, facts, bands) if in_channels and choice(
+        'init_cfg.in_channels', in_channels, ('adapt', )) else ''
     matched = [key for key in own if key in weights]
     if not matched:
         raise UserError(f'nothing in the checkpoint {checkpoint} fits {name}: it holds {first_names(weights)}; expected '
@@ -358,6 +367,8 @@ def load_backbone(module: nn.Module, checkpoint: str | Path, prefix: str = 'back
         raise UserError(f'the checkpoint {checkpoint}{there} lacks {len(missing)} of {len(own)} tensors of '
                         f'{name}{here}: {first_names(missing)}')
     line = f'loaded {len(matched)} of {len(own)} tensors into {name} from {checkpoint}{_origin(facts)}'
+    if adapted:
+        line += f'; {adapted}'
     if afresh:
         line += f'; {len(afresh)} that it lacks start afresh: {first_names(afresh)}'
     if unexpected:
@@ -366,6 +377,18 @@ def load_backbone(module: nn.Module, checkpoint: str | Path, prefix: str = 'back
     _compare_settings(module, facts.get('settings'), checkpoint)
     module.provenance = dict(facts, checkpoint=str(checkpoint), sha256=_sha256(_local_file(os.fspath(checkpoint))))
     return module.provenance
+
+
+def _adapted(weights: dict[str, torch.Tensor], own: dict[str, torch.Tensor], facts: dict[str, Any],
+             bands: Sequence[str] | None) -> str:
+    """Have the first convolution among `weights` see the bands of the one in `own`; what was done, in words."""
+    name = first_convolution(own)
+    if name is None or name not in weights or weights[name].dim() != 4:
+        return ''
+    there, here = (value[name].shape[1] for value in (weights, own))
+    stated = facts.get('bands') if isinstance(facts.get('bands'), list) else None
+    weights[name], line = adapt_stem(weights[name], names_of(there, stated), names_of(here, bands))
+    return printable(line and f'{name}: {line}')
 
 
 def _compare_settings(module: nn.Module, stated: Any, checkpoint: str | Path) -> None:
@@ -382,10 +405,11 @@ def _compare_settings(module: nn.Module, stated: Any, checkpoint: str | Path) ->
 
 def _use_the_same(differing: str, own: dict[str, torch.Tensor], others: tuple[int, ...], ours: tuple[int, ...]) -> str:
     """What to do about a tensor of another shape: the first convolution sees the image, with all its bands."""
-    first = next((name for name, value in own.items() if value.dim() == 4), None)
-    if differing == first and len(others) == 4 and others != ours and others[:1] + others[2:] == ours[:1] + ours[2:]:
+    if differing == first_convolution(own) and len(others) == 4 and others != ours and (
+            others[:1] + others[2:] == ours[:1] + ours[2:]):
         return (f'it was trained on images of {others[1]} bands, and this model is for {ours[1]}: take in_channels='
-                f'{others[1]} and such images, or weights that were pre-trained with in_channels={ours[1]}')
+                f'{others[1]} and such images, weights that were pre-trained with in_channels={ours[1]}, or '
+                "init_cfg.in_channels='adapt', which makes the one of the other")
     return 'use the same arch'
 
 

@@ -216,7 +216,7 @@ def test_values_of_a_wrong_type(run):
         ('train_cfg.max_epochs=x', "user.py: train_cfg.max_epochs='x': expected a whole number, 1 or more"),
         ('model.head.loss.loss_weight=x', "user.py: model.head.loss.loss_weight='x': expected a number, 0 or more"),
         ('train_dataloader.dataset.pipeline.1.scale=x', "user.py: train_dataloader.dataset.pipeline.1.scale='x': expected"),
-        ('train_dataloader.dataset.pipeline.1.max_attempts=x', 'RandomResizedCrop cannot be built with its settings ('),
+        ('train_dataloader.dataset.pipeline.2.direction=up', 'RandomFlip cannot be built with its settings ('),
         ('env_cfg=5', 'user.py: env_cfg=5: expected a dict'),
         ('param_scheduler=5', 'user.py: param_scheduler=5: expected a dict or a list')):
         line = run(CLASSIFIER, option)

@@ -216,6 +216,7 @@ def test_the_length_in_a_config_of_ones_own_and_in_one_that_a_run_dumped(tmp_pat
     *((COMA, dict(epochs=value), f'epochs={value}: expected the length of the run as one whole number')
       for value in (0, -1, 1.5, 'ten', True, [3])),
     (COMA, dict(size=0), 'size=0: expected a whole number of px'),
+    (COMA, dict(size=(160, 0)), 'size=(160, 0): expected a whole number of px, 1 or more, or (height, width)'),
     (COMA, dict(size='big'), "size='big': expected a whole number of px"),
     (COMA, dict(mask_unit=6.4), 'mask_unit=6.4: expected a whole number of px'),
     (UPERNET, dict(size=256), 'size=256: no step of the data pipelines follows it'),
@@ -262,7 +263,7 @@ def test_the_arch_alone_works_for_every_kind_of_config():
 def test_other_archs_of_small_configs_fit_too(name, read):
     model = build(read(name, model__backbone__arch='small')).eval()
     assert model.backbone.out_channels[-1] == 768
-    image = torch.zeros(1, 3, 64, 64, device='meta')
+    image = torch.zeros(1, 4 if '4bands' in name else 3, 64, 64, device='meta')
     if name.split('/')[1].startswith('coma'):
         ids = torch.arange((64 // model.backbone.patch_size)**2, device='meta')[None]
         assert model(image, ids[:, :2], ids[:, 2:], mode='loss')['loss'].shape == ()
@@ -369,6 +370,13 @@ def test_size_and_unit_go_into_all_pipelines(name, size, read):
     # In a dumped config nothing is applied twice.
     again = read(name, size=size)
     assert again.size == size and masks(again)[0].get('unit') is None
+
+
+def test_a_size_of_height_and_width_goes_into_all_pipelines_in_their_order(read):
+    cfg = read(COMA, size=(160, 320))
+    train, val = (cfg[f'{split}_dataloader'].dataset.pipeline for split in ('train', 'val'))
+    assert train[0].scale == (160, 320) and val[1].scale == (160, 320)  # LoadRandomResizedCrop, ResizeEdge: (H, W)
+    assert val[2].crop_size == (320, 160)  # mmcv's CenterCrop: (W, H)
 
 
 def test_size_and_unit_in_a_dumped_config(tmp_path, read, said):

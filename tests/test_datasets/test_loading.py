@@ -12,7 +12,8 @@ from mmengine.registry import DATASETS, TRANSFORMS
 from PIL import Image
 
 from coma_mm.datasets import ImageFolder, LoadImage, read_image
-from coma_mm.datasets.loading import MAX_PIXELS, _limit_pixels, use_load_image
+from coma_mm.datasets.encoded import MAX_PIXELS, limit_pixels
+from coma_mm.datasets.loading import use_load_image
 from coma_mm.errors import BadImageError, UserError
 
 
@@ -127,9 +128,9 @@ def limit(monkeypatch):
     """Function: sets the environment's limit of pixels; afterwards Pillow's is as before."""
     before = Image.MAX_IMAGE_PIXELS
     with warnings.catch_warnings():
-        yield lambda value: (monkeypatch.setenv(MAX_PIXELS, value), _limit_pixels.cache_clear())
+        yield lambda value: (monkeypatch.setenv(MAX_PIXELS, value), limit_pixels.cache_clear())
     Image.MAX_IMAGE_PIXELS = before
-    _limit_pixels.cache_clear()
+    limit_pixels.cache_clear()
 
 
 def test_the_limit_of_pixels_is_an_option_that_the_error_names(tmp_path, limit):

@@ -1,6 +1,7 @@
 """Very long images fit the memory; nothing else changes."""
 import numpy as np
 import pytest
+from mmcv.transforms import CenterCrop
 from mmengine.dataset import Compose
 from mmpretrain.datasets.transforms import ResizeEdge as TheirResizeEdge
 from mmpretrain.registry import TRANSFORMS
@@ -51,3 +52,13 @@ def test_a_long_image_is_drawn_in_its_middle(tmp_path):
     for size in ((5000, 6), (6, 5000)):
         Image.new('L', size).save(tmp_path / 'a.png')
         assert sorted(read_fitted(str(tmp_path / 'a.png'), 64, 32).shape) == [3, 64, 512]
+
+
+@pytest.mark.parametrize('size', [(160, 320), (20, 30), (1, 90), (90, 2), (400, 200), (320, 160)])
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+def test_from_a_size_that_fills_height_and_width_any_crop_can_be_taken(size, dtype):
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(dtype)
+    resized = ResizeEdge((160, 320), backend='pillow', interpolation='bicubic').transform(dict(img=image))
+    height, width = resized['img'].shape[:2]
+    assert height >= 160 and width >= 320 and (height == 160 or width == 320) and resized['img'].dtype == dtype
+    assert CenterCrop((320, 160)).transform(resized)['img'].shape == (160, 320, 3)

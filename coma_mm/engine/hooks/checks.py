@@ -1,6 +1,7 @@
 """What is wrong with the data, and what a batch is, said while a run goes on."""
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import mmengine.dist as dist
 import torch
@@ -45,7 +46,7 @@ class BatchSizeHook(Hook):
 
 @HOOKS.register_module()
 class BadImageHook(Hook):
-    """Reports how many images were skipped as unreadable so far (`on_bad_image='skip'`).
+    """Reports how many images were skipped so far: as unreadable (`on_bad_image='skip'`), or for want of data.
 
     Args:
         interval (int): Iterations between reports within an epoch, which iteration-based runs never finish. Defaults
@@ -54,20 +55,26 @@ class BadImageHook(Hook):
 
     def __init__(self, interval: int = 1000):
         self.interval = whole(1).check('BadImageHook: interval', interval)
-        self.reported = 0
+        self.reported = self.reported_empty = 0
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Report."""
-        bad_images = getattr(runner.train_dataloader.dataset, 'bad_images', None)
-        if bad_images is None or not len(bad_images()):
-            return
-        seen = torch.from_numpy(bad_images().copy())
+        dataset = runner.train_dataloader.dataset
+        self.reported = self._report(dataset, 'bad_images', 'unreadable images skipped so far', self.reported)
+        self.reported_empty = self._report(dataset, 'without_data', 'images had no data in a sample so far, and others were '
+                                           'taken in its place', self.reported_empty)
+
+    def _report(self, dataset: Any, flags: str, what: str, reported: int) -> int:
+        """Say how many samples of a data set are flagged, if they are more than before."""
+        find = getattr(dataset, flags, None)
+        if find is None or not len(find()):
+            return reported
+        seen = torch.from_numpy(find().copy())
         dist.all_reduce(seen, op='max')  # a sample may be drawn by one process now, by another later
         count = int(seen.sum())
-        if count > self.reported:
-            print_log(f'{count} unreadable images skipped so far, of {len(seen)}', logger='current',
-                      level=logging.WARNING)
-        self.reported = count
+        if count > reported:
+            print_log(f'{count} {what}, of {len(seen)}', logger='current', level=logging.WARNING)
+        return count
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | list | None = None,
                          outputs: dict | None = None) -> None:

@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
 from coma_mm.datasets.annotations import leaves
+from coma_mm.datasets.viewing import bands_read, read_picture, seen
 from coma_mm.engine.models import unwrap
 from coma_mm.files import made_folder
 
@@ -41,6 +42,7 @@ class DrawingsHook(Hook):
     def before_test_epoch(self, runner: Runner) -> None:
         """Find the folder of the images."""
         self.root, self.count = image_folder(runner.test_dataloader.dataset), 0
+        self.bands = bands_read(runner.test_dataloader.dataset)
         if get_world_size() > 1:
             runner.logger.warning(f'--show-dir: of {get_world_size()} processes the first one draws, and that its own '
                                   'images alone; test with one process to have them all')
@@ -56,10 +58,13 @@ class DrawingsHook(Hook):
             file = Path(self.out_dir, f'{name_below(path, self.root) if path else self.count - 1}.png')
             with made_folder(file.parent):
                 if hasattr(runner.visualizer, 'visualize_cls'):
-                    image = _as_rgb(data_batch['inputs'][number], runner)
+                    image = data_batch['inputs'][number]
+                    image = _as_rgb(image, runner) if self.bands is None else seen(
+                        image.permute(1, 2, 0).cpu().numpy(), self.bands)
                     runner.visualizer.visualize_cls(image, sample, out_file=str(file), **self.options)
                 else:
-                    image = mmcv.imfrombytes(get(path, backend_args=self.backend_args), channel_order='rgb')
+                    image = mmcv.imfrombytes(get(path, backend_args=self.backend_args), channel_order='rgb') \
+                        if self.bands is None else read_picture(dict(img_path=path), self.bands)
                     runner.visualizer.add_datasample('', image, sample, out_file=str(file), **self.options)
 
 

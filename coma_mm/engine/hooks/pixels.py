@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from torch import nn
 
-from coma_mm.datasets.loading import open_image
+from coma_mm.datasets.encoded import open_image
 from coma_mm.datasets.usage import listed, many
 from coma_mm.engine.models import unwrap
 from coma_mm.engine.optim.accumulation import batches_of

@@ -15,6 +15,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import Dataset
 
+from coma_mm.config.bands import bands_of
 from coma_mm.config.read import environment_variables
 from coma_mm.config_tree import find_key
 from coma_mm.datasets.masking import PatchMask
@@ -69,6 +70,7 @@ class ProvenanceHook(Hook):
         backbone_cfg = (cfg.get('model') or {}).get('backbone') or {}
         arch = backbone_cfg.get('arch', getattr(backbone, 'arch', None))
         loader, dataset = cfg.get('train_dataloader') or {}, runner.train_dataloader.dataset
+        bands = bands_of(cfg)
         by_epoch = not isinstance(runner.train_loop, IterBasedTrainLoop)
         return dict(
             algorithm=type(model).__name__,
@@ -88,6 +90,7 @@ class ProvenanceHook(Hook):
             coma_mm=__version__,
             load_from=None if cfg.get('resume') else cfg.get('load_from'),  # a run's own checkpoint is no origin
             backbone_from=getattr(backbone, 'provenance', None),
+            **({'bands': bands.names} if bands else {}),
         )
 
 

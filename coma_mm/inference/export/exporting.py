@@ -93,7 +93,7 @@ def export(checkpoint: str, out: str, config: str | None = None, part: str | Non
         used.meta, checkpoint, license, task=used.task if part == 'model' else 'features', part=part,
         model=type(model).__name__ if part == 'model' else type(model.backbone).__name__,
         outputs=module.outputs, classes=used.classes if part == 'model' else None,
-        palette=used.palette if part == 'model' else None, preprocessing=preprocessing(model, used.pipeline))
+        palette=used.palette if part == 'model' else None, preprocessing=preprocessing(model, used.pipeline, used.bands))
     data, images, free = make(model, module, form, side, facts)
     verified = str(verify(model, module, form.load(data), images))
     fixed = [name for axis, name in AXES.items() if axis not in free]

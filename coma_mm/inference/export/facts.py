@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from coma_mm.config_tree import type_name
+from coma_mm.datasets.bands import Bands
 from coma_mm.errors import UserError, printable, shorten
 from coma_mm.files import read_text
 from coma_mm.markdown import code, escaped, markdown_table
@@ -19,17 +20,18 @@ from .exportable import channels_of
 NOT_STATED = 'not stated'
 
 
-def preprocessing(model: nn.Module, pipeline: list[dict] | None) -> dict[str, Any]:
+def preprocessing(model: nn.Module, pipeline: list[dict] | None, bands: Bands | None = None) -> dict[str, Any]:
     """What is done to an image before the exported program sees it.
 
     Args:
         model (nn.Module): With a `data_preprocessor` of any of the libraries.
         pipeline (list[dict], optional): Of its test.
+        bands (Bands, optional): What it sees, if that is not 8-bit colour. Defaults to None.
 
     Returns:
-        dict: 'channel_order' ('RGB' or 'BGR'; 'as they are' for images of other channels than three), 'mean' and 'std' by
-        channel, for values from 0 to 255, 'steps' (those of the pipeline, as the libraries configure them) and 'resize'
-        (these in words).
+        dict: 'channel_order' ('RGB' or 'BGR'; 'as they are' for images of other channels than three; or the names of the
+        bands, which 'bands' lists, too), 'mean' and 'std' by channel, for values from 0 to 255, or those of the files,
+        'steps' (those of the pipeline, as the libraries configure them) and 'resize' (these in words).
     """
     own = model.data_preprocessor
     channels = channels_of(model)
@@ -39,7 +41,8 @@ def preprocessing(model: nn.Module, pipeline: list[dict] | None) -> dict[str, An
     steps = [{key: value for key, value in one.items() if key not in ('_scope_', 'backend_args')} for one in pipeline or ()
              if not type_name(one).startswith(('Load', 'Pack'))]
     return dict(
-        channel_order=('RGB' if flips else 'BGR') if channels == 3 else 'as they are',
+        channel_order=', '.join(bands.names) if bands else ('RGB' if flips else 'BGR') if channels == 3 else 'as they are',
+        **(dict(bands=bands.names) if bands else {}),
         mean=[0.] * channels if mean is None else _numbers(mean), std=[1.] * channels if std is None else _numbers(std),
         steps=json.loads(json.dumps(steps, default=str)), resize='; '.join(map(_in_words, steps)) or 'none')
 
@@ -135,8 +138,9 @@ def model_card(name: str, facts: dict[str, Any], verified: str, versions: dict[s
     rows += [[f'Output {code(key)}', value] for key, value in facts.get('outputs', {}).items()]
     parts += [_table(rows)]
     if prepared := facts.get('preprocessing'):
+        values = "the files' values" if 'bands' in prepared else '0 to 255'
         rows = [['Size', prepared['resize']], ['Order of channels', prepared['channel_order']],
-                ['Subtract (of 0 to 255)', prepared['mean']], ['Then divide by', prepared['std']]]
+                [f'Subtract (of {values})', prepared['mean']], ['Then divide by', prepared['std']]]
         parts += ['## What an image goes through before\n', _table(rows)]
     if classes := facts.get('classes'):
         parts += ['## Classes\n', ', '.join(f'{i}: {escaped(str(name))}' for i, name in enumerate(classes)) + '\n']

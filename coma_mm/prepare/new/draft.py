@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from coma_mm.datasets.encoded import open_image
 from coma_mm.datasets.image_folder import IMAGE_SUFFIXES, walk_files
-from coma_mm.datasets.loading import open_image
 from coma_mm.errors import MissingFileError, UserError
 from coma_mm.files import open_regular
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from coma_mm.datasets.loading import open_image
+from coma_mm.datasets.encoded import open_image
 from coma_mm.datasets.maps import map_problem
 from coma_mm.errors import UserError, first_names
 from coma_mm.files import open_regular, read_text

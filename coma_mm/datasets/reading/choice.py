@@ -1,0 +1,78 @@
+"""Which channels of a file are meant by a number of bands, by indices or by names."""
+from collections.abc import Sequence
+from typing import Any
+
+from coma_mm.errors import UserError
+
+from .base import Reader
+
+Bands = int | str | Sequence[int | str]
+"""How many bands an image has; or the ones to take, by index from 0 or by name."""
+
+
+def check_choice(bands: Any) -> Bands:
+    """Check the setting `bands`.
+
+    Raises:
+        UserError: If it is neither a number nor a list of indices and names.
+    """
+    one = isinstance(bands, int) and not isinstance(bands, bool) and bands >= 1
+    several = isinstance(bands, (list, tuple)) and bands and all(
+        isinstance(band, str) or isinstance(band, int) and not isinstance(band, bool) and band >= 0 for band in bands)
+    if not one and not several:
+        raise UserError(f'bands={bands!r}: expected how many bands the images have, as 4, or a list of the bands to read, '
+                        "by index from 0 or by name, as [0,1,3] or ['red','nir']")
+    if several and len(set(bands)) < len(bands):
+        raise UserError(f'bands={list(bands)} names a band twice; name each once')
+    return bands if one else list(bands)
+
+
+def choose(bands: Bands | None, reader: Reader) -> list[int]:
+    """The channels of an open file that are meant.
+
+    Args:
+        bands (int | Sequence[int | str] | None): A number of bands is a claim about the file, not a choice: of a file with
+            more nobody knows which to take. Indices and names choose. None takes all.
+        reader (Reader): The file.
+
+    Returns:
+        list[int]: Numbers of channels.
+
+    Raises:
+        ValueError: If the file has no such bands.
+    """
+    ways = reader.ways
+    if bands is None:
+        return next(iter(ways.values()))
+    if isinstance(bands, int) and not isinstance(bands, bool):
+        if bands in ways:
+            return ways[bands]
+        raise ValueError(f'it is {describe(reader)}; expected bands={bands}'
+                         + (f', so choose them: bands={list(range(bands))}' if 0 < bands < max(ways) else ''))
+    widest = ways[max(ways)]
+    chosen = [_index(band, reader, len(widest)) for band in ([bands] if isinstance(bands, str) else bands)]
+    if not chosen:
+        raise ValueError('bands is an empty list; expected a number of bands, or indices or names of some')
+    return [widest[index] for index in chosen]
+
+
+def _index(band: int | str, reader: Reader, number: int) -> int:
+    if isinstance(band, str):
+        names = [name.lower() for name in reader.names]
+        if names.count(band.lower()) != 1:
+            many = 'more than one' if band.lower() in names else 'no'
+            raise ValueError(f'it is {describe(reader)}, and has {many} band {band!r}; expected an index of 0 to '
+                             f'{number - 1}'
+                             + (' or one of these names' if any(names) else ', as its bands have no names'))
+        return names.index(band.lower())
+    if isinstance(band, bool) or not 0 <= band < number:
+        raise ValueError(f'it is {describe(reader)}, and has no band {band}; expected indices of 0 to {number - 1}')
+    return int(band)
+
+
+def describe(reader: Reader) -> str:
+    """In words: kind, size, bands and type."""
+    number = next(iter(reader.ways))
+    names = f' ({", ".join(name or "?" for name in reader.names)})' if any(reader.names) else ''
+    return (f'{reader.kind} of {reader.width} × {reader.height} px with {number} band{"s" if number != 1 else ""}{names} of '
+            f'{reader.dtype.name}')

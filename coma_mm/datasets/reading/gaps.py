@@ -1,0 +1,43 @@
+"""Values that stand for no data: found, counted and filled."""
+import numpy as np
+
+from .base import kept_type
+
+
+def fill_gaps(values: np.ndarray, nodata: float | None) -> tuple[np.ndarray, float]:
+    """Give values without data the mean of their band's others, and all values the type in which they are handed on.
+
+    Args:
+        values (np.ndarray): Of any type, as a file has them, (H, W, C).
+        nodata (float, optional): The value that stands for no data. What is not finite always does.
+
+    Returns:
+        tuple[np.ndarray, float]: The values, uint8, uint16 or float32; of a band without any data 0. And the share of all
+        values that were filled.
+    """
+    kept = kept_type(values.dtype)
+    gaps = _gaps(values, nodata)
+    if gaps is None or not gaps.any():
+        return values.astype(kept, order='C', copy=not values.flags.writeable), 0.  # steps may write into it
+    with np.errstate(over='ignore'):  # float64's lowest value, where it means no data
+        filled = values.astype(kept)
+    for band in np.flatnonzero(gaps.any(axis=(0, 1))):
+        here = gaps[..., band]
+        valid = values[..., band][~here]
+        mean = valid.mean(dtype=np.float64) if valid.size else 0
+        filled[..., band][here] = mean if kept.kind == 'f' else round(mean)
+    return filled, float(gaps.mean())
+
+
+def _gaps(values: np.ndarray, nodata: float | None) -> np.ndarray | None:
+    """Where no data are, bool (H, W, C); None if nowhere."""
+    if values.dtype.kind == 'f':
+        gaps = ~np.isfinite(values)
+        if nodata is not None and np.isfinite(nodata):
+            with np.errstate(over='ignore'):
+                gaps |= values == values.dtype.type(nodata)
+        return gaps
+    if nodata is None or values.dtype.kind not in 'iu' or nodata != int(nodata if np.isfinite(nodata) else 0):
+        return None
+    limits = np.iinfo(values.dtype)
+    return values == int(nodata) if limits.min <= nodata <= limits.max else None

@@ -1,0 +1,79 @@
+"""The values of one's own images, measured."""
+import json
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from coma_mm.datasets.bands import Bands
+from coma_mm.errors import UserError
+from coma_mm.prepare import moments
+from coma_mm.prepare.moments import measure
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Images of three bands and 16 bits, and all their values."""
+    rng, values = np.random.default_rng(0), []
+    for index, size in enumerate(((20, 30), (40, 10), (16, 16))):
+        values.append((rng.normal(1, .1, (*size, 3)) * [100, 5000, 20000]).clip(0, 65535).astype(np.uint16))
+        tifffile.imwrite(tmp_path / f'{index}.tif', values[-1], photometric='minisblack', planarconfig='contig')
+    return tmp_path, np.concatenate([one.reshape(-1, 3) for one in values]).astype(float)
+
+
+def test_moments_are_those_of_all_pixels(folder):
+    root, values = folder
+    content = measure(str(root)).content
+    assert (content['images'], content['looked_at'], content['share'], content['dtype']) == (3, 3, 1., 'uint16')
+    assert (content['height'], content['width'], content['nodata']) == ([16, 40], [10, 30], 0.)
+    for index, band in enumerate(content['bands']):
+        own = values[:, index]
+        expected = [own.mean(), own.std(), *np.percentile(own, (2, 98))]
+        assert [band[key] for key in ('mean', 'std', 'low', 'high')] == pytest.approx(expected)
+    assert Bands.of(3, content).moments['mean'] == pytest.approx(values.mean(0))
+
+
+def test_values_without_data_count_for_nothing(folder):
+    root, values = folder
+    for path in root.iterdir():
+        image = tifffile.imread(path)
+        image[:5] = 0
+        tifffile.imwrite(path, image, photometric='minisblack', planarconfig='contig')
+    content = measure(str(root), nodata=0).content
+    kept = np.concatenate([tifffile.imread(path)[5:].reshape(-1, 3) for path in sorted(root.iterdir())])
+    for index, band in enumerate(content['bands']):
+        assert band['mean'] == pytest.approx(kept[:, index].mean(), rel=1e-3)
+        assert band['std'] == pytest.approx(kept[:, index].std(), rel=1e-2)
+    assert content['nodata'] == pytest.approx(np.mean([5 / 20, 5 / 40, 5 / 16])) and Bands.of(3, content).nodata == 0
+
+
+def test_a_sample_is_the_same_every_time_and_its_share_is_said(folder, monkeypatch):
+    monkeypatch.setattr(moments, 'SAMPLE', 2)
+    first, second = measure(str(folder[0])), measure(str(folder[0]))
+    assert first == second and first.content['looked_at'] == 2
+    assert first.lines[0].startswith('looked at 2 of 3 images (66.7 %): 3 bands, uint16')
+    assert measure(str(folder[0]), full=True).content['looked_at'] == 3
+
+
+def test_mixed_bands_and_depths_and_broken_files_are_named(folder):
+    root = folder[0]
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(root / 'photo.png')
+    (root / 'broken.tif').write_bytes(b'II*\0nothing')
+    found = measure(str(root))
+    assert len(found.content['bands']) == 3 and found.content['dtype'] == 'uint16'
+    assert len(found.problems) == 2 and 'broken.tif' in found.problems[0]
+    assert 'are of 3 bands, uint8, and the others of 3, uint16' in found.problems[1] and 'photo.png' in found.problems[1]
+
+
+def test_the_tool_writes_the_file_and_says_what_to_set(folder, run_tool):
+    path = folder[0] / 'moments.json'
+    out = run_tool('check_data.py', 'folder', folder[0], '--moments', path)
+    assert f'--bands 3 --moments {path}' in out and json.loads(path.read_text())['looked_at'] == 3
+
+
+def test_a_folder_without_images_is_said(tmp_path):
+    with pytest.raises(UserError, match='no image in'):
+        measure(str(tmp_path))
+    with pytest.raises(UserError, match='does not exist'):
+        measure(str(tmp_path / 'none'))
