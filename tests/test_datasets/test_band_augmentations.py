@@ -129,7 +129,7 @@ def test_albumentations_work_on_bands_and_repeat_by_the_sample(tmp_path, kind, d
         np.save(tmp_path / f'{at}.npy', image + np.asarray(at, dtype))
     options = dict(bgr_to_rgb=False) if kind == 'mmseg.Albu' else {}
     pipeline = [LoadImage(bands=bands), TRANSFORMS.build(dict(type=kind, transforms=steps, **options))]
-    dataset = SeededDataset(ImageFolder(str(tmp_path), pipeline))
+    dataset = SeededDataset(ImageFolder(str(tmp_path), pipeline, serialize_data=False))
     first, other, again = (dataset[SampleIndex(1, 5, epoch)]['img'] for epoch in (0, 1, 0))
     assert first.shape == (16, 16, bands) and first.dtype == dtype
     assert (first == again).all() and (dtype == np.uint16 or (first != other).any())

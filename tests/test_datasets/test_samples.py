@@ -77,7 +77,7 @@ def test_a_crop_reads_only_the_tiles_that_it_touches(scene, monkeypatch):
 def folder(tmp_path, images, pipeline, **options):
     for at, image in enumerate(images):
         np.save(tmp_path / f'{at}.npy', image)
-    return SeededDataset(ImageFolder(str(tmp_path), pipeline), **options)
+    return SeededDataset(ImageFolder(str(tmp_path), pipeline, serialize_data=False), **options)
 
 
 def test_a_sample_of_more_than_half_no_data_is_drawn_anew_and_counted(tmp_path):
@@ -129,8 +129,8 @@ def test_a_folder_has_more_kinds_of_images_with_bands(tmp_path):
     np.save(tmp_path / 'a.npy', FOUR)
     Image.new('RGB', (9, 8)).save(tmp_path / 'b.png')
     for pipeline in [], [dict(type='LoadImage')]:
-        dataset = ImageFolder(str(tmp_path), pipeline)
+        dataset = ImageFolder(str(tmp_path), pipeline, serialize_data=False)
         assert len(dataset) == 1 and dataset.suffixes == IMAGE_SUFFIXES
     for step in dict(type='LoadImage', bands=4), LoadImage(bands=4):
-        dataset = ImageFolder(str(tmp_path), [step])
+        dataset = ImageFolder(str(tmp_path), [step], serialize_data=False)
         assert len(dataset) == 2 and dataset.suffixes == BAND_SUFFIXES
