@@ -9,7 +9,8 @@ OLDEST := .venv-oldest
 WHOLE_RUN := tests/test_configs_run.py::test_every_config_runs
 OLDEST_TESTS ?= tests/test_benchmark/test_counting tests/test_benchmark/test_speed/test_traffic.py \
 	tests/test_benchmark/test_paper/test_tables.py tests/test_models/test_dyvit.py tests/test_models/test_fake_cuda.py \
-	tests/test_datasets/test_random_resized_crop.py tests/test_datasets/test_coco.py tests/test_datasets/test_maps.py \
+	tests/test_datasets/test_random_resized_crop.py tests/test_datasets/test_reading/test_read.py \
+	tests/test_datasets/test_coco.py tests/test_datasets/test_maps.py \
 	tests/test_engine/test_runs.py tests/test_weights/test_load.py tests/test_tools/test_setup_env.py \
 	'$(WHOLE_RUN)[shapes/coma_dyvit-tiny_shapes.py]' '$(WHOLE_RUN)[shapes/upernet_dyvit-tiny_scratch_shapes.py]' \
 	'$(WHOLE_RUN)[shapes/mask-rcnn_dyvit-tiny_scratch_shapes.py]'

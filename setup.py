@@ -38,6 +38,8 @@ setup(
         'matplotlib>=3.9',
         'jinja2>=3.1.2',  # pandas' tables want it
         'safetensors>=0.5',
+        'tifffile>=2025.1',  # images of any bands and depth, and what decodes compressed ones
+        'imagecodecs>=2025.3.30',
         'simplejpeg>=1.9',
         'pycocotools>=2.0.8',
         'rich>=13',
@@ -47,6 +49,8 @@ setup(
         'opencv-python-headless>=4.10',
     ],
     extras_require={
+        'dicom': ['pydicom>=3'],
+        'heic': ['pillow-heif>=1'],
         'predict': ['sahi>=0.12'],  # large images by tiles
         'export': ['onnx>=1.20', 'onnxscript>=0.7', 'onnxruntime>=1.24'],
         'signing': ['model-signing>=1.1.1', 'pyopenssl'],  # the second is imported by the first, which does not ask for it
@@ -58,7 +62,8 @@ setup(
         'test': ['pytest>=8', 'pytest-xdist>=3.6', 'hypothesis>=6.100', 'ruff>=0.9', 'setuptools>=77',
                  'playwright>=1.50'],
         # Without these, tests of notebooks and of other libraries are skipped.
-        'test-all': ['segmentation-models-pytorch>=0.5', 'nbclient>=0.10', 'ipykernel>=6'],
+        'test-all': ['segmentation-models-pytorch>=0.5', 'nbclient>=0.10', 'ipykernel>=6', 'albumentations>=2',
+                     'rasterio>=1.4'],
         'docs': ['mkdocs>=1.6,<2', 'mkdocs-material>=9.7', 'mkdocstrings[python]>=1'],
     },
 )

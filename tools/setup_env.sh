@@ -71,7 +71,7 @@ pip() {
 }
 # Without torch in the build environment (pip's default) mmcv compiles none of its operators, which would take long.
 unset PIP_NO_BUILD_ISOLATION
-pip install -c "$constraints" -e ".[${EXTRAS:-test,test-all,docs,predict,export,signing,tensorboard}]"
+pip install -c "$constraints" -e ".[${EXTRAS:-test,test-all,docs,predict,export,signing,tensorboard,dicom,heic}]"
 # Both OpenCV builds are required by others and own the same files: the last one wins, and only this one needs no display.
 pip install -q -c "$constraints" --force-reinstall --no-deps opencv-python-headless
 touch "$venv/.installed"

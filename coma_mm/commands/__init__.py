@@ -19,9 +19,9 @@ from coma_mm.processes import is_first_process, leave_when_told_to_stop, note_ex
 
 from . import pipes
 
-COMMANDS = ('new', 'train', 'test', 'dist_train', 'dist_test', 'predict', 'export', 'models', 'knn', 'linear_probe',
-            'visualize', 'export_backbone', 'verify', 'replay', 'check_data', 'pack_dataset', 'make_shapes', 'benchmark',
-            'demo', 'study', 'complement_study', 'make_recipes')
+COMMANDS = ('new', 'train', 'test', 'dist_train', 'dist_test', 'predict', 'export', 'models', 'runs', 'compare', 'report',
+            'knn', 'linear_probe', 'visualize', 'export_backbone', 'verify', 'replay', 'check_data', 'pack_dataset',
+            'make_shapes', 'doctor', 'benchmark', 'demo', 'study', 'complement_study', 'make_recipes')
 
 
 class _Parser(argparse.ArgumentParser):

@@ -6,7 +6,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ..libraries import need
 from .base import Reader, Window, all_bands, as_slice, kept_type, take
 
 GRAY_OF_WHITE, RGB, PALETTE, CMYK, YCBCR, LAB = 0, 2, 3, 5, 6, 8
@@ -28,13 +27,12 @@ class TiffReader(Reader):
 
     Raises:
         ValueError: If it has several pages and `pages` is not set, or they do not fit each other.
-        ImportError: If tifffile is not installed.
     """
     kind = 'a TIFF'
     windowed = True
 
     def __init__(self, file: str | BinaryIO, pages: bool):
-        tifffile = need('tifffile', 'tifffile', 'tiff', 'TIFF')
+        import tifffile  # which takes its time, and few data sets need it
         logging.getLogger('tifffile').addFilter(_silent)  # what it finds wrong it raises, or it does not matter
         self._tiff = tifffile.TiffFile(file)
         try:

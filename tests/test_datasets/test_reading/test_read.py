@@ -224,11 +224,11 @@ def test_what_cannot_be_read_is_said_in_one_line(tmp_path):
 
 
 def test_a_missing_library_is_named_with_the_command_that_installs_it(tmp_path, monkeypatch):
-    tifffile.imwrite(tmp_path / 'image.tif', FOUR[..., 0])
+    (tmp_path / 'image.dcm').write_bytes(bytes(128) + b'DICM')
     monkeypatch.setattr('coma_mm.datasets.libraries.import_module', lambda name: importlib.import_module(f'{name}_missing'))
-    with pytest.raises(BadImageError, match=r"image.tif: reading TIFF needs the library tifffile .*: pip install tifffile, "
-                       r"or pip install 'coma-mm\[tiff\]'"):
-        read_image(str(tmp_path / 'image.tif'))
+    with pytest.raises(BadImageError, match=r"image.dcm: reading DICOM needs the library pydicom .*: pip install pydicom, "
+                       r"or pip install 'coma-mm\[dicom\]'"):
+        read_image(str(tmp_path / 'image.dcm'))
 
 
 def test_a_window_of_a_large_image_is_read_where_the_whole_is_refused(tmp_path, monkeypatch):
