@@ -99,8 +99,7 @@ class Usage:
             line = f'{number(len(there) - len(absent))} of {many(len(there), "class")}'
             notes.append(f'none of {listed(absent)}')
         if self.kind == 'classification' and len(there) - len(absent) > 1:
-            smallest = there[len(there) - len(absent) - 1]
-            notes.append(f'{number(smallest[1])} of {smallest[0]} to {number(there[0][1])} of {there[0][0]}')
+            notes.append(spread(self.classes))
         return line + (f' ({"; ".join(notes)})' if notes else '')
 
     @property
@@ -269,6 +268,13 @@ def many(count: int, what: str) -> str:
     if count != 1:
         noun += 'es' if noun.endswith(('s', 'ch')) else 's'
     return f'{number(count)} {noun} {rest}'.rstrip()
+
+
+def spread(found: dict[str, int]) -> str:
+    """'20 of cow to 400 of cat': the class of the fewest and of the most, of those that are there; or '40 of each'."""
+    there = Counter({name: count for name, count in found.items() if count}).most_common()
+    (most, highest), (fewest, lowest) = there[0], there[-1]
+    return f'{number(lowest)} of each' if lowest == highest else f'{number(lowest)} of {fewest} to {number(highest)} of {most}'
 
 
 def listed(found: Iterable) -> str:

@@ -157,7 +157,7 @@ def test_classes_and_files_of_a_folder_are_counted(tmp_path):
     assert parts(usage(ImageFolder(str(tmp_path), serialize_data=False))) == parts(f'8 images{unused}')
     (tmp_path / 'list').write_text('cat/0.jpg 0\ncow/0.jpg 2\n')
     dataset = folders(data_root=str(tmp_path), ann_file='list', metainfo=dict(classes=list('abcdefg')))
-    assert usage(dataset).line == '2 images of 2 of 7 classes (none of b, d, e and 2 more; 1 of c to 1 of a)'
+    assert usage(dataset).line == '2 images of 2 of 7 classes (none of b, d, e and 2 more; 1 of each)'
 
 
 def segmentation(folder, images='images', maps='maps', **kwargs):

@@ -1,9 +1,8 @@
 """Classification of whole images, from folders of classes."""
 import os
-from collections import Counter
 
 from coma_mm.datasets.image_folder import IMAGE_SUFFIXES, walk_files
-from coma_mm.datasets.usage import number
+from coma_mm.datasets.usage import number, spread
 from coma_mm.errors import MissingFileError, UserError, first_names
 
 from .draft import BLANK, VALIDATION, Draft, absolute, held_out, lines, literal, short_side
@@ -44,9 +43,8 @@ def draft(data: str, *, arch: str, backbone: dict, size: int | None, epochs: int
         raise UserError(f'{folders["train"]} and {folders["val"]} differ in their classes '
                         f'({first_names(sorted(different))}), so that class ids would differ; expected the same '
                         'folders in both, each with images')
-    counts = Counter({name: len(images) for name, images in found['train'].items()}).most_common()
-    (most, highest), (fewest, lowest) = counts[0], counts[-1]
-    what = f'{len(paths)} images of {len(classes)} classes ({lowest} of {fewest} to {highest} of {most}), '
+    counts = {name: len(images) for name, images in found['train'].items()}
+    what = f'{len(paths)} images of {len(classes)} classes ({spread(counts)}), '
     if 'val' in found:
         split, train = '', len(paths)
         what += f'and {sum(map(len, found["val"].values()))} for validation'
