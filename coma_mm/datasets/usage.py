@@ -274,7 +274,9 @@ def spread(found: dict[str, int]) -> str:
     """'20 of cow to 400 of cat': the class of the fewest and of the most, of those that are there; or '40 of each'."""
     there = Counter({name: count for name, count in found.items() if count}).most_common()
     (most, highest), (fewest, lowest) = there[0], there[-1]
-    return f'{number(lowest)} of each' if lowest == highest else f'{number(lowest)} of {fewest} to {number(highest)} of {most}'
+    if lowest == highest:
+        return f'{number(lowest)} of each'
+    return f'{number(lowest)} of {fewest} to {number(highest)} of {most}'
 
 
 def listed(found: Iterable) -> str:

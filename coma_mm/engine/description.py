@@ -60,7 +60,7 @@ def describe(cfg: Config, model: nn.Module, metainfo: Mapping[str, Any] | None =
         tta = dict(model=_plain(cfg.tta_model, scope), pipeline=_plain(_without_annotations(cfg.tta_pipeline), scope))
     return dict(
         version=VERSION, task=task, scope=scope, model=encode(_plain(model_cfg, scope)),
-        pipeline=encode(_plain(_without_annotations(_pipeline(cfg)), scope)), classes=classes,
+        pipeline=encode(_plain(_without_annotations(pipeline_of(cfg)), scope)), classes=classes,
         palette=_palette(metainfo.get('palette'), classes), tta=encode(tta), **(dict(bands=bands.plain()) if bands else {}))
 
 
@@ -69,7 +69,8 @@ def as_text(description: dict[str, Any]) -> str:
     return json.dumps(description, separators=(',', ':'))
 
 
-def _pipeline(cfg: Config) -> list[dict] | None:
+def pipeline_of(cfg: Config) -> list[dict] | None:
+    """The pipeline that a trained model is used with: of the test, or else of the validation; None if there is neither."""
     for split in ('test', 'val'):
         for dataset in data_sets((cfg.get(f'{split}_dataloader') or {}).get('dataset')):
             if dataset.get('pipeline'):

@@ -18,6 +18,7 @@ from coma_mm.config_tree import find_key, find_types, type_name, walk
 from coma_mm.errors import printable
 from coma_mm.version import __version__
 
+from .description import pipeline_of, task_of
 from .models import unwrap
 from .optim.accumulation import count, wrappers_of
 
@@ -54,6 +55,20 @@ def _weights(runner: Runner, backbone: Any) -> str:
     if origin := (getattr(backbone, 'provenance', None) or {}).get('checkpoint') or next(filter(None, named), None):
         return f'backbone from {origin}'
     return 'random weights'
+
+
+def unread_weights(runner: Runner) -> str | None:
+    """That PRETRAINED names weights which a fine-tuning does not start from, and what to do; None if nothing is amiss.
+
+    Our configs read the variable. Those that `new` writes do not: they have the weights to start from in them.
+    """
+    named = os.environ.get('PRETRAINED')
+    if not named or runner._load_from or isinstance(unwrap(runner.model), BaseSelfSupervisor):
+        return None
+    if any(named in value for one in walk(runner.cfg.get('model')) for value in one.values() if isinstance(value, str)):
+        return None
+    return printable(f'PRETRAINED={named} is set, and this config does not start from it; write one that does, by '
+                     f'{_tool("new")} … --pretrained {shlex.quote(named)}, or set model.backbone.init_cfg')
 
 
 def learning_line(runner: Runner) -> str:
@@ -131,11 +146,15 @@ def next_lines(runner: Runner, checkpoint: str) -> list[str]:
     if isinstance(unwrap(runner.model), BaseSelfSupervisor):
         out = shlex.quote(short(Path(runner.work_dir, 'backbone.safetensors')))
         return [f'Next: {_tool("export_backbone")} {checkpoint} {out}',
-                f'or fine-tune from it: PRETRAINED={checkpoint} {_tool("train")} CONFIG']
+                f'or fine-tune from it: {_tool("new")} TASK … --pretrained {checkpoint} on data of your own, or '
+                f'PRETRAINED={checkpoint} {_tool("train")} CONFIG with a config of ours']
     dumped = Path(runner.work_dir, os.path.basename(runner.cfg.filename or ''))  # has all options in it
     if not dumped.is_file() or any(runner.cfg.get(f'test_{key}') is None for key in ('dataloader', 'cfg', 'evaluator')):
         return []
-    return [f'Next: {_tool("test")} {shlex.quote(short(dumped))} {checkpoint}']
+    lines = [f'Next: {_tool("test")} {shlex.quote(short(dumped))} {checkpoint}']
+    if task_of(unwrap(runner.model)) and pipeline_of(runner.cfg) is not None:
+        lines.append(f'or use it: {_tool("predict")} {checkpoint} IMAGES --out found')
+    return lines
 
 
 def _tool(name: str) -> str:

@@ -6,9 +6,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.config import Config
+from mmpretrain.models import ImageClassifier
+from mmpretrain.models.selfsup import BaseSelfSupervisor
 from torch import nn
 
-from coma_mm.engine.summary import _schedule, _tool, learning_line, model_line, short
+from coma_mm.engine.summary import _schedule, _tool, learning_line, model_line, next_lines, short, unread_weights
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,3 +70,51 @@ def test_commands_are_started_as_this_one_was_and_paths_are_short(monkeypatch, t
     monkeypatch.setattr(sys, 'argv', ['coma-mm'])
     assert _tool('test') == 'coma-mm test'
     assert short(ROOT / 'a/b.pth') == 'a/b.pth' and short(tmp_path) == str(tmp_path)
+
+
+class Pretraining(BaseSelfSupervisor):
+    def __init__(self):
+        nn.Module.__init__(self)
+
+    def loss(self, *args):
+        """Nothing is learnt here."""
+
+
+@pytest.mark.parametrize(('pretrained', 'model', 'checkpoint', 'load_from', 'warned'), [
+    ('a.pth', Net, None, None, True),  # as of a config that `new` has written without --pretrained
+    ('a.pth', Net, 'b.pth', None, True),
+    ('a.pth', Net, 'a.pth', None, False),
+    ('folder', Net, 'folder/a.pth', None, False),
+    ('a.pth', Net, None, 'c.pth', False),  # all weights are replaced anyway
+    ('a.pth', Pretraining, None, None, False),  # where the variable may be set for what follows
+    ('', Net, None, None, False),
+    (None, Net, None, None, False),
+])
+def test_weights_that_PRETRAINED_names_and_the_config_does_not_read_are_warned_of(
+        monkeypatch, pretrained, model, checkpoint, load_from, warned):
+    monkeypatch.delenv('PRETRAINED', raising=False)
+    if pretrained is not None:
+        monkeypatch.setenv('PRETRAINED', pretrained)
+    cfg = Config(dict(pretrained=pretrained, model=dict(backbone=dict(init_cfg=dict(checkpoint=checkpoint)))))
+    line = unread_weights(SimpleNamespace(model=model(), cfg=cfg, _load_from=load_from))
+    assert (line is not None) == warned
+    if warned:
+        assert line.startswith('PRETRAINED=a.pth is set, and this config does not start from it; ')
+        assert '--pretrained a.pth' in line
+
+
+def test_a_pretraining_ends_with_how_to_fine_tune_on_data_of_ones_own(tmp_path):
+    lines = next_lines(SimpleNamespace(model=Pretraining(), work_dir=str(tmp_path), cfg=Config({})), 'a.pth')
+    assert [line for line in lines if 'coma-mm new TASK … --pretrained a.pth' in line and 'PRETRAINED=a.pth' in line]
+
+
+def test_a_model_that_can_predict_ends_with_how(tmp_path):
+    classifier = ImageClassifier(dict(type='mmpretrain.LeNet5', num_classes=2))
+    for pipeline, expected in ([dict(type='LoadImageFromFile')], 1), (None, 0):
+        path = tmp_path / 'my.py'
+        path.write_text(f'test_dataloader = dict(dataset=dict(pipeline={pipeline}))\n'
+                        'test_cfg = dict()\ntest_evaluator = dict()\n')
+        cfg = Config.fromfile(path)
+        lines = next_lines(SimpleNamespace(model=classifier, work_dir=str(tmp_path), cfg=cfg), 'a.pth')
+        assert lines[0].startswith('Next: coma-mm test ')
+        assert len([line for line in lines if line == 'or use it: coma-mm predict a.pth IMAGES --out found']) == expected

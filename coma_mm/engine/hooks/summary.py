@@ -11,7 +11,7 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop, Runner
 
-from coma_mm.engine.summary import learning_line, length_line, model_line, next_lines, short
+from coma_mm.engine.summary import learning_line, length_line, model_line, next_lines, short, unread_weights
 from coma_mm.notices import release
 from coma_mm.runs.metrics import main_metric as main_of
 
@@ -35,6 +35,8 @@ class SummaryHook(Hook):
             runner.logger.info(line)
         if any(isinstance(hook, StopHook) for hook in runner.hooks):
             runner.logger.info('Ctrl-C or SIGTERM stops it and saves; the same command with --resume goes on')
+        if unread := unread_weights(runner):
+            runner.logger.warning(unread)
         release()
 
     def before_test(self, runner: Runner) -> None:
