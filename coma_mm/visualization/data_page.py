@@ -73,7 +73,7 @@ def write_data_page(path: str | Path, title: str, survey: Survey, workers: int =
     given = [(survey.sets[place].data.samples[index], large, _table(survey.sets[place]), colors[place])
              for place, index, large in order]
     few = len(given) <= CONTACTS
-    drawn = dict(zip(order, pool_map(_picture, given, 1 if few else workers, 'drawing', 8, unit='images', disable=few),
+    drawn = dict(zip(order, pool_map(_picture, given, 1 if few else workers, 'drawing', 8, unit='pictures', disable=few),
                      strict=True))
 
     def cards(places: Iterable[tuple[int, int, bool]]) -> list[dict[str, Any]]:
