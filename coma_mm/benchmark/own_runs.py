@@ -144,7 +144,9 @@ def _table(task: str, metric: str | None, group: list[Overview], folder: Path) -
             Cell(links=links)])
     unit = 'Epochs' if group[0].unit == 'epoch' else 'Iterations'
     columns = ['Run', 'Best', 'Last', 'Best at', unit, 'Took', 'Images/s', 'State', 'Data', 'Files']
-    best = {(0, 1)} if len(rows) > 1 and group[0].best else set()
+    # The first is the best, and so are those that equal it.
+    top = group[0].best if len(rows) > 1 else None
+    best = {(row, 1) for row, run in enumerate(group) if top and run.best and run.best[1] == top[1]}
     return Table(columns, rows, _name(task, metric), numbers=range(1, 7), bold=best)
 
 

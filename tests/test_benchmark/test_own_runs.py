@@ -54,6 +54,13 @@ def test_the_page_begins_with_ones_own_results_the_best_first_and_ends_with_the_
     assert 'Segmentation: IoU by class at the last validation, of fast, slow.' in captions and len(captions) == 9
 
 
+def test_runs_that_equal_the_best_one_stand_out_too(tmp_path):
+    for name in ('one', 'two'):
+        write_run(tmp_path / name, scope='mmpretrain', model='ImageClassifier', metric='accuracy/top1')
+    table, = own_runs.sections(*overviews(tmp_path), tmp_path)[0].tables
+    assert table.bold == {(0, 1), (1, 1)}
+
+
 def test_a_page_of_no_runs_says_what_to_do(tmp_path):
     runs, others = overviews(tmp_path)
     assert own_runs.sections(runs, others, tmp_path) == []
