@@ -13,6 +13,7 @@ import numpy as np
 
 from coma_mm.datasets.image_folder import BAND_SUFFIXES, walk_files
 from coma_mm.datasets.reading import open_bands
+from coma_mm.datasets.usage import many
 from coma_mm.errors import UserError, first_names, printable
 from coma_mm.files import write_whole
 from coma_mm.processes import pool_map
@@ -155,7 +156,7 @@ def _summary(looks: list[Look]) -> dict[str, Any]:
 def _lines(content: dict[str, Any]) -> Iterator[str]:
     sides = [f'{low}' if low == high else f'{low} to {high}' for low, high in (content['width'], content['height'])]
     yield (f'looked at {content["looked_at"]:,} of {content["images"]:,} images ({100 * content["share"]:.3g} %): '
-           f'{len(content["bands"])} bands, {content["dtype"]}, {sides[0]} × {sides[1]} px, no data: '
+           f'{many(len(content["bands"]), "band")}, {content["dtype"]}, {sides[0]} × {sides[1]} px, no data: '
            f'{100 * content["nodata"]:.3g} %')
     yield f'{"band":14}{"mean":>12}{"std":>12}{"2 %":>12}{"98 %":>12}'
     for band in content['bands']:
