@@ -5,7 +5,7 @@ from coma_mm.datasets.image_folder import IMAGE_SUFFIXES, walk_files
 from coma_mm.datasets.usage import number, spread
 from coma_mm.errors import MissingFileError, UserError, first_names
 
-from .draft import BLANK, VALIDATION, Draft, absolute, held_out, lines, literal, short_side
+from .draft import BLANK, VALIDATION, Draft, absolute, depth_notes, held_out, lines, literal, short_side
 from .numbers import image_size, power_of_two, scaled, share_out
 from .pretrained import backbone_settings, layer_decay, loading
 
@@ -107,7 +107,7 @@ def draft(data: str, *, arch: str, backbone: dict, size: int | None, epochs: int
         ])
 
     return Draft(what=what, model=f'DyViT-{arch} at {size} px', images=train, update=update, batch=batch, gpus=gpus,
-                 rate=scaled(rate, update, base), epochs=epochs, reason=reason, write=write)
+                 rate=scaled(rate, update, base), epochs=epochs, reason=reason, write=write, notes=depth_notes(paths))
 
 
 def _split_folders(data: str) -> dict[str, str]:

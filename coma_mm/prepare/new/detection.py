@@ -10,7 +10,7 @@ from coma_mm.datasets.coco import CheckedCOCO
 from coma_mm.datasets.usage import many
 from coma_mm.errors import MissingFileError, UserError, first_names
 
-from .draft import BLANK, Draft, absolute, assign, held_out, lines, literal, short_side
+from .draft import BLANK, Draft, absolute, assign, depth_notes, held_out, lines, literal, short_side
 from .numbers import WIDTHS, image_size, length, power_of_two, scaled, share_out
 from .pretrained import backbone_settings, layer_decay, loading
 
@@ -96,6 +96,7 @@ def draft(images: str, train: str, val: str | None = None, *, arch: str, backbon
         what += f'{number} held out by a seed'
     if own.negatives:
         notes.append(f'Images without an object ({own.negatives}) {"are left out" if val else "teach what is none"}')
+    notes += depth_notes(own.images)
     side = short_side(own.images)
     size = image_size(size, 2 * side, (224, 128) if arch == 'tiny' else (768, 512, 256))
     most = 4 if arch == 'tiny' else 64 if count >= MANY else 16

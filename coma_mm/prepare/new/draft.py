@@ -8,6 +8,7 @@ from typing import Any
 
 from coma_mm.datasets.encoded import open_image
 from coma_mm.datasets.image_folder import IMAGE_SUFFIXES, walk_files
+from coma_mm.datasets.image_kinds import why_not_8_bit
 from coma_mm.errors import MissingFileError, UserError
 from coma_mm.files import open_regular
 
@@ -17,6 +18,8 @@ BLANK = ' '
 """An empty line of a config, among its parts."""
 SAMPLE = 200
 """Images whose size is looked at."""
+FEW = 20
+"""Images of which the whole file is read, to see their depth."""
 MOST_HELD_OUT = 50_000
 """Images of a data set that is split by its config, in which the number of each image that is trained on is written."""
 
@@ -159,6 +162,20 @@ def short_side(paths: Sequence[str]) -> int:
     if not sides:
         raise UserError(f'none of {len(sample)} images can be opened, e.g. {sample[0]}; coma-mm check_data says why')
     return sorted(sides)[len(sides) // 4]
+
+
+def depth_notes(paths: Sequence[str]) -> list[str]:
+    """A sentence on the first of a few images that a run would refuse for its depth or bands, if there is one."""
+    for path in random.Random(0).sample(sorted(paths), min(FEW, len(paths))):
+        try:
+            with open_regular(path) as file:
+                why = why_not_8_bit(file.read())
+        except (OSError, UserError):  # the run says which files cannot be read
+            continue
+        if why:
+            held = why.partition(', and what is read')[0]
+            return [f'A run refuses images like {os.path.basename(path)}, as {held}, unless it has --bands (docs/bands.md)']
+    return []
 
 
 def absolute(path: str) -> str:

@@ -2,7 +2,7 @@
 from coma_mm.datasets.usage import number
 from coma_mm.errors import UserError
 
-from .draft import Draft, absolute, lines, list_images, literal, short_side
+from .draft import Draft, absolute, depth_notes, lines, list_images, literal, short_side
 from .numbers import image_size, power_of_two, scaled, share_out
 from .pretrained import backbone_settings
 
@@ -54,7 +54,7 @@ def draft(images: str, *, arch: str, backbone: dict, size: int | None, epochs: i
     reason = 'as was asked for' if epochs else ('the paper\'s number' if len(paths) >= MANY else
                                                 f'more than the paper\'s 300, as there are fewer than {number(MANY)} images')
     epochs = epochs or (300 if len(paths) >= MANY else 400)
-    notes = []
+    notes = depth_notes(paths)
     if side < size:
         notes.append(f'A quarter of the images has a shorter side of {side} px or less, and is enlarged')
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from coma_mm.errors import MissingFileError, UserError, first_names
 
-from .draft import BLANK, VALIDATION, Draft, absolute, assign, held_out, lines, list_images, literal, short_side
+from .draft import BLANK, VALIDATION, Draft, absolute, assign, depth_notes, held_out, lines, list_images, literal, short_side
 from .label_values import count_values, find_labels, palette_of, read_names, read_palette
 from .numbers import image_size, length, power_of_two, scaled, share_out
 from .pretrained import backbone_settings, layer_decay, loading
@@ -88,6 +88,7 @@ def draft(images: str, masks: str, classes: str | Sequence[str] | None = None, i
         notes.append(f'The values of the masks were counted in {read} of them')
     if first.alone:
         notes.append(f'{first.alone} masks have no image and are not used')
+    notes += depth_notes(first.images)
     side = short_side(first.images)
     default = 256 if arch == 'tiny' else 512
     size = image_size(size, side * 4 // 3, (default, default // 2))

@@ -1,5 +1,7 @@
 """A pre-training that is written from a folder of images."""
+import numpy as np
 import pytest
+from PIL import Image
 
 from coma_mm.errors import UserError
 
@@ -66,3 +68,15 @@ def test_too_few_images_and_none_are_told_apart(tmp_path, noise, written):
     (tmp_path / 'a.png').rename(tmp_path / 'a.txt')
     with pytest.raises(UserError, match=r'^no image in --images .* \(1 other files in it and below\)'):
         written('pretrain', images=str(tmp_path))
+
+
+@pytest.mark.parametrize('task, option', [('pretrain', 'images'), ('classification', 'data')])
+def test_images_that_a_run_would_refuse_for_their_depth_are_told_of(written, noise, tmp_path, task, option):
+    for number in range(16):
+        noise(tmp_path / 'photos' / 'ab'[number % 2] / f'{number}.png')
+    _, _, summary = written(task, **{option: str(tmp_path / 'photos')})
+    assert '--bands' not in summary
+    Image.fromarray(np.arange(96 * 64, dtype=np.uint16).reshape(64, 96)).save(tmp_path / 'photos/a/0.png')
+    _, _, summary = written(task, **{option: str(tmp_path / 'photos')})
+    assert summary.endswith('. A run refuses images like 0.png, as it holds 16-bit values from 0 to 6143 in 1 band, unless '
+                            'it has --bands (docs/bands.md).')
