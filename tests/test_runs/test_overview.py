@@ -146,7 +146,8 @@ def test_names_of_metrics_are_judged_as_mmengine_does():
 
 @pytest.mark.parametrize('classes', [
     [], dict(classes=5, values=[]), dict(classes=['a'], values=[]), dict(classes=['a'], values=dict(IoU=['x'])),
-    dict(classes=['a'], values=dict(IoU=[1.]), confusion=[[1., 2.]]), dict(classes=['a'], values=dict(IoU=[1.]), confusion=3)])
+    dict(classes=['a'], values=dict(IoU=[1.]), confusion=[[1., 2.]]),
+    dict(classes=['a'], values=dict(IoU=[1.]), confusion=3)])
 def test_classes_of_another_form_are_left_out_and_the_run_is_shown(tmp_path, classes):
     run = overview(write_run(tmp_path, classes=classes), 'a')
     assert run.classes is None and run.last == (2, 60.)
