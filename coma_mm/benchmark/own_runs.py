@@ -134,7 +134,7 @@ def _table(task: str, metric: str | None, group: list[Overview], folder: Path) -
     rows = []
     for run in group:
         files = {'log': run.run and run.run.log, 'checkpoint': run.run and run.run.checkpoint}
-        links = {name: quote(os.path.relpath(path, folder)) for name, path in files.items() if path}
+        links = {name: quote(os.fsencode(os.path.relpath(path, folder))) for name, path in files.items() if path}
         best, last = run.best, run.last
         rows.append([
             run.name,

@@ -16,6 +16,8 @@ from .reading.choice import check_choice
 RGB = ('red', 'green', 'blue')
 DEPTHS = ('uint8', 'uint16', 'float32')
 _KEYS = ('mean', 'std', 'low', 'high')
+LARGEST = float(np.finfo(np.float32).max)
+"""Models compute in float32."""
 
 
 def indices(bands: Choice, names: Sequence[str], number: int, where: str) -> list[int]:
@@ -35,6 +37,9 @@ def indices(bands: Choice, names: Sequence[str], number: int, where: str) -> lis
     """
     found, known = [], [name.casefold() for name in names]
     for band in range(bands) if isinstance(bands, int) else bands:
+        if isinstance(band, str) and known.count(band.casefold()) > 1:
+            raise BadImageError(f'more than one band {band!r} in {where}, which has {_many(number)}, {", ".join(names)}; '
+                                f'expected an index of 0 to {number - 1}')
         index = known.index(band.casefold()) if isinstance(band, str) and band.casefold() in known else band
         if isinstance(index, str) or not 0 <= index < number:
             have = f'{_many(number)}, ' + (', '.join(names) if names else '0' if number == 1 else f'0 to {number - 1}')
@@ -215,7 +220,7 @@ def _is_band(band: Any) -> bool:
     if not isinstance(band, Mapping):
         return False
     values = [band.get(key) for key in _KEYS]
-    return all(type(value) in (int, float) and np.isfinite(value) for value in values) and band['std'] > 0
+    return all(type(value) in (int, float) and abs(value) <= LARGEST for value in values) and band['std'] > 0
 
 
 def _many(number: int) -> str:

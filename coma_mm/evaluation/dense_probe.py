@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
 
 from coma_mm.config.follow import settings
@@ -90,11 +91,13 @@ def linear_segmentation(config: str, checkpoint: str, cfg_options: dict[str, Any
         dict[str, float]: The metrics of the test data with the last checkpoint.
 
     Raises:
-        UserError: See `use_linear_head`, and `train`.
+        UserError: See `use_linear_head`, and `train`; what is gone on with is a probe of another checkpoint.
     """
-    load_weights_only(checkpoint)  # that it can be read is known before anything is written
+    weights = load_weights_only(checkpoint)['state_dict']  # that it can be read is known before anything is written
     length = {} if epochs is None else dict(epochs=epochs)
     work_dir = work_dir or os.path.join('work_dirs', f'{Path(config).stem}_linear-probe')
+    if resume and (latest := latest_checkpoint(work_dir)):
+        _check_same_backbone(weights, checkpoint, latest)
     cfg = read_config(config, {**length, **(cfg_options or {})}, work_dir, data_root=data_root, amp=amp,
                       resume='auto' if resume else None)
     need(cfg, ('train_dataloader', 'train_cfg', 'optim_wrapper', 'test_dataloader', 'test_cfg', 'test_evaluator'),
@@ -105,3 +108,15 @@ def linear_segmentation(config: str, checkpoint: str, cfg_options: dict[str, Any
     train(cfg, [dict(type='StopHook')], overwrite)
     tested.load_from, tested.resume = latest_checkpoint(cfg.work_dir), False
     return test(tested, out)
+
+
+def _check_same_backbone(weights: dict[str, torch.Tensor], checkpoint: str, latest: str) -> None:
+    """Raise a UserError if a run has other weights in its frozen backbone, which it would go on with."""
+    prefix = 'backbone.'
+    own = prefix if any(name.startswith(prefix) for name in weights) else ''
+    for name, value in load_weights_only(latest)['state_dict'].items():
+        given = weights.get(own + name.removeprefix(prefix)) if name.startswith(prefix) else None
+        if given is not None and given.shape == value.shape and not torch.equal(given.to(value.dtype), value):
+            raise UserError(f'--resume: {latest} is a probe of another checkpoint than {checkpoint}, whose features would '
+                            'not be looked at; give the one that it began with, start anew (--overwrite), or choose another '
+                            '--work-dir')

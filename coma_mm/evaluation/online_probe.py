@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
@@ -15,6 +14,7 @@ from torch import nn
 from coma_mm.datasets.seeding import kept_generators, seeded_generators
 from coma_mm.engine.hooks.checkpoint import saver_of
 from coma_mm.engine.models import unwrap
+from coma_mm.engine.sharing import from_main_process
 from coma_mm.errors import BadImageError, SharedError, UserError, first_names
 from coma_mm.models.masked_autoencoder import MaskedAutoencoder
 from coma_mm.ranges import SEED, above, number, whole
@@ -96,10 +96,7 @@ class OnlineProbeHook(Hook):
         chosen_by = getattr(saver_of(runner), 'key_indicators', None) or ()
         if any(str(name).startswith('probe/') for name in chosen_by):
             self.interval, self.max_share = None, 1.
-        if is_main_process():
-            with self._timed():
-                self.images = self._read(runner)
-            self.cost = 0.
+        from_main_process(lambda: self._keep_images(runner))
         subject = str(self.folders) if self.folders else 'training images without labels, for RankMe alone'
         runner.logger.info(f'Validations probe the features of every stage: {subject}')
         if not runner.iter and (found := self._probe(runner)):
@@ -139,6 +136,11 @@ class OnlineProbeHook(Hook):
         runner.message_hub.update_info('probe_classes', list(now))
         runner.message_hub.update_info('probe_images', images)
 
+    def _keep_images(self, runner: Runner) -> None:
+        with self._timed():
+            self.images = self._read(runner)
+        self.cost = 0.
+
     def _names_hash(self) -> str:
         """Of the paths below the folder, in their order."""
         paths = [path[len(self.folders.root):] for path, _ in self.folders.train + self.folders.test]
@@ -168,18 +170,18 @@ class OnlineProbeHook(Hook):
 
     def _probe(self, runner: Runner, always: bool = False) -> dict[str, float]:
         """The metrics, on all processes; empty where the probe is left out."""
-        found = [{}]
-        if is_main_process():
-            share = (self.seconds + self.cost) / (time.monotonic() - self.start + self.cost)
-            if runner.iter and not always and share > self.max_share:
-                runner.logger.info(f'No probe this time: with it probing would take {share:.1%} of the time so far, more '
-                                   f'than max_share={self.max_share:g}')
-            else:
-                with self._timed(), kept_generators():
-                    found = [self._measure(runner)]
-                    self._tell(runner, found[0])
-        broadcast_object_list(found)
-        return found[0]
+        return from_main_process(lambda: self._probe_here(runner, always))
+
+    def _probe_here(self, runner: Runner, always: bool) -> dict[str, float]:
+        share = (self.seconds + self.cost) / (time.monotonic() - self.start + self.cost)
+        if runner.iter and not always and share > self.max_share:
+            runner.logger.info(f'No probe this time: with it probing would take {share:.1%} of the time so far, more '
+                               f'than max_share={self.max_share:g}')
+            return {}
+        with self._timed(), kept_generators():
+            found = self._measure(runner)
+            self._tell(runner, found)
+        return found
 
     def _measure(self, runner: Runner) -> dict[str, float]:
         found = {}

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from coma_mm.datasets.image_folder import BAND_SUFFIXES, IMAGE_SUFFIXES
 from coma_mm.errors import UserError, first_names, printable, shorten
 from coma_mm.files import write_whole
 from coma_mm.locks import locked
@@ -166,9 +167,10 @@ def predict(checkpoint: str, images: Sequence[str], out: str, settings: Settings
         UserError: If something in it cannot be used; nothing is written then.
     """
     folder = Path(out)
-    found = find_sources(images, _known_names(folder) if not overwrite else None)
     device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
     usable = load_described(checkpoint, config, device, tta=settings.tta)
+    known = _known_names(folder) if not overwrite else None
+    found = find_sources(images, known, BAND_SUFFIXES if usable.bands else IMAGE_SUFFIXES)
     _check(usable, settings)
     usable.amp, usable.rgb = settings.amp, rgb
     if usable.bands:

@@ -58,13 +58,15 @@ class Item:
     error: str = ''
 
 
-def find_sources(arguments: Sequence[str], known: Mapping[str, str] | None = None) -> list[Source]:
+def find_sources(arguments: Sequence[str], known: Mapping[str, str] | None = None,
+                 suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> list[Source]:
     """Find what a command line names.
 
     Args:
         arguments (Sequence[str]): Files, folders, patterns with `*`, `?` or `[…]`, and '-' for a list of these on standard
             input, one a line.
         known (Mapping[str, str], optional): Names by paths that were given before. Defaults to none.
+        suffixes (tuple[str]): Of images in folders. Defaults to those of ordinary pictures.
 
     Returns:
         list[Source]: Each file once, sorted within each folder and pattern.
@@ -80,19 +82,19 @@ def find_sources(arguments: Sequence[str], known: Mapping[str, str] | None = Non
             if not lines:
                 raise UserError('-: standard input has no line; expected a list of images, one a line')
         for line in lines:
-            for path, name in _expand(line):
+            for path, name in _expand(line, suffixes):
                 found.setdefault(os.path.abspath(path), name)
     return _named(found, known or {})
 
 
-def _expand(argument: str) -> Iterator[tuple[str, str]]:
+def _expand(argument: str, suffixes: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     """Paths of files, and their names."""
     argument = os.path.expanduser(argument)
     if os.path.isdir(argument):
-        inside = sorted(path for path in walk_files(argument) if path.lower().endswith(IMAGE_SUFFIXES + VIDEO_SUFFIXES))
+        inside = sorted(path for path in walk_files(argument) if path.lower().endswith(suffixes + VIDEO_SUFFIXES))
         if not inside:
             raise UserError(f'no image in the folder {shorten(argument, 300)}; expected files that end in '
-                            f'{", ".join(IMAGE_SUFFIXES)}, or in {", ".join(VIDEO_SUFFIXES)}')
+                            f'{", ".join(suffixes)}, or in {", ".join(VIDEO_SUFFIXES)}')
         yield from ((path, os.path.relpath(path, argument)) for path in inside)
     elif os.path.exists(argument):
         yield argument, os.path.basename(argument)

@@ -1,5 +1,6 @@
 """What the values of one's own images are: bands, depth, size, and the moments by which a model normalises them."""
 import json
+import math
 import os
 import random
 import zlib
@@ -84,6 +85,7 @@ def measure(root: str, full: bool = False, workers: int = 1, nodata: float | Non
     Raises:
         UserError: If there is no such folder, or no image that can be read.
     """
+    nodata = None if nodata is None or not math.isfinite(nodata) else nodata  # what is not finite is never data
     if not os.path.isdir(root):
         wrong = 'is not a folder' if os.path.exists(root) else 'does not exist'
         raise UserError(f'{root} {wrong}; expected a folder of images')
@@ -108,6 +110,9 @@ def measure(root: str, full: bool = False, workers: int = 1, nodata: float | Non
         if other != kind:
             problems.append(f'{len(looks)} of {len(chosen)} images are of {other[0]} bands, {other[1]}, and the others of '
                             f'{kind[0]}, {kind[1]}: {first_names(look.path for look in looks)}; a model sees one kind')
+    if all(look.nodata == 1 for look in groups[kind]):
+        raise UserError(f'no value stands for data in the {len(groups[kind])} images of {root} that were read, so there are '
+                        'no moments; expected images with data, or another --nodata')
     own = {} if nodata is None else dict(nodata_value=nodata)
     content = dict(own, images=len(paths), looked_at=len(chosen), share=len(chosen) / len(paths), **_summary(groups[kind]))
     return Measured(content, list(_lines(content)), problems)
@@ -118,7 +123,7 @@ def _look(path: str, nodata: float | None, values: int) -> Look:
     try:
         with open_bands(path, nodata=nodata) as image:
             height, width = image.shape[:2]
-            rng = np.random.default_rng(zlib.crc32(os.path.basename(path).encode()))
+            rng = np.random.default_rng(zlib.crc32(os.fsencode(os.path.basename(path))))
             size = min(SIDE, height), min(SIDE, width)
             window = (int(rng.integers(height - size[0] + 1)), int(rng.integers(width - size[1] + 1)), *size)
             pixels, gaps = image.read(window)

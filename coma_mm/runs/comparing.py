@@ -3,7 +3,7 @@ from collections.abc import Sequence
 from os.path import commonpath
 from pathlib import Path
 
-from coma_mm.errors import UserError
+from coma_mm.errors import UserError, printable
 
 from .overview import Overview, differing, run_of
 from .tables import console, table
@@ -50,7 +50,7 @@ def short_names(paths: Sequence[str]) -> list[str]:
     """The paths without the folders that all of them are in."""
     absolute = [Path(path).absolute() for path in paths]
     shared = commonpath([path.parent for path in absolute])
-    names = [str(path.relative_to(shared)) for path in absolute]
+    names = [printable(str(path.relative_to(shared))) for path in absolute]
     return [name if names.count(name) == 1 else f'{name} ({number})' for number, name in enumerate(names, 1)]
 
 

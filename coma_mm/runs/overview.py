@@ -120,13 +120,13 @@ def overviews(folder: Path) -> tuple[list[Overview], list[tuple[str, str]]]:
     runs, others = [], []
     found, skipped = find_runs(folder)
     for place in found:
-        name = str(place.relative_to(folder)) if place != folder else place.resolve().name
+        name = printable(str(place.relative_to(folder)) if place != folder else place.resolve().name)
         try:
             if one := overview(place, name):
                 runs.append(one)
         except Exception as error:  # whatever is odd about one folder, the others are shown
             others.append((name, _reason(error)))
-    others += [(str(place.relative_to(folder)), reason) for place, reason in skipped]
+    others += [(printable(str(place.relative_to(folder))), reason) for place, reason in skipped]
     return runs, sorted(others)
 
 
@@ -236,8 +236,9 @@ def _progress(run: LoggedRun, total: int | None, train: list[dict], val: list[di
         if by_epoch != bool(epoch) or not of:
             continue
         done = int(epoch) - 1 + number / of if by_epoch else number
-        points.append((datetime.strptime(when, '%Y/%m/%d %H:%M:%S').timestamp(), done))
-        eta = match[5]
+        with suppress(ValueError):  # a line that is torn
+            points.append((datetime.strptime(when, '%Y/%m/%d %H:%M:%S').timestamp(), done))
+            eta = match[5]
     ends = [entry['logged_step'] for entry in val]
     if points:
         done = points[-1][1]
@@ -250,7 +251,7 @@ def _progress(run: LoggedRun, total: int | None, train: list[dict], val: list[di
         return done, None
     (began, first), (now, last) = points[0], points[-1]
     if last > first and now > began:
-        left = (total - last) * (now - began) / (last - first) - (time.time() - now)
+        left = (total - last) * (now - began) / (last - first) - max(0, time.time() - now)
     elif eta:
         hours, minutes, seconds = (int(part) for part in eta.split(' ')[-1].split(':'))
         left = 3600 * hours + 60 * minutes + seconds + 86400 * int(eta.split(' ')[0] if 'day' in eta else 0)
@@ -302,8 +303,7 @@ def _classes(folder: Path, run: LoggedRun) -> dict[str, Any] | None:
     for start in reversed(starts_in(folder)):
         with suppress(OSError, ValueError, UserError, RecursionError):
             found = json.loads(read_text(start / CLASSES, limit=2**24))
-            names, values = found['classes'], found['values']
-            if all(isinstance(row, list) and len(row) == len(names) for row in values.values()):
+            if _is_by_class(found):
                 return found
     tables = TABLE.findall(read_text(run.log)) if run.log else []
     if not tables:
@@ -315,6 +315,21 @@ def _classes(folder: Path, run: LoggedRun) -> dict[str, Any] | None:
               for place, name in enumerate(columns)}
     return dict(step=(run.val or {}).get('logged_step'), classes=[row[0] for row in rows if len(row) == 1 + len(columns)],
                 values=values)
+
+
+def _is_by_class(found: Any) -> bool:
+    """Whether it is what a validation notes of its classes: a number or None for each of them, and squares of numbers."""
+    names, values = (found.get(key) for key in ('classes', 'values')) if isinstance(found, dict) else (None, None)
+    if not isinstance(names, list) or not names or not isinstance(values, dict):
+        return False
+
+    def is_row(row: Any) -> bool:
+        return isinstance(row, list) and len(row) == len(names) and all(
+            value is None or type(value) in (int, float) and math.isfinite(value) for value in row)
+
+    confusion = found.get('confusion')
+    whole = not confusion or isinstance(confusion, list) and len(confusion) == len(names) and all(map(is_row, confusion))
+    return whole and all(isinstance(name, str) for name in names) and all(map(is_row, values.values()))
 
 
 def _number(text: str) -> float | None:
@@ -353,7 +368,7 @@ def run_of(path: str | Path) -> tuple[Overview, int | None]:
         raise UserError(f'no run or checkpoint {path}; expected the work_dir of a training, or a checkpoint in one')
     folder = path if path.is_dir() else path.parent
     try:
-        one = overview(folder, str(path))
+        one = overview(folder, printable(str(path)))
         reason = 'there is no more than tests in it'
     except Exception as error:
         one, reason = None, _reason(error)

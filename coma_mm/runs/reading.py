@@ -4,6 +4,7 @@ import json
 import math
 import re
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
@@ -266,7 +267,11 @@ def _environment(provenance: dict, text: str) -> dict:
 def _times(text: str) -> list[float]:
     """Seconds of the lines of a text log that have a time."""
     found = re.findall(r'^(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) - ', text, re.M)
-    return [datetime.fromisoformat(one.replace('/', '-')).timestamp() for one in found]
+    times = []
+    for one in found:
+        with suppress(ValueError):  # a line that is torn
+            times.append(datetime.fromisoformat(one.replace('/', '-')).timestamp())
+    return times
 
 
 def starts_in(folder: Path) -> list[Path]:

@@ -1,4 +1,5 @@
 """The page about one's own runs."""
+import os
 import re
 from argparse import Namespace
 
@@ -111,3 +112,9 @@ def test_the_paper_page_is_there_as_before(monkeypatch, tmp_path):
     write_run(tmp_path / 'a')
     command.run(args)
     assert (tmp_path / 'your_runs.html').is_file() and len(seen) == 1
+
+
+def test_a_run_whose_name_is_no_text_has_links_on_the_page(tmp_path):
+    write_run(tmp_path / os.fsdecode(b'odd\xff'))
+    assert ': 1 runs, ' in own_runs.write(tmp_path, tmp_path / 'page.html')
+    assert 'href="odd%FF/20260101_000000/20260101_000000.log"' in (tmp_path / 'page.html').read_text()

@@ -78,6 +78,9 @@ def test_moments_are_chosen_with_their_bands_by_index_and_by_name():
     (['nri'], MOMENTS, ("no band 'nri'", "did you mean 'nir'")),
     (4, dict(bands=[dict(mean=0, std=0, low=0, high=1)] * 4), ('holds no moments', 'std (above 0)')),
     (4, [1], ('holds no moments', )),
+    (1, dict(bands=[dict(mean=10**400, std=1, low=0, high=1)]), ('holds no moments', )),
+    (1, dict(bands=[dict(mean=1e300, std=1, low=0, high=1)]), ('holds no moments', )),  # float32 has no such number
+    (['A'], dict(bands=[dict(name='a', mean=0, std=1, low=0, high=1)] * 2), ("more than one band 'A'", 'index of 0 to 1')),
 ])
 def test_moments_that_do_not_fit_are_one_line_with_their_file(tmp_path, bands, content, parts):
     path = tmp_path / 'moments.json'

@@ -10,7 +10,7 @@ from coma_mm.config.read import read_config
 from coma_mm.engine.models import build_model
 from coma_mm.errors import UserError
 from coma_mm.evaluation.box_features import _extract
-from coma_mm.evaluation.dense_probe import use_linear_head
+from coma_mm.evaluation.dense_probe import linear_segmentation, use_linear_head
 from coma_mm.models import DyViT
 from coma_mm.prepare.shapes import write_shapes
 
@@ -67,6 +67,16 @@ def test_a_segmenters_backbone_is_probed_by_the_command(run_tool):
     weights = torch.load('pretrained.pth', weights_only=True)['state_dict']
     shared = trained.keys() & weights.keys()
     assert len(shared) > 80 and all(torch.equal(trained[name], weights[name]) for name in shared)
+
+
+def test_a_probe_of_another_checkpoint_is_not_gone_on_with(folder):
+    weights = torch.load('pretrained.pth', weights_only=True)['state_dict']
+    Path('other').mkdir()
+    torch.save(dict(state_dict=dict(weights, **{'backbone.stem.weight': weights['backbone.stem.weight'] + 1})),
+               'other/epoch_1.pth')
+    Path('other/last_checkpoint').write_text('epoch_1.pth')
+    with pytest.raises(UserError, match='--resume: other/epoch_1.pth is a probe of another checkpoint than pretrained.pth'):
+        linear_segmentation(str(SEGMENTER), 'pretrained.pth', work_dir='other', resume=True)
 
 
 def test_a_detectors_backbone_is_probed_on_its_objects(run_tool):

@@ -12,10 +12,10 @@ from mmengine.registry import HOOKS
 from PIL import Image
 
 from coma_mm.config.read import read_config
-from coma_mm.engine import ComaRunner
+from coma_mm.engine import ComaRunner, sharing
 from coma_mm.engine.hooks import RUN_HOOKS
 from coma_mm.errors import Stopped, UserError
-from coma_mm.evaluation import OnlineProbeHook, choose_images, online_probe
+from coma_mm.evaluation import OnlineProbeHook, choose_images
 from coma_mm.weights import load_weights_only
 from coma_mm.weights.load import latest_checkpoint
 from coma_mm.weights.safe_pickle import plain
@@ -169,8 +169,8 @@ def test_without_labels_rank_me_remains_and_a_mode_that_was_set_stays(folder, mo
     hook.after_val_epoch(runner, metrics)
     assert len(metrics) == 4
     # Other processes take what the main one found.
-    monkeypatch.setattr(online_probe, 'is_main_process', lambda: False)
-    monkeypatch.setattr(online_probe, 'broadcast_object_list', lambda found: found[0].update(metrics))
+    monkeypatch.setattr(sharing, 'is_main_process', lambda: False)
+    monkeypatch.setattr(sharing, 'broadcast_object_list', lambda result: result.__setitem__(0, metrics))
     others = {}
     hook.after_val_epoch(runner, others)
     assert others == metrics

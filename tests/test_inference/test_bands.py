@@ -69,3 +69,10 @@ def test_a_file_of_other_bands_is_skipped_with_its_name(checkpoint, tmp_path):
     tifffile.imwrite(tmp_path / 'b.tif', np.zeros((64, 64, 5), np.uint16), photometric='minisblack', planarconfig='contig')
     outcome = predict(checkpoint, [str(tmp_path / 'b.tif')], str(tmp_path / 'out'), Settings())
     assert len(outcome.failed) == 1 and 'b.tif' in outcome.failed[0] and '5 bands' in outcome.failed[0]
+
+
+def test_of_a_folder_all_files_are_taken_that_the_bands_can_be_read_of(checkpoint, file, tmp_path):
+    path, values = file
+    np.save(tmp_path / 'in/b.npy', values)
+    outcome = predict(checkpoint, [str(tmp_path / 'in')], str(tmp_path / 'out'), Settings())
+    assert outcome.predicted == 2 and not outcome.failed

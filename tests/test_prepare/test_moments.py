@@ -1,5 +1,6 @@
 """The values of one's own images, measured."""
 import json
+import os
 
 import numpy as np
 import pytest
@@ -77,3 +78,16 @@ def test_a_folder_without_images_is_said(tmp_path):
         measure(str(tmp_path))
     with pytest.raises(UserError, match='does not exist'):
         measure(str(tmp_path / 'none'))
+
+
+def test_names_of_any_bytes_are_measured_and_what_float32_cannot_hold_is_no_data(tmp_path):
+    values = np.array([[[1.], [3.], [1e300]]])
+    np.save(tmp_path / os.fsdecode(b'a\xff.npy'), values)
+    content = measure(str(tmp_path), nodata=float('nan')).content
+    assert content['bands'][0]['mean'] == 2 and content['nodata'] == pytest.approx(1 / 3) and 'nodata_value' not in content
+
+
+def test_images_without_any_data_have_no_moments(tmp_path):
+    np.save(tmp_path / 'a.npy', np.zeros((4, 4, 2), np.uint16))
+    with pytest.raises(UserError, match='no value stands for data in the 1 images of .* another --nodata'):
+        measure(str(tmp_path), nodata=0)

@@ -1,5 +1,6 @@
 """What is known of a run from its folder, of any library, whatever became of it."""
 import json
+import os
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ from mmengine.hooks import CheckpointHook
 
 from coma_mm.errors import UserError
 from coma_mm.locks import is_held, locked
+from coma_mm.runs.comparing import short_names
 from coma_mm.runs.metrics import GREATER, LESS
 from coma_mm.runs.overview import differing, overview, overviews, run_of
 
@@ -140,3 +142,27 @@ def test_a_checkpoint_stands_for_its_run_at_its_epoch(tmp_path):
 
 def test_names_of_metrics_are_judged_as_mmengine_does():
     assert (list(GREATER), list(LESS)) == (CheckpointHook._default_greater_keys, CheckpointHook._default_less_keys)
+
+
+@pytest.mark.parametrize('classes', [
+    [], dict(classes=5, values=[]), dict(classes=['a'], values=[]), dict(classes=['a'], values=dict(IoU=['x'])),
+    dict(classes=['a'], values=dict(IoU=[1.]), confusion=[[1., 2.]]),
+    dict(classes=['a'], values=dict(IoU=[1.]), confusion=3)])
+def test_classes_of_another_form_are_left_out_and_the_run_is_shown(tmp_path, classes):
+    run = overview(write_run(tmp_path, classes=classes), 'a')
+    assert run.classes is None and run.last == (2, 60.)
+
+
+def test_a_torn_line_of_the_log_and_a_clock_that_is_behind_do_not_matter(tmp_path):
+    torn = '2026/13/45 25:61:61 - mmengine - INFO - Epoch(train)  [3][ 5/10]  lr: 1\n'
+    run = overview(write_run(tmp_path / 'a', log=torn), 'a')
+    assert run.last == (2, 60.) and run.done == 2
+    ahead = overview(write_run(tmp_path / 'b', age=-86_400), 'b')
+    assert ahead.left == pytest.approx(1800, rel=.5)
+
+
+def test_names_are_printed_in_one_line_whatever_is_in_them(tmp_path):
+    write_run(tmp_path / 'two\nlines')
+    write_run(tmp_path / os.fsdecode(b'odd\xff'))
+    assert [run.name for run in overviews(tmp_path)[0]] == ['odd\\udcff', 'two\\nlines']
+    assert short_names([str(tmp_path / 'two\nlines'), str(tmp_path / 'b')]) == ['two\\nlines', 'b']

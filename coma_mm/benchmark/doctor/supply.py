@@ -16,8 +16,10 @@ from torch.utils.data import Dataset
 
 from coma_mm.config.data_roots import check_data_roots
 from coma_mm.config.read import read_config
+from coma_mm.datasets.annotations import leaves, pipeline_steps
 from coma_mm.datasets.image_folder import IMAGE_SUFFIXES, walk_files
 from coma_mm.datasets.loading import read_encoded, read_image, use_load_image
+from coma_mm.datasets.samples import BandReading
 from coma_mm.datasets.usage import many, number
 from coma_mm.engine.workers import loader_workers
 from coma_mm.errors import BadImageError, MissingFileError, UserError
@@ -91,7 +93,9 @@ def plan(path: str, data_root: str | None, options: dict[str, Any] | None) -> Pl
         with DefaultScope.overwrite_default_scope(cfg.default_scope):
             dataset = DATASETS.build(use_load_image(cfg.train_dataloader.dataset))
         samples = [dataset.get_data_info(index) for index in _some(range(len(dataset)))]
-        reading = measure_reading([one for one in samples if one.get('img_path')])  # first, while they are not in memory
+        bands = next((step.reading for one in leaves(dataset) for step in pipeline_steps(one)
+                      if isinstance(getattr(step, 'reading', None), BandReading)), None)
+        reading = measure_reading([one for one in samples if one.get('img_path')], bands)  # first, while not in memory
         return Planned(cfg, dataset, reading, measure_config(cfg, cfg.train_dataloader.batch_size, dataset))
 
 
@@ -196,11 +200,12 @@ def checkpoint_bytes(planned: Planned) -> float:
     return planned.speed.checkpoint * ((min(kept, written) if kept > 0 else written) + 1)
 
 
-def measure_reading(samples: Sequence[dict]) -> Reading:
+def measure_reading(samples: Sequence[dict], bands: BandReading | None = None) -> Reading:
     """Read and decode some images, the first time as if they had not been read before.
 
     Args:
         samples (Sequence[dict]): As `read_encoded` takes them.
+        bands (BandReading, optional): How they are decoded. Defaults to 8-bit colour.
 
     Returns:
         Reading: Their speed. What is in the memory of a server or of the disk itself is not known here.
@@ -215,9 +220,15 @@ def measure_reading(samples: Sequence[dict]) -> Reading:
     disk, encoded = _timed(read_encoded, samples, SECONDS)
     shapes, bad = [], []
 
+    def pixels(sample: dict, content: bytes) -> np.ndarray:
+        if bands is None:
+            return read_image(sample['img_path'], content)
+        with bands.open(sample) as image:
+            return image.read()[0]
+
     def decode(pair: tuple[dict, bytes]) -> None:
         try:
-            shapes.append(read_image(pair[0]['img_path'], pair[1]).shape[:2])
+            shapes.append(pixels(*pair).shape[:2])
         except BadImageError as error:
             bad.append(str(error))
 

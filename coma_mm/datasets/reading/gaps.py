@@ -32,7 +32,8 @@ def fill_gaps(values: np.ndarray, nodata: float | None) -> tuple[np.ndarray, flo
 def _gaps(values: np.ndarray, nodata: float | None) -> np.ndarray | None:
     """Where no data are, bool (H, W, C); None if nowhere."""
     if values.dtype.kind == 'f':
-        gaps = ~np.isfinite(values)
+        with np.errstate(over='ignore'):  # what float32 cannot hold would be infinite
+            gaps = ~np.isfinite(values.astype(np.float32, copy=False))
         if nodata is not None and np.isfinite(nodata):
             with np.errstate(over='ignore'):
                 gaps |= values == values.dtype.type(nodata)

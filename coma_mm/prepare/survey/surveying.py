@@ -138,7 +138,7 @@ class Survey(Findings):
         for one in self.sets:
             yield f'{one.data.name}: {one.data.usage.line}'
             for name, text in self.facts(one).items():
-                yield f'  {name:22}{text}'
+                yield f'  {name:21} {text}'
             yield from _class_lines(one)
 
     def facts(self, one: Surveyed) -> dict[str, str]:

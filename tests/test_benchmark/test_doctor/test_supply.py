@@ -4,6 +4,7 @@ import pytest
 from PIL import Image
 
 from coma_mm.benchmark.doctor import BAD, LOOK, OK, supply
+from coma_mm.datasets.samples import BandReading
 from coma_mm.errors import UserError
 from coma_mm.prepare.new.measure import Speed
 
@@ -34,3 +35,10 @@ def test_a_folder_is_read_and_its_broken_images_are_named(tmp_path):
 
 def test_without_data_a_drawn_image_is_decoded():
     assert 'a core decodes' in str(supply.of_nothing())
+
+
+def test_bands_are_read_as_the_config_reads_them(tmp_path):
+    path = str(tmp_path / 'a.npy')
+    np.save(path, np.zeros((20, 30, 4), np.uint16))
+    assert supply.measure_reading([dict(img_path=path)], BandReading(4)).shape == (20, 30)
+    assert 'expected bands=3' in supply.measure_reading([dict(img_path=path)], BandReading(3)).bad[0]
