@@ -258,14 +258,14 @@ def test_pipelines(config):
 
 def test_images_keep_their_shape(config):
     name, cfg, _ = config
-    if name.startswith('shapes/dyvit'):  # whose scenes are square
+    if name.startswith('shapes/dyvit') or name.endswith('shapes-4bands.py'):  # whose scenes are square
         return
     steps = [step for step in walk(cfg.to_dict()) if step.get('type') in ('Resize', 'RandomResize')]
     assert not [step for step in steps if not step.get('keep_ratio')]
 
 
 @pytest.mark.parametrize('name', [
-    *(name for name in NAMES if name.startswith('small/')),
+    *(name for name in NAMES if name.startswith('small/') and not name.endswith('shapes-4bands.py')),
     *(base for task in (pretrain, classification, segmentation, detection) for base in task.BASES.values())])
 def test_what_photographs_are_for_says_nothing_of_drawn_shapes(name):
     assert 'shapes' not in str(Config.fromfile(ROOT / name).to_dict())

@@ -22,12 +22,12 @@ def out_folder(text: str) -> str:
     return text
 
 
-def workers(low: int = 1) -> Callable[[str], int]:
+def workers(low: int = 1, name: str = '--workers') -> Callable[[str], int]:
     """What reads a number of processes: `low` or more, and no more than a machine bears."""
 
     def read(text: str) -> int:
         number = whole(low)(text)
-        check_workers('--workers', number)
+        check_workers(name, number)
         return number
 
     return read

@@ -15,7 +15,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from coma_mm.errors import UserError, choice, printable
-from coma_mm.ranges import whole
+from coma_mm.ranges import number, whole
 
 from .arguments import add_trust_argument, out_file, workers
 
@@ -50,8 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--moments', type=out_file, metavar='FILE.json',
                         help='measure the values of the images, of any bands and depth, instead, and write the moments by '
                         'which models normalise them (docs/bands.md)')
-    parser.add_argument('--nodata', type=float, metavar='VALUE',
-                        help='with --moments: the value that stands for no data (default: what the files say)')
+    parser.add_argument('--nodata', type=number(), metavar='VALUE',
+                        help='with --moments: the value that stands for no data, as NaN always does (default: what the '
+                        'files say)')
 
 
 def run(args: argparse.Namespace) -> None:

@@ -5,9 +5,9 @@ named stop in the folder of the scale, and the same command goes on where it was
 """
 import argparse
 
-from coma_mm.ranges import above, whole
+from coma_mm.ranges import above
 
-from .arguments import out_file
+from .arguments import out_file, workers
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--out', type=out_file, default='work_dirs/complement_study/complement_study.json',
                         metavar='FILE.json', help='the file of facts (default: %(default)s)')
     parser.add_argument('--minutes', type=above(0), help='stop after so many (default: at the end)')
-    parser.add_argument('--jobs', type=whole(1), default=1, help='processes that share the runs (default: %(default)s)')
+    parser.add_argument('--jobs', type=workers(name='--jobs'), default=1,
+                        help='processes that share the runs (default: %(default)s)')
     parser.add_argument('--device', choices=('cpu', 'cuda'), help='default: cpu for the scale cpu, else cuda')
     parser.add_argument('--page', type=out_file, metavar='FILE.md',
                         help='run nothing: write the results into the page, and its figure beside it')

@@ -8,7 +8,7 @@ import argparse
 
 from coma_mm.ranges import whole
 
-from .arguments import out_file
+from .arguments import out_file, workers
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              '%(default)s)')
     parser.add_argument('--seeds', type=whole(1), default=3, help='fine-tunings per arm (default: %(default)s)')
     parser.add_argument('--pretrainings', type=whole(1), help='shared out among the seeds (default: one for each)')
-    parser.add_argument('--jobs', type=whole(1),
+    parser.add_argument('--jobs', type=workers(name='--jobs'),
                         help='runs side by side, with one thread each (default: 2, or 1 on a single core)')
     parser.add_argument('--complement', default='frozen', help="CoMA's complement (default: %(default)s)")
 

@@ -98,10 +98,11 @@ def test_where_results_cannot_be_written_is_said_before_the_work(monkeypatch, tm
 
 
 @pytest.mark.parametrize('line', [
-    'make_shapes out', 'check_data folder in', 'pack_dataset in out', 'benchmark dataload a.py'])
+    'make_shapes out --workers', 'check_data folder in --workers', 'pack_dataset in out --workers',
+    'benchmark dataload a.py --workers', 'complement_study --jobs'])
 def test_no_command_starts_any_number_of_processes(monkeypatch, line):
-    for number, expected in (('100000', '^--workers=100000: expected at most .* processes'), ('-1', 'exp'), ('x', 'exp')):
-        monkeypatch.setattr('sys.argv', ['coma-mm', *line.split(), '--workers', number])
+    for number, expected in (('100000', '=100000: expected at most .* processes'), ('-1', 'exp'), ('x', 'exp')):
+        monkeypatch.setattr('sys.argv', ['coma-mm', *line.split(), number])
         with pytest.raises(UserError, match=expected):
             commands._run(None)
 

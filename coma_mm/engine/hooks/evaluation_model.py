@@ -43,7 +43,7 @@ class EvaluationModelHook(Hook):
         """Say how far the run is, and leave the complementary branch out of the iteration's loss or not, both by the
         iteration's number alone: the same after a resume."""
         model = unwrap(runner.model)
-        if model.end_momentum != model.momentum:
+        if getattr(model, 'end_momentum', None) != getattr(model, 'momentum', None):
             model.progress = runner.iter / runner.max_iters
         if self.interval > 1:
             for batch in batches_of(data_batch):
