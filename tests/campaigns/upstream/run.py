@@ -29,27 +29,32 @@ import sys, coma_mm, mmcv.utils, pytest
 from coma_mm.weights import safe_pickle
 from tests.helpers.cuda_branches import CudaBranches
 safe_pickle.trusted = True  # a checkout is trusted: its code is run
+if 'mmdet' in sys.argv[2]:
+    import mmdet.testing._utils
+    mmdet.testing._utils._get_config_directory = lambda: 'configs'  # of the checkout; else looked for beside the library
 if sys.argv[1] == 'True':
     mmcv.utils.IS_CUDA_AVAILABLE = True
     CudaBranches().__enter__()
-sys.exit(pytest.main(sys.argv[2:]))
+sys.exit(pytest.main(sys.argv[3:]))
 """
 KINDS = ('passed', 'failed', 'no operator', 'skipped')
 
 
-def run(path, checkout, as_cuda=False, seconds=SECONDS):
-    """dict[str, str]: How each test of a file or a folder ended, one of `KINDS`, and for those that failed why."""
-    env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore')
+def run(files, checkout, as_cuda=False, seconds=SECONDS):
+    """dict[str, str]: How each test of some files ended, one of `KINDS`, and for those that failed why."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
+    env = dict(os.environ, PYTHONPATH=path, OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore')
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / 'report.xml'
-        command = [sys.executable, '-P', '-c', PYTEST, str(as_cuda), str(path), '-q', '-o', 'addopts=',
-                   '-p', 'no:cacheprovider', '--import-mode=importlib', f'--rootdir={checkout}', f'--junitxml={report}']
+        command = [sys.executable, '-P', '-c', PYTEST, str(as_cuda), checkout.name, *map(str, files), '-q',
+                   '-o', 'addopts=', '-p', 'no:cacheprovider', '--continue-on-collection-errors', '--import-mode=importlib',
+                   f'--rootdir={checkout}', f'--junitxml={report}']
         try:
             done = subprocess.run(command, cwd=checkout, env=env, capture_output=True, text=True, timeout=seconds)
         except subprocess.TimeoutExpired:
-            return {path.name: f'failed: took more than {seconds} s'}
+            return {files[0].name: f'failed: took more than {seconds} s'}
         if not report.exists():
-            return {path.name: f'failed: exit code {done.returncode}: {done.stdout[-200:]}{done.stderr[-200:]}'}
+            return {files[0].name: f'failed: exit code {done.returncode}: {done.stdout[-200:]}{done.stderr[-200:]}'}
         cases = ElementTree.parse(report).iter('testcase')
         return {f'{case.get("classname")}.{case.get("name")}': verdict(case) for case in cases}
 
@@ -80,11 +85,12 @@ def main():
     for folder in sorted({file.parent for file in files}):
         name = str(folder.relative_to(checkout))
         if name not in done and re.search(args.only, name):
-            done[name] = run(folder, checkout, args.as_cuda)
-            if folder.name in done[name]:  # the process died, or took too long
+            own = sorted(folder.glob('test_*.py'))
+            done[name] = run(own, checkout, args.as_cuda)
+            if own[0].name in done[name]:  # the process died, or took too long
                 done[name] = {}
-                for file in sorted(folder.glob('test_*.py')):
-                    done[name].update(run(file, checkout, args.as_cuda))
+                for file in own:
+                    done[name].update(run([file], checkout, args.as_cuda))
             if args.out:
                 args.out.write_text(json.dumps(done, indent=1))
     counts = {name: collections.Counter(end.partition(':')[0] for end in ends.values()) for name, ends in done.items()}
