@@ -34,7 +34,7 @@ setup(
         'onedl-mmsegmentation>=1.4.2,<1.5',
         'onedl-mmdetection>=3.5.1,<3.6',
         'numpy>=2.0.1,<3',  # onedl-mmsegmentation wants more than 2.0.0
-        'pillow>=11',
+        'pillow>=11.3',  # which reads AVIF
         'matplotlib>=3.9',
         'jinja2>=3.1.2',  # pandas' tables want it
         'safetensors>=0.5',
