@@ -223,8 +223,8 @@ def _judged(task: str, run: Overview, images: int) -> list[Picture]:
     """What the best run makes of validation images, the good ones and the bad ones."""
     if task not in FIGURES and task != 'pre-training':
         return []
-    config = next(file for start in reversed(starts_in(run.folder)) if (start / 'vis_data/scalars.json').is_file()
-                  for file in [start / 'vis_data/config.py'])
+    config = next(start / 'vis_data/config.py' for start in reversed(starts_in(run.folder))
+                  if (start / 'vis_data/scalars.json').is_file())
     best = sorted(run.folder.glob('best_*.pth'), key=lambda path: path.stat().st_mtime)
     checkpoint = best[-1] if best else run.run.checkpoint
     if checkpoint is None:

@@ -7,6 +7,8 @@ from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 
 from coma_mm.evaluation.features import Features
+from coma_mm.evaluation.knn import knn_accuracy
+from coma_mm.evaluation.stages import rank_me
 from coma_mm.models import CoMA
 
 from .arms import Scale
@@ -39,8 +41,9 @@ def measure(model: CoMA, scale: Scale, pack: Pack, batch: int = 200) -> dict[str
         labels = pack.labels.to(values.device)
         fit, test = (Features(values[ids], labels[ids]) for ids in (pack.fit, pack.test))
         found['linear'].append(ridge_accuracy(fit, test, classes))
-        found['knn'].append(neighbour_accuracy(fit, test, classes))
-        found['rankme'].append(rank(values))
+        found['rankme'].append(rank_me(values))
+        k = min(NEIGHBOURS, len(fit.labels))
+        found['knn'].append(knn_accuracy(fit, test, classes, (k, ), chunk=2000, quiet=True)[k]['top1'])
     return dict(found, reconstruction=reconstruction(model, scale, pack, batch))
 
 
@@ -89,25 +92,6 @@ def ridge_accuracy(fit: Features, test: Features, classes: int) -> float:
             best, weight = right, vectors @ coefficients
     scores = (test.values.double() - mean) / std @ weight + offset
     return 100 * (scores.argmax(1) == test.labels).double().mean().item()
-
-
-def neighbour_accuracy(fit: Features, test: Features, classes: int, k: int = NEIGHBOURS, temperature: float = 0.07,
-                       chunk: int = 2000) -> float:
-    """Top-1 in per cent of the votes of the k nearest by cosine, weighted as in `knn_accuracy`."""
-    known = F.normalize(fit.values)
-    right = 0
-    for values, labels in zip(test.values.split(chunk), test.labels.split(chunk), strict=True):
-        near, ids = (F.normalize(values) @ known.T).topk(min(k, len(known)))
-        votes = near.new_zeros(len(values), classes).scatter_add_(1, fit.labels[ids], ((near - 1) / temperature).exp())
-        right += int((votes.argmax(1) == labels).sum())
-    return 100 * right / len(test.labels)
-
-
-def rank(values: torch.Tensor) -> float:
-    """RankMe (Garrido et al. 2023): the exponential of the entropy of the features' singular values, at most C."""
-    share = torch.linalg.eigvalsh(values.double().T @ values.double()).clamp(min=0).sqrt()
-    share = share / share.sum() + 1e-7
-    return float((-share * share.log()).sum().exp())
 
 
 def reconstruction(model: CoMA, scale: Scale, pack: Pack, batch: int = 200) -> float:

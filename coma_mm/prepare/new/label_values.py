@@ -68,6 +68,15 @@ def count_values(paths: Sequence[str]) -> tuple[Counter, int]:
 
 
 def _values(path: str) -> np.ndarray:
+    return np.bincount(read_mask(path).ravel(), minlength=256)
+
+
+def read_mask(path: str) -> np.ndarray:
+    """The values in a mask's file, uint8.
+
+    Raises:
+        UserError: If it cannot be read, or is no map of class ids.
+    """
     try:
         with open_regular(path) as file, open_image(file) as image:
             values = np.asarray(image)
@@ -75,7 +84,7 @@ def _values(path: str) -> np.ndarray:
         raise UserError(f'cannot read the mask {path}: {error}') from error
     if problem := map_problem(values):
         raise UserError(f'the mask {path} {problem}')
-    return np.bincount(values.astype(np.uint8).ravel(), minlength=256)
+    return values.astype(np.uint8)
 
 
 def palette_of(path: str, values: Sequence[int]) -> list[list[int]] | None:

@@ -13,9 +13,8 @@ from PIL.TiffImagePlugin import PREFIXES, ImageFileDirectory_v2
 from coma_mm.datasets.annotations import READ_MAPS
 from coma_mm.datasets.image_kinds import BANDS, BITS, FORMAT, PNG_BANDS
 from coma_mm.datasets.loading import open_image, read_encoded, read_image
-from coma_mm.datasets.maps import map_problem
 from coma_mm.errors import UserError
-from coma_mm.files import open_regular
+from coma_mm.prepare.new.label_values import read_mask
 
 PILLOW_KINDS = {'1': (1, 1), 'L': (8, 1), 'P': (8, 1), 'LA': (8, 2), 'PA': (8, 2), 'RGBA': (8, 4), 'CMYK': (8, 4),
                 'I;16': (16, 1), 'I;16B': (16, 1), 'I': (32, 1), 'F': (32, 1)}
@@ -121,17 +120,11 @@ def map_of(sample: dict, size: tuple[int, int]) -> np.ndarray:
         if change := _step(sample, 'MapClassIds'.__eq__):
             results = change(results)
         return results['gt_seg_map']
-    try:
-        with open_regular(path) as file, open_image(file) as image_file:
-            values = np.asarray(image_file)
-    except Exception as error:  # on broken data Pillow's decoders raise many types
-        raise UserError(f'cannot read the mask {path}: {error}') from error
-    if problem := map_problem(values):
-        raise UserError(f'the mask {path} {problem}')
+    values = read_mask(path)
     if values.shape[:2] != size:
         raise UserError(f'the mask {path} is of {values.shape[1]}×{values.shape[0]} px; expected {size[1]}×{size[0]}, as '
                         f'its image {sample["img_path"]}')
-    return values.astype(np.uint8).reshape(size)
+    return values.reshape(size)
 
 
 def digest_of_file(sample: dict) -> bytes | None:

@@ -5,10 +5,10 @@ from PIL import Image
 
 from coma_mm.benchmark.complement.arms import ARMS, build
 from coma_mm.benchmark.complement.images import read_pack
-from coma_mm.benchmark.complement.measures import PENALTIES, measure, neighbour_accuracy, rank, ridge_accuracy
+from coma_mm.benchmark.complement.measures import PENALTIES, measure, ridge_accuracy
 from coma_mm.errors import UserError
 from coma_mm.evaluation.features import Features
-from coma_mm.evaluation.knn import knn_accuracy
+from coma_mm.evaluation.stages import rank_me
 
 from .test_trainer import SMALL, pack  # noqa: F401
 
@@ -45,14 +45,9 @@ def test_the_ridge_probe_is_the_one_with_the_best_penalty_by_leaving_one_out_lit
     assert expected > 50
 
 
-def test_the_votes_of_neighbours_are_those_of_the_toolkits_own():
-    expected = knn_accuracy(features(0), features(1), 3, (20, ))[20]['top1']
-    assert neighbour_accuracy(features(0), features(1), 3) == pytest.approx(expected)
-
-
 def test_rankme_is_the_number_of_equal_directions():
-    assert rank(torch.eye(8).repeat(5, 1)) == pytest.approx(8, rel=1e-4)
-    assert rank(torch.ones(20, 8)) == pytest.approx(1, abs=1e-3)
+    assert rank_me(torch.eye(8).repeat(5, 1)) == pytest.approx(8, rel=1e-4)
+    assert rank_me(torch.ones(20, 8)) == pytest.approx(1, abs=1e-3)
 
 
 def test_a_model_is_measured_stage_by_stage_and_left_as_it_is(pack):  # noqa: F811
