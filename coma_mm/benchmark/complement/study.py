@@ -5,6 +5,7 @@ then the pairs of which the pilot has fixed the number, then the other arms. Wha
 once.
 """
 import hashlib
+import io
 import json
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 
 from coma_mm.errors import EXIT_STOPPED, Stopped, UserError
-from coma_mm.files import PACKAGE, write_metrics
+from coma_mm.files import PACKAGE, write_metrics, write_whole
 from coma_mm.locks import locked
 from coma_mm.processes import end_with_parent, listen
 from coma_mm.visualization.logs import environment
@@ -249,6 +250,10 @@ class Study:
                 facts['points'][f'{fraction:g}'] = dict(
                     measure(trainer.model, self.scale, self.pack), updates=trainer.step, weights=trainer.digest())
                 facts['seconds'] = trainer.seconds
+                if fraction >= 1:
+                    content = io.BytesIO()
+                    torch.save(dict(state_dict=trainer.model.state_dict()), content)
+                    write_whole(folder / f'weights-{fraction:g}.pth', content.getbuffer())
                 write_metrics(facts, str(folder / 'result.json'))
 
             print(f'{time.strftime("%H:%M:%S")} {job.phase}: {job.name}, update {trainer.step}', flush=True)
