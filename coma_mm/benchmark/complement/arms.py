@@ -42,9 +42,9 @@ ARMS = {
     'D': Arm('full, 60 % and 40 %', 'full', seen=0.4),
     'E': Arm('decoder, 60 % and 40 %', 'decoder', seen=0.4),
     'F': Arm('frozen, 60 % and 40 %', 'frozen', seen=0.4),
+    'L': Arm('latent targets beside pixels, 50 %', 'latent'),
     'P': Arm('A with twice the budget', budget=2),
 }
-"""An arm L of the mode 'latent' has its place here as well, once `CoMA` has the mode."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Scale:
 
 
 SCALES = {
-    'cpu': Scale(('A', 'B', 'C', 'P'), dict(dims=(24, 48, 96, 192), depths=(1, 1, 4, 1), num_heads=(1, 2, 3, 6)),
+    'cpu': Scale(('A', 'B', 'C', 'L', 'P'), dict(dims=(24, 48, 96, 192), depths=(1, 1, 4, 1), num_heads=(1, 2, 3, 6)),
                  dict(embed_dims=96, depth=1, num_heads=3), batch=64, updates=1560, lr=1e-3, stages=(3,)),
     'gpu': Scale(tuple(ARMS), dict(dims=(64, 128, 256, 512), depths=(1, 1, 6, 2), num_heads=(2, 4, 8, 16)),
                  dict(embed_dims=256, depth=2, num_heads=8), batch=256, updates=16000, lr=1e-3, stages=(3,)),

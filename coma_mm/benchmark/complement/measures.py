@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
+from torch import nn
 
 from coma_mm.evaluation.features import Features
 from coma_mm.evaluation.knn import knn_accuracy
@@ -47,17 +48,22 @@ def measure(model: CoMA, scale: Scale, pack: Pack, batch: int = 200) -> dict[str
     return dict(found, reconstruction=reconstruction(model, scale, pack, batch))
 
 
+def all_stages(weights: dict[str, torch.Tensor], scale: Scale, out_type: str) -> nn.Module:
+    """The backbone with those weights and the outputs of all stages, see DyViT's `out_type`, on the CPU."""
+    with DefaultScope.overwrite_default_scope('mmpretrain'), torch.random.fork_rng(devices=[]):
+        backbone = MODELS.build(dict(type='DyViT', arch=scale.arch, patch_size=scale.patch_size, out_indices=(0, 1, 2, 3),
+                                     out_type=out_type))
+    backbone.load_state_dict(weights, strict=False)
+    return backbone
+
+
 def stage_features(model: CoMA, scale: Scale, pack: Pack, batch: int = 200) -> list[torch.Tensor]:
     """The mean over positions of each stage's output for all images whole, float32, (n, C) for each stage.
 
     A stage that the decoder does not see has a norm that was not trained, which scales every channel alike.
     """
-    with DefaultScope.overwrite_default_scope('mmpretrain'), torch.random.fork_rng(devices=[]):
-        backbone = MODELS.build(dict(type='DyViT', arch=scale.arch, patch_size=scale.patch_size, out_indices=(0, 1, 2, 3),
-                                     out_type='avg_featmap'))
-    backbone.load_state_dict(model.backbone.state_dict(), strict=False)
     device = next(model.parameters()).device
-    backbone.to(device).eval()
+    backbone = all_stages(model.backbone.state_dict(), scale, 'avg_featmap').to(device).eval()
     parts = []
     for images in pack.images.split(batch):
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == 'cuda'):
@@ -67,31 +73,38 @@ def stage_features(model: CoMA, scale: Scale, pack: Pack, batch: int = 200) -> l
 
 
 def ridge_accuracy(fit: Features, test: Features, classes: int) -> float:
-    """Top-1 in per cent of a linear classifier: ridge regression of standardised features on the classes, in closed form.
+    """Top-1 in per cent of `ridge_classes`."""
+    return 100 * (ridge_classes(fit, test.values, classes) == test.labels).double().mean().item()
 
-    The penalty is the one of `PENALTIES` with the best leave-one-out accuracy on the images that it is fitted on.
+
+def ridge_classes(fit: Features, values: torch.Tensor, classes: int) -> torch.Tensor:
+    """What a linear classifier says: ridge regression of standardised features on the classes, in closed form.
+
+    The penalty is the one of `PENALTIES` with the best leave-one-out accuracy on the features that it is fitted on.
 
     Args:
         fit (Features): What it is fitted on.
-        test (Features): What it is tested on.
+        values (Tensor): Features to classify, (n, C).
         classes (int): Their number.
+
+    Returns:
+        Tensor: Class ids, int64, (n, ).
     """
     x, y = fit.values.double(), F.one_hot(fit.labels, classes).double()
     mean, std = x.mean(0), x.std(0) + 1e-6
     x, offset = (x - mean) / std, y.mean(0)
-    values, vectors = torch.linalg.eigh(x.T @ x)
+    spectrum, vectors = torch.linalg.eigh(x.T @ x)
     rotated, target = x @ vectors, vectors.T @ (x.T @ (y - offset))
     best, weight = -1, None
     for penalty in PENALTIES:
-        coefficients = target / (values + penalty)[:, None]
+        coefficients = target / (spectrum + penalty)[:, None]
         # Leaving an image out changes its residual by this factor (Hastie et al., The Elements of Statistical Learning).
-        leverage = (rotated.square() / (values + penalty)).sum(1, keepdim=True) + 1 / len(x)
+        leverage = (rotated.square() / (spectrum + penalty)).sum(1, keepdim=True) + 1 / len(x)
         without = y - (y - offset - rotated @ coefficients) / (1 - leverage)
         right = int((without.argmax(1) == fit.labels).sum())
         if right > best:
             best, weight = right, vectors @ coefficients
-    scores = (test.values.double() - mean) / std @ weight + offset
-    return 100 * (scores.argmax(1) == test.labels).double().mean().item()
+    return ((values.double() - mean) / std @ weight + offset).argmax(1)
 
 
 def reconstruction(model: CoMA, scale: Scale, pack: Pack, batch: int = 200) -> float:

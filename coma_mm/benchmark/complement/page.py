@@ -11,7 +11,7 @@ from coma_mm.errors import UserError
 from coma_mm.files import read_text, write_whole
 from coma_mm.markdown import markdown_table
 
-from .study import CONTROL_BUDGET
+from .study import CONTROL_BUDGET, SCRATCH
 from .verdicts import Difference, difference, holm, verdict
 
 BEGIN, END = '<!-- study: begin, written by make complement-study -->', '<!-- study: end -->'
@@ -35,9 +35,10 @@ class Results:
     def points(self, arm: str, phase: str | None = None) -> dict[int, dict[str, dict]]:
         """What an arm's runs at the final budget have, by seed and budget; A's are in the course of P's."""
         factor = self.decisions.get('control_factor', 1.)
+        arm = 'P' if arm == 'A' and phase != 'downstream' else arm
         return {one['settings']['seed']: one['points'] for one in self.facts['runs'].values()
-                if one['settings']['arm'] == ('P' if arm == 'A' else arm) and one['settings']['factor'] == factor
-                and (one['phase'] == phase if phase else one['phase'] != 'pilot')}
+                if one['settings']['arm'] == arm and one['settings']['factor'] == factor
+                and (one['phase'] == phase if phase else one['phase'] not in ('pilot', 'downstream'))}
 
     def value(self, points: dict[str, dict], budget: str, outcome: str) -> float:
         """A number of a run at a budget; of the stage of the primary outcome, where there is one for each."""
@@ -65,6 +66,13 @@ class Results:
         arms = [arm for arm in self.facts['arms'] if arm != 'A']
         pairs = [*((arm, 'A') for arm in arms), *((arm, 'C') for arm in arms if arm not in 'ABCP')]
         found = {pair: self.compare(*pair) for pair in pairs}
+        return {pair: one for pair, one in found.items() if one}
+
+    def tuned(self) -> dict[tuple[str, str], Difference]:
+        """Comparisons of fine-tuned top-1, paired by seeds."""
+        arms = [arm for arm in (SCRATCH, *self.facts['arms']) if self.points(arm, 'downstream')]
+        pairs = [*((arm, SCRATCH) for arm in arms[1:]), *((arm, 'A') for arm in arms[2:]), ('C', 'B')]
+        found = {pair: self.compare(*pair, outcome='finetuned', phase='downstream') for pair in pairs}
         return {pair: one for pair, one in found.items() if one}
 
     def matched(self, arm: str) -> float | None:
@@ -133,7 +141,7 @@ def section(name: str, results: Results) -> str:
         whole = [points[budget] for points in results.points(arm).values()]
         rows += [[OUTCOMES[outcome], arm, *(f'{number:.2f}' for number in np.mean([one[outcome] for one in whole], 0))]
                  for outcome in ('linear', 'knn', 'rankme') if whole]
-    stages = len(next(iter(facts['runs'].values()))['points'][WHOLE]['linear'])
+    stages = len(next(iter(results.points('P').values()))[WHOLE]['linear'])
     tables.append('Means by stage, at the whole budget:\n\n' + markdown_table(
         ['', 'arm', *(f'stage {i + 1}' for i in range(stages))], sorted(rows), stages))
     rows = []
@@ -145,6 +153,19 @@ def section(name: str, results: Results) -> str:
     if rows:
         tables.append(f'C - B by budget, {of[0].pairs} pairs, 95 % intervals, exploratory but for the first row at 1:\n\n'
                       + markdown_table(['', *results.fractions], rows, len(results.fractions)))
+    rows = []
+    for arm in (SCRATCH, *facts['arms']):
+        points = [found[WHOLE] for found in results.points(arm, 'downstream').values()]
+        if points:
+            dense = np.mean([one['dense'] for one in points], 0)
+            rows.append([arm, str(len(points)), f'{np.mean([one["finetuned"] for one in points]):.2f}',
+                         *(f'{number:.2f}' for number in dense)])
+    if rows:
+        tables.append('Fine-tuned, top-1 %, and a linear classifier of places on CoMA-Shapes, mIoU %:\n\n' + markdown_table(
+            ['', 'runs', 'fine-tuned', *(f'places, stage {i + 1}' for i in range(stages))], rows, stages + 2))
+        rows = [[f'{first} - {second}', *cells(found)] for (first, second), found in results.tuned().items()]
+        tables.append('Fine-tuned, points of top-1, exploratory, p as it is:\n\n' + markdown_table(
+            ['', 'pairs', 'difference (95 %)', '90 %', 'sd', 'p'], rows, 5))
     matched = {arm: results.matched(arm) for arm in facts['arms'] if arm not in 'AP' and results.values(arm)}
     lines = [f'{arm} reaches the mean of A at the whole budget at {share:.2f} of it.' if share else
              f'{arm} does not reach the mean of A at the whole budget.' for arm, share in matched.items()]
@@ -198,9 +219,10 @@ def _what(facts: dict[str, Any]) -> str:
     images, runs = facts['images'], facts['runs'].values()
     commits = sorted({one['commit'][:9] for one in runs})
     minutes = sum(one.get('seconds', 0) for one in runs) / 60
-    return (f'{len(runs)} runs, pilots included, {minutes:.0f} minutes of training; {images["pretraining"]} images to '
-            f'pre-train, {images["fit"]} to fit probes, {images["test"]} to test them, {images["held_out"]} held out for '
-            f'reconstruction. Commits {", ".join(commits)}. {"; ".join(map(": ".join, facts["machine"].items()))}.')
+    return (f'{len(runs)} runs, pilots and fine-tunings included, {minutes:.0f} minutes of training; '
+            f'{images["pretraining"]} images to pre-train, {images["fit"]} to fit probes, {images["test"]} to test them, '
+            f'{images["held_out"]} held out for reconstruction. Commits {", ".join(commits)}. '
+            f'{"; ".join(map(": ".join, facts["machine"].items()))}.')
 
 
 def draw(scales: dict[str, Results], path: Path) -> None:

@@ -2,7 +2,7 @@
 
 docs/results/complement_plan.md says what is done in which order, and was written before: first `CONTROL`, then `PILOT`,
 then the pairs of which the pilot has fixed the number, then the other arms. What is decided between them is written down
-once.
+once. The weights that they end with are fine-tuned beside fresh ones.
 """
 import hashlib
 import io
@@ -23,7 +23,8 @@ from coma_mm.locks import locked
 from coma_mm.processes import end_with_parent, listen
 from coma_mm.visualization.logs import environment
 
-from .arms import ARMS, SCALES, Scale, operations, updates
+from . import downstream
+from .arms import ARMS, SCALES, Scale, build, operations, updates
 from .images import Pack, read_pack
 from .measures import measure
 from .trainer import Trainer
@@ -38,14 +39,16 @@ FEWEST, MOST = 5, 16
 LONGEST = 4
 """The factor on the budget beyond which the study is given up, if P is not better than A."""
 CONTROL_BUDGET = 2.
+SCRATCH = 'scratch'
+"""Stands for an arm where weights are fine-tuned: those that all arms start from."""
 
 
 class Job(NamedTuple):
     """A run.
 
     Args:
-        phase (str): 'control', 'pilot', 'main' or 'others'.
-        arm (str): Its name.
+        phase (str): 'control', 'pilot', 'main', 'others' or, to fine-tune what these have given, 'downstream'.
+        arm (str): Its name, or `SCRATCH`.
         seed (int): Its seed.
         factor (float): On the scale's budget.
     """
@@ -57,7 +60,7 @@ class Job(NamedTuple):
     @property
     def name(self) -> str:
         """str: Of its folder."""
-        return f'{self.arm}-{self.seed}-x{self.factor:g}'
+        return ('downstream-' if self.phase == 'downstream' else '') + f'{self.arm}-{self.seed}-x{self.factor:g}'
 
 
 def phases(scale: Scale, decisions: dict[str, Any]) -> Iterator[list[Job]]:
@@ -74,11 +77,13 @@ def phases(scale: Scale, decisions: dict[str, Any]) -> Iterator[list[Job]]:
     yield [Job('control', 'P', seed, factor) for seed in CONTROL]
     if decisions.get('sees') is not True:
         return
+    yield [Job('downstream', arm, seed, factor) for seed in CONTROL for arm in (SCRATCH, 'A')]
     yield [Job('pilot', arm, seed, factor) for seed in PILOT for arm in 'BC']
     if 'pairs' not in decisions:
         return
     yield [Job('main', arm, seed, factor) for seed in range(decisions['pairs']) for arm in 'BC']
     yield [Job('others', arm, seed, factor) for seed in CONTROL for arm in scale.arms if arm not in 'ABCP']
+    yield [Job('downstream', arm, seed, factor) for seed in CONTROL for arm in scale.arms if arm not in 'AP']
 
 
 def decide(decisions: dict[str, Any], results: dict[str, dict]) -> dict[str, Any]:
@@ -219,6 +224,9 @@ class Study:
 
     def settings(self, job: Job) -> dict[str, Any]:
         """dict: What a run's numbers depend on."""
+        if job.phase == 'downstream':
+            return dict(scale=self.scale.settings(), arm=job.arm, factor=job.factor, seed=job.seed, pack=self.pack.digest,
+                        device=torch.device(self.device).type, **downstream.SETTINGS)
         arm = ARMS[job.arm]
         per_image = operations(self.scale, arm)
         made = self.arm_updates(job)
@@ -242,28 +250,46 @@ class Study:
                 raise UserError(f'{folder} has a run with other settings than the study has now; choose another '
                                 '--work-dir, or remove that folder')
             facts = before or dict(phase=job.phase, settings=settings, settings_hash=digest, commit=commit(), points={})
-            trainer, checkpoint = self.trainer(job), folder / 'checkpoint.pth'
-            if checkpoint.exists():
-                trainer.resume(checkpoint)
-
-            def measured(fraction: float) -> None:
-                facts['points'][f'{fraction:g}'] = dict(
-                    measure(trainer.model, self.scale, self.pack), updates=trainer.step, weights=trainer.digest())
-                facts['seconds'] = trainer.seconds
-                if fraction >= 1:
-                    content = io.BytesIO()
-                    torch.save(dict(state_dict=trainer.model.state_dict()), content)
-                    write_whole(folder / f'weights-{fraction:g}.pth', content.getbuffer())
-                write_metrics(facts, str(folder / 'result.json'))
-
-            print(f'{time.strftime("%H:%M:%S")} {job.phase}: {job.name}, update {trainer.step}', flush=True)
-            trainer.run(measured, checkpoint, self.stops)
+            (self._tune if job.phase == 'downstream' else self._train)(job, facts)
             facts.update(done=True, commit_at_end=commit(), finished=time.strftime('%Y-%m-%d %H:%M:%S'))
             write_metrics(facts, str(folder / 'result.json'))
-            checkpoint.unlink(missing_ok=True)
-            print(f'{time.strftime("%H:%M:%S")} {job.name} is done: {trainer.seconds / 60:.1f} min of training', flush=True)
+            (folder / 'checkpoint.pth').unlink(missing_ok=True)
+            print(f'{time.strftime("%H:%M:%S")} {job.name} is done: {facts["seconds"] / 60:.1f} min of training', flush=True)
         self.write_facts()
         return True
+
+    def _train(self, job: Job, facts: dict[str, Any]) -> None:
+        """Do a pre-training, or go on with it; its measures and, from the whole budget on, its weights are written."""
+        folder = self.folder / job.name
+        trainer, checkpoint = self.trainer(job), folder / 'checkpoint.pth'
+        if checkpoint.exists():
+            trainer.resume(checkpoint)
+
+        def measured(fraction: float) -> None:
+            facts['points'][f'{fraction:g}'] = dict(
+                measure(trainer.model, self.scale, self.pack), updates=trainer.step, weights=trainer.digest())
+            facts['seconds'] = trainer.seconds
+            if fraction >= 1:
+                content = io.BytesIO()
+                torch.save(dict(state_dict=trainer.model.state_dict()), content)
+                write_whole(folder / f'weights-{fraction:g}.pth', content.getbuffer())
+            write_metrics(facts, str(folder / 'result.json'))
+
+        print(f'{time.strftime("%H:%M:%S")} {job.phase}: {job.name}, update {trainer.step}', flush=True)
+        trainer.run(measured, checkpoint, self.stops)
+
+    def _tune(self, job: Job, facts: dict[str, Any]) -> None:
+        """Fine-tune what an arm has at the whole budget, or the weights that it starts from."""
+        print(f'{time.strftime("%H:%M:%S")} {job.phase}: {job.name}', flush=True)
+        model = build(self.scale, ARMS['A' if job.arm == SCRATCH else job.arm], job.seed)
+        if job.arm != SCRATCH:
+            own = Job('main', 'P' if job.arm == 'A' else job.arm, job.seed, job.factor).name
+            weights = torch.load(self.folder / own / 'weights-1.pth', map_location='cpu', weights_only=True)
+            model.load_state_dict(weights['state_dict'])
+        begun = time.monotonic()
+        facts['points']['1'] = downstream.measure_downstream(
+            model.to(self.device), self.scale, self.pack, job.seed, self.stops)
+        facts['seconds'] = time.monotonic() - begun
 
     def write_facts(self) -> None:
         """Write this scale's part of the file of facts."""

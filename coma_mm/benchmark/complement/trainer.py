@@ -76,7 +76,7 @@ class Trainer:
         self.bf16 = self.device.type == 'cuda' if bf16 is None else bf16
         self.model = build(scale, arm, seed).to(self.device)
         self.images = pack.images[pack.train].to(self.device)
-        self.segments = plan(updates, fractions, scale.decay)
+        self.updates, self.segments = updates, plan(updates, fractions, scale.decay)
         self.warmup = max(1, round(scale.warmup * updates))
         self.optimizer = _optimizer(self.model, scale)
         self.model.follow(self.optimizer, torch.bfloat16 if self.bf16 else None)
@@ -119,6 +119,7 @@ class Trainer:
         """Make an update."""
         for group in self.optimizer.param_groups:
             group['lr'] = self.rate()
+        self.model.progress = min(1., self.step / self.updates)
         images, masks = self.inputs(self.step)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             value = loss(self.model, images, masks)

@@ -6,8 +6,10 @@ from functools import cache
 
 import numpy as np
 import pytest
+import torch
 
 from coma_mm.benchmark.complement import page, study
+from coma_mm.benchmark.complement.arms import ARMS, build
 from coma_mm.benchmark.complement.study import CONTROL, PILOT, Job, Study, decide, phases, side_by_side
 from coma_mm.errors import Stopped, UserError
 
@@ -31,7 +33,7 @@ def test_nothing_is_decided_before_p_and_a_are_complete():
 def test_p_and_a_fix_the_best_stage_and_that_there_is_something_to_see():
     decisions = decide({}, runs('control', 'P', CONTROL, lambda arm, seed, budget: 20 + budget + seed / 10 * budget))
     assert decisions['stage'] == 1 and decisions['sees'] and decisions['control']['mean'] == pytest.approx(1.2)
-    assert [jobs[0].phase for jobs in phases(SMALL, decisions)] == ['control', 'pilot']
+    assert [jobs[0].phase for jobs in phases(SMALL, decisions)] == ['control', 'downstream', 'pilot']
 
 
 def test_a_study_that_does_not_see_twice_the_budget_is_made_longer_and_at_last_given_up():
@@ -54,7 +56,8 @@ def test_the_pilots_spread_fixes_the_number_of_pairs_once():
     assert decide(decisions, results) == decisions
     assert decide({}, results)['pairs'] == study.MOST < decide({}, results)['pairs_needed']
     last = [jobs for jobs in phases(replace(SMALL, arms=('A', 'B', 'C', 'P', 'D')), decisions)]
-    assert [job.name for job in last[2][:3]] == ['B-0-x1', 'C-0-x1', 'B-1-x1'] and {job.arm for job in last[3]} == {'D'}
+    assert [job.name for job in last[3][:3]] == ['B-0-x1', 'C-0-x1', 'B-1-x1'] and {job.arm for job in last[4]} == {'D'}
+    assert {job.arm for job in last[1] + last[5]} == {study.SCRATCH, *'ABCD'}
 
 
 @pytest.fixture
@@ -73,7 +76,13 @@ def short(monkeypatch, pack):  # noqa: F811
         value = float(len(calls)) + (scale.batch == 0)
         return dict(linear=[1., value], knn=[1., value], rankme=[1., 2.], reconstruction=.5)
 
+    def measure_downstream(model, scale, pack, seed, stops):
+        tuned.append(next(iter(model.state_dict().values())))
+        return dict(finetuned=float(len(tuned)), dense=[1., 2.])
+
+    tuned = []
     monkeypatch.setattr(study, 'measure', measure)
+    monkeypatch.setattr(study.downstream, 'measure_downstream', measure_downstream)
 
     def make(folder, **options):
         scale = replace(SMALL, updates=2, fractions=(1., ), **options)
@@ -88,12 +97,14 @@ def test_a_study_runs_to_its_end_and_its_facts_make_the_page(short, tmp_path, ca
         stopped.run(minutes=0.)
     assert short(tmp_path).run()
     facts = json.loads((tmp_path / 'facts.json').read_text())['cpu']
-    assert set(facts['runs']) == {*(f'P-{seed}-x1' for seed in range(2)),
-                                  *(f'{arm}-{seed}-x1' for arm in 'BC' for seed in (0, 1, 100, 101))}
+    pretrained = {*(f'P-{seed}-x1' for seed in range(2)),
+                  *(f'{arm}-{seed}-x1' for arm in 'BC' for seed in (0, 1, 100, 101))}
+    assert set(facts['runs']) == pretrained | {
+        f'downstream-{arm}-{seed}-x1' for arm in (study.SCRATCH, *'ABC') for seed in range(2)}
     for run in facts['runs'].values():
         assert re.fullmatch('[0-9a-f]{64}', run['settings_hash']) and re.fullmatch(r'[0-9a-f]{40}\+?', run['commit'])
-        assert all(re.fullmatch('[0-9a-f]{64}', point['weights']) for point in run['points'].values())
-    assert len({run['points']['1']['weights'] for run in facts['runs'].values()}) == 10
+    weights = {facts['runs'][name]['points']['1']['weights'] for name in pretrained}
+    assert len(weights) == 10 and all(re.fullmatch('[0-9a-f]{64}', one) for one in weights)
     assert facts['decisions']['pairs'] == 2 and facts['decisions']['sees']
     capsys.readouterr()
     assert short(tmp_path).run() and not capsys.readouterr().out  # nothing is left to do
@@ -104,6 +115,7 @@ def test_a_study_runs_to_its_end_and_its_facts_make_the_page(short, tmp_path, ca
     text = target.read_text()
     assert text.startswith('# Title') and text.endswith('## More\n') and 'old' not in text
     assert re.search(r'\*\*C - B: .* points, \w+', text) and '| B - A | 2 |' in text and 'by Holm' in text
+    assert re.search(r'\| scratch \| 2 \| \S+ \| 1.00 \| 2.00 \|', text) and '| A - scratch | 2 |' in text
     assert (tmp_path / page.FIGURE).stat().st_size > 1000
     again = text
     page.write_page(tmp_path / 'facts.json', target)
@@ -134,3 +146,20 @@ def test_a_page_without_its_place_or_facts_is_one_clear_line(tmp_path):
     (tmp_path / 'page.md').write_text('nothing')
     with pytest.raises(UserError, match='expected the lines'):
         page.write_page(tmp_path / 'facts.json', tmp_path / 'page.md')
+
+
+def test_fine_tuning_begins_with_the_weights_that_an_arm_ended_with(short, tmp_path, monkeypatch):
+    begun = {}
+
+    def measure_downstream(model, *_):
+        begun[len(begun)] = {key: value.clone() for key, value in model.state_dict().items()}
+        return dict(finetuned=1., dense=[1., 2.])
+
+    one = short(tmp_path)
+    monkeypatch.setattr(study.downstream, 'measure_downstream', measure_downstream)
+    for job in (Job('main', 'C', 0, 1.), Job('downstream', 'C', 0, 1.), Job('downstream', study.SCRATCH, 0, 1.)):
+        one._do(job)
+    ended = torch.load(tmp_path / 'cpu' / 'C-0-x1' / 'weights-1.pth', weights_only=True)['state_dict']
+    fresh = build(one.scale, ARMS['A'], 0).state_dict()
+    assert all(torch.equal(begun[0][key], ended[key]) and torch.equal(begun[1][key], fresh[key]) for key in fresh)
+    assert not torch.equal(ended['backbone.stem.weight'], fresh['backbone.stem.weight'])
