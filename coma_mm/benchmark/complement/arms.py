@@ -95,6 +95,16 @@ class Scale:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
                 if key != 'arms'}
 
+    def encoder(self, stages: tuple[int, ...], out_type: str) -> dict[str, Any]:
+        """dict: The config of the encoder with these outputs."""
+        return dict(type='DyViT', arch=self.arch, patch_size=self.patch_size, out_indices=stages, out_type=out_type)
+
+    def model(self, arm: Arm) -> dict[str, Any]:
+        """dict: The config of an arm's model."""
+        return dict(type='CoMA', complement=arm.complement, backbone=self.encoder(self.stages, 'raw'),
+                    neck=dict(type='MultiScaleFusion'), decoder=dict(type='ViTDecoder', **self.decoder),
+                    head=dict(type='PixelHead', norm_pix=self.norm_pix))
+
     def longer(self, factor: float) -> 'Scale':
         """The scale with that many times the updates."""
         return replace(self, updates=round(self.updates * factor))
@@ -116,12 +126,7 @@ def build(scale: Scale, arm: Arm, seed: int) -> CoMA:
     try:
         with DefaultScope.overwrite_default_scope('mmpretrain'), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = MODELS.build(dict(
-                type='CoMA', complement=arm.complement,
-                backbone=dict(type='DyViT', arch=scale.arch, patch_size=scale.patch_size, out_indices=scale.stages,
-                              out_type='raw'),
-                neck=dict(type='MultiScaleFusion'), decoder=dict(type='ViTDecoder', **scale.decoder),
-                head=dict(type='PixelHead', norm_pix=scale.norm_pix)))
+            model = MODELS.build(scale.model(arm))
             model.init_weights()
     finally:
         logger.setLevel(level)

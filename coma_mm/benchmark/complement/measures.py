@@ -53,8 +53,7 @@ def stage_features(model: CoMA, scale: Scale, pack: Pack, batch: int = 200) -> l
     A stage that the decoder does not see has a norm that was not trained, which scales every channel alike.
     """
     with DefaultScope.overwrite_default_scope('mmpretrain'), torch.random.fork_rng(devices=[]):
-        backbone = MODELS.build(dict(type='DyViT', arch=scale.arch, patch_size=scale.patch_size, out_indices=(0, 1, 2, 3),
-                                     out_type='avg_featmap'))
+        backbone = MODELS.build(scale.encoder((0, 1, 2, 3), 'avg_featmap'))
     backbone.load_state_dict(model.backbone.state_dict(), strict=False)
     device = next(model.parameters()).device
     backbone.to(device).eval()
