@@ -7,11 +7,12 @@ import torch
 from PIL import Image
 
 from coma_mm.benchmark.complement.images import Pack, read_pack
+from coma_mm.locks import locked
 from coma_mm.prepare.shapes import write_shapes
 
-FIT_PER_CLASS, MORE_TESTS, SEEN = 40, 4000, 1000
+FIT_PER_CLASS, MORE_TESTS, SEEN = 40, 2000, 1000
 """Photographs: those of a class that probes are fitted on, further train images that test them, and those of `Data.seen`."""
-SCENES = dict(unlabelled=4000, train=1000, val=1000, test=1000)
+SCENES = dict(unlabelled=3000, train=1000, val=1000, test=1000)
 NONE = torch.arange(0)
 
 
@@ -47,7 +48,8 @@ def photographs(path: str | Path) -> Data:
 def scenes(folder: str | Path, size: int) -> Data:
     """CoMA-Shapes of the easy level, which are drawn there if they are not there: the unlabelled scenes for pre-training."""
     folder = Path(folder)
-    write_shapes(folder, SCENES, size, level='easy', progress=False)
+    with locked(folder, folder.with_suffix('.lock'), wait=True):
+        write_shapes(folder, SCENES, size, level='easy', progress=False)
     files = [sorted(folder.glob('unlabelled/*.jpg')),
              *(sorted(folder.glob(f'imagenet/{split}/*/*.jpg')) for split in ('train', 'test', 'val'))]
     names = sorted({path.parent.name for path in files[1]})

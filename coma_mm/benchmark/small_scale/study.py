@@ -1,10 +1,11 @@
 """The runs of the study: each arm with each seed, measured along its training; a run that is stopped goes on."""
 import time
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
 
 from coma_mm.benchmark.complement.arms import build, operations
 from coma_mm.benchmark.complement.measures import measure, reconstruction
@@ -12,7 +13,7 @@ from coma_mm.benchmark.complement.study import Job, Study
 from coma_mm.benchmark.complement.trainer import Trainer
 from coma_mm.errors import choice
 
-from .arms import ARMS, GROUPS, SCALES, SEEDS, SmallArm
+from .arms import ARMS, GROUPS, SCALES, SEEDS, SmallArm, SmallScale
 from .images import Data, photographs, scenes
 
 
@@ -45,7 +46,7 @@ class SmallStudy(Study):
     def _decide(self) -> dict[str, Any]:
         return {}  # nothing depends on results
 
-    def images(self, scale: Any) -> Data:
+    def images(self, scale: SmallScale) -> Data:
         """Data: Those of a scale, read at first use."""
         if scale.size not in self._data:
             self._data[scale.size] = (photographs(self.data) if scale.size == SCALES['photographs'].size
@@ -58,12 +59,13 @@ class SmallStudy(Study):
         scale = arm.scale
         return Trainer(scale, arm, job.seed, self.images(scale).train, scale.updates, scale.fractions, self.device)
 
+    @torch.no_grad()
     def measure(self, trainer: Trainer) -> dict[str, Any]:
         """All measures of a run as it is now.
 
         Returns:
             dict: Those of `measure`; 'seen', the error on images that are trained on; while the leak in the stem is open
-            'closed', the error on held-out images when it is closed; 'weights' of the stages, if they are learned; and
+            'closed', the error on held-out images when it is closed; 'stage_weights', if they are learned; and
             'seconds' that measuring took.
         """
         begun, model, data = time.monotonic(), trainer.model, self.images(trainer.scale)
@@ -74,7 +76,7 @@ class SmallStudy(Study):
             found['closed'] = reconstruction(model, trainer.scale, data.probes)
             model.backbone.mask_before_stem = False
         if model.neck.stage_weights is not None:
-            found['weights'] = model.neck.stage_weights.tolist()
+            found['stage_weights'] = model.neck.stage_weights.tolist()
         return dict(found, seconds=time.monotonic() - begun)
 
     def settings(self, job: Job) -> dict[str, Any]:
@@ -88,9 +90,11 @@ class SmallStudy(Study):
         return dict(arms={
             name: dict(title=arm.title, group=arm.group, updates=round(arm.scale.updates * arm.budget), lr=arm.scale.lr,
                        images_per_update=arm.scale.batch, macs_per_image=operations(arm.scale, arm),
-                       parameters=_parameters(build(arm.scale, arm, 0).backbone))
+                       parameters=parameters(arm.scale, arm))
             for name, arm in self.arms.items()})
 
 
-def _parameters(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+@cache
+def parameters(scale: SmallScale, arm: SmallArm) -> int:
+    """int: Of the encoder."""
+    return sum(parameter.numel() for parameter in build(scale, arm, 0).backbone.parameters())
