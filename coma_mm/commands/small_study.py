@@ -19,7 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--out', type=out_file, default='work_dirs/small_study/small_study.json', metavar='FILE.json',
                         help='the file of facts (default: %(default)s)')
     parser.add_argument('--only', nargs='+', default=[], metavar='NAME',
-                        help='arms or groups of arms (leak, fusion, methods, leak-128, last) to run (default: all)')
+                        help='arms or groups of arms (leak, fusion, methods, leak-128, last), or scratch, the classifiers '
+                             'from scratch (default: all)')
     parser.add_argument('--minutes', type=above(0), help='stop after so many (default: at the end)')
     parser.add_argument('--jobs', type=workers(name='--jobs'), default=1,
                         help='processes that share the runs (default: %(default)s)')
@@ -33,17 +34,24 @@ def run(args: argparse.Namespace) -> None:
         from coma_mm.benchmark.small_scale.page import write_page
         return write_page(args.out, args.page)
     import sys
+    import time
 
     import torch
 
     from coma_mm.benchmark.complement.study import side_by_side
     from coma_mm.benchmark.small_scale.study import SmallStudy
-    study = SmallStudy(args.data, args.work_dir, args.out, args.only)
+    from coma_mm.benchmark.small_scale.supervised import NAME, SupervisedStudy
+    only = [name for name in args.only if name != NAME]
+    studies = [SmallStudy(args.data, args.work_dir, args.out, only)] if only or not args.only else []
+    if NAME in args.only or not args.only:
+        studies.append(SupervisedStudy(args.work_dir, args.out))
     if args.jobs > 1:
         given = [f'--{name}={value}' for name in ('data', 'work_dir', 'out', 'minutes')
                  if (value := getattr(args, name)) is not None for name in [name.replace('_', '-')]]
-        only = ['--only', *args.only] if args.only else []
-        return side_by_side(['-m', 'coma_mm', 'small_study', *given, *only], args.jobs)
+        named = ['--only', *args.only] if args.only else []
+        return side_by_side(['-m', 'coma_mm', 'small_study', *given, *named], args.jobs)
     torch.set_num_threads(1)
-    study.run(args.minutes)
+    end = args.minutes and time.monotonic() + 60 * args.minutes
+    for study in studies:
+        study.run(end and max(0, end - time.monotonic()) / 60)
     print(f'the study is complete: {args.out}', file=sys.stderr)

@@ -1,4 +1,6 @@
 """What is compared: the arms of the study, its two scales, and how many operations an update of each arm takes."""
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from typing import Any
@@ -120,17 +122,24 @@ SCALES = {
 
 def build(scale: Scale, arm: Arm, seed: int) -> CoMA:
     """An arm's model with the initial weights of a seed, which all arms have in common, on the CPU."""
+    with initialising(seed):
+        model = MODELS.build(scale.model(arm))
+        model.init_weights()
+    return model.train()
+
+
+@contextmanager
+def initialising(seed: int) -> Iterator[None]:
+    """While it is entered, models are built with the weights of a seed, without a line about each parameter."""
     logger = MMLogger.get_current_instance()
     level = logger.level
-    logger.setLevel('WARNING')  # else a line about each parameter
+    logger.setLevel('WARNING')
     try:
         with DefaultScope.overwrite_default_scope('mmpretrain'), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = MODELS.build(scale.model(arm))
-            model.init_weights()
+            yield
     finally:
         logger.setLevel(level)
-    return model.train()
 
 
 def loss(model: CoMA, images: torch.Tensor, masks: Masks) -> torch.Tensor:

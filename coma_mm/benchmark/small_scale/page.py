@@ -62,11 +62,14 @@ def write_page(facts: str | Path, page: str | Path) -> None:
     if BEGIN not in text or END not in text:
         raise UserError(f'{page}: expected the lines {BEGIN!r} and {END!r}, between which the results are written')
     results = Results(parts['pretraining']) if 'pretraining' in parts else None
-    written = ['There is no result yet.\n']
+    written = []
     if results and results.shown():
         draw(results, page.with_name(FIGURE))
         written = [*filter(None, (table(results, group) for group in GROUPS)),
                    f'![Panels, one for each arm: the linear probe of each stage along training]({FIGURE})\n', _what(results)]
+    if parts.get('scratch', {}).get('runs'):
+        written.append(supervised(parts['scratch']))
+    written = written or ['There is no result yet.\n']
     head, _, rest = text.partition(BEGIN)
     write_whole(page, f'{head}{BEGIN}\n' + '\n'.join(written) + END + rest.partition(END)[2])
 
@@ -104,6 +107,25 @@ def weights(results: Results, arms: Sequence[str]) -> list[str]:
             found.append(f'Weights of the stages that `{arm}` has learned, seed by seed (1 at the start): '
                          f'{"; ".join(values)}.\n')
     return found
+
+
+def supervised(facts: dict[str, Any]) -> str:
+    """The table of the classifiers from scratch."""
+    rows = []
+    for model, one in facts['models'].items():
+        runs = {(run['settings']['lr'], run['settings']['seed']): run['points']['1'] for run in facts['runs'].values()
+                if run['settings']['model'] == model}
+        first, chosen = min((seed for _, seed in runs), default=0), facts['chosen'].get(model)
+        tests = np.array([run['test'] for (rate, _), run in sorted(runs.items()) if rate == chosen])
+        rows.append([one['title'], f'{one["parameters"] / 1e6:.2f}',
+                     *(f'{runs[rate, first]["val"]:.1f}' if (rate, first) in runs else '' for rate in facts['rates']),
+                     f'{chosen:g}' if chosen else '', str(len(tests)), f'**{spread(tests)}**' if len(tests) else ''])
+    header = ['model', 'M parameters', *(f'{rate:g}' for rate in facts['rates']), 'rate', 'runs', 'test']
+    minutes = sum(run.get('seconds', 0) for run in facts['runs'].values()) / 60
+    return '\n'.join(['### From scratch, each model at its own rate', '', markdown_table(header, rows, len(header) - 1),
+                      'Top-1 in per cent on 1 000 easy scenes of 64 px: of each learning rate on the validation split, seed '
+                      '0, and of the one chosen by it on the test split, mean ± standard deviation over the runs. '
+                      f'{len(facts["runs"])} runs, {minutes:.0f} minutes of training.\n'])
 
 
 def spread(values: np.ndarray) -> str:

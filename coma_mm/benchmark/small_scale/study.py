@@ -1,6 +1,7 @@
 """The runs of the study: each arm with each seed, measured along its training; a run that is stopped goes on."""
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from coma_mm.benchmark.complement.measures import measure, reconstruction
 from coma_mm.benchmark.complement.study import Job, Study
 from coma_mm.benchmark.complement.trainer import Trainer
 from coma_mm.errors import choice
+from coma_mm.locks import locked
 
 from .arms import ARMS, GROUPS, SCALES, SEEDS, SmallArm, SmallScale
 from .images import Data, photographs, scenes
@@ -92,6 +94,16 @@ class SmallStudy(Study):
                        images_per_update=arm.scale.batch, macs_per_image=operations(arm.scale, arm),
                        parameters=parameters(arm.scale, arm))
             for name, arm in self.arms.items()})
+
+    def write_facts(self) -> None:
+        """Write this part of the file of facts."""
+        with write_together(self.out):
+            super().write_facts()
+
+
+def write_together(out: Path) -> AbstractContextManager[None]:
+    """While it is entered, no other process writes any part of a file of facts."""
+    return locked(out.parent, out.with_suffix('.lock'), wait=True)
 
 
 @cache
