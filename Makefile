@@ -1,4 +1,4 @@
-# make install | demo | test | test-oldest | docs | fuzz | inputs | heads | study | complement-study | faults | gpu | lint | clean
+# make install | demo | test | test-oldest | docs | fuzz | inputs | heads | study | complement-study | small-study | faults | gpu | lint | clean
 # PYTHON names the Python to build .venv with: make install PYTHON=python3.12
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -20,7 +20,7 @@ HEADS_ARGS ?=
 COMPLEMENT_ARGS ?=
 GPU_ARGS ?=
 
-.PHONY: help install demo test test-oldest docs fuzz inputs heads study complement-study faults gpu lint clean
+.PHONY: help install demo test test-oldest docs fuzz inputs heads study complement-study small-study faults gpu lint clean
 
 help:
 	@echo 'make demo    pre-train, fine-tune three ways and report, in minutes on a CPU'
@@ -31,6 +31,7 @@ help:
 	@echo 'make heads   every family of heads of mmdetection and mmsegmentation on DyViT, half an hour (HEADS_ARGS="--only detr")'
 	@echo 'make study   the demo with three seeds, each with a pre-training of its own'
 	@echo 'make complement-study   does the complement teach? Some hours on a core (COMPLEMENT_ARGS="--minutes 30")'
+	@echo 'make small-study   what lets deep stages learn on small images? Some hours on a core (SMALL_ARGS="--only leak")'
 	@echo 'make install only create .venv (PYTHON=python3.12)'
 	@echo 'make faults  stop runs in many ways, resume them, compare the last bits; look for leaks (about two hours)'
 	@echo 'make gpu     acceptance test on a GPU in nine minutes (GPU_ARGS="--minutes 5 --only smoke speed")'
@@ -73,6 +74,9 @@ study: $(INSTALLED)
 
 complement-study: $(INSTALLED)
 	$(RUN) tools/complement_study.py $(COMPLEMENT_ARGS)
+
+small-study: $(INSTALLED)
+	$(RUN) tools/small_study.py $(SMALL_ARGS)
 
 faults: $(INSTALLED)
 	$(RUN) tests/campaigns/faults/run.py

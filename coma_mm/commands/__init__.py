@@ -21,7 +21,8 @@ from . import pipes
 
 COMMANDS = ('new', 'train', 'test', 'dist_train', 'dist_test', 'predict', 'export', 'models', 'runs', 'compare', 'report',
             'knn', 'linear_probe', 'visualize', 'export_backbone', 'verify', 'replay', 'check_data', 'pack_dataset',
-            'make_shapes', 'doctor', 'benchmark', 'demo', 'study', 'complement_study', 'make_recipes')
+            'make_shapes', 'doctor', 'benchmark', 'demo', 'study', 'complement_study', 'small_study',
+            'make_recipes')
 
 
 class _Parser(argparse.ArgumentParser):

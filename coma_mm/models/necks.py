@@ -23,6 +23,10 @@ class MultiScaleFusion(BaseModule):
             is 1. (4, 2, 1, 1) is for DyViT with patches of 16 px. Defaults to halving: 8, 4, 2, 1 for four stages.
         zero_init (bool): The convolutions start at zero, so that the decoder sees the last stage alone at first and the
             finer ones fade in (ours; docs/results/small_scale.md has what is known of it). Defaults to False.
+        detach (bool): The finer stages get no gradient through this fusion, only through the stages that follow them: the
+            decoder sees what they hold, and does not shape it (ours). Defaults to False.
+        weighted (bool): Each stage is multiplied by a learned weight before it is fused (ours). They are the softmax of
+            `stage_logits` times the number of stages, so that all start at 1 and their mean stays so. Defaults to False.
 
     Raises:
         UserError: Another mode, or sides that do not fit each other, or the features.
@@ -33,6 +37,8 @@ class MultiScaleFusion(BaseModule):
                  mode: str = 'cascade',
                  sides: Sequence[int] | None = None,
                  zero_init: bool = False,
+                 detach: bool = False,
+                 weighted: bool = False,
                  init_cfg=(dict(type='Xavier', layer='Linear', distribution='uniform'), )):
         super().__init__(list(init_cfg) if init_cfg else init_cfg)
         self.mode = choice('MultiScaleFusion: mode', mode, ('cascade', 'parallel'))
@@ -48,7 +54,13 @@ class MultiScaleFusion(BaseModule):
         outputs = in_channels[1:] if mode == 'cascade' else in_channels[-1:] * len(kernels)
         self.convs = nn.ModuleList(
             nn.Linear(area * C, D) for area, C, D in zip(kernels, in_channels[:-1], outputs, strict=True))
-        self.zero_init = zero_init
+        self.zero_init, self.detach = zero_init, detach
+        self.stage_logits = nn.Parameter(torch.zeros(len(in_channels))) if weighted else None
+
+    @property
+    def stage_weights(self) -> torch.Tensor | None:
+        """Tensor | None: What each stage is multiplied by, (number of stages, ), if it is."""
+        return None if self.stage_logits is None else self.stage_logits.softmax(0) * len(self.stage_logits)
 
     def init_weights(self) -> None:
         """Initialise by `init_cfg`, then zero what `zero_init` says."""
@@ -72,6 +84,10 @@ class MultiScaleFusion(BaseModule):
         if areas != self.areas:
             raise UserError(f'MultiScaleFusion: the stages have {areas} tokens per patch, expected {self.areas}: '
                             "set the neck's in_channels and sides to the stages of the backbone")
+        if self.detach:
+            feats = [x.detach() for x in feats]
+        if self.stage_logits is not None:
+            *feats, last = (x * weight for x, weight in zip((*feats, last), self.stage_weights, strict=True))
         if self.mode == 'parallel':
             for conv, x in zip(self.convs, feats, strict=True):
                 last = last + conv(x.reshape(B, K, -1))

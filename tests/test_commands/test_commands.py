@@ -99,7 +99,7 @@ def test_where_results_cannot_be_written_is_said_before_the_work(monkeypatch, tm
 
 @pytest.mark.parametrize('line', [
     'make_shapes out --workers', 'check_data folder in --workers', 'pack_dataset in out --workers',
-    'benchmark dataload a.py --workers', 'complement_study --jobs'])
+    'benchmark dataload a.py --workers', 'complement_study --jobs', 'small_study --jobs'])
 def test_no_command_starts_any_number_of_processes(monkeypatch, line):
     for number, expected in (('100000', '=100000: expected at most .* processes'), ('-1', 'exp'), ('x', 'exp')):
         monkeypatch.setattr('sys.argv', ['coma-mm', *line.split(), number])

@@ -56,6 +56,33 @@ def test_with_zero_init_the_decoder_sees_the_last_stage_alone_at_first_and_soon_
     assert all(conv.weight.abs().sum() > 0 for conv in neck.convs)
 
 
+@pytest.mark.parametrize('mode', ['cascade', 'parallel'])
+def test_detached_stages_are_fused_alike_and_get_no_gradient(mode):
+    neck, free = (randomise(MultiScaleFusion(ARCH['dims'], mode, detach=detach)) for detach in (True, False))
+    feats = [torch.randn(2, 3 * side**2, dims, requires_grad=True)
+             for dims, side in zip(ARCH['dims'], (8, 4, 2, 1), strict=True)]
+    out = neck(tuple(feats))
+    assert torch.equal(out, free(tuple(feats)))
+    out.square().sum().backward()
+    assert [x.grad is not None for x in feats] == [False, False, False, True]
+    assert all(conv.weight.grad.abs().sum() > 0 for conv in neck.convs)
+
+
+@pytest.mark.parametrize('mode', ['cascade', 'parallel'])
+def test_stages_are_weighted_by_what_is_learned_and_start_with_equal_weights(mode):
+    free, neck = randomise(MultiScaleFusion(ARCH['dims'], mode)), MultiScaleFusion(ARCH['dims'], mode, weighted=True)
+    neck.init_weights()
+    neck.load_state_dict(free.state_dict(), strict=False)
+    feats = tuple(torch.randn(2, 3 * side**2, dims) for dims, side in zip(ARCH['dims'], (8, 4, 2, 1), strict=True))
+    assert torch.equal(neck(feats), free(feats)) and free.stage_weights is None
+    with torch.no_grad():
+        neck.stage_logits.copy_(torch.tensor([1., 2., 3., 4.]).log())
+    torch.testing.assert_close(neck.stage_weights, torch.tensor([.4, .8, 1.2, 1.6]))
+    torch.testing.assert_close(neck(feats), free(tuple(x * w for x, w in zip(feats, (.4, .8, 1.2, 1.6), strict=True))))
+    neck(feats).sum().backward()
+    assert neck.stage_logits.grad.abs().sum() > 0
+
+
 @pytest.mark.parametrize('sides', [(4, 2, 1), (4, 2, 2, 2), (3, 2, 1, 1), (1, 2, 4, 8)])
 def test_sides_that_do_not_fit(sides):
     with pytest.raises(UserError, match='expected 4 numbers.*the last 1'):

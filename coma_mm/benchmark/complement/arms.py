@@ -1,4 +1,6 @@
 """What is compared: the arms of the study, its two scales, and how many operations an update of each arm takes."""
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from typing import Any
@@ -95,6 +97,16 @@ class Scale:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
                 if key != 'arms'}
 
+    def encoder(self, stages: tuple[int, ...], out_type: str) -> dict[str, Any]:
+        """dict: The config of the encoder with these outputs."""
+        return dict(type='DyViT', arch=self.arch, patch_size=self.patch_size, out_indices=stages, out_type=out_type)
+
+    def model(self, arm: Arm) -> dict[str, Any]:
+        """dict: The config of an arm's model."""
+        return dict(type='CoMA', complement=arm.complement, backbone=self.encoder(self.stages, 'raw'),
+                    neck=dict(type='MultiScaleFusion'), decoder=dict(type='ViTDecoder', **self.decoder),
+                    head=dict(type='PixelHead', norm_pix=self.norm_pix))
+
     def longer(self, factor: float) -> 'Scale':
         """The scale with that many times the updates."""
         return replace(self, updates=round(self.updates * factor))
@@ -110,22 +122,24 @@ SCALES = {
 
 def build(scale: Scale, arm: Arm, seed: int) -> CoMA:
     """An arm's model with the initial weights of a seed, which all arms have in common, on the CPU."""
+    with initialising(seed):
+        model = MODELS.build(scale.model(arm))
+        model.init_weights()
+    return model.train()
+
+
+@contextmanager
+def initialising(seed: int) -> Iterator[None]:
+    """While it is entered, models are built with the weights of a seed, without a line about each parameter."""
     logger = MMLogger.get_current_instance()
     level = logger.level
-    logger.setLevel('WARNING')  # else a line about each parameter
+    logger.setLevel('WARNING')
     try:
         with DefaultScope.overwrite_default_scope('mmpretrain'), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = MODELS.build(dict(
-                type='CoMA', complement=arm.complement,
-                backbone=dict(type='DyViT', arch=scale.arch, patch_size=scale.patch_size, out_indices=scale.stages,
-                              out_type='raw'),
-                neck=dict(type='MultiScaleFusion'), decoder=dict(type='ViTDecoder', **scale.decoder),
-                head=dict(type='PixelHead', norm_pix=scale.norm_pix)))
-            model.init_weights()
+            yield
     finally:
         logger.setLevel(level)
-    return model.train()
 
 
 def loss(model: CoMA, images: torch.Tensor, masks: Masks) -> torch.Tensor:

@@ -51,8 +51,7 @@ def measure(model: CoMA, scale: Scale, pack: Pack, batch: int = 200) -> dict[str
 def all_stages(weights: dict[str, torch.Tensor], scale: Scale, out_type: str) -> nn.Module:
     """The backbone with those weights and the outputs of all stages, see DyViT's `out_type`, on the CPU."""
     with DefaultScope.overwrite_default_scope('mmpretrain'), torch.random.fork_rng(devices=[]):
-        backbone = MODELS.build(dict(type='DyViT', arch=scale.arch, patch_size=scale.patch_size, out_indices=(0, 1, 2, 3),
-                                     out_type=out_type))
+        backbone = MODELS.build(scale.encoder((0, 1, 2, 3), out_type))
     backbone.load_state_dict(weights, strict=False)
     return backbone
 

@@ -183,11 +183,15 @@ class Study:
     def _next(self) -> Job | bool:
         """The next run that is not done and nobody else does; True if all there is to do is being done, False at the end."""
         decisions = self._decide()
-        for jobs in phases(self.scale, decisions):
+        for jobs in self.phases(decisions):
             left = [job for job in jobs if not self._done(job)]
             if left:
                 return next((job for job in left if not (self.folder / job.name / '.lock').exists()), left[0])
         return False
+
+    def phases(self, decisions: dict[str, Any]) -> Iterator[list[Job]]:
+        """See the function of that name."""
+        return phases(self.scale, decisions)
 
     def _done(self, job: Job) -> bool:
         return bool(self._result(job.name).get('done'))
@@ -221,6 +225,10 @@ class Study:
         """Trainer: Of a run, at its start."""
         fractions = (*self.scale.fractions, CONTROL_BUDGET) if job.arm == 'P' else self.scale.fractions
         return Trainer(self.scale, ARMS[job.arm], job.seed, self.pack, self.arm_updates(job), fractions, self.device)
+
+    def measure(self, trainer: Trainer) -> dict[str, Any]:
+        """dict: All measures of a run as it is now."""
+        return measure(trainer.model, self.scale, self.pack)
 
     def settings(self, job: Job) -> dict[str, Any]:
         """dict: What a run's numbers depend on."""
@@ -267,7 +275,7 @@ class Study:
 
         def measured(fraction: float) -> None:
             facts['points'][f'{fraction:g}'] = dict(
-                measure(trainer.model, self.scale, self.pack), updates=trainer.step, weights=trainer.digest())
+                self.measure(trainer), updates=trainer.step, weights=trainer.digest())
             facts['seconds'] = trainer.seconds
             if fraction >= 1:
                 content = io.BytesIO()
@@ -291,21 +299,25 @@ class Study:
             model.to(self.device), self.scale, self.pack, job.seed, self.stops)
         facts['seconds'] = time.monotonic() - begun
 
+    def described(self) -> dict[str, Any]:
+        """dict: What is compared, and on which images."""
+        decisions = self.folder / 'decisions.json'
+        return dict(
+            settings=self.scale.settings(),
+            arms={name: dict(title=ARMS[name].title, images_per_update=self.scale.batch * ARMS[name].images,
+                             updates=updates(self.scale, ARMS[name]), macs_per_image=operations(self.scale, ARMS[name]))
+                  for name in self.scale.arms},
+            images=dict(pretraining=len(self.pack.train), fit=len(self.pack.fit), test=len(self.pack.test),
+                        held_out=len(self.pack.held_out), digest=self.pack.digest),
+            decisions=json.loads(decisions.read_text()) if decisions.exists() else {})
+
     def write_facts(self) -> None:
         """Write this scale's part of the file of facts."""
-        decisions = self.folder / 'decisions.json'
         with locked(self.folder, wait=True):
             facts = json.loads(self.out.read_text()) if self.out.exists() else {}
-            facts[self.name] = dict(
-                settings=self.scale.settings(), machine=environment(),
-                arms={name: dict(title=ARMS[name].title, images_per_update=self.scale.batch * ARMS[name].images,
-                                 updates=updates(self.scale, ARMS[name]), macs_per_image=operations(self.scale, ARMS[name]))
-                      for name in self.scale.arms},
-                images=dict(pretraining=len(self.pack.train), fit=len(self.pack.fit), test=len(self.pack.test),
-                            held_out=len(self.pack.held_out), digest=self.pack.digest),
-                decisions=json.loads(decisions.read_text()) if decisions.exists() else {},
-                runs={name: {key: value for key, value in one.items() if key != 'done'}
-                      for name, one in self.results().items()})
+            runs = {name: {key: value for key, value in one.items() if key != 'done'}
+                    for name, one in self.results().items()}
+            facts[self.name] = dict(self.described(), machine=environment(), runs=runs)
             write_metrics(facts, str(self.out))
 
 

@@ -74,16 +74,21 @@ class Trainer:
                  device: str = 'cpu', bf16: bool | None = None):
         self.scale, self.arm, self.seed, self.device = scale, arm, seed, torch.device(device)
         self.bf16 = self.device.type == 'cuda' if bf16 is None else bf16
-        self.model = build(scale, arm, seed).to(self.device)
+        self.model = self.build().to(self.device)
         self.images = pack.images[pack.train].to(self.device)
         self.updates, self.segments = updates, plan(updates, fractions, scale.decay)
         self.warmup = max(1, round(scale.warmup * updates))
         self.optimizer = _optimizer(self.model, scale)
-        self.model.follow(self.optimizer, torch.bfloat16 if self.bf16 else None)
+        if isinstance(self.model, CoMA):
+            self.model.follow(self.optimizer, torch.bfloat16 if self.bf16 else None)
         self.segment = self.step = 0
         self.seconds = 0.
         self.course = None  # what the course goes on from, while a decay is under way
         self._orders: dict[int, torch.Tensor] = {}
+
+    def build(self) -> nn.Module:
+        """Module: The model at the start, on the CPU."""
+        return build(self.scale, self.arm, self.seed)
 
     @property
     def batch(self) -> int:
@@ -108,6 +113,12 @@ class Trainer:
         masks = draw_masks(self.seed, epochs, ids, self.scale.patches, self.scale.keep(self.arm), self.arm.pair)
         return normalise(self.model, pixels), masks
 
+    def loss(self, step: int) -> torch.Tensor:
+        """Tensor: The loss of an update's batch, a scalar."""
+        images, masks = self.inputs(step)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            return loss(self.model, images, masks)
+
     def rate(self) -> float:
         """float: The learning rate of the next update."""
         lr, segment = self.scale.lr, self.segments[self.segment]
@@ -120,10 +131,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group['lr'] = self.rate()
         self.model.progress = min(1., self.step / self.updates)
-        images, masks = self.inputs(self.step)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            value = loss(self.model, images, masks)
-        value.backward()
+        self.loss(self.step).backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.step += 1
@@ -187,7 +195,7 @@ class Trainer:
         """str: SHA-256 of the weights."""
         found = hashlib.sha256()
         for name, tensor in self.model.state_dict().items():
-            found.update(name.encode() + tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            found.update(name.encode() + tensor.cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
         return found.hexdigest()
 
 

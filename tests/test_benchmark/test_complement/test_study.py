@@ -1,8 +1,10 @@
 """What is decided when, and a whole study on noise whose measures are made up."""
+import hashlib
 import json
 import re
 from dataclasses import replace
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -163,3 +165,14 @@ def test_fine_tuning_begins_with_the_weights_that_an_arm_ended_with(short, tmp_p
     fresh = build(one.scale, ARMS['A'], 0).state_dict()
     assert all(torch.equal(begun[0][key], ended[key]) and torch.equal(begun[1][key], fresh[key]) for key in fresh)
     assert not torch.equal(ended['backbone.stem.weight'], fresh['backbone.stem.weight'])
+
+
+def test_the_settings_of_the_studys_runs_are_those_that_it_began_with(tmp_path):
+    """So runs that are there go on: their hash must be the same."""
+    one = Study('cpu', 'photographs', tmp_path, tmp_path / 'facts.json')
+    one._pack = SimpleNamespace(digest='photographs')
+    found = {job.name: hashlib.sha256(json.dumps(one.settings(job), sort_keys=True).encode()).hexdigest()
+             for job in (Job('control', 'P', 0, 1.), Job('main', 'B', 1, 1.), Job('pilot', 'C', 100, 2.))}
+    assert found == {'P-0-x1': 'ceddd37fcb658ba796f9d418efb9ad8418a55622c3b7db97b25d8f4ddf5ab92a',
+                     'B-1-x1': '8aa46ddbf4fda0b24670bb78a734b84e59385aa23a2ba8f7f3b3a110f76f628b',
+                     'C-100-x2': '540a906abf4e5187c08cf39c9e3b894e093d8e6489bbd05a211a273cafc10b12'}

@@ -1,0 +1,132 @@
+"""What is compared, as a table: each arm is a base, the last or all stages for the decoder, and what it changes."""
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from coma_mm.benchmark.complement.arms import Arm, Scale
+
+SEEDS = (0, 1, 2)
+VIT_LAYERS = 8
+VIT = dict(embed_dims=96, num_layers=VIT_LAYERS, num_heads=3, feedforward_channels=384)
+"""As many parameters as the DyViT of the study has: 0.96 million."""
+
+
+@dataclass(frozen=True)
+class SmallScale(Scale):
+    """Sizes and settings of an arm.
+
+    Args:
+        backbone (dict): Further settings of DyViT. Defaults to none.
+        neck (dict): Further settings of MultiScaleFusion. Defaults to none.
+        vit (bool): The encoder is mmpretrain's ViT, whose "stages" are the layers at each quarter. Defaults to False.
+    """
+    backbone: dict = field(default_factory=dict, hash=False)
+    neck: dict = field(default_factory=dict, hash=False)
+    vit: bool = False
+
+    def encoder(self, stages: tuple[int, ...], out_type: str) -> dict[str, Any]:
+        """dict: The config of the encoder with these outputs."""
+        if not self.vit:
+            return {**super().encoder(stages, out_type), **self.backbone}
+        layers = tuple(VIT_LAYERS * (stage + 1) // 4 - 1 for stage in stages)
+        return dict(type='MaskedVisionTransformer', arch=VIT, img_size=self.size, patch_size=self.patch_size,
+                    out_indices=layers, out_type=out_type)
+
+    def model(self, arm: Arm) -> dict[str, Any]:
+        """dict: The config of an arm's model."""
+        model = super().model(arm)
+        return dict(model, neck={**model['neck'], **self.neck})
+
+
+ALL, LAST = (0, 1, 2, 3), (3, )
+FRACTIONS = (0., 0.125, 0.25, 0.5, 1.)
+DECODER = dict(embed_dims=96, depth=1, num_heads=3)
+SCALES = {
+    'photographs': SmallScale((), dict(dims=(24, 48, 96, 192), depths=(1, 1, 4, 1), num_heads=(1, 2, 3, 6)), DECODER,
+                              batch=64, updates=1560, lr=1e-3, fractions=FRACTIONS),
+    'scenes': SmallScale((), dict(dims=(24, 48, 96, 192), depths=(1, 1, 4, 1), num_heads=(1, 2, 3, 6)), DECODER,
+                         batch=32, updates=1250, lr=1e-3, fractions=FRACTIONS, patch_size=32, size=128),
+}
+"""By data: photographs of 64 px with patches of 16 px, and drawn scenes of 128 px with patches of 32 px."""
+
+
+@dataclass(frozen=True)
+class SmallArm(Arm):
+    """One way to pre-train.
+
+    Args:
+        group (str): The question that it belongs to, one of `GROUPS`.
+        data (str): One of `SCALES`. Defaults to 'photographs'.
+        changes (dict): What of the scale is different. Defaults to nothing.
+    """
+    group: str = 'leak'
+    data: str = 'photographs'
+    changes: dict = field(default_factory=dict, hash=False)
+
+    @property
+    def scale(self) -> SmallScale:
+        """SmallScale: The sizes and settings; a budget of more than 1 is one point more at which a run is measured."""
+        scale = replace(SCALES[self.data], **self.changes)
+        return replace(scale, fractions=(*scale.fractions, self.budget)) if self.budget > 1 else scale
+
+
+GROUPS = {
+    'leak': 'The leak in the stem and what the decoder sees, photographs of 64 px',
+    'fusion': 'Remedies for the fusion of all stages',
+    'methods': 'Ways to pre-train, at equal images',
+    'leak-128': 'The leak in the stem and what the decoder sees, scenes of 128 px with patches of 32 px',
+    'last': 'The same changes with the last stage alone',
+}
+"""In the order in which they are run, with their titles."""
+
+OPEN = dict(mask_before_stem=False)
+XAVIER = dict(zero_init_residual=False)
+
+
+def _decoder(depth: int) -> dict[str, Any]:
+    return dict(DECODER, depth=depth)
+
+
+ARMS = {
+    'last': SmallArm('leak closed, last stage', changes=dict(stages=LAST)),
+    'all': SmallArm('leak closed, all stages', changes=dict(stages=ALL)),
+    'open-last': SmallArm('leak open, last stage', changes=dict(stages=LAST, backbone=OPEN)),
+    'open-all': SmallArm('leak open, all stages', changes=dict(stages=ALL, backbone=OPEN)),
+
+    'detached': SmallArm('finer stages detached', group='fusion', changes=dict(stages=ALL, neck=dict(detach=True))),
+    'weighted': SmallArm('learned weights of the stages', group='fusion',
+                         changes=dict(stages=ALL, neck=dict(weighted=True))),
+    'zero': SmallArm('convolutions of the fusion start at 0', group='fusion',
+                     changes=dict(stages=ALL, neck=dict(zero_init=True))),
+    'all-lr-half': SmallArm('half the learning rate', group='fusion', changes=dict(stages=ALL, lr=5e-4)),
+    'all-lr-double': SmallArm('twice the learning rate', group='fusion', changes=dict(stages=ALL, lr=2e-3)),
+    'all-xavier': SmallArm('blocks start from Xavier', group='fusion', changes=dict(stages=ALL, backbone=XAVIER)),
+    'all-depth-2': SmallArm('decoder of 2 blocks', group='fusion', changes=dict(stages=ALL, decoder=_decoder(2))),
+    'all-depth-4': SmallArm('decoder of 4 blocks', group='fusion', changes=dict(stages=ALL, decoder=_decoder(4))),
+    'all-long': SmallArm('twice the length', budget=2, group='fusion', changes=dict(stages=ALL)),
+
+    'vit': SmallArm("MAE with mmpretrain's ViT", group='methods', changes=dict(stages=LAST, vit=True)),
+    'full': SmallArm("CoMA, 'full', 50 % and 50 %, last stage", 'full', group='methods', changes=dict(stages=LAST)),
+    'frozen': SmallArm("CoMA, 'frozen', 60 % masked, last stage", 'frozen', seen=.4, group='methods',
+                       changes=dict(stages=LAST)),
+    'full-all': SmallArm("CoMA, 'full', 50 % and 50 %, all stages", 'full', group='methods', changes=dict(stages=ALL)),
+    'frozen-all': SmallArm("CoMA, 'frozen', 60 % masked, all stages", 'frozen', seen=.4, group='methods',
+                           changes=dict(stages=ALL)),
+
+    '128-last': SmallArm('leak closed, last stage', group='leak-128', data='scenes', changes=dict(stages=LAST)),
+    '128-all': SmallArm('leak closed, all stages', group='leak-128', data='scenes', changes=dict(stages=ALL)),
+    '128-open-last': SmallArm('leak open, last stage', group='leak-128', data='scenes',
+                              changes=dict(stages=LAST, backbone=OPEN)),
+    '128-open-all': SmallArm('leak open, all stages', group='leak-128', data='scenes',
+                             changes=dict(stages=ALL, backbone=OPEN)),
+
+    'last-lr-half': SmallArm('half the learning rate', group='last', changes=dict(stages=LAST, lr=5e-4)),
+    'last-lr-double': SmallArm('twice the learning rate', group='last', changes=dict(stages=LAST, lr=2e-3)),
+    'last-xavier': SmallArm('blocks start from Xavier', group='last', changes=dict(stages=LAST, backbone=XAVIER)),
+    'last-depth-2': SmallArm('decoder of 2 blocks', group='last', changes=dict(stages=LAST, decoder=_decoder(2))),
+    'last-depth-4': SmallArm('decoder of 4 blocks', group='last', changes=dict(stages=LAST, decoder=_decoder(4))),
+    'last-long': SmallArm('twice the length', budget=2, group='last', changes=dict(stages=LAST)),
+}
+"""All are MAE at 50 % with the leak closed, unless they say otherwise."""
+
+BASES = dict(leak=(), fusion=('all', 'last'), methods=('last', 'all'), last=('last', ), **{'leak-128': ()})
+"""The arms of other groups that belong into a group's table."""
