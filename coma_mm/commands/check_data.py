@@ -87,12 +87,11 @@ def _run_own(args: argparse.Namespace) -> None:
     from coma_mm.prepare.survey import coco_sets, config_sets, folder_sets, segmentation_sets, survey
     paths, findings, end = [args.path, *args.more], Findings(), 'no problem found'
     if args.kind == 'segmentation':
-        from coma_mm.prepare.new.label_values import read_names
+        from coma_mm.prepare.new.label_values import class_names
         if len(paths) != 2:
             raise UserError(f'segmentation takes two folders, IMAGES and MASKS; {len(paths)} given: {" ".join(paths)}')
-        names = read_names(args.classes, '--classes') if args.classes else None
         title = f'segmentation: {args.path}, masks {args.more[0]}'
-        sets = segmentation_sets(*paths, names, args.ignore, findings)
+        sets = segmentation_sets(*paths, class_names(args.classes), args.ignore, findings)
     elif args.kind == 'coco':
         title, sets = f'COCO annotations {", ".join(paths)}', coco_sets(paths, args.images, findings)
     elif args.kind == 'folder':

@@ -7,7 +7,7 @@ import random
 import re
 import shlex
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,11 +15,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from coma_mm.datasets.coco import CheckedCOCO
 from coma_mm.datasets.encoded import open_image
 from coma_mm.datasets.image_folder import IMAGE_SUFFIXES, is_folder, walk_files
 from coma_mm.datasets.loading import read_image
 from coma_mm.datasets.maps import map_problem
-from coma_mm.errors import UserError
+from coma_mm.datasets.passed_over import EMPTY, OUTSIDE, THIN, why_left_out
+from coma_mm.datasets.usage import REMEDIES, many
+from coma_mm.errors import UserError, first_names
 from coma_mm.files import open_regular
 from coma_mm.processes import pool_map
 
@@ -27,6 +30,9 @@ SAMPLE = 100
 """Images that are read where not all are."""
 SHOWN = 100
 """Problems of one kind that are listed, of more only the number."""
+
+FEW_EMPTY = 1e-4
+"""A smaller share of boxes without width or height is a warning alone: COCO 2017 itself has two."""
 
 
 @dataclass
@@ -123,10 +129,38 @@ def check(kind, root, full=False, workers=1):
             bad.append(problem)
         if side and (findings.smallest is None or side < findings.smallest[0]):
             findings.smallest = side, path
-    findings.problems += sorted(bad)[:SHOWN]
+    bad = gather_depths(sorted(bad))
+    findings.problems += bad[:SHOWN]
     if len(bad) > SHOWN:
         findings.problem(f'… and {len(bad) - SHOWN} more images with problems like these')
     return findings
+
+
+DEPTH = re.compile('cannot read the image (.*): it holds (.*?)(, and what is read .*)', re.DOTALL)
+"""What is said of an image with more than 8 bits in grey or colour, see `why_not_8_bit`."""
+
+
+def gather_depths(problems):
+    """Replace the lines about images of other depths by one for each kind: where one is so, most are.
+
+    Args:
+        problems (Sequence[str]): Lines on single images.
+
+    Returns:
+        list[str]: The others as they are, and those lines behind them.
+    """
+    rest, deep = [], defaultdict(list)
+    for problem in problems:
+        if match := DEPTH.fullmatch(problem):
+            deep[re.sub(r' from \S+ to \S+|\d+ (?=pages)', '', match[2])].append((problem, match))
+        else:
+            rest.append(problem)
+    for found in deep.values():
+        first, match = found[0]
+        names = first_names(one[1] for _, one in found)
+        rest.append(first if len(found) == 1 else
+                    f'cannot read {many(len(found), "image")} ({names}): the first holds {match[2]}{match[3]}')
+    return rest
 
 
 def settings(kind, root):
@@ -274,7 +308,6 @@ def _find_coco(root, findings):
 
 def _read_coco(path, findings):
     """CheckedCOCO | None: Annotations that can be indexed; otherwise the reason is noted."""
-    from coma_mm.datasets.coco import CheckedCOCO  # which imports this package
     if not os.path.isfile(path):
         findings.problem(f'no file {path}; expected COCO annotations of objects')
         return None
@@ -297,6 +330,11 @@ def _check_coco(coco, path, files, folder, findings):
         findings.problem(f'images of {path} that are not in {folder}: {_names(missing)}')
     if extra := files - named:
         findings.warn(f'images in {folder} that {path} does not name are not used: {_names(extra)}')
+    boxes = defaultdict(list)
+    for one in objects:
+        if image := coco.imgs.get(one['image_id']):
+            boxes[why_left_out(one, image, coco.cats)].append(f'{image["file_name"]} (annotation {one["id"]})')
+    note_boxes(findings, path, len(objects), {reason: len(names) for reason, names in boxes.items()}, boxes)
     for text, wrong in (
         ('have no segmentation (polygons or run lengths), which masks are trained with',
          [one for one in objects if not _has_mask(one)]),
@@ -304,8 +342,24 @@ def _check_coco(coco, path, files, folder, findings):
     ):
         if wrong:
             findings.problem(f'{path}: {len(wrong)} of {len(objects)} objects {text}, e.g. annotation {wrong[0]["id"]}')
-    if flat := [one for one in objects if min(one['bbox'][2:]) < 1]:
-        findings.warn(f'{path}: {len(flat)} boxes less than a pixel wide or high are not used')
+    if thin := boxes[THIN]:
+        findings.warn(f'{path}: {many(len(thin), THIN)}, not used')
+
+
+def note_boxes(findings, where, total, counts, examples):
+    """Note boxes that nobody can mean, and that the libraries pass over in silence.
+
+    Args:
+        findings (Findings): Takes them.
+        where (str): What they are in.
+        total (int): How many objects there are.
+        counts (Mapping[str, int]): How many objects are left out, by `passed_over`'s reasons.
+        examples (Mapping[str, Sequence[str]]): The first ones, by the same.
+    """
+    for reason in (EMPTY, OUTSIDE):
+        if count := counts.get(reason):
+            text = f'{where}: {many(count, reason)}, not used: {first_names(examples[reason])}; {REMEDIES[reason]}'
+            (findings.warn if reason == EMPTY and count < FEW_EMPTY * total else findings.problem)(text)
 
 
 def _has_mask(annotation):

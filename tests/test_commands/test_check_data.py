@@ -209,6 +209,8 @@ def test_defects_of_coco(run, data):
     for mask in (None, [], [[1, 2, 3, 4]], dict(size=[32, 32])):
         test(annotation(segmentation=mask), 'annotation 5', 'segmentation')
     test(change(lambda content: content['annotations'][4].pop('area')), 'annotation 5 of image 3 has area None')
+    test(annotation(bbox=[40, 1, 9, 9]), '1 object outside of the image, not used: train_000002.jpg (annotation 5); expected')
+    test(annotation(bbox=[1, 1, 0, 3]), '1 object without width or height, not used: train_000002.jpg (annotation 5); ')
     test(annotation(id=1), 'two annotations have the id 1')
     test(change(lambda content: content['categories'].pop()), 'categories of train2017 and val2017 differ')
     test(change(lambda content: content['categories'].reverse()), "COCO's in another order",
@@ -216,7 +218,7 @@ def test_defects_of_coco(run, data):
     annotation(bbox=[1, 1, 0.5, 3])()
     shutil.copy(image, image.with_name('unused.jpg'))
     text = run('coco', root)
-    assert '1 boxes less than a pixel wide or high' in text and 'does not name are not used: unused' in text
+    assert '1 object less than 1 px wide or high, not used' in text and 'does not name are not used: unused' in text
     for last, expected in ((80, "categories have other ids than COCO's"), (10, "10 categories that are not COCO's 80")):
         for file in (root / 'annotations').iterdir():
             content = json.loads(file.read_text())
@@ -248,6 +250,12 @@ def test_folder_of_anything(run, tmp_path):
     assert 'read 4 of 4 images' in text and r'smallest of those: 9 px at its shorter side' in text
     assert r'[bold] \n b.jpg' in text and '2 files with other suffixes are not read: *, *.txt' in text
     assert len(list(walk_files(str(folder)))) == 6
+    for number in range(3):
+        Image.fromarray(np.full((40, 30), number + 300, np.uint16)).save(folder / f'deep/{number}.png')
+    problem, = check('folder', str(folder)).problems
+    assert problem.startswith(f'cannot read 3 images ({folder}/deep/0.png, ') and 'the first holds 16-bit values' in problem
+    for number in range(3):
+        (folder / f'deep/{number}.png').unlink()
     # Whatever is in the way becomes a line.
     (folder / 'lost.jpg').symlink_to('nowhere')
     os.mkfifo(folder / 'pipe.jpg')  # nobody would ever write into it

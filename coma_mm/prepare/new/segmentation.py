@@ -7,7 +7,7 @@ from typing import NamedTuple
 from coma_mm.errors import MissingFileError, UserError, first_names
 
 from .draft import BLANK, VALIDATION, Draft, absolute, assign, depth_notes, held_out, lines, list_images, literal, short_side
-from .label_values import count_values, find_labels, palette_of, read_names, read_palette
+from .label_values import class_names, count_values, find_labels, palette_of, read_palette
 from .numbers import image_size, length, power_of_two, scaled, share_out
 from .pretrained import backbone_settings, layer_decay, loading
 
@@ -61,6 +61,7 @@ def draft(images: str, masks: str, classes: str | Sequence[str] | None = None, i
     Raises:
         UserError: If an image has no mask, a mask is none, or which values are classes has to be asked for.
     """
+    names = class_names(classes)
     parts, root = find_parts(images, masks), os.path.commonpath([absolute(images), absolute(masks)])
     pairs = {split: find_pairs(*folders) for split, folders in parts.items()}
     if len({pair[2:4] for pair in pairs.values()}) > 1:
@@ -68,7 +69,6 @@ def draft(images: str, masks: str, classes: str | Sequence[str] | None = None, i
                         f'{" and ".join(f"*{pair.image_suffix}, *{pair.mask_suffix}" for pair in pairs.values())}; expected '
                         'the same in both')
     first = pairs['train']
-    names = read_names(classes, '--classes') if isinstance(classes, (str, os.PathLike)) else classes
     values, read = count_values(sum((pair.masks for pair in pairs.values()), []))
     labels = find_labels(values, names, ignore)
     colours = read_palette(palette, len(labels.names)) if palette else palette_of(first.masks[0], labels.values)

@@ -11,7 +11,7 @@ import numpy as np
 
 from coma_mm.datasets.usage import many, number
 from coma_mm.errors import UserError, first_names
-from coma_mm.prepare.check import Findings
+from coma_mm.prepare.check import DEPTH, Findings, gather_depths, note_boxes
 from coma_mm.prepare.new.label_values import NO_CLASS, Labels, find_labels
 from coma_mm.processes import pool_map
 
@@ -243,7 +243,7 @@ def survey(sets: Sequence[DataSet], findings: Findings, full: bool = False, work
             elif one.size and (found.smallest is None or min(one.size) < found.smallest[0]):
                 found.smallest = min(one.size), data.samples[index]['img_path']
         found.sets.append(Surveyed(data, looked))
-    for texts in map(sorted, map(set, bad.values())):
+    for texts in map(gather_depths, map(sorted, map(set, bad.values()))):
         found.problems += texts[:ALIKE]
         if len(texts) > ALIKE:
             found.problem(f'… and {number(len(texts) - ALIKE)} more like these')
@@ -256,7 +256,9 @@ def survey(sets: Sequence[DataSet], findings: Findings, full: bool = False, work
 
 
 def _kind_of(problem: str, sample: dict) -> str:
-    """A problem without the names of files and the numbers in it."""
+    """A problem without the names of files and the numbers in it; all depths are of one kind, see `gather_depths`."""
+    if DEPTH.fullmatch(problem):
+        return 'depth'
     for key in ('img_path', 'seg_map_path'):
         problem = problem.replace(sample.get(key) or '\0', '')
     return re.sub(r'\d+', '', problem)
@@ -291,6 +293,8 @@ def _note_usage(found: Survey, one: Surveyed) -> None:
         (found.problem if data.split in ('', 'train') else found.warn)(used.nothing)
     elif used.almost_nothing:
         found.warn(used.almost_nothing)
+    else:
+        note_boxes(found, data.name, used.used + used.objects.total(), used.objects, used.examples)
     if data.kind == 'detection' and used.used and (absent := [name for name, count in used.classes.items() if not count]):
         found.warn(f'{data.name}: no object is of {first_names(absent)}')
     if data.kind == 'segmentation' and used.classes:  # by a config's rules
