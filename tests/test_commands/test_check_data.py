@@ -209,7 +209,7 @@ def test_defects_of_coco(run, data):
     for mask in (None, [], [[1, 2, 3, 4]], dict(size=[32, 32])):
         test(annotation(segmentation=mask), 'annotation 5', 'segmentation')
     test(change(lambda content: content['annotations'][4].pop('area')), 'annotation 5 of image 3 has area None')
-    test(annotation(bbox=[40, 1, 9, 9]), '1 object outside of the image, not used: train_000002.jpg (annotation 5); expected')
+    test(annotation(bbox=[40, 1, 9, 9]), '1 object outside of the image, not used: train_000002.jpg (annotation 5)')
     test(annotation(bbox=[1, 1, 0, 3]), '1 object without width or height, not used: train_000002.jpg (annotation 5); ')
     test(annotation(id=1), 'two annotations have the id 1')
     test(change(lambda content: content['categories'].pop()), 'categories of train2017 and val2017 differ')

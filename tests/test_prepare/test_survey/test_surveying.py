@@ -31,7 +31,8 @@ def test_objects_of_a_coco_file_are_counted_by_class_and_what_is_passed_over_is_
 def test_boxes_without_size_or_outside_of_their_image_are_problems(coco, tmp_path):
     whole = (0, 0, [1, 1, 9, 9])
     path = coco('a.json', {'a.png': 1, 'b.png': 2}, [
-        whole, (0, 1, [5, 5, 0, 9]), (1, 1, [5, 5, -3, 9]), (1, 0, [40, 1, 9, 9]), (1, 0, [30, 20, 20, 20]), (1, 1, [0, 0, 9, 9])])
+        whole, (0, 1, [5, 5, 0, 9]), (1, 1, [5, 5, -3, 9]), (1, 0, [40, 1, 9, 9]), (1, 0, [30, 20, 20, 20]),
+        (1, 1, [0, 0, 9, 9])])
     found = found_in(coco_sets, [str(path)], str(tmp_path / 'photos'))
     assert [one.partition('; ')[0] for one in found.problems] == [
         'a.json: 2 objects without width or height, not used: a.png (annotation 1), b.png (annotation 2)',
@@ -132,9 +133,9 @@ def test_files_of_other_depths_are_counted_and_said_to_be_unreadable(photo, tmp_
         Image.fromarray(np.full((30, 40), 5 * number + 300, np.uint16)).save(tmp_path / f'data/deep{number:02d}.png')
     Image.fromarray(np.full((30, 40), 2.5, np.float32)).save(tmp_path / 'data/e.tif')
     problems = found_in(folder_sets, [str(tmp_path / 'data')]).problems
-    assert len(problems) == 2 and 'c.tif, ' in problems[1] and problems[0].startswith(
-        f'cannot read 13 images ({tmp_path}/data/b.png, {tmp_path}/data/deep00.png, {tmp_path}/data/deep01.png, …): the first '
-        'holds 16-bit values from 4095 to 4095 in 1 band, and what is read is one image of 8 bits in grey or colour: convert')
+    assert len(problems) == 2 and 'c.tif, ' in problems[1]
+    assert problems[0].startswith(f'cannot read 13 images ({tmp_path}/data/b.png, {tmp_path}/data/deep00.png, ')
+    assert ', …): the first holds 16-bit values from 4095 to 4095 in 1 band, and what is read is one image of' in problems[0]
 
 
 def test_of_many_problems_alike_some_are_listed(photo, tmp_path):
