@@ -156,8 +156,8 @@ class Survey(Findings):
         if one.data.kind == 'segmentation' and one.values:
             facts['values of maps'] = _ranges(one.values)
         if one.data.kind == 'detection' and (areas := [
-                _area(found) for sample in one.data.samples for found in sample['instances']]):
-            small, medium = sum(area < SMALL for area in areas), sum(SMALL <= area < MEDIUM for area in areas)
+                area(found) for sample in one.data.samples for found in sample['instances']]):
+            small, medium = sum(one < SMALL for one in areas), sum(SMALL <= one < MEDIUM for one in areas)
             facts['boxes'] = (f'{number(small)} small (below 32² px), {number(medium)} medium, '
                               f'{number(len(areas) - small - medium)} large (from 96² px); '
                               f'{len(areas) / len(one.data.samples):.1f} in an image')
@@ -191,7 +191,8 @@ def _ranges(values: Iterable[int]) -> str:
                      for first, last in zip(firsts, lasts, strict=True))
 
 
-def _area(instance: dict) -> float:
+def area(instance: dict) -> float:
+    """Of an object's box, in px."""
     left, top, right, bottom = instance['bbox']
     return (right - left) * (bottom - top)
 
