@@ -71,10 +71,9 @@ def run(args: argparse.Namespace) -> None:
 
 def _run_official(args: argparse.Namespace) -> None:
     from coma_mm.prepare.check import KINDS, check, settings
-    if args.more or args.html:
-        raise UserError(f'{args.kind} {args.path}: '
-                        f'{"--html" if args.html else " ".join(args.more)} is for data of your own; expected one folder in '
-                        'the official layout alone')
+    if own := '--html' * bool(args.html) or '--images' * bool(args.images) or ' '.join(args.more):
+        raise UserError(f'{args.kind} {args.path}: {own} is for data of your own; expected one folder in the official '
+                        'layout alone')
     say(f'{KINDS[args.kind].title} in {args.path}')
     findings = check(args.kind, args.path, args.full, args.workers)
     _say_counts(findings)
@@ -151,8 +150,8 @@ def moments(args: argparse.Namespace) -> None:
     """Measure, print what was found, and write it."""
     from coma_mm.prepare.check import KINDS
     from coma_mm.prepare.moments import FOLDERS, measure, write_moments
-    if args.more or args.html:
-        raise UserError(f'--moments measures one folder, and draws nothing; leave out {" ".join(args.more) or "--html"}')
+    if other := ' '.join(args.more) or '--html' * bool(args.html) or '--images' * bool(args.images):
+        raise UserError(f'--moments measures one folder, and draws nothing; leave out {other}')
     folder = os.path.join(args.path, FOLDERS.get(choice('KIND', args.kind, KINDS), '')).rstrip(os.sep)
     measured = measure(folder, args.full, args.workers, args.nodata)
     for line in (*measured.lines, *(f'problem: {text}' for text in measured.problems),

@@ -23,7 +23,7 @@ from coma_mm.datasets.maps import map_problem
 from coma_mm.datasets.passed_over import EMPTY, OUTSIDE, THIN, why_left_out
 from coma_mm.datasets.usage import REMEDIES, many
 from coma_mm.errors import UserError, first_names
-from coma_mm.files import open_regular
+from coma_mm.files import check_folder, open_regular
 from coma_mm.processes import pool_map
 
 SAMPLE = 100
@@ -105,9 +105,7 @@ def check(kind, root, full=False, workers=1):
     Raises:
         UserError: There is no such folder.
     """
-    if not os.path.isdir(root):
-        raise UserError(f'{root} {"is not a folder" if os.path.exists(root) else "does not exist"}; expected the folder '
-                        f'of {KINDS[kind].title}')
+    check_folder(root, f'the folder of {KINDS[kind].title}')
     kind, findings = KINDS[kind], Findings()
     if not os.path.isdir(os.path.join(root, kind.needs)):
         findings.problem(f'no folder {kind.needs} in {root}')

@@ -179,3 +179,13 @@ def test_each_file_of_a_run_is_read_once_and_a_line_that_is_being_written_is_lef
     assert run.curve == [(1, 60.), (2, 61.)] and len(run.losses) == 4 and run.classes['step'] == 2
     read = sorted(path.name for path in opened if path.name.endswith(('.log', 'scalars.json')))
     assert read == ['20260102_000000.log', 'scalars.json', 'scalars.json']  # the first start's log is of a run before it
+
+
+def test_runs_behind_links_are_found_once_and_a_link_upward_ends_nothing(tmp_path):
+    write_run(tmp_path / 'disk/a')
+    (tmp_path / 'work').mkdir()
+    (tmp_path / 'work/runs').symlink_to(tmp_path / 'disk')
+    (tmp_path / 'work/same').symlink_to(tmp_path / 'disk/a')
+    (tmp_path / 'disk/up').symlink_to(tmp_path / 'work')
+    runs, others = overviews(tmp_path / 'work')
+    assert [run.name for run in runs] == ['runs/a'] and others == []

@@ -10,7 +10,7 @@ from coma_mm.datasets.coco import CheckedCOCO
 from coma_mm.datasets.usage import many
 from coma_mm.errors import MissingFileError, UserError, first_names
 
-from .draft import BLANK, Draft, absolute, assign, depth_notes, held_out, lines, literal, short_side
+from .draft import BLANK, Draft, absolute, assign, beginning, depth_notes, ending, held_out, lines, literal, short_side
 from .numbers import WIDTHS, image_size, length, power_of_two, scaled, share_out
 from .pretrained import backbone_settings, layer_decay, loading
 
@@ -54,12 +54,7 @@ def draft(images: str, train: str, val: str | None = None, *, arch: str, backbon
         images (str): The folder of the images, or one with a folder for each file of annotations.
         train (str): The COCO file of the annotations.
         val (str, optional): The same for validation. Defaults to a tenth of the images in `train`.
-        arch (str): 'tiny', 'small' or 'base'.
-        backbone (dict): Settings of the backbone that the weights to start from are for.
-        size (int, optional): Of the images that are trained on, in px.
-        epochs (int, optional): Length of the run.
-        gpus (int): How many there are.
-        pretrained (str, optional): A checkpoint to start from.
+        arch, backbone, size, epochs, gpus, pretrained: See `new_config`; `backbone` is {} without weights.
 
     Returns:
         Draft: All but the length.
@@ -119,11 +114,9 @@ def draft(images: str, train: str, val: str | None = None, *, arch: str, backbon
         decay = layer_decay(arch, pretrained)
         evaluated = 'None' if split else f'data_root + {literal("/" + os.path.relpath(absolute(val), root))}'
         return lines([
-            f'"""Mask R-CNN{"" if masks else ", its boxes alone,"} with DyViT-{arch} at {size} px on '
-            f'{many(len(classes), "class")}, {"pre-trained" if pretrained else "from scratch"}."""',
-            'import random' if split else '', BLANK if split else '',
-            f"_base_ = 'coma_mm::{BASES[arch]}'",
-            f'data_root = {literal(root)}',
+            *beginning(f'Mask R-CNN{"" if masks else ", its boxes alone,"} with DyViT-{arch} at {size} px on '
+                       f'{many(len(classes), "class")}, {"pre-trained" if pretrained else "from scratch"}',
+                       BASES[arch], root, split),
             assign('classes', classes),
             f'size = {size}',
             f'update = {update}  # images of an update, on any number of GPUs',
@@ -148,9 +141,7 @@ def draft(images: str, train: str, val: str | None = None, *, arch: str, backbon
             'test_evaluator = val_evaluator',
             f"optim_wrapper = dict(accumulative_counts='auto', {decay}optimizer=dict(lr={rate:g} * update / {base}))",
             '' if arch == 'tiny' else f'param_scheduler = [dict(_base_.warmup, end={warm}), _base_.steps]',
-            'auto_scale_lr = dict(base_batch_size=update)',
-            f'train_cfg = dict(val_interval={every})',
-            f'default_hooks = dict(checkpoint=dict(interval={every}))',
+            *ending(every),
         ])
 
     return Draft(what=what, model=f'{"Mask R-CNN" if masks else "boxes by Mask R-CNN"} with DyViT-{arch} at {size} px',

@@ -9,8 +9,8 @@ from typing import Any
 from coma_mm.datasets.encoded import open_image
 from coma_mm.datasets.image_folder import IMAGE_SUFFIXES, walk_files
 from coma_mm.datasets.image_kinds import why_not_8_bit
-from coma_mm.errors import MissingFileError, UserError
-from coma_mm.files import open_regular
+from coma_mm.errors import UserError
+from coma_mm.files import check_folder, open_regular
 
 WIDTH = 120
 """Of the lines that are written."""
@@ -66,6 +66,18 @@ def literal(value: Any) -> str:
 def lines(parts: Iterable[str]) -> str:
     """The text of a config; empty parts are left out."""
     return ''.join(f'{part.rstrip()}\n' for part in parts if part)
+
+
+def beginning(about: str, base: str, data_root: str, split: str = '') -> list[str]:
+    """The first lines of a config: its docstring, what it inherits, and where its data are; `split` is of `held_out`."""
+    return [f'"""{about}."""', *(['import random', BLANK] if split else ''), f"_base_ = 'coma_mm::{base}'",
+            f'data_root = {literal(data_root)}']
+
+
+def ending(every: int) -> list[str]:
+    """The last lines of a config, which validates and saves after so many epochs or iterations."""
+    return ['auto_scale_lr = dict(base_batch_size=update)', f'train_cfg = dict(val_interval={every})',
+            f'default_hooks = dict(checkpoint=dict(interval={every}))']
 
 
 def assign(name: str, values: Iterable) -> str:
@@ -128,10 +140,7 @@ def list_images(folder: str, option: str, suffixes: Sequence[str] = IMAGE_SUFFIX
     Raises:
         UserError: If there is no such folder, or no image in it.
     """
-    if not os.path.isdir(folder):
-        kind = UserError if os.path.exists(folder) else MissingFileError
-        raise kind(f'{option} {folder} {"is not a folder" if kind is UserError else "does not exist"}; expected a folder of '
-                   'images')
+    check_folder(folder, 'a folder of images', option)
     files = list(walk_files(folder))
     images = sorted(path for path in files if path.lower().endswith(tuple(suffixes)))
     if not images:

@@ -4,9 +4,24 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from coma_mm.errors import MissingFileError, UserError, first_names
+from coma_mm.errors import UserError, first_names
+from coma_mm.files import check_folder
 
-from .draft import BLANK, VALIDATION, Draft, absolute, assign, depth_notes, held_out, lines, list_images, literal, short_side
+from .draft import (
+    BLANK,
+    VALIDATION,
+    Draft,
+    absolute,
+    assign,
+    beginning,
+    depth_notes,
+    ending,
+    held_out,
+    lines,
+    list_images,
+    literal,
+    short_side,
+)
 from .label_values import class_names, count_values, find_labels, palette_of, read_palette
 from .numbers import image_size, length, power_of_two, scaled, share_out
 from .pretrained import backbone_settings, layer_decay, loading
@@ -48,12 +63,7 @@ def draft(images: str, masks: str, classes: str | Sequence[str] | None = None, i
             one in each line.
         ignore (Sequence[int], optional): Values of the masks that are no class.
         palette (str, optional): A file with a colour R G B in each line, for drawings.
-        arch (str): 'tiny', 'small' or 'base'.
-        backbone (dict): Settings of the backbone that the weights to start from are for.
-        size (int, optional): Of the images that are trained on, in px.
-        epochs (int, optional): Length of the run.
-        gpus (int): How many there are.
-        pretrained (str, optional): A checkpoint to start from.
+        arch, backbone, size, epochs, gpus, pretrained: See `new_config`; `backbone` is {} without weights.
 
     Returns:
         Draft: All but the length.
@@ -107,11 +117,8 @@ def draft(images: str, masks: str, classes: str | Sequence[str] | None = None, i
         own = ', '.join(backbone_settings(backbone, backbone.get('patch_size', 32), pretrained))
         decay = layer_decay(arch, pretrained)
         return lines([
-            f'"""UperNet with DyViT-{arch} at {size} px on {len(labels.names)} classes, '
-            f'{"pre-trained" if pretrained else "from scratch"}."""',
-            'import random' if split else '', BLANK if split else '',
-            f"_base_ = 'coma_mm::{BASES[arch]}'",
-            f'data_root = {literal(root)}',
+            *beginning(f'UperNet with DyViT-{arch} at {size} px on {len(labels.names)} classes, '
+                       f'{"pre-trained" if pretrained else "from scratch"}', BASES[arch], root, split),
             assign('classes', labels.names),
             assign('palette', colours) if colours else '',
             f'size = {size}',
@@ -136,9 +143,7 @@ def draft(images: str, masks: str, classes: str | Sequence[str] | None = None, i
             f"optim_wrapper = dict(accumulative_counts='auto', {decay}optimizer=dict(lr={rate:g} * update / {base}))",
             '' if arch == 'tiny' else f'param_scheduler = [dict(_base_.param_scheduler[0], end={warm}), '
             f'dict(_base_.param_scheduler[1], begin={warm})]',
-            'auto_scale_lr = dict(base_batch_size=update)',
-            f'train_cfg = dict(val_interval={every})',
-            f'default_hooks = dict(checkpoint=dict(interval={every}))',
+            *ending(every),
         ])
 
     return Draft(what=what, model=f'UperNet with DyViT-{arch} at {size} px', images=train, update=update, batch=batch,
@@ -186,9 +191,7 @@ def find_parts(images: str, masks: str) -> dict[str, tuple[str, str]]:
         UserError: If one of them is no folder.
     """
     for option, folder in (('--images', images), ('--masks', masks)):
-        if not os.path.isdir(folder):
-            kind = UserError if os.path.exists(folder) else MissingFileError
-            raise kind(f'{option} {folder} {"is not a folder" if kind is UserError else "does not exist"}')
+        check_folder(folder, 'a folder of images, and one of their masks', option)
     there = [{name for name in os.listdir(folder) if os.path.isdir(os.path.join(folder, name))}
              for folder in (images, masks)]
     train, val = (next((name for name in names if name in there[0]), None) for names in (TRAINING, VALIDATION))

@@ -19,6 +19,7 @@ from coma_mm.datasets.loading import use_load_image
 from coma_mm.datasets.seeding import SeededDataset
 from coma_mm.datasets.usage import Usage, listed, many, usage
 from coma_mm.errors import MissingFileError, UserError, first_names
+from coma_mm.files import check_folder
 from coma_mm.prepare.check import Findings, find_folder
 from coma_mm.prepare.new.detection import folder_of
 from coma_mm.prepare.new.draft import VALIDATION
@@ -181,9 +182,7 @@ def folder_sets(paths: Sequence[str], findings: Findings) -> list[DataSet]:
     """
     sets = []
     for path in paths:
-        if not os.path.isdir(path):
-            raise UserError(f'{path} {"is not a folder" if os.path.exists(path) else "does not exist"}; expected a folder '
-                            'of images')
+        check_folder(path, 'a folder of images')
         found, there = find_folder(path, findings), {}
         for image in found:
             first, rest = os.path.relpath(image, path).partition(os.sep)[::2]
