@@ -155,8 +155,9 @@ class Survey(Findings):
             facts['depth'] = '; '.join(f'{depth} ({number(count)})' for depth, count in one.depths.most_common())
         if one.data.kind == 'segmentation' and one.values:
             facts['values of maps'] = _ranges(one.values)
-        if one.data.kind == 'detection' and (areas := [
-                area(found) for sample in one.data.samples for found in sample['instances'] if not found.get('ignore_flag')]):
+        areas = [area(found) for sample in one.data.samples for found in sample.get('instances', ())
+                 if not found.get('ignore_flag')]
+        if areas:
             small, medium = sum(one < SMALL for one in areas), sum(SMALL <= one < MEDIUM for one in areas)
             facts['boxes'] = (f'{number(small)} small (below 32² px), {number(medium)} medium, '
                               f'{number(len(areas) - small - medium)} large (from 96² px); '
