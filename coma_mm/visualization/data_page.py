@@ -11,8 +11,8 @@ from pycocotools import mask as run_lengths
 from coma_mm.datasets.usage import many, number
 from coma_mm.inference.drawing import Color, colors_of, css, map_png, outline, thumbnail
 from coma_mm.inference.results import CutMask
+from coma_mm.prepare.look import has_map, map_of, pixels_of
 from coma_mm.prepare.survey import Survey
-from coma_mm.prepare.survey.look import has_map, map_of, pixels_of
 from coma_mm.prepare.survey.surveying import Surveyed, area, labels_of, name_of, share
 from coma_mm.processes import pool_map
 

@@ -12,10 +12,10 @@ import numpy as np
 from coma_mm.datasets.usage import many, number
 from coma_mm.errors import UserError, first_names
 from coma_mm.prepare.check import DEPTH, Findings, gather_depths, note_boxes
+from coma_mm.prepare.look import Looked, digest_of_file, length_of_file, look
 from coma_mm.prepare.new.label_values import NO_CLASS, Labels, find_labels
 from coma_mm.processes import pool_map
 
-from .look import Looked, digest_of_file, length_of_file, look
 from .sets import DataSet
 
 LOOKED = 1000
