@@ -152,7 +152,7 @@ def moments(args: argparse.Namespace) -> None:
     from coma_mm.prepare.moments import FOLDERS, measure, write_moments
     if other := ' '.join(args.more) or '--html' * bool(args.html) or '--images' * bool(args.images):
         raise UserError(f'--moments measures one folder, and draws nothing; leave out {other}')
-    folder = os.path.join(args.path, FOLDERS.get(choice('KIND', args.kind, KINDS), '')).rstrip(os.sep)
+    folder = os.path.join(args.path, FOLDERS.get(choice('KIND', args.kind, (*KINDS, 'folder')), '')).rstrip(os.sep)
     measured = measure(folder, args.full, args.workers, args.nodata)
     for line in (*measured.lines, *(f'problem: {text}' for text in measured.problems),
                  *write_moments(measured, args.moments)):

@@ -9,6 +9,7 @@ from coma_mm.datasets.annotations import missing_files
 from coma_mm.datasets.coco import CheckedCOCO
 from coma_mm.datasets.usage import many
 from coma_mm.errors import MissingFileError, UserError, first_names
+from coma_mm.prepare.check import has_mask
 
 from .draft import BLANK, Draft, absolute, assign, beginning, depth_notes, ending, held_out, lines, literal, short_side
 from .numbers import WIDTHS, image_size, length, power_of_two, scaled, share_out
@@ -200,7 +201,7 @@ def read_coco(path: str, images: str, option: str) -> Coco:
     annotations = [one for one in coco.dataset['annotations'] if one['category_id'] in by_id and not one.get('ignore')]
     return Coco(
         path, folder, [os.path.join(folder, name) for name in names], list(by_id.values()),
-        Counter(by_id[one['category_id']] for one in annotations), sum(not _has_mask(one) for one in annotations),
+        Counter(by_id[one['category_id']] for one in annotations), sum(not has_mask(one) for one in annotations),
         len(names) - len({one['image_id'] for one in annotations}))
 
 
@@ -224,8 +225,3 @@ def folder_of(names: list[str], images: str, path: str) -> str:
     raise UserError(f'{many(len(gone), "file")} of the {len(names)} that {path} names are not in {images}: '
                     f'{first_names(os.path.relpath(one, images) for one in gone)}; give the folder that these names are '
                     'relative to as --images')
-
-
-def _has_mask(annotation: dict) -> bool:
-    mask = annotation.get('segmentation')
-    return bool(mask.get('counts')) if isinstance(mask, dict) else any(len(polygon) >= 6 for polygon in mask or ())

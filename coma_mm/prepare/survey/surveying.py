@@ -239,11 +239,9 @@ def survey(sets: Sequence[DataSet], findings: Findings, full: bool = False, work
                 look, samples, workers if len(samples) > FEW else 1, f'reading {data.name}', 16, unit='images',
                 disable=len(samples) <= FEW), strict=True):
             looked[index] = one
-            found.read += 1
+            found.note_read(data.samples[index], one)
             if one.problem:
                 bad[_kind_of(one.problem, data.samples[index])].append(one.problem)
-            elif one.size and (found.smallest is None or min(one.size) < found.smallest[0]):
-                found.smallest = min(one.size), data.samples[index]['img_path']
         found.sets.append(Surveyed(data, looked))
     for texts in map(gather_depths, map(sorted, map(set, bad.values()))):
         found.problems += texts[:ALIKE]
