@@ -6,7 +6,7 @@ from coma_mm.datasets.usage import number, spread
 from coma_mm.errors import UserError, first_names
 from coma_mm.files import check_folder
 
-from .draft import BLANK, VALIDATION, Draft, absolute, beginning, depth_notes, ending, held_out, lines, literal, short_side
+from .draft import BLANK, VALIDATION, Draft, absolute, beginning, depth_notes, ending, lines, literal, shared, short_side
 from .numbers import image_size, power_of_two, scaled, share_out
 from .pretrained import backbone_settings, layer_decay, loading
 
@@ -40,14 +40,8 @@ def draft(data: str, *, arch: str, backbone: dict, size: int | None, epochs: int
                         f'({first_names(sorted(different))}), so that class ids would differ; expected the same '
                         'folders in both, each with images')
     counts = {name: len(images) for name, images in found['train'].items()}
-    what = f'{len(paths)} images of {len(classes)} classes ({spread(counts)}), '
-    if 'val' in found:
-        split, train = '', len(paths)
-        what += f'and {sum(map(len, found["val"].values()))} for validation'
-    else:
-        split, kept = held_out(len(paths))
-        train = len(paths) - kept
-        what += f'{kept} held out by a seed'
+    split, train, rest = shared(len(paths), sum(map(len, found['val'].values())) if 'val' in found else None)
+    what = f'{len(paths)} images of {len(classes)} classes ({spread(counts)}), {rest}'
     side = short_side(paths)
     size = image_size(size, side, (128, 64) if arch == 'tiny' else (224, 128))
     patch = backbone.get('patch_size', 16 if size <= 128 else 32)
@@ -65,7 +59,6 @@ def draft(data: str, *, arch: str, backbone: dict, size: int | None, epochs: int
 
     def write(epochs: int) -> str:
         every, own = max(1, epochs // 20), backbone_settings(backbone, patch, pretrained, arch != 'tiny')
-        decay = layer_decay(arch, pretrained)
         preprocessor = '\n    data_preprocessor=dict(num_classes=num_classes),' if arch == 'tiny' else ''
         return lines([
             *beginning(f'{len(classes)} classes of images with DyViT-{arch} at {size} px, '
@@ -93,8 +86,7 @@ def draft(data: str, *, arch: str, backbone: dict, size: int | None, epochs: int
             *_loader('val', data, folders, f'batch_size={batch}, ', split, extensions),
             'test_dataloader = val_dataloader',
             'val_evaluator = dict(topk=(1, ))\ntest_evaluator = val_evaluator' if len(classes) < 6 else '',
-            f"optim_wrapper = dict(accumulative_counts='auto', {decay}optimizer=dict(lr={rate:g} * update / {base}))",
-            *ending(every),
+            *ending(every, rate, base, layer_decay(arch, pretrained)),
         ])
 
     return Draft(what=what, model=f'DyViT-{arch} at {size} px', images=train, update=update, batch=batch, gpus=gpus,

@@ -11,7 +11,7 @@ from coma_mm.datasets.usage import many
 from coma_mm.errors import MissingFileError, UserError, first_names
 from coma_mm.prepare.check import has_mask
 
-from .draft import BLANK, Draft, absolute, assign, beginning, depth_notes, ending, held_out, lines, literal, short_side
+from .draft import BLANK, Draft, absolute, assign, beginning, depth_notes, ending, lines, literal, shared, short_side
 from .numbers import WIDTHS, image_size, length, power_of_two, scaled, share_out
 from .pretrained import backbone_settings, layer_decay, loading
 
@@ -82,14 +82,11 @@ def draft(images: str, train: str, val: str | None = None, *, arch: str, backbon
         notes.append(f'Of the images for validation {both} are trained on, too')
     if 0 < without < total:
         notes.append(f'{without} of {total} objects have no mask, so boxes alone are learnt')
-    what = f'{many(len(own.images), "image")} with {many(own.objects.total(), "object")} of {many(len(classes), "class")}, '
+    split, count, rest = shared(len(own.images), len(found['val'].images) if val else None)
+    what = (f'{many(len(own.images), "image")} with {many(own.objects.total(), "object")} of {many(len(classes), "class")}, '
+            f'{rest}')
     if val:
-        split, count = '', len(own.images) - own.negatives  # the base leaves out images without an object
-        what += f'and {len(found["val"].images)} for validation'
-    else:
-        split, number = held_out(len(own.images))
-        count = len(own.images) - number
-        what += f'{number} held out by a seed'
+        count -= own.negatives  # the base leaves out images without an object
     if own.negatives:
         notes.append(f'Images without an object ({own.negatives}) {"are left out" if val else "teach what is none"}')
     notes += depth_notes(own.images)
@@ -112,7 +109,6 @@ def draft(images: str, train: str, val: str | None = None, *, arch: str, backbon
             settings.insert(0, 'out_indices=(0, 1, 3)')
             neck = f'    neck=dict(in_channels={[WIDTHS[arch][stage] for stage in (0, 1, 3)]}),'
         metric = '' if masks else ", metric=['bbox']"
-        decay = layer_decay(arch, pretrained)
         evaluated = 'None' if split else f'data_root + {literal("/" + os.path.relpath(absolute(val), root))}'
         return lines([
             *beginning(f'Mask R-CNN{"" if masks else ", its boxes alone,"} with DyViT-{arch} at {size} px on '
@@ -140,9 +136,8 @@ def draft(images: str, train: str, val: str | None = None, *, arch: str, backbon
             *(['# Without a file the metric compares with what the data set has, which is a part of one.'] * bool(split)),
             f'val_evaluator = dict(ann_file={evaluated}{metric})',
             'test_evaluator = val_evaluator',
-            f"optim_wrapper = dict(accumulative_counts='auto', {decay}optimizer=dict(lr={rate:g} * update / {base}))",
             '' if arch == 'tiny' else f'param_scheduler = [dict(_base_.warmup, end={warm}), _base_.steps]',
-            *ending(every),
+            *ending(every, rate, base, layer_decay(arch, pretrained)),
         ])
 
     return Draft(what=what, model=f'{"Mask R-CNN" if masks else "boxes by Mask R-CNN"} with DyViT-{arch} at {size} px',

@@ -65,8 +65,7 @@ def draft(images: str, *, arch: str, backbone: dict, size: int | None, epochs: i
             f'model = dict(backbone=dict({", ".join(own)}))' if own else '',
             _pipelines(arch, size) if size != default else '',
             *_loaders(batch, size != default),
-            f"optim_wrapper = dict(accumulative_counts='auto', optimizer=dict(lr={rate:g} * update / {base}))",
-            *ending(every),
+            *ending(every, rate, base),
         ])
 
     return Draft(

@@ -16,10 +16,10 @@ from .draft import (
     beginning,
     depth_notes,
     ending,
-    held_out,
     lines,
     list_images,
     literal,
+    shared,
     short_side,
 )
 from .label_values import class_names, count_values, find_labels, palette_of, read_palette
@@ -82,15 +82,8 @@ def draft(images: str, masks: str, classes: str | Sequence[str] | None = None, i
     values, read = count_values(sum((pair.masks for pair in pairs.values()), []))
     labels = find_labels(values, names, ignore)
     colours = read_palette(palette, len(labels.names)) if palette else palette_of(first.masks[0], labels.values)
-    what = f'{len(first.images)} images with masks, '
-    if 'val' in pairs:
-        split, train = '', len(first.images)
-        what += f'and {len(pairs["val"].images)} for validation'
-    else:
-        split, number = held_out(len(first.images))
-        train = len(first.images) - number
-        what += f'{number} held out by a seed'
-    what += f', {len(labels.names)} classes'
+    split, train, rest = shared(len(first.images), len(pairs['val'].images) if 'val' in pairs else None)
+    what = f'{len(first.images)} images with masks, {rest}, {len(labels.names)} classes'
     if left := [str(value) for value in labels.ignored if value in values]:
         what += f', {", ".join(left)} ignored'
     notes = list(labels.notes)
@@ -115,7 +108,6 @@ def draft(images: str, masks: str, classes: str | Sequence[str] | None = None, i
         every, warm = max(1, (epochs if arch == 'tiny' else count) // 20), min(1500, max(1, count // 20))
         loss = ', loss_decode=dict(avg_non_ignore=True)' if labels.ignored and arch != 'tiny' else ''
         own = ', '.join(backbone_settings(backbone, backbone.get('patch_size', 32), pretrained))
-        decay = layer_decay(arch, pretrained)
         return lines([
             *beginning(f'UperNet with DyViT-{arch} at {size} px on {len(labels.names)} classes, '
                        f'{"pre-trained" if pretrained else "from scratch"}', BASES[arch], root, split),
@@ -140,10 +132,9 @@ def draft(images: str, masks: str, classes: str | Sequence[str] | None = None, i
             *_loader('train', parts, root, loading(arch, batch), split),
             *_loader('val', parts, root, '', split),
             'test_dataloader = val_dataloader',
-            f"optim_wrapper = dict(accumulative_counts='auto', {decay}optimizer=dict(lr={rate:g} * update / {base}))",
             '' if arch == 'tiny' else f'param_scheduler = [dict(_base_.param_scheduler[0], end={warm}), '
             f'dict(_base_.param_scheduler[1], begin={warm})]',
-            *ending(every),
+            *ending(every, rate, base, layer_decay(arch, pretrained)),
         ])
 
     return Draft(what=what, model=f'UperNet with DyViT-{arch} at {size} px', images=train, update=update, batch=batch,
