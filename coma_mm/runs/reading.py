@@ -4,6 +4,7 @@ import json
 import math
 import re
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -188,30 +189,21 @@ def read_whole(folder: Path, name: str) -> tuple[LoggedRun, Logged]:
     anew = len(entries) < len(every)
     began = dumped[0].stat().st_mtime if anew and dumped[0].is_file() else 0.
     checkpoints = _checkpoints(folder, began)
-    loop = _loop(config)
-    unit = 'epoch' if 'max_epochs' in loop else 'iter'
-    length = loop.get('max_epochs') or loop.get('max_iters')
-    done = [number for kind, number in checkpoints if kind == unit]
-    done += [entry['logged_step'] for entry in val] if unit == 'epoch' else [entry['step'] for entry in train]
-    whole = bool(length) and max((count for count in done if count <= length), default=0) == length
+    unit = 'epoch' if 'max_epochs' in _loop(config) else 'iter'
     there = [key for key, file in checkpoints.items() if file.is_file()]
     newest = max(there, key=lambda key: (key[0] == unit, key[1]), default=None)
 
     logs = [log for start in entries if (log := next(filter(Path.is_file, sorted(start.glob('*.log'))), None))]
-    seconds, text, times = 0, '', []
-    for log in logs:
-        text = read_text(log)
-        times = _times(text)
-        seconds += times[-1] - times[0] if times else 0
-    if not seconds:
-        steps = [0, *(entry['step'] for entry in train)]
-        seconds = sum(entry.get('time', 0) * (after - before)
-                      for entry, before, after in zip(train, steps, steps[1:], strict=False))
+    texts = list(map(read_text, logs))
+    times = list(map(_times, texts))
+    seconds = sum(one[-1] - one[0] for one in times if one) or _seconds_of(train)
+    text = texts[-1] if texts else ''
+    whole = not entries or _is_whole(config, train, val, checkpoints)
     written = max((file.stat().st_mtime for file in (*logs, *(every[start] for start in entries))), default=0)
     return LoggedRun(
         folder, name, config, provenance,
         tested=not entries,
-        status=_status(train, whole or not entries, written, times[-200:]),
+        status=_status(train, whole, written, times[-1][-200:] if times else []),
         train=train[-1] if train else {},
         val=val[-1] if val else {},
         log=logs[-1] if logs else None,
@@ -255,6 +247,21 @@ def _checkpoints(folder: Path, began: float) -> dict[tuple[str, int], Path]:
     names = [Path(read_text(file).strip()).name if file == note else file.name for file in files]
     return {(match[1], int(match[2])): folder / name for name in names
             if (match := re.fullmatch(r'(epoch|iter|stopped)_(\d{1,18})\.pth', name))}
+
+
+def _is_whole(config: dict, train: list[dict], val: list[dict], checkpoints: Iterable[tuple[str, int]]) -> bool:
+    """Whether the length of the config is done."""
+    epochs, iterations = _loop(config).get('max_epochs'), _loop(config).get('max_iters')
+    done = [number for kind, number in checkpoints if kind == ('epoch' if epochs else 'iter')]
+    done += [entry['logged_step'] for entry in val] if epochs else [entry['step'] for entry in train]
+    return (epochs or iterations) in done
+
+
+def _seconds_of(train: list[dict]) -> float:
+    """The seconds of the iterations alone."""
+    steps = [0, *(entry['step'] for entry in train)]
+    return sum(entry.get('time', 0) * (after - before)
+               for entry, before, after in zip(train, steps, steps[1:], strict=False))
 
 
 def _status(train: list[dict], whole: bool, written: float, times: list[float]) -> str:
