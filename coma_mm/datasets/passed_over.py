@@ -88,7 +88,7 @@ def _count_objects(parse: Callable) -> Callable:
                     found.objects[reason] += 1
                     named = found.examples.setdefault(reason, [])
                     if len(named) < EXAMPLES:
-                        named.append(f'{image["file_name"]} (annotation {annotation["id"]})')
+                        named.append(f'{image.get("file_name")} (annotation {annotation.get("id")})')
                     if reason == CATEGORY:
                         found.categories[self.coco.cats[annotation['category_id']]['name']] += 1
             found.objects[OTHER] += missing  # of a class that has reasons of its own

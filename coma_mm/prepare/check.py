@@ -331,8 +331,9 @@ def _check_coco(coco: CheckedCOCO, path: str, files: set[str], folder: str, find
         findings.warn(f'images in {folder} that {path} does not name are not used: {_names(extra)}')
     boxes = defaultdict(list)
     for one in objects:
-        if image := coco.imgs.get(one['image_id']):
-            boxes[why_left_out(one, image, coco.cats)].append(f'{image["file_name"]} (annotation {one["id"]})')
+        image = coco.imgs.get(one['image_id'])
+        if reason := image and why_left_out(one, image, coco.cats):
+            boxes[reason].append(f'{image["file_name"]} (annotation {one["id"]})')
     note_boxes(findings, path, len(objects), {reason: len(names) for reason, names in boxes.items()}, boxes)
     for text, wrong in (
         ('have no segmentation (polygons or run lengths), which masks are trained with',

@@ -18,8 +18,9 @@ def find_runs(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
     seen, found, skipped, places = [], [], [], set()
     for place, names, files in os.walk(folder, followlinks=True,
                                        onerror=lambda error: skipped.append((Path(error.filename), str(error)))):
-        if (real := os.path.realpath(place)) in places:  # a link to what has been looked at, or to a folder above
-            names.clear()
+        real = Path(place).resolve()
+        if real in places or places and os.path.islink(place) and real.is_relative_to(folder.resolve()):
+            names.clear()  # a link to what has been looked at, or will be under its own name
             continue
         places.add(real)
         starts = [name for name in names if START.fullmatch(name)]

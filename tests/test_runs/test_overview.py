@@ -187,5 +187,7 @@ def test_runs_behind_links_are_found_once_and_a_link_upward_ends_nothing(tmp_pat
     (tmp_path / 'work/runs').symlink_to(tmp_path / 'disk')
     (tmp_path / 'work/same').symlink_to(tmp_path / 'disk/a')
     (tmp_path / 'disk/up').symlink_to(tmp_path / 'work')
+    write_run(tmp_path / 'work/own')
+    (tmp_path / 'work/last').symlink_to('own')
     runs, others = overviews(tmp_path / 'work')
-    assert [run.name for run in runs] == ['runs/a'] and others == []
+    assert [run.name for run in runs] == ['own', 'runs/a'] and others == []

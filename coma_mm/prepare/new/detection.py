@@ -183,13 +183,7 @@ def read_coco(path: str, images: str, option: str) -> Coco:
         raise MissingFileError(f'{option} {path}: no such file; expected COCO annotations')
     if not os.path.isdir(images):
         raise MissingFileError(f'--images {images}: no such folder')
-    with redirect_stdout(io.StringIO()):  # pycocotools tells how far it is
-        coco = CheckedCOCO(path)
-    if not coco.dataset['categories']:
-        raise UserError(f'{option} {path} has no categories; expected their ids and names, as in '
-                        '"categories": [{"id": 1, "name": "cat"}]')
-    if not coco.dataset['images']:
-        raise UserError(f'{option} {path} names no image')
+    coco = open_coco(path, option)
     names = [str(image['file_name']) for image in coco.dataset['images']]
     folder = folder_of(names, images, path)
     by_id = {one['id']: str(one['name']) for one in coco.dataset['categories']}
@@ -198,6 +192,23 @@ def read_coco(path: str, images: str, option: str) -> Coco:
         path, folder, [os.path.join(folder, name) for name in names], list(by_id.values()),
         Counter(by_id[one['category_id']] for one in annotations), sum(not has_mask(one) for one in annotations),
         len(names) - len({one['image_id'] for one in annotations}))
+
+
+def open_coco(path: str, option: str = '') -> CheckedCOCO:
+    """Open a COCO file that has images and categories; `option` names it in messages.
+
+    Raises:
+        UserError: If it is not as COCO's are, or lacks either.
+    """
+    with redirect_stdout(io.StringIO()):  # pycocotools tells how far it is
+        coco = CheckedCOCO(path)
+    where = f'{option} {path}'.lstrip()
+    if not coco.dataset['categories']:
+        raise UserError(f'{where} has no categories; expected their ids and names, as in '
+                        '"categories": [{"id": 1, "name": "cat"}]')
+    if not coco.dataset['images']:
+        raise UserError(f'{where} names no image')
+    return coco
 
 
 def folder_of(names: list[str], images: str, path: str) -> str:

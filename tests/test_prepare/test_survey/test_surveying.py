@@ -171,6 +171,21 @@ def test_maps_of_a_config_have_the_labels_that_a_run_learns(photo, tmp_path):
     assert not found.problems and [one.share for one in found.sets[0].classes] == [.5, .5]
 
 
+def test_parts_of_a_data_set_may_have_relative_and_absolute_paths(photo, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ('one', 'two'):
+        photo(f'{name}/images/{name}.png', len(name))
+        (tmp_path / name / 'masks').mkdir()
+        Image.fromarray(np.zeros((30, 40), np.uint8)).save(tmp_path / name / f'masks/{name}.png')
+    cfg = config(tmp_path, pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')])
+    part = cfg.train_dataloader.dataset
+    parts = [dict(part, data_root='one'), dict(part, data_root=str(tmp_path / 'two'))]
+    cfg.train_dataloader.dataset = dict(type='ConcatDataset', datasets=parts)
+    found = found_in(config_sets, cfg)
+    assert not found.problems and [surveying.name_of(found.sets[0], index) for index in (0, 1)] == [
+        'one/images/one.png', 'two/images/two.png']
+
+
 def test_a_map_that_a_config_lacks_is_said_once(photo, tmp_path):
     (tmp_path / 'masks').mkdir()
     for number in range(2):
