@@ -12,7 +12,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from coma_mm.errors import UserError, shorten
+from coma_mm.errors import MissingFileError, UserError, shorten
 
 PACKAGE = Path(__file__).resolve().parent
 MIM = PACKAGE / '.mim'
@@ -128,6 +128,23 @@ def check_writable(path: str, is_folder: bool = False) -> None:
         tempfile.TemporaryFile(dir=there).close()
     except OSError as error:
         raise UserError(f'cannot write {shorten(path)}: {error.strerror or error}; choose another place') from error
+
+
+def check_folder(folder: str | Path, expected: str, what: str = '') -> None:
+    """Check that there is a folder to read from.
+
+    Args:
+        folder (str | Path): The folder.
+        expected (str): What it should be, for the message: 'a folder of images'.
+        what (str): The option or setting that names it, in front of it. Defaults to none.
+
+    Raises:
+        MissingFileError: If there is nothing.
+        UserError: If it is no folder.
+    """
+    if not os.path.isdir(folder):
+        kind, state = (UserError, 'is not a folder') if os.path.exists(folder) else (MissingFileError, 'does not exist')
+        raise kind(f'{what} {folder} {state}; expected {expected}'.lstrip())
 
 
 def is_full(error: OSError) -> bool:

@@ -1,17 +1,21 @@
 """A page about one's own runs: how good they are, how they went and differ, by class, in pictures."""
 import dataclasses
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
 from mmengine.config import Config
+from pandas import DataFrame
 
 from coma_mm import visualization
 from coma_mm.benchmark.paper.collect import collect
 from coma_mm.benchmark.paper.tables import EXPLANATION, build
+from coma_mm.datasets.usage import many
 from coma_mm.engine.explain import explain
+from coma_mm.errors import UserError, printable
 from coma_mm.runs.comparing import short_names
 from coma_mm.runs.overview import Overview, differing, overviews
 from coma_mm.runs.reading import starts_in
@@ -50,24 +54,26 @@ def write(work_dirs: str | Path, out: str | Path, predictions: int = 0) -> str:
         str: What was written, in a line.
 
     Raises:
-        UserError: If there is no such folder.
+        UserError: If there is no such folder, or neither a run nor a test in it.
     """
     work_dirs, out = Path(work_dirs), Path(out)
     runs, others = overviews(work_dirs)
-    parts = sections(runs, others, out.parent, predictions) + [folded_tables(work_dirs)]
-    visualization.write_report(out, TITLE, summary(runs, work_dirs), parts)
-    return f'{out}: {len(runs)} runs, {len(others)} other folders, {out.stat().st_size / 1e6:.1f} MB'
+    frame, _ = collect(work_dirs)
+    if not runs and frame.empty:
+        seen = f' ({many(len(others), "folder")} without one, as {": ".join(others[0])})' if others else ''
+        raise UserError(f'no run under {printable(str(work_dirs))}{seen}; expected work_dirs of trainings, such as coma-mm '
+                        'train writes')
+    parts = sections(runs, others, out.parent, predictions) + [folded_tables(frame)]
+    visualization.write_report(out, TITLE, summary(runs), parts)
+    return f'{out}: {many(len(runs), "run")}, {len(others)} other folders, {out.stat().st_size / 1e6:.1f} MB'
 
 
-def summary(runs: Sequence[Overview], work_dirs: Path) -> str:
+def summary(runs: Sequence[Overview]) -> str:
     """What was found, in a sentence or two."""
     if not runs:
-        return (f'There is no run under {work_dirs} yet. Train something, with coma-mm train CONFIG, say, and write this '
-                'page again.')
-    states = {}
-    for run in runs:
-        states[run.state] = states.get(run.state, 0) + 1
-    text = f'{len(runs)} run{"s" * (len(runs) > 1)}: {", ".join(f"{count} {state}" for state, count in states.items())}.'
+        return 'There are tests alone, which are in the tables below.'
+    states = Counter(run.state for run in runs)
+    text = f'{many(len(runs), "run")}: {", ".join(f"{count} {state}" for state, count in states.items())}.'
     for (task, metric), group in grouped(runs).items():
         if group[0].best and task:
             text += f' {task.capitalize()}: {metric_name(metric)} {number(group[0].best[1])}, {group[0].name}.'
@@ -113,9 +119,8 @@ def sections(runs: Sequence[Overview], others: Sequence[tuple[str, str]], folder
     return [one for one in found if one and (one.tables or one.pictures or one.notes)]
 
 
-def folded_tables(work_dirs: Path) -> Section:
-    """The paper's tables, with these runs where they belong."""
-    frame, _ = collect(work_dirs)
+def folded_tables(frame: DataFrame) -> Section:
+    """The paper's tables, with these runs, see `collect`, where they belong."""
     tables, _ = build(frame)
     plain = [dataclasses.replace(table, columns=table.columns[:-1], rows=[row[:-1] for row in table.rows],
                                  numbers=max(0, table.numbers - 1)) if table.columns[-1] == 'runs' else table

@@ -71,10 +71,9 @@ def run(args: argparse.Namespace) -> None:
 
 def _run_official(args: argparse.Namespace) -> None:
     from coma_mm.prepare.check import KINDS, check, settings
-    if args.more or args.html:
-        raise UserError(f'{args.kind} {args.path}: '
-                        f'{"--html" if args.html else " ".join(args.more)} is for data of your own; expected one folder in '
-                        'the official layout alone')
+    if own := '--html' * bool(args.html) or '--images' * bool(args.images) or ' '.join(args.more):
+        raise UserError(f'{args.kind} {args.path}: {own} is for data of your own; expected one folder in the official '
+                        'layout alone')
     say(f'{KINDS[args.kind].title} in {args.path}')
     findings = check(args.kind, args.path, args.full, args.workers)
     _say_counts(findings)
@@ -87,12 +86,11 @@ def _run_own(args: argparse.Namespace) -> None:
     from coma_mm.prepare.survey import coco_sets, config_sets, folder_sets, segmentation_sets, survey
     paths, findings, end = [args.path, *args.more], Findings(), 'no problem found'
     if args.kind == 'segmentation':
-        from coma_mm.prepare.new.label_values import read_names
+        from coma_mm.prepare.new.label_values import class_names
         if len(paths) != 2:
             raise UserError(f'segmentation takes two folders, IMAGES and MASKS; {len(paths)} given: {" ".join(paths)}')
-        names = read_names(args.classes, '--classes') if args.classes else None
         title = f'segmentation: {args.path}, masks {args.more[0]}'
-        sets = segmentation_sets(*paths, names, args.ignore, findings)
+        sets = segmentation_sets(*paths, class_names(args.classes), args.ignore, findings)
     elif args.kind == 'coco':
         title, sets = f'COCO annotations {", ".join(paths)}', coco_sets(paths, args.images, findings)
     elif args.kind == 'folder':
@@ -152,9 +150,9 @@ def moments(args: argparse.Namespace) -> None:
     """Measure, print what was found, and write it."""
     from coma_mm.prepare.check import KINDS
     from coma_mm.prepare.moments import FOLDERS, measure, write_moments
-    if args.more or args.html:
-        raise UserError(f'--moments measures one folder, and draws nothing; leave out {" ".join(args.more) or "--html"}')
-    folder = os.path.join(args.path, FOLDERS.get(choice('KIND', args.kind, KINDS), '')).rstrip(os.sep)
+    if other := ' '.join(args.more) or '--html' * bool(args.html) or '--images' * bool(args.images):
+        raise UserError(f'--moments measures one folder, and draws nothing; leave out {other}')
+    folder = os.path.join(args.path, FOLDERS.get(choice('KIND', args.kind, (*KINDS, 'folder')), '')).rstrip(os.sep)
     measured = measure(folder, args.full, args.workers, args.nodata)
     for line in (*measured.lines, *(f'problem: {text}' for text in measured.problems),
                  *write_moments(measured, args.moments)):

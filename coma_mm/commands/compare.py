@@ -10,12 +10,11 @@ REGISTERS = False
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.add_argument('first', metavar='RUN', help='work_dir of a run, or a checkpoint in it')
-    parser.add_argument('others', nargs='+', metavar='RUN', help='those that it is compared with')
+    parser.add_argument('runs', nargs='+', metavar='RUN', help='two or more: work_dir of a run, or a checkpoint in it')
     parser.add_argument('--metric', metavar='NAME', help='whose values are shown by epoch (default: the first run\'s own)')
 
 
 def run(args: argparse.Namespace) -> None:
     """Compare."""
     from coma_mm.runs.comparing import show
-    show([args.first, *args.others], args.metric)
+    show(args.runs, args.metric)

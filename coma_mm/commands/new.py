@@ -5,6 +5,7 @@ it, is said on standard error.
 """
 import argparse
 import os
+import shlex
 import sys
 from contextlib import redirect_stdout
 
@@ -55,6 +56,7 @@ def run(args: argparse.Namespace) -> None:
             raise UserError(f'--out {args.out}: expected a name that ends with .py')
         if os.path.lexists(args.out):
             raise UserError(f'--out {args.out} is there already, and is left as it is; choose another name, or remove it')
+    from coma_mm.engine.summary import tool
     from coma_mm.inference import stated_settings
     from coma_mm.prepare.new import new_config
     from coma_mm.weights.released import released
@@ -69,7 +71,7 @@ def run(args: argparse.Namespace) -> None:
         os.makedirs(os.path.dirname(os.path.abspath(args.out)), exist_ok=True)
         with open(args.out, 'x', encoding='utf-8', errors='surrogateescape') as file:
             file.write(text)
-        summary += f' Wrote {args.out}; coma-mm train {args.out} runs it.'
+        summary += f' Wrote {args.out}; {tool("train")} {shlex.quote(args.out)} runs it.'
     else:
         print(text, end='')
     sys.stdout.flush()

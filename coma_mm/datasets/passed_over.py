@@ -2,7 +2,7 @@
 import functools
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,7 @@ class PassedOver:
         categories (Counter): How many were so because metainfo.classes lacks their category, by its name.
         images (Counter): How many images were left out, by the reason, in the singular.
         files (Counter): How many files were left out for their suffix, by it.
+        examples (dict[str, list[str]]): By the reasons of `objects`: the first few of them, 'a.jpg (annotation 7)'.
     """
     total: int = 0
     seen: int = 0
@@ -34,14 +35,18 @@ class PassedOver:
     categories: Counter = field(default_factory=Counter)
     images: Counter = field(default_factory=Counter)
     files: Counter = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
 
 
 AREA, THIN, OUTSIDE = 'object of area 0', 'object less than 1 px wide or high', 'object outside of the image'
+EMPTY = 'object without width or height'
 IGNORE, CROWD, OTHER = 'object marked ignore', 'crowd', 'object for another reason'
 CATEGORY, ORPHAN = 'object whose category is no class', 'object whose image is not in the file'
 POLYGONS, RUNS = 'object without a polygon of 3 points', 'object with a mask in run lengths (poly2mask=False)'
 SMALL = 'object in images below min_size'
 """What is left out, in the singular: the keys of `PassedOver.objects`."""
+EXAMPLES = 4
+"""Objects of a reason that are named."""
 
 
 def counts(dataset: Any) -> PassedOver:
@@ -78,9 +83,12 @@ def _count_objects(parse: Callable) -> Callable:
         found.seen += len(raw['raw_ann_info'])
         if missing := len(raw['raw_ann_info']) - len(info['instances']):
             for annotation in raw['raw_ann_info']:
-                if reason := _reason(annotation, image, self.cat_ids):
+                if reason := why_left_out(annotation, image, self.cat_ids):
                     missing -= 1
                     found.objects[reason] += 1
+                    named = found.examples.setdefault(reason, [])
+                    if len(named) < EXAMPLES:
+                        named.append(f'{image.get("file_name")} (annotation {annotation.get("id")})')
                     if reason == CATEGORY:
                         found.categories[self.coco.cats[annotation['category_id']]['name']] += 1
             found.objects[OTHER] += missing  # of a class that has reasons of its own
@@ -89,7 +97,7 @@ def _count_objects(parse: Callable) -> Callable:
     return counting
 
 
-def _reason(annotation: dict, image: dict, cat_ids: list[int]) -> str | None:
+def why_left_out(annotation: dict, image: dict, cat_ids: Collection[int]) -> str | None:
     """Why `CocoDataset.parse_data_info` leaves an object out, or None."""
     x, y, width, height = annotation['bbox']
     if annotation['category_id'] not in cat_ids:
@@ -97,7 +105,7 @@ def _reason(annotation: dict, image: dict, cat_ids: list[int]) -> str | None:
     if annotation.get('ignore', False):
         return IGNORE
     if width < 1 or height < 1:
-        return THIN
+        return EMPTY if width <= 0 or height <= 0 else THIN
     if min(x + width, image['width']) <= max(x, 0) or min(y + height, image['height']) <= max(y, 0):
         return OUTSIDE
     return AREA if annotation['area'] <= 0 else None

@@ -23,6 +23,7 @@ ALMOST_NOTHING = 0.01
 """A smaller share of the objects is hardly what is meant to be used."""
 REMEDIES = {
     passed_over.AREA: "write each object's area in px, for instance width × height of its bbox",
+    passed_over.EMPTY: 'expected bbox=[x, y, width, height] in px, not the corners of the box',
     passed_over.THIN: 'expected bbox=[x, y, width, height] in px, not in shares of the image',
     passed_over.OUTSIDE: 'expected bbox=[x, y, width, height] in px from the upper left corner of the image',
     passed_over.IGNORE: 'remove ignore from what is to be learnt',
@@ -49,6 +50,7 @@ class Usage:
         classes (dict[str, int]): How many objects of each class are used, or in classification images; 0 in segmentation.
         negatives (int): Images of `images` without an object.
         objects (Counter): How many objects are not used, by what they are, in the singular: 'object of area 0'.
+        examples (dict[str, list[str]]): The first few of them, by the same.
         categories (Counter): The names of the categories that are no class, and how many of `objects` they have.
         others (Counter): How many images, maps and files are not used, in the same way.
         missing (list[tuple[str, str]]): Images whose map is not there, each with the map's path.
@@ -61,6 +63,7 @@ class Usage:
     classes: dict[str, int] = field(default_factory=dict)
     negatives: int = 0
     objects: Counter = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
     categories: Counter = field(default_factory=Counter)
     others: Counter = field(default_factory=Counter)
     missing: list[tuple[str, str]] = field(default_factory=list)
@@ -174,6 +177,7 @@ def _add_objects(leaf: BaseDataset, found: PassedOver, total: Usage) -> None:
     if found.used is None:
         passed_over.count_used(leaf, _infos(leaf))
     total.objects += found.objects
+    total.examples = {**found.examples, **total.examples}
     total.categories += found.categories
     total.negatives += found.negatives
     _add_classes(leaf, found.used, total)

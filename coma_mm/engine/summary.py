@@ -68,7 +68,7 @@ def unread_weights(runner: Runner) -> str | None:
     if any(named in value for one in walk(runner.cfg.get('model')) for value in one.values() if isinstance(value, str)):
         return None
     return printable(f'PRETRAINED={named} is set, and this config does not start from it; write one that does, by '
-                     f'{_tool("new")} … --pretrained {shlex.quote(named)}, or set model.backbone.init_cfg')
+                     f'{tool("new")} … --pretrained {shlex.quote(named)}, or set model.backbone.init_cfg')
 
 
 def learning_line(runner: Runner) -> str:
@@ -145,19 +145,19 @@ def next_lines(runner: Runner, checkpoint: str) -> list[str]:
     checkpoint = shlex.quote(short(checkpoint))
     if isinstance(unwrap(runner.model), BaseSelfSupervisor):
         out = shlex.quote(short(Path(runner.work_dir, 'backbone.safetensors')))
-        return [f'Next: {_tool("export_backbone")} {checkpoint} {out}',
-                f'or fine-tune from it: {_tool("new")} TASK … --pretrained {checkpoint} on data of your own, or '
-                f'PRETRAINED={checkpoint} {_tool("train")} CONFIG with a config of ours']
+        return [f'Next: {tool("export_backbone")} {checkpoint} {out}',
+                f'or fine-tune from it: {tool("new")} TASK … --pretrained {checkpoint} on data of your own, or '
+                f'PRETRAINED={checkpoint} {tool("train")} CONFIG with a config of ours']
     dumped = Path(runner.work_dir, os.path.basename(runner.cfg.filename or ''))  # has all options in it
     if not dumped.is_file() or any(runner.cfg.get(f'test_{key}') is None for key in ('dataloader', 'cfg', 'evaluator')):
         return []
-    lines = [f'Next: {_tool("test")} {shlex.quote(short(dumped))} {checkpoint}']
+    lines = [f'Next: {tool("test")} {shlex.quote(short(dumped))} {checkpoint}']
     if task_of(unwrap(runner.model)) and pipeline_of(runner.cfg) is not None:
-        lines.append(f'or use it: {_tool("predict")} {checkpoint} IMAGES --out found')
+        lines.append(f'or use it: {tool("predict")} {checkpoint} IMAGES --out found')
     return lines
 
 
-def _tool(name: str) -> str:
+def tool(name: str) -> str:
     """How a tool of ours is started, the way that this one was."""
     script = Path(sys.argv[0]).with_name(f'{name}.py')
     if Path(sys.argv[0]).suffix != '.py' or not script.is_file():

@@ -42,13 +42,18 @@ def colors_of(classes: Sequence[str] | None, palette: Sequence[Sequence[int]] | 
     return [tuple(round(255 * value) for value in color) for color in chosen]
 
 
-def thumbnail(image: np.ndarray) -> tuple[bytes, tuple[int, int]]:
-    """A small JPEG of an image (H, W, 3), BGR, and its width and height."""
+def css(color: Color) -> str:
+    """A colour as style sheets have it."""
+    return '#{:02x}{:02x}{:02x}'.format(*color)
+
+
+def thumbnail(image: np.ndarray, side: int = THUMBNAIL, quality: int = 82) -> tuple[bytes, tuple[int, int]]:
+    """A small JPEG of an image (H, W, 3), BGR, of `side` px at its longer side at most, and its width and height."""
     height, width = image.shape[:2]
-    scale = min(1, THUMBNAIL / max(height, width))
+    scale = min(1, side / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if scale < 1 else image
-    return jpeg(small, 82), size
+    return jpeg(small, quality), size
 
 
 def jpeg(image: np.ndarray, quality: int = 92) -> bytes:
@@ -56,7 +61,8 @@ def jpeg(image: np.ndarray, quality: int = 92) -> bytes:
     return cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
-def map_png(labels: np.ndarray, colors: Sequence[Color], size: tuple[int, int] | None = None) -> bytes:
+def map_png(labels: np.ndarray, colors: Sequence[Color], size: tuple[int, int] | None = None,
+            transparent: int | None = None) -> bytes:
     """A map of classes as a PNG file: with the palette, or of 16 bits without one.
 
     Args:
@@ -64,6 +70,7 @@ def map_png(labels: np.ndarray, colors: Sequence[Color], size: tuple[int, int] |
         colors (Sequence[tuple]): Of the classes. What is of none is white.
         size (tuple[int, int], optional): Width and height to scale it to, in px; it is then a picture for a page, where
             16 bits are shown in colour, too. Defaults to its own.
+        transparent (int, optional): The label of what is seen through, of an uint8 map. Defaults to none.
 
     Returns:
         bytes: The file.
@@ -73,7 +80,7 @@ def map_png(labels: np.ndarray, colors: Sequence[Color], size: tuple[int, int] |
     if labels.dtype == np.uint8:
         picture = Image.fromarray(labels, 'L').convert('L')
         table = np.full((256, 3), 255, np.uint8)
-        table[:len(colors)] = colors[:256]
+        table[:len(colors)] = colors[:len(table)]
         picture.putpalette(table.tobytes())
     elif size:
         table = np.array([*colors, (255, 255, 255)], np.uint8)
@@ -81,7 +88,7 @@ def map_png(labels: np.ndarray, colors: Sequence[Color], size: tuple[int, int] |
     else:
         picture = Image.fromarray(labels)
     file = io.BytesIO()
-    picture.save(file, 'PNG', optimize=bool(size))
+    picture.save(file, 'PNG', optimize=bool(size), **({} if transparent is None else dict(transparency=transparent)))
     return file.getvalue()
 
 

@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import jinja2
-
 from coma_mm.errors import printable
-from coma_mm.files import write_whole
+from coma_mm.visualization.pages import write_page
 
-from .drawing import Color
+from .drawing import Color, css
 from .load import Usable
 from .results import class_name
 
@@ -35,15 +33,13 @@ def write_gallery(path: Path, usable: Usable, records: Sequence[Mapping[str, Any
     shown = [records[index * len(records) // number] for index in range(number)]
     cards = [_card(record, usable, colors) for record in shown]
     counts = Counter(name for card in cards for name in card['classes'])
-    color_of = {printable(class_name(usable.classes, label)): _css(color) for label, color in enumerate(colors)}
+    color_of = {printable(class_name(usable.classes, label)): css(color) for label, color in enumerate(colors)}
     chips = [dict(name=name, count=count, color=color_of.get(name, '#888'))
              for name, count in counts.most_common(MOST_CHIPS)]
-    env = jinja2.Environment(
-        loader=jinja2.PackageLoader('coma_mm.inference'), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined, finalize=_visible)
-    write_whole(path, env.get_template('gallery.html.j2').render(
-        task=usable.task, model=type(usable.model).__name__, checkpoint=os.path.basename(usable.checkpoint), cards=cards,
-        chips=chips, total=len(records), threshold=threshold, objects=sum(card['objects'] for card in cards)))
+    write_page(
+        path, 'gallery.html.j2', 'coma_mm.inference', task=usable.task, model=type(usable.model).__name__,
+        checkpoint=os.path.basename(usable.checkpoint), cards=cards, chips=chips, total=len(records), threshold=threshold,
+        objects=sum(card['objects'] for card in cards))
 
 
 def _card(record: Mapping[str, Any], usable: Usable, colors: Sequence[Color]) -> dict[str, Any]:
@@ -66,7 +62,7 @@ def _card(record: Mapping[str, Any], usable: Usable, colors: Sequence[Color]) ->
             color = colors[found['label'] % len(colors)]
             left, top, wide, high = (round(value * scale, 1) for value in found['bbox'])
             shapes.append(dict(
-                name=class_name(usable.classes, found['label']), score=found['score'], color=_css(color), left=left, top=top,
+                name=class_name(usable.classes, found['label']), score=found['score'], color=css(color), left=left, top=top,
                 width=wide, height=high, outline=found.get('outline', ''),
                 ink='#000' if sum(color[:2]) > 255 else '#fff'))
         card.update(shapes=shapes, objects=len(shapes), certainty=max((one['score'] for one in shapes), default=0.),
@@ -75,19 +71,10 @@ def _card(record: Mapping[str, Any], usable: Usable, colors: Sequence[Color]) ->
     return card
 
 
-def _visible(value: Any) -> Any:
-    """A text without control characters, whatever a name brought into it; HTML of the template is left."""
-    return printable(value) if isinstance(value, str) and not hasattr(value, '__html__') else value
-
-
 def _color(name: str, usable: Usable, colors: Sequence[Color]) -> str:
     labels = usable.classes or ()
     label = labels.index(name) if name in labels else int(name) if name.isdecimal() else 0
-    return _css(colors[label % len(colors)])
-
-
-def _css(color: Color) -> str:
-    return '#{:02x}{:02x}{:02x}'.format(*color)
+    return css(colors[label % len(colors)])
 
 
 def _address(path: str) -> str:

@@ -16,7 +16,7 @@ from coma_mm.datasets.image_folder import BAND_SUFFIXES, walk_files
 from coma_mm.datasets.reading import open_bands
 from coma_mm.datasets.usage import many
 from coma_mm.errors import UserError, first_names, printable
-from coma_mm.files import write_whole
+from coma_mm.files import check_folder, write_whole
 from coma_mm.processes import pool_map
 
 SAMPLE = 500
@@ -86,9 +86,7 @@ def measure(root: str, full: bool = False, workers: int = 1, nodata: float | Non
         UserError: If there is no such folder, or no image that can be read.
     """
     nodata = None if nodata is None or not math.isfinite(nodata) else nodata  # what is not finite is never data
-    if not os.path.isdir(root):
-        wrong = 'is not a folder' if os.path.exists(root) else 'does not exist'
-        raise UserError(f'{root} {wrong}; expected a folder of images')
+    check_folder(root, 'a folder of images')
     others = os.path.join(root, 'annotations', '')  # of COCO: maps may be in it
     paths = sorted(path for path in walk_files(root)
                    if path.lower().endswith(BAND_SUFFIXES) and not path.startswith(others))

@@ -21,8 +21,10 @@ def show(paths: Sequence[str], metric: str | None = None) -> None:
         metric (str, optional): The metric whose curve is shown. Defaults to that which the first run is judged by.
 
     Raises:
-        UserError: If one is no run, or none has such a metric.
+        UserError: If there is one path alone, one is no run, or none has such a metric.
     """
+    if len(paths) < 2:
+        raise UserError(f'compare needs two runs or more, and {printable(" ".join(map(str, paths)))} is one; name another')
     found = [run_of(path) for path in paths]
     runs, marks = [run for run, _ in found], [mark for _, mark in found]
     names = short_names(paths)

@@ -18,8 +18,7 @@ from coma_mm.locks import is_held
 
 from .finding import find_runs
 from .metrics import GREATER, NOT_METRICS, main_metric
-from .reading import CLASSES, ENDING, LoggedRun, Unreadable, dataset_of, flatten, read_run, starts_in
-from .scalars import read_scalars
+from .reading import CLASSES, ENDING, Logged, LoggedRun, Unreadable, dataset_of, flatten, read_whole, starts_in
 
 STATES = ('running', 'finished', 'stopped', 'failed')
 SELF_SUPERVISED = ('CoMA', 'MaskedAutoencoder', 'BEiT', 'BYOL', 'BarlowTwins', 'CAE', 'DenseCL', 'EVA', 'MAE', 'MFF',
@@ -148,7 +147,7 @@ def overview(folder: Path, name: str) -> Overview | None:
     """
     held, ending = is_held(folder), _ending(folder)
     try:
-        run = read_run(folder, name)
+        run, logged = read_whole(folder, name)
     except Unreadable:
         if not held and not ending:
             raise
@@ -156,10 +155,10 @@ def overview(folder: Path, name: str) -> Overview | None:
     if run.tested:
         return None
     state, why = _state(run, held, ending)
-    train, val = read_scalars(folder)
+    train, val, text = logged
     by_epoch = run.epochs is not None
     total = run.epochs if by_epoch else run.iterations
-    done, left = _progress(run, total, train, val)
+    done, left = _progress(run, total, logged)
     # Tests of other things in the same folder have steps of their own, so a curve is by what each entry says.
     names = [key for key in dict.fromkeys(key for entry in val for key in entry) if key not in NOT_METRICS]
     curves = {key: [(entry['logged_step'], float(entry[key])) for entry in val if key in entry] for key in names}
@@ -172,7 +171,7 @@ def overview(folder: Path, name: str) -> Overview | None:
         folder, name, state, why, run, _task(run.config), _data(run),
         'epoch' if by_epoch else 'iteration', total if state == 'finished' and run.status == 'finished' else done, total,
         left if state == 'running' else None, metric, higher, curve, curves, losses, _speed(run, train), settings_of(run),
-        _classes(folder, run))
+        _classes(folder, run, text))
 
 
 def _ending(folder: Path) -> dict[str, str] | None:
@@ -227,11 +226,11 @@ def _chosen(config: dict, names: Sequence[str]) -> dict[str, bool]:
             for name, rule in zip(wanted, rules, strict=False) if name in names}
 
 
-def _progress(run: LoggedRun, total: int | None, train: list[dict], val: list[dict]) -> tuple[float | None, float | None]:
+def _progress(run: LoggedRun, total: int | None, logged: Logged) -> tuple[float | None, float | None]:
     """How many epochs or iterations are done, and how many seconds are left, as the text log of the last start tells."""
     by_epoch = run.epochs is not None
     points, eta = [], None
-    for match in LINE.finditer(read_text(run.log)) if run.log else ():
+    for match in LINE.finditer(logged.text):
         when, epoch, number, of = match[1], match[2], int(match[3]), int(match[4])
         if by_epoch != bool(epoch) or not of:
             continue
@@ -239,14 +238,13 @@ def _progress(run: LoggedRun, total: int | None, train: list[dict], val: list[di
         with suppress(ValueError):  # a line that is torn
             points.append((datetime.strptime(when, '%Y/%m/%d %H:%M:%S').timestamp(), done))
             eta = match[5]
-    ends = [entry['logged_step'] for entry in val]
+    counted = [entry['logged_step'] for entry in logged.val[-1:]]
     if points:
-        done = points[-1][1]
-    elif train:
-        done = train[-1].get('epoch', 1) - 1 if by_epoch else train[-1]['step']
-    else:
-        done = None
-    done = max(filter(lambda one: one is not None, [done, *(ends[-1:])]), default=None)
+        counted.append(points[-1][1])
+    elif logged.train:
+        last = logged.train[-1]
+        counted.append(last.get('epoch', 1) - 1 if by_epoch else last['step'])
+    done = max(counted, default=None)
     if not total or not points:
         return done, None
     (began, first), (now, last) = points[0], points[-1]
@@ -298,14 +296,14 @@ def settings_of(run: LoggedRun) -> dict[str, Any]:
     return flat
 
 
-def _classes(folder: Path, run: LoggedRun) -> dict[str, Any] | None:
+def _classes(folder: Path, run: LoggedRun, text: str) -> dict[str, Any] | None:
     """The last validation by class that was noted, or, of mmsegmentation's runs, printed."""
     for start in reversed(starts_in(folder)):
         with suppress(OSError, ValueError, UserError, RecursionError):
             found = json.loads(read_text(start / CLASSES, limit=2**24))
             if _is_by_class(found):
                 return found
-    tables = TABLE.findall(read_text(run.log)) if run.log else []
+    tables = TABLE.findall(text)
     if not tables:
         return None
     head, body = tables[-1]

@@ -4,16 +4,18 @@ import json
 import math
 import re
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 from coma_mm.config_tree import find_types, type_name
 from coma_mm.files import read_text
 
-from .scalars import read_scalars
+from .scalars import is_of_training, joined, read_entries
 
 START = re.compile(r'\d{8}_\d{6}')
 """mmengine's name for the folder of one start of a run."""
@@ -136,12 +138,33 @@ class LoggedRun:
         return None if 'max_epochs' in _loop(self.config) else _loop(self.config).get('max_iters')
 
 
+class Logged(NamedTuple):
+    """All that a run logged.
+
+    Args:
+        train (list[dict]): Entries of training, see `read_scalars`.
+        val (list[dict]): The same of validation.
+        text (str): The text log of the last start.
+    """
+    train: list[dict]
+    val: list[dict]
+    text: str
+
+
 def read_run(folder: Path, name: str) -> LoggedRun:
-    """Read the folder of a run.
+    """Read the folder of a run, see `read_whole`."""
+    return read_whole(folder, name)[0]
+
+
+def read_whole(folder: Path, name: str) -> tuple[LoggedRun, Logged]:
+    """Read the folder of a run, each file once.
 
     Args:
         folder (Path): A work_dir of mmengine's runner.
         name (str): What to call it.
+
+    Returns:
+        tuple[LoggedRun, Logged]: The run, and all that it logged.
 
     Raises:
         Unreadable: If it is none, or nothing was logged.
@@ -151,50 +174,36 @@ def read_run(folder: Path, name: str) -> LoggedRun:
     if old and not starts:
         raise Unreadable(f'{old[0].name} is a log of mmcv 1.x; only runs of mmengine can be read')
     provenance = _read_provenance(folder)
-    every = [start for start in starts if (start / 'vis_data/scalars.json').is_file()]
-    logged = _since_last_beginning(every)
+    every = {start: file for start in starts if (file := start / 'vis_data/scalars.json').is_file()}
     tested = [start for start in starts if (start / f'{start.name}.json').is_file()]
-    if not logged and not tested:
+    if not every and not tested:
         raise Unreadable('nothing was logged (*/vis_data/scalars.json)')
-    dumped = [start / 'vis_data/config.py' for start in logged or tested]
-    file = next((file for file in [*reversed(dumped), *sorted(folder.glob('*.py'))] if file.is_file()), None)
-    if file is None:
-        raise Unreadable('no config was dumped (*.py, or */vis_data/config.py)')
-    config = read_config(file)
-    if not isinstance(config.get('model'), dict):
-        raise Unreadable('its config has no key model')
-    train, val = read_scalars(folder) if logged else ([], [])
+    entries = _since_last_beginning({start: read_entries(file) for start, file in every.items()})
+    dumped = [start / 'vis_data/config.py' for start in entries or tested]
+    config = _read_dumped([*reversed(dumped), *sorted(folder.glob('*.py'))])
+    train, val = joined(entries.values())
     if not train and not val and not tested:
         raise Unreadable('no whole line in its log (*/vis_data/scalars.json)')
 
     # Checkpoints from before a run that began anew in the same folder are none of it.
-    began = dumped[0].stat().st_mtime if logged != every and dumped[0].is_file() else 0.
+    anew = len(entries) < len(every)
+    began = dumped[0].stat().st_mtime if anew and dumped[0].is_file() else 0.
     checkpoints = _checkpoints(folder, began)
-    loop = _loop(config)
-    unit = 'epoch' if 'max_epochs' in loop else 'iter'
-    length = loop.get('max_epochs') or loop.get('max_iters')
-    done = [number for kind, number in checkpoints if kind == unit]
-    done += [entry['logged_step'] for entry in val] if unit == 'epoch' else [entry['step'] for entry in train]
-    whole = bool(length) and max((count for count in done if count <= length), default=0) == length
+    unit = 'epoch' if 'max_epochs' in _loop(config) else 'iter'
     there = [key for key, file in checkpoints.items() if file.is_file()]
     newest = max(there, key=lambda key: (key[0] == unit, key[1]), default=None)
 
-    logs = [next((log for log in sorted(start.glob('*.log')) if log.is_file()), None) for start in logged]
-    logs = [log for log in logs if log]
-    seconds, text, times = 0, '', []
-    for log in logs:
-        text = read_text(log)
-        times = _times(text)
-        seconds += times[-1] - times[0] if times else 0
-    if not seconds:
-        steps = [0, *(entry['step'] for entry in train)]
-        seconds = sum(entry.get('time', 0) * (after - before)
-                      for entry, before, after in zip(train, steps, steps[1:], strict=False))
-    files = [*logs, *(start / 'vis_data/scalars.json' for start in logged)]
+    logs = [log for start in entries if (log := next(filter(Path.is_file, sorted(start.glob('*.log'))), None))]
+    texts = list(map(read_text, logs))
+    times = list(map(_times, texts))
+    seconds = sum(one[-1] - one[0] for one in times if one) or _seconds_of(train)
+    text = texts[-1] if texts else ''
+    whole = not entries or _is_whole(config, train, val, checkpoints)
+    written = max((file.stat().st_mtime for file in (*logs, *(every[start] for start in entries))), default=0)
     return LoggedRun(
         folder, name, config, provenance,
-        tested=not logged,
-        status=_status(train, whole or not logged, max((file.stat().st_mtime for file in files), default=0), times[-200:]),
+        tested=not entries,
+        status=_status(train, whole, written, times[-1][-200:] if times else []),
         train=train[-1] if train else {},
         val=val[-1] if val else {},
         log=logs[-1] if logs else None,
@@ -202,7 +211,18 @@ def read_run(folder: Path, name: str) -> LoggedRun:
         hours=seconds / 3600 or None,
         peak_memory_gb=max((entry.get('memory', 0) for entry in train), default=0) / 1024 or None,
         environment=_environment(provenance, text),
-        anew=(every[0].name, logged[0].name) if logged != every else None)
+        anew=(next(iter(every)).name, next(iter(entries)).name) if anew else None), Logged(train, val, text)
+
+
+def _read_dumped(files: list[Path]) -> dict:
+    """The config in the first of some files that is there."""
+    file = next(filter(Path.is_file, files), None)
+    if file is None:
+        raise Unreadable('no config was dumped (*.py, or */vis_data/config.py)')
+    config = read_config(file)
+    if not isinstance(config.get('model'), dict):
+        raise Unreadable('its config has no key model')
+    return config
 
 
 def _read_provenance(folder: Path) -> dict:
@@ -227,6 +247,21 @@ def _checkpoints(folder: Path, began: float) -> dict[tuple[str, int], Path]:
     names = [Path(read_text(file).strip()).name if file == note else file.name for file in files]
     return {(match[1], int(match[2])): folder / name for name in names
             if (match := re.fullmatch(r'(epoch|iter|stopped)_(\d{1,18})\.pth', name))}
+
+
+def _is_whole(config: dict, train: list[dict], val: list[dict], checkpoints: Iterable[tuple[str, int]]) -> bool:
+    """Whether the length of the config is done."""
+    epochs, iterations = _loop(config).get('max_epochs'), _loop(config).get('max_iters')
+    done = [number for kind, number in checkpoints if kind == ('epoch' if epochs else 'iter')]
+    done += [entry['logged_step'] for entry in val] if epochs else [entry['step'] for entry in train]
+    return (epochs or iterations) in done
+
+
+def _seconds_of(train: list[dict]) -> float:
+    """The seconds of the iterations alone."""
+    steps = [0, *(entry['step'] for entry in train)]
+    return sum(entry.get('time', 0) * (after - before)
+               for entry, before, after in zip(train, steps, steps[1:], strict=False))
 
 
 def _status(train: list[dict], whole: bool, written: float, times: list[float]) -> str:
@@ -279,16 +314,13 @@ def starts_in(folder: Path) -> list[Path]:
     return [one for one in sorted(folder.iterdir()) if START.fullmatch(one.name) and one.is_dir()]
 
 
-def _since_last_beginning(starts: list[Path]) -> list[Path]:
-    """The starts without those before a run in the same folder that began anew."""
-    if len(starts) < 2:
-        return starts
-    first = {}
-    for start in starts:
-        if train := read_scalars(start / 'vis_data/scalars.json')[0]:
-            first[start] = train[0]['step']
-    beginnings = [start for start in first if first[start] <= min(first.values())]
-    return [start for start in starts if not beginnings or start >= beginnings[-1]]
+def _since_last_beginning(starts: dict[Path, list[dict]]) -> dict[Path, list[dict]]:
+    """The starts and their entries, without those before a run in the same folder that began anew."""
+    first = {start: next((entry['step'] for entry in entries if is_of_training(entry)), None)
+             for start, entries in starts.items()}
+    trained = {start: step for start, step in first.items() if step is not None}
+    began = max((start for start, step in trained.items() if step <= min(trained.values())), default=None)
+    return {start: entries for start, entries in starts.items() if began is None or start >= began}
 
 
 # ---------------------------------------------------------------------------------------------------------------------

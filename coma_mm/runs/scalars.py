@@ -1,5 +1,6 @@
 """Reading the scalars that mmengine's runs write."""
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from coma_mm.errors import UserError
@@ -25,20 +26,40 @@ def read_scalars(run: str | Path) -> tuple[list[dict], list[dict]]:
     files = [run] if run.is_file() else sorted(file for file in run.glob('*/vis_data/scalars.json') if file.is_file())
     if not files:
         raise UserError(f'no log of a run in {run}: expected a work_dir with */vis_data/scalars.json, or such a file')
+    return joined(map(read_entries, files))
+
+
+def read_entries(file: Path) -> list[dict]:
+    """The entries that one start of a run logged, with what is a number in them.
+
+    The last line of a killed run may be torn, as may be that of a run which is writing it; it is left out.
+    """
+    found = []
+    for line in read_text(file).splitlines():
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        # Numbers larger than a 64-bit one come from nowhere.
+        entry = {key: value for key, value in entry.items() if isinstance(value, float)
+                 or isinstance(value, int) and abs(value) < 2**63} if isinstance(entry, dict) else {}
+        if isinstance(entry.get('step'), int):
+            found.append(entry)
+    return found
+
+
+def is_of_training(entry: dict) -> bool:
+    """Whether an entry is of training, not of a validation."""
+    return 'lr' in entry or 'loss' in entry
+
+
+def joined(starts: Iterable[list[dict]]) -> tuple[list[dict], list[dict]]:
+    """The entries of a run's starts as those of one run, see `read_scalars`."""
     train, val = [], []
-    for file in files:
-        step = None  # of the last training entry in this file
-        for line in read_text(file).splitlines():
-            try:
-                entry = json.loads(line)
-            except (ValueError, RecursionError):  # the last line of a killed run
-                continue
-            # Numbers alone; larger ones than a 64-bit one come from nowhere.
-            entry = {key: value for key, value in entry.items() if isinstance(value, float)
-                     or isinstance(value, int) and abs(value) < 2**63} if isinstance(entry, dict) else {}
-            if not isinstance(entry.get('step'), int):
-                continue
-            if 'lr' in entry or 'loss' in entry:
+    for entries in starts:
+        step = None  # of the last training entry of this start
+        for entry in entries:
+            if is_of_training(entry):
                 if step is None:
                     train = [x for x in train if x['step'] < entry['step']]
                     val = [x for x in val if x['step'] < entry['step']]

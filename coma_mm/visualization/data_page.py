@@ -1,26 +1,23 @@
 """A page about data sets before anything is trained: what was found, class bars, sizes, and images with their labels."""
 import base64
-import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
-import jinja2
 import numpy as np
-from PIL import Image
 from pycocotools import mask as run_lengths
 
 from coma_mm.datasets.usage import many, number
-from coma_mm.errors import printable
-from coma_mm.files import write_whole
-from coma_mm.inference.drawing import Color, colors_of, jpeg, outline
+from coma_mm.inference.drawing import Color, colors_of, css, map_png, outline, thumbnail
 from coma_mm.inference.results import CutMask
+from coma_mm.prepare.look import has_map, map_of, pixels_of
 from coma_mm.prepare.survey import Survey
-from coma_mm.prepare.survey.look import has_map, map_of, pixels_of
-from coma_mm.prepare.survey.surveying import Surveyed, labels_of, name_of, share
+from coma_mm.prepare.survey.surveying import Surveyed, area, labels_of, name_of, share
 from coma_mm.processes import pool_map
+
+from .loading import spread_indices
+from .pages import write_page
 
 CONTACTS, EXAMPLES, EMPTY, COPIES = 60, 18, 12, 12
 """Images of a data set on the page: in the contact sheet, with their labels, and without any; and groups of copies."""
@@ -86,21 +83,14 @@ def write_data_page(path: str | Path, title: str, survey: Survey, workers: int =
                  **{name: cards(part) for name, part in chosen[place].items()})
             for place, one in enumerate(survey.sets)]
     groups = [cards((*place, False) for place in group) for group in copies]
-    env = jinja2.Environment(
-        loader=jinja2.PackageLoader('coma_mm.visualization'), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined, finalize=_visible)
-    env.filters.update(many=many, number=number)
-    html = env.get_template('data_page.html.j2').render(
-        title=title, survey=survey, sets=sets, copies=[group for group in groups if len(group) > 1],
-        more_copies=max(0, len(survey.copies) - COPIES), folded=BARS)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, html)
+    write_page(path, 'data_page.html.j2', filters=dict(many=many, number=number), title=title, survey=survey, sets=sets,
+               copies=[group for group in groups if len(group) > 1], more_copies=max(0, len(survey.copies) - COPIES),
+               folded=BARS)
 
 
 def _spread(indices: Sequence[int], count: int) -> list[int]:
     """Some of them, evenly spread."""
-    count = min(count, len(indices))
-    return [indices[place * len(indices) // count] for place in range(count)]
+    return [indices[place] for place in spread_indices(indices, count)]
 
 
 def _examples(one: Surveyed, good: Sequence[int]) -> list[int]:
@@ -128,15 +118,12 @@ def _colors(one: Surveyed) -> list[Color]:
     return colors_of([found.name for found in one.classes if found.name != 'no class'], None)
 
 
-def _css(color: Color) -> str:
-    return '#{:02x}{:02x}{:02x}'.format(*color)
-
-
 def _table(one: Surveyed) -> np.ndarray:
     """The number of the class of each value of a map."""
     table = np.full(256, NO_CLASS, np.uint8)
     for place, value in enumerate(one.class_of):
-        table[value] = min(place, NO_CLASS)
+        if value < len(table):  # there may be more names than values
+            table[value] = min(place, NO_CLASS)
     return table
 
 
@@ -148,12 +135,14 @@ def _picture(task: tuple[dict, bool, np.ndarray, list[Color]]) -> Picture | None
         labels = table[map_of(sample, image.shape[:2])] if large and has_map(sample) else None
     except Exception:  # on broken data of many types; what it is was said
         return None
-    height, width = image.shape[:2]
-    scale = min(1., (LARGE if large else SMALL) / max(height, width))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if scale < 1 else image
-    address = f'data:image/jpeg;base64,{base64.b64encode(jpeg(small, 82 if large else 76)).decode()}'
-    return Picture(address, *size, scale, _map(labels, colors, size) if labels is not None else '')
+    side = LARGE if large else SMALL
+    small, size = thumbnail(image, side, 82 if large else 76)
+    return Picture(_address('jpeg', small), *size, min(1., side / max(image.shape[:2])),
+                   '' if labels is None else _address('png', map_png(labels, colors, size, NO_CLASS)))
+
+
+def _address(kind: str, file: bytes) -> str:
+    return f'data:image/{kind};base64,{base64.b64encode(file).decode()}'
 
 
 def _viewable(image: np.ndarray) -> np.ndarray:
@@ -167,16 +156,6 @@ def _viewable(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(image)
 
 
-def _map(labels: np.ndarray, colors: Sequence[Color], size: tuple[int, int]) -> str:
-    picture = Image.fromarray(cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST))
-    table = np.zeros((256, 3), np.uint8)
-    table[:min(len(colors), 256)] = colors[:256]
-    picture.putpalette(table.tobytes())
-    file = io.BytesIO()
-    picture.save(file, 'PNG', optimize=True, transparency=NO_CLASS)
-    return f'data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}'
-
-
 def _card(one: Surveyed, index: int, picture: Picture, colors: Sequence[Color], large: bool) -> dict[str, Any]:
     """What the page shows of a sample."""
     sample, classes = one.data.samples[index], one.data.classes
@@ -186,18 +165,13 @@ def _card(one: Surveyed, index: int, picture: Picture, colors: Sequence[Color], 
         values = Counter({value: count for value, count in (one.looked[index].values or {}).items() if value in known}
                          if index in one.looked else {})
         places = {value: place for place, value in enumerate(known)}
-        card['chips'] = [(known[value], _css(colors[places[value]])) for value, _ in values.most_common(6)]
+        card['chips'] = [(known[value], css(colors[places[value]])) for value, _ in values.most_common(6)]
         return card
-    card['chips'] = [(classes[place], _css(colors[place])) for place in map(one.data.place, labels_of(sample))]
+    card['chips'] = [(classes[place], css(colors[place])) for place in map(one.data.place, labels_of(sample))]
     if large:
         card['shapes'] = [_shape(found, classes, colors, picture) for found in sorted(
-            sample.get('instances', ()), key=lambda found: -_area(found))[:MOST_SHAPES]]
+            sample.get('instances', ()), key=lambda found: -area(found))[:MOST_SHAPES]]
     return card
-
-
-def _area(instance: dict) -> float:
-    left, top, right, bottom = instance['bbox']
-    return (right - left) * (bottom - top)
 
 
 def _shape(instance: dict, classes: Sequence[str], colors: Sequence[Color], picture: Picture) -> dict[str, Any]:
@@ -206,7 +180,7 @@ def _shape(instance: dict, classes: Sequence[str], colors: Sequence[Color], pict
     label, mask = instance['bbox_label'], instance.get('mask')
     color = colors[label]
     return dict(
-        name='crowd of ' * bool(instance.get('ignore_flag')) + classes[label], color=_css(color), left=left, top=top,
+        name='crowd of ' * bool(instance.get('ignore_flag')) + classes[label], color=css(color), left=left, top=top,
         width=round(right - left, 1), height=round(bottom - top, 1), outline=_outline(mask, picture.scale),
         wide=right - left > picture.width / 9, ink='#000' if sum(a * b for a, b in zip(color, (.3, .59, .11), strict=True))
         > 128 else '#fff')
@@ -226,7 +200,7 @@ def _outline(mask: list | dict | None, scale: float) -> str:
 def _bars(one: Surveyed, colors: Sequence[Color]) -> list[dict[str, Any]]:
     """The classes, those of the most first; as long as what they have of that."""
     most = max([found.objects for found in one.classes], default=0) or 1
-    bars = [dict(name=found.name, color=_css(colors[label]) if label < len(colors) else '#8b949c',
+    bars = [dict(name=found.name, color=css(colors[label]) if label < len(colors) else '#8b949c',
                  length=round(100 * found.objects / most, 2), objects=found.objects,
                  text=share(found.share) if one.data.kind == 'segmentation' else number(found.objects),
                  images='' if one.data.kind == 'classification' else f'in {many(found.images, "image")}')
@@ -244,8 +218,3 @@ def _sizes(one: Surveyed) -> dict[str, Any] | None:
                     r=round(.9 + 2.6 * (count / most) ** .5, 2), text=f'{width}×{height} px: {many(count, "image")}')
                for (width, height), count in one.sizes.most_common(2000)]
     return dict(circles=circles, top=int(top))
-
-
-def _visible(value: Any) -> Any:
-    """A text without control characters, whatever a name brought into it; HTML of the template is left."""
-    return printable(value) if isinstance(value, str) and not hasattr(value, '__html__') else value

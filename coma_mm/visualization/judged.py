@@ -6,14 +6,13 @@ import torch
 from mmdet.datasets.transforms import LoadAnnotations as LoadInstances
 from mmdet.structures.bbox import bbox_overlaps
 from mmengine.structures import InstanceData
-from mmseg.datasets.transforms import LoadAnnotations as LoadSegmentation
 from torch import nn
 from torch.utils.data import Dataset
 
 from coma_mm.datasets.loading import read_image
 from coma_mm.progress import track
 
-from .loading import spread_indices
+from .loading import spread_indices, with_true_map
 from .predictions import IGNORED, predict
 
 SCORE = .3  # of detections that count
@@ -39,8 +38,7 @@ def judge(model: nn.Module, dataset: Dataset, number: int | Sequence[int]) -> li
 def _score(model: nn.Module, dataset: Dataset, index: int) -> float:
     found = predict(model, dataset, index)
     if 'pred_sem_seg' in found:
-        truth = LoadSegmentation()(dataset.get_data_info(index))['gt_seg_map']
-        return mean_iou(truth, found.pred_sem_seg.data[0].numpy())
+        return mean_iou(with_true_map(dataset, index)['gt_seg_map'], found.pred_sem_seg.data[0].numpy())
     if 'pred_instances' in found:
         info = dataset.get_data_info(index)
         info = LoadInstances()(dict(info, ori_shape=read_image(info['img_path']).shape[:2]))

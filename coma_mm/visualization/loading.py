@@ -2,17 +2,19 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import mmcv
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from mmseg.datasets.transforms import LoadAnnotations
 from torch import nn
 from torch.utils.data import Dataset
 
 from coma_mm.config_tree import find_types
-from coma_mm.datasets.annotations import check_annotations
+from coma_mm.datasets.annotations import check_annotations, leaves, pipeline_steps
 from coma_mm.datasets.bands import Choice
 from coma_mm.datasets.image_folder import IMAGE_SUFFIXES, walk_files
 from coma_mm.datasets.loading import LoadImage, as_color, use_load_image
@@ -173,6 +175,16 @@ def spread_indices(dataset: Dataset, number: int | Sequence[int]) -> list[int]:
         return list(number)
     number = min(number, len(dataset))
     return [i * len(dataset) // number for i in range(number)]
+
+
+def with_true_map(dataset: Dataset, index: int) -> dict[str, Any]:
+    """A sample of a segmentation with `gt_seg_map` (H, W), the class ids that training has, `MapClassIds` included."""
+    info = dataset.get_data_info(index)
+    names = ('LoadAnnotations', 'MapClassIds')
+    steps = [step for step in pipeline_steps(leaves(dataset)[0]) if type(step).__name__ in names]
+    for step in steps or [LoadAnnotations()]:
+        info = step(info)
+    return info
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -17,14 +17,13 @@ from matplotlib.patheffects import withStroke
 from mmdet.datasets.transforms import LoadAnnotations as LoadInstances
 from mmengine.dataset import pseudo_collate
 from mmengine.structures import BaseDataElement, InstanceData
-from mmseg.datasets.transforms import LoadAnnotations as LoadSegmentation
 from torch import nn
 from torch.utils.data import Dataset
 
 from coma_mm.datasets.viewing import bands_read, read_picture
 from coma_mm.errors import UserError
 
-from .loading import spread_indices
+from .loading import spread_indices, with_true_map
 from .style import RC, class_colors, text_color
 
 IGNORED = 255  # in segmentation maps: not labelled, not scored
@@ -46,7 +45,7 @@ def segmentation_figure(model, dataset, number: int | Sequence[int] = 4) -> Figu
 
     Args:
         model (BaseSegmentor): Of mmsegmentation, in evaluation mode.
-        dataset (BaseSegDataset): With annotations. The truth is read from the files, whatever the pipeline loads.
+        dataset (BaseSegDataset): With annotations. The truth is read from the files, also where the pipeline does not.
         number (int | Sequence[int]): Images, evenly spread over the data set; or their indices. Defaults to 4.
 
     Returns:
@@ -57,10 +56,9 @@ def segmentation_figure(model, dataset, number: int | Sequence[int] = 4) -> Figu
     """
     classes = dataset.metainfo['classes']
     colors = np.array(class_colors(classes, dataset.metainfo.get('palette')))
-    load_truth = LoadSegmentation()
     rows, shown, bands = [], set(), bands_read(dataset)
     for index in spread_indices(dataset, number):
-        info = load_truth(dataset.get_data_info(index))
+        info = with_true_map(dataset, index)
         image = read_picture(info, bands)
         truth = info['gt_seg_map']
         prediction = predict(model, dataset, index).pred_sem_seg.data[0].numpy()

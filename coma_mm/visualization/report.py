@@ -5,14 +5,11 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import jinja2
 from matplotlib.figure import Figure
 from PIL import Image
 
-from coma_mm.errors import printable
-from coma_mm.files import write_whole
+from .pages import write_page
 
 PNG_LIMIT = 400_000  # bytes; larger pictures are embedded as JPEG
 DPI = 160
@@ -105,29 +102,12 @@ def write_report(path: str | Path, title: str, summary: str, sections: list[Sect
         summary (str): What was done and what came out, in plain words; an empty line separates paragraphs.
         sections (list[Section]): The rest; their titles are the table of contents.
     """
-    env = jinja2.Environment(
-        loader=jinja2.PackageLoader('coma_mm.visualization'),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_visible,
-        undefined=jinja2.StrictUndefined)
-    env.filters.update(cell=_cell, data_uri=_data_uri, width=_width, paragraphs=_paragraphs, slug=_slug)
-    html = env.get_template('report.html.j2').render(title=title, summary=summary, sections=sections)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, html)
+    filters = dict(cell=_cell, data_uri=_data_uri, width=_width, paragraphs=_paragraphs, slug=_slug)
+    write_page(path, 'report.html.j2', filters=filters, title=title, summary=summary, sections=sections)
 
 
 def _cell(cell: str | Cell) -> Cell:
     return cell if isinstance(cell, Cell) else Cell(cell)
-
-
-def _visible(value: Any) -> Any:
-    """A text without what is no text in a page: control characters, and those that turn the direction of writing."""
-    if not isinstance(value, str):
-        return value
-    return re.sub('[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]',
-                  lambda match: printable(match[0]), value)
 
 
 def _slug(title: str) -> str:

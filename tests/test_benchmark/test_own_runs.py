@@ -62,12 +62,23 @@ def test_runs_that_equal_the_best_one_stand_out_too(tmp_path):
     assert table.bold == {(0, 1), (1, 1)}
 
 
-def test_a_page_of_no_runs_says_what_to_do(tmp_path):
-    runs, others = overviews(tmp_path)
-    assert own_runs.sections(runs, others, tmp_path) == []
-    assert own_runs.summary(runs, tmp_path).startswith(f'There is no run under {tmp_path} yet. Train something')
+def test_a_page_of_no_runs_is_refused_and_not_written(tmp_path):
+    with pytest.raises(UserError, match=f'^no run under {tmp_path}; expected work_dirs of trainings, such as coma-mm train'):
+        own_runs.write(tmp_path, tmp_path / 'mine.html')
+    (tmp_path / 'photos').mkdir()
+    with pytest.raises(UserError, match=r'\(1 folder without one, as photos: no run in it\); expected'):
+        own_runs.write(tmp_path, tmp_path / 'mine.html')
     with pytest.raises(UserError, match='^no folder'):
         own_runs.write(tmp_path / 'none', tmp_path / 'mine.html')
+    assert not (tmp_path / 'mine.html').exists()
+
+
+def test_a_folder_of_tests_alone_has_a_page_of_their_tables(tmp_path):
+    start = write_run(tmp_path / 'tested') / '20260101_000000'
+    (start / 'vis_data/scalars.json').unlink()
+    (start / f'{start.name}.json').write_text('{"mIoU": 50.0}')
+    own_runs.write(tmp_path, tmp_path / 'mine.html')
+    assert 'There are tests alone' in (tmp_path / 'mine.html').read_text()
 
 
 def test_predictions_that_cannot_be_had_are_said_and_cost_no_page(runs, tmp_path):
@@ -116,5 +127,5 @@ def test_the_paper_page_is_there_as_before(monkeypatch, tmp_path):
 
 def test_a_run_whose_name_is_no_text_has_links_on_the_page(tmp_path):
     write_run(tmp_path / os.fsdecode(b'odd\xff'))
-    assert ': 1 runs, ' in own_runs.write(tmp_path, tmp_path / 'page.html')
+    assert ': 1 run, ' in own_runs.write(tmp_path, tmp_path / 'page.html')
     assert 'href="odd%FF/20260101_000000/20260101_000000.log"' in (tmp_path / 'page.html').read_text()

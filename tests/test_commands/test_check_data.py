@@ -128,6 +128,9 @@ def test_defects_of_imagenet(run, data):
     test(lambda: shutil.rmtree(root / 'train/n00000002'), 'val has classes that train has not')
     test(lambda: [path.unlink() for path in (root / 'train/n00000002').iterdir()], 'without any image: n00000002')
     test(broken(image), f'cannot read the image {image}: ')
+    deep = [root / f'train/n0000000{number}/deep.png' for number in range(3)]
+    test(lambda: [Image.fromarray(np.full((40, 30), 300, np.uint16)).save(path) for path in deep],
+         f'cannot read 3 images ({deep[0]}, {deep[1]}, {deep[2]}): the first holds 16-bit values from 300 to 300 in 1 band')
     test(lambda: (root / 'train/n00000001.tar').touch(), f'archives in {root}/train are not unpacked: n00000001.tar')
     for split in ('train', 'val'):
         (root / split / 'extra').mkdir()
@@ -167,7 +170,7 @@ def test_defects_of_ade20k(run, data):
     test(seg_map.unlink, 'images in images/training without a map in annotations/training: train_000003')
     test(image.unlink, 'maps in annotations/training without an image in images/training: train_000003')
     test(broken(image), f'cannot read the image {image}')
-    test(broken(seg_map), f'cannot read the map {seg_map}')
+    test(broken(seg_map), f'cannot read the mask {seg_map}')
     test(draw((32, 32), 151), f'{seg_map} has values 151; expected 0 (nothing) and 1 to 150 (classes)')
     test(draw((32, 32, 3), 1), f'{seg_map} has 3 channels; expected one')
     test(lambda: Image.fromarray(np.full((32, 32), 257, np.uint16)).save(seg_map), f'{seg_map} has the value 257 (uint16)')
@@ -209,6 +212,8 @@ def test_defects_of_coco(run, data):
     for mask in (None, [], [[1, 2, 3, 4]], dict(size=[32, 32])):
         test(annotation(segmentation=mask), 'annotation 5', 'segmentation')
     test(change(lambda content: content['annotations'][4].pop('area')), 'annotation 5 of image 3 has area None')
+    test(annotation(bbox=[40, 1, 9, 9]), '1 object outside of the image, not used: train_000002.jpg (annotation 5)')
+    test(annotation(bbox=[1, 1, 0, 3]), '1 object without width or height, not used: train_000002.jpg (annotation 5); ')
     test(annotation(id=1), 'two annotations have the id 1')
     test(change(lambda content: content['categories'].pop()), 'categories of train2017 and val2017 differ')
     test(change(lambda content: content['categories'].reverse()), "COCO's in another order",
@@ -216,7 +221,7 @@ def test_defects_of_coco(run, data):
     annotation(bbox=[1, 1, 0.5, 3])()
     shutil.copy(image, image.with_name('unused.jpg'))
     text = run('coco', root)
-    assert '1 boxes less than a pixel wide or high' in text and 'does not name are not used: unused' in text
+    assert '1 object less than 1 px wide or high, not used' in text and 'does not name are not used: unused' in text
     for last, expected in ((80, "categories have other ids than COCO's"), (10, "10 categories that are not COCO's 80")):
         for file in (root / 'annotations').iterdir():
             content = json.loads(file.read_text())

@@ -53,6 +53,7 @@ def test_a_config_is_checked_with_its_options(run, tmp_path):
     ('folder . --images .', '--images is for check_data coco, not for folder'),
     ('coco a.json --data-root .', '--data-root is for check_data config, not for coco'),
     ('coco . --html page.html', 'coco .: --html is for data of your own'),
+    ('coco . --images .', 'coco .: --images is for data of your own'),
 ])
 def test_bad_usage_is_one_line(run, tmp_path, monkeypatch, args, expected):
     monkeypatch.chdir(tmp_path)

@@ -60,7 +60,7 @@ def test_a_config_is_tried_on_its_data(run_tool, folder):
     (['none.py'], 'bad   config: no config file none.py'),
     (['my.py', '--data', 'gone'], 'bad   config: ImageFolder: gone does not exist'),
     (['my.py', '--cfg-options', 'model.backbone.arch=huge'], "bad   config: DyViT: arch='huge': expected one of"),
-    (['--data', 'gone'], 'bad   data: --data gone: no such folder')])
+    (['--data', 'gone'], 'bad   data: --data gone does not exist; expected one with images')])
 def test_what_is_bad_is_a_line_and_exit_code_1(run_tool, folder, arguments, said):
     assert said in run_tool('doctor.py', *arguments, code=1)
 

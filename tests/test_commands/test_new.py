@@ -1,5 +1,6 @@
 """`coma-mm new` gives the config to standard output or a new file, and says what it chose on standard error."""
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from coma_mm import commands
 from coma_mm.errors import UserError
 from coma_mm.prepare.new import TASKS, measure, new_config
 from coma_mm.prepare.new.measure import measure_speed
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -39,7 +42,11 @@ def test_a_file_is_written_and_never_over_another(monkeypatch, photos, capsys, t
     new(monkeypatch, *args)
     out, err = capsys.readouterr()
     text = (tmp_path / 'a/my.py').read_text()
-    assert not out and text.startswith('"""CoMA pre-training') and err.strip().endswith('my.py runs it.')
+    assert not out and text.startswith('"""CoMA pre-training')
+    assert err.strip().endswith(f'; coma-mm train {tmp_path}/a/my.py runs it.')
+    monkeypatch.setattr(sys, 'argv', [str(ROOT / 'tools/new.py'), *map(str, args[:-1]), str(tmp_path / 'my own.py')])
+    commands._run('new')  # as in a checkout without an installation
+    assert f"tools/train.py '{tmp_path}/my own.py' runs it." in capsys.readouterr().err
     with pytest.raises(UserError, match='^--out .*my.py is there already, and is left as it is'):
         new(monkeypatch, *args)
     assert (tmp_path / 'a/my.py').read_text() == text

@@ -10,7 +10,7 @@ from mmpretrain.models import ImageClassifier
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 from torch import nn
 
-from coma_mm.engine.summary import _schedule, _tool, learning_line, model_line, next_lines, short, unread_weights
+from coma_mm.engine.summary import _schedule, learning_line, model_line, next_lines, short, tool, unread_weights
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,9 +66,9 @@ def test_commands_are_started_as_this_one_was_and_paths_are_short(monkeypatch, t
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, 'argv', [str(ROOT / 'tools/train.py')])
     monkeypatch.setattr(sys, 'executable', '/no where/python')
-    assert _tool('test') == "'/no where/python' tools/test.py"
+    assert tool('test') == "'/no where/python' tools/test.py"
     monkeypatch.setattr(sys, 'argv', ['coma-mm'])
-    assert _tool('test') == 'coma-mm test'
+    assert tool('test') == 'coma-mm test'
     assert short(ROOT / 'a/b.pth') == 'a/b.pth' and short(tmp_path) == str(tmp_path)
 
 

@@ -166,3 +166,28 @@ def test_names_are_printed_in_one_line_whatever_is_in_them(tmp_path):
     write_run(tmp_path / os.fsdecode(b'odd\xff'))
     assert [run.name for run in overviews(tmp_path)[0]] == ['odd\\udcff', 'two\\nlines']
     assert short_names([str(tmp_path / 'two\nlines'), str(tmp_path / 'b')]) == ['two\\nlines', 'b']
+
+
+def test_each_file_of_a_run_is_read_once_and_a_line_that_is_being_written_is_left_out(tmp_path, monkeypatch):
+    write_run(tmp_path, values=(50., ))
+    write_run(tmp_path, values=(60., 61.), name='20260102_000000', log=TABLE)
+    with open(tmp_path / '20260102_000000/vis_data/scalars.json', 'a') as file:
+        file.write('{"lr": 0.1, "loss": 0.2, "st')
+    opened = []
+    monkeypatch.setattr('coma_mm.files.open_regular', lambda path, *_: opened.append(path) or open(path, 'rb'))
+    run = overview(tmp_path, 'a')
+    assert run.curve == [(1, 60.), (2, 61.)] and len(run.losses) == 4 and run.classes['step'] == 2
+    read = sorted(path.name for path in opened if path.name.endswith(('.log', 'scalars.json')))
+    assert read == ['20260102_000000.log', 'scalars.json', 'scalars.json']  # the first start's log is of a run before it
+
+
+def test_runs_behind_links_are_found_once_and_a_link_upward_ends_nothing(tmp_path):
+    write_run(tmp_path / 'disk/a')
+    (tmp_path / 'work').mkdir()
+    (tmp_path / 'work/runs').symlink_to(tmp_path / 'disk')
+    (tmp_path / 'work/same').symlink_to(tmp_path / 'disk/a')
+    (tmp_path / 'disk/up').symlink_to(tmp_path / 'work')
+    write_run(tmp_path / 'work/own')
+    (tmp_path / 'work/last').symlink_to('own')
+    runs, others = overviews(tmp_path / 'work')
+    assert [run.name for run in runs] == ['own', 'runs/a'] and others == []

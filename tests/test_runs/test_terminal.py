@@ -59,6 +59,8 @@ def test_runs_of_other_metrics_have_no_table_and_a_metric_that_none_has_is_refus
     assert 'No mIoU of b.' in capsys.readouterr().out
     with pytest.raises(UserError, match='^--metric=mDice: these runs have none .*; they have mIoU, coco/bbox_mAP$'):
         comparing.show(paths, 'mDice')
+    with pytest.raises(UserError, match=f'^compare needs two runs or more, and {paths[0]} is one; name another'):
+        comparing.show(paths[:1])
 
 
 def test_a_long_run_is_shown_at_epochs_that_all_have(tmp_path):

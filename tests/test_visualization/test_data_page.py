@@ -39,6 +39,9 @@ def test_maps_are_drawn_in_the_colours_of_their_classes(tmp_path):
     assert 'class="map" src="data:image/png' in html and '<b>30 %</b>' in html and '<b>10 %</b>' in html
     color = re.search(r'background: (#\w+)"></i></span><b>30 %', html)[1]
     assert f'<i style="background: {color}"></i>class 4</span>' in html
+    names = [f'class {number}' for number in range(300)]  # more than there can be values
+    html = page_of(tmp_path / 'page.html', segmentation_sets, str(tmp_path / 'images'), str(tmp_path / 'masks'), names, [0])
+    assert 'class="map" src="data:image/png' in html and 'class 299' in html
 
 
 def test_equal_images_are_shown_side_by_side_and_damaged_ones_are_left_out(tmp_path):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from mmdet.datasets import CocoDataset
 from mmdet.structures import DetDataSample
+from mmengine.dataset import Compose
 from mmengine.structures import InstanceData, PixelData
 from mmpretrain.datasets import CustomDataset
 from mmseg.datasets import BaseSegDataset
@@ -14,6 +15,7 @@ from PIL import Image
 
 from coma_mm.errors import UserError
 from coma_mm.visualization import classification_figure, detection_figure, segmentation_figure
+from coma_mm.visualization.judged import judge
 from coma_mm.visualization.style import CLASS_COLORS, class_colors
 
 CLASSES = ('star', 'ring')
@@ -78,6 +80,17 @@ def test_a_prediction_of_another_size_is_refused(seg_dataset):
     prediction = SegDataSample(pred_sem_seg=PixelData(data=torch.ones(1, 20, 30, dtype=torch.int64)))
     with pytest.raises(UserError, match=r'0\.png: .* differ in size .*\(20, 30\)'):
         segmentation_figure(Model(prediction), seg_dataset)
+
+
+def test_the_truth_has_the_ids_that_the_pipeline_gives_it_in_pictures_and_scores(seg_dataset):
+    """As in the configs of `coma-mm new --ignore`: a value that is no class has no name."""
+    seg_dataset.pipeline = Compose([
+        dict(type='mmseg.LoadImageFromFile'), dict(type='mmseg.LoadAnnotations'),
+        dict(type='MapClassIds', ids={0: 1, 1: 255}), dict(type='mmseg.PackSegInputs')])
+    sample = SegDataSample(pred_sem_seg=PixelData(data=torch.ones(1, 40, 60, dtype=torch.int64)))
+    truth = segmentation_figure(Model(sample), seg_dataset).axes[1]
+    assert texts(truth) == ['ring'] and (pixels(truth)[20:] == 60).all()
+    assert judge(Model(sample), seg_dataset, 1) == [(1., 0)]
 
 
 def test_detection(tmp_path):

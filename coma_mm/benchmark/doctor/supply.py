@@ -22,7 +22,8 @@ from coma_mm.datasets.loading import read_encoded, read_image, use_load_image
 from coma_mm.datasets.samples import BandReading
 from coma_mm.datasets.usage import many, number
 from coma_mm.engine.workers import loader_workers
-from coma_mm.errors import BadImageError, MissingFileError, UserError
+from coma_mm.errors import BadImageError, UserError
+from coma_mm.files import check_folder
 from coma_mm.prepare.new.measure import Speed, measure_config
 
 from .finding import BAD, LOOK, OK, Finding
@@ -154,9 +155,7 @@ def compare(speed: Speed, found: Reading, at_once: float, on_gpu: bool, workers:
 
 def of_folder(folder: str) -> Finding:
     """How fast the images of a folder come, where there is no model to compare with."""
-    if not os.path.isdir(folder):
-        kind = UserError if os.path.exists(folder) else MissingFileError
-        raise kind(f'--data {folder}: no such folder; expected one with images')
+    check_folder(folder, 'one with images', '--data')
     paths = [path for path in walk_files(folder) if path.lower().endswith(IMAGE_SUFFIXES)]
     if not paths:
         return Finding(BAD, 'data', f'no image in {folder} or the folders below it', 'give their folder by --data')

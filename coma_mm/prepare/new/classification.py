@@ -3,9 +3,10 @@ import os
 
 from coma_mm.datasets.image_folder import IMAGE_SUFFIXES, walk_files
 from coma_mm.datasets.usage import number, spread
-from coma_mm.errors import MissingFileError, UserError, first_names
+from coma_mm.errors import UserError, first_names
+from coma_mm.files import check_folder
 
-from .draft import BLANK, VALIDATION, Draft, absolute, depth_notes, held_out, lines, literal, short_side
+from .draft import BLANK, VALIDATION, Draft, absolute, beginning, depth_notes, ending, lines, literal, shared, short_side
 from .numbers import image_size, power_of_two, scaled, share_out
 from .pretrained import backbone_settings, layer_decay, loading
 
@@ -23,12 +24,7 @@ def draft(data: str, *, arch: str, backbone: dict, size: int | None, epochs: int
 
     Args:
         data (str): A folder of folders of classes, or of `train` and `val` that have these.
-        arch (str): 'tiny', 'small' or 'base'.
-        backbone (dict): Settings of the backbone that the weights to start from are for.
-        size (int, optional): Of the images that are trained on, in px.
-        epochs (int, optional): Length of the run.
-        gpus (int): How many there are.
-        pretrained (str, optional): A checkpoint to start from.
+        arch, backbone, size, epochs, gpus, pretrained: See `new_config`; `backbone` is {} without weights.
 
     Returns:
         Draft: All but the length.
@@ -44,14 +40,8 @@ def draft(data: str, *, arch: str, backbone: dict, size: int | None, epochs: int
                         f'({first_names(sorted(different))}), so that class ids would differ; expected the same '
                         'folders in both, each with images')
     counts = {name: len(images) for name, images in found['train'].items()}
-    what = f'{len(paths)} images of {len(classes)} classes ({spread(counts)}), '
-    if 'val' in found:
-        split, train = '', len(paths)
-        what += f'and {sum(map(len, found["val"].values()))} for validation'
-    else:
-        split, kept = held_out(len(paths))
-        train = len(paths) - kept
-        what += f'{kept} held out by a seed'
+    split, train, rest = shared(len(paths), sum(map(len, found['val'].values())) if 'val' in found else None)
+    what = f'{len(paths)} images of {len(classes)} classes ({spread(counts)}), {rest}'
     side = short_side(paths)
     size = image_size(size, side, (128, 64) if arch == 'tiny' else (224, 128))
     patch = backbone.get('patch_size', 16 if size <= 128 else 32)
@@ -69,14 +59,10 @@ def draft(data: str, *, arch: str, backbone: dict, size: int | None, epochs: int
 
     def write(epochs: int) -> str:
         every, own = max(1, epochs // 20), backbone_settings(backbone, patch, pretrained, arch != 'tiny')
-        decay = layer_decay(arch, pretrained)
         preprocessor = '\n    data_preprocessor=dict(num_classes=num_classes),' if arch == 'tiny' else ''
         return lines([
-            f'"""{len(classes)} classes of images with DyViT-{arch} at {size} px, '
-            f'{"pre-trained" if pretrained else "from scratch"}."""',
-            'import random' if split else '', BLANK if split else '',
-            f"_base_ = 'coma_mm::{BASES[arch]}'",
-            f'data_root = {literal(absolute(data))}',
+            *beginning(f'{len(classes)} classes of images with DyViT-{arch} at {size} px, '
+                       f'{"pre-trained" if pretrained else "from scratch"}', BASES[arch], absolute(data), split),
             f'num_classes = {len(classes)}  # the folders of classes, in the order of their names',
             f'size = {size}',
             f'update = {update}  # images of an update, on any number of GPUs',
@@ -100,10 +86,7 @@ def draft(data: str, *, arch: str, backbone: dict, size: int | None, epochs: int
             *_loader('val', data, folders, f'batch_size={batch}, ', split, extensions),
             'test_dataloader = val_dataloader',
             'val_evaluator = dict(topk=(1, ))\ntest_evaluator = val_evaluator' if len(classes) < 6 else '',
-            f"optim_wrapper = dict(accumulative_counts='auto', {decay}optimizer=dict(lr={rate:g} * update / {base}))",
-            'auto_scale_lr = dict(base_batch_size=update)',
-            f'train_cfg = dict(val_interval={every})',
-            f'default_hooks = dict(checkpoint=dict(interval={every}))',
+            *ending(every, rate, base, layer_decay(arch, pretrained)),
         ])
 
     return Draft(what=what, model=f'DyViT-{arch} at {size} px', images=train, update=update, batch=batch, gpus=gpus,
@@ -112,10 +95,7 @@ def draft(data: str, *, arch: str, backbone: dict, size: int | None, epochs: int
 
 def _split_folders(data: str) -> dict[str, str]:
     """The folder of the classes that are trained on, and of those for validation where there is one."""
-    if not os.path.isdir(data):
-        kind = UserError if os.path.exists(data) else MissingFileError
-        raise kind(f'--data {data} {"is not a folder" if kind is UserError else "does not exist"}; expected a folder with a '
-                   'folder for each class')
+    check_folder(data, 'a folder with a folder for each class', '--data')
     train = os.path.join(data, 'train')
     if not os.path.isdir(train):
         return dict(train=data)

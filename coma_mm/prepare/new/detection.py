@@ -9,8 +9,9 @@ from coma_mm.datasets.annotations import missing_files
 from coma_mm.datasets.coco import CheckedCOCO
 from coma_mm.datasets.usage import many
 from coma_mm.errors import MissingFileError, UserError, first_names
+from coma_mm.prepare.check import has_mask
 
-from .draft import BLANK, Draft, absolute, assign, depth_notes, held_out, lines, literal, short_side
+from .draft import BLANK, Draft, absolute, assign, beginning, depth_notes, ending, lines, literal, shared, short_side
 from .numbers import WIDTHS, image_size, length, power_of_two, scaled, share_out
 from .pretrained import backbone_settings, layer_decay, loading
 
@@ -54,12 +55,7 @@ def draft(images: str, train: str, val: str | None = None, *, arch: str, backbon
         images (str): The folder of the images, or one with a folder for each file of annotations.
         train (str): The COCO file of the annotations.
         val (str, optional): The same for validation. Defaults to a tenth of the images in `train`.
-        arch (str): 'tiny', 'small' or 'base'.
-        backbone (dict): Settings of the backbone that the weights to start from are for.
-        size (int, optional): Of the images that are trained on, in px.
-        epochs (int, optional): Length of the run.
-        gpus (int): How many there are.
-        pretrained (str, optional): A checkpoint to start from.
+        arch, backbone, size, epochs, gpus, pretrained: See `new_config`; `backbone` is {} without weights.
 
     Returns:
         Draft: All but the length.
@@ -86,14 +82,11 @@ def draft(images: str, train: str, val: str | None = None, *, arch: str, backbon
         notes.append(f'Of the images for validation {both} are trained on, too')
     if 0 < without < total:
         notes.append(f'{without} of {total} objects have no mask, so boxes alone are learnt')
-    what = f'{many(len(own.images), "image")} with {many(own.objects.total(), "object")} of {many(len(classes), "class")}, '
+    split, count, rest = shared(len(own.images), len(found['val'].images) if val else None)
+    what = (f'{many(len(own.images), "image")} with {many(own.objects.total(), "object")} of {many(len(classes), "class")}, '
+            f'{rest}')
     if val:
-        split, count = '', len(own.images) - own.negatives  # the base leaves out images without an object
-        what += f'and {len(found["val"].images)} for validation'
-    else:
-        split, number = held_out(len(own.images))
-        count = len(own.images) - number
-        what += f'{number} held out by a seed'
+        count -= own.negatives  # the base leaves out images without an object
     if own.negatives:
         notes.append(f'Images without an object ({own.negatives}) {"are left out" if val else "teach what is none"}')
     notes += depth_notes(own.images)
@@ -116,14 +109,11 @@ def draft(images: str, train: str, val: str | None = None, *, arch: str, backbon
             settings.insert(0, 'out_indices=(0, 1, 3)')
             neck = f'    neck=dict(in_channels={[WIDTHS[arch][stage] for stage in (0, 1, 3)]}),'
         metric = '' if masks else ", metric=['bbox']"
-        decay = layer_decay(arch, pretrained)
         evaluated = 'None' if split else f'data_root + {literal("/" + os.path.relpath(absolute(val), root))}'
         return lines([
-            f'"""Mask R-CNN{"" if masks else ", its boxes alone,"} with DyViT-{arch} at {size} px on '
-            f'{many(len(classes), "class")}, {"pre-trained" if pretrained else "from scratch"}."""',
-            'import random' if split else '', BLANK if split else '',
-            f"_base_ = 'coma_mm::{BASES[arch]}'",
-            f'data_root = {literal(root)}',
+            *beginning(f'Mask R-CNN{"" if masks else ", its boxes alone,"} with DyViT-{arch} at {size} px on '
+                       f'{many(len(classes), "class")}, {"pre-trained" if pretrained else "from scratch"}',
+                       BASES[arch], root, split),
             assign('classes', classes),
             f'size = {size}',
             f'update = {update}  # images of an update, on any number of GPUs',
@@ -146,11 +136,8 @@ def draft(images: str, train: str, val: str | None = None, *, arch: str, backbon
             *(['# Without a file the metric compares with what the data set has, which is a part of one.'] * bool(split)),
             f'val_evaluator = dict(ann_file={evaluated}{metric})',
             'test_evaluator = val_evaluator',
-            f"optim_wrapper = dict(accumulative_counts='auto', {decay}optimizer=dict(lr={rate:g} * update / {base}))",
             '' if arch == 'tiny' else f'param_scheduler = [dict(_base_.warmup, end={warm}), _base_.steps]',
-            'auto_scale_lr = dict(base_batch_size=update)',
-            f'train_cfg = dict(val_interval={every})',
-            f'default_hooks = dict(checkpoint=dict(interval={every}))',
+            *ending(every, rate, base, layer_decay(arch, pretrained)),
         ])
 
     return Draft(what=what, model=f'{"Mask R-CNN" if masks else "boxes by Mask R-CNN"} with DyViT-{arch} at {size} px',
@@ -196,21 +183,32 @@ def read_coco(path: str, images: str, option: str) -> Coco:
         raise MissingFileError(f'{option} {path}: no such file; expected COCO annotations')
     if not os.path.isdir(images):
         raise MissingFileError(f'--images {images}: no such folder')
-    with redirect_stdout(io.StringIO()):  # pycocotools tells how far it is
-        coco = CheckedCOCO(path)
-    if not coco.dataset['categories']:
-        raise UserError(f'{option} {path} has no categories; expected their ids and names, as in '
-                        '"categories": [{"id": 1, "name": "cat"}]')
-    if not coco.dataset['images']:
-        raise UserError(f'{option} {path} names no image')
+    coco = open_coco(path, option)
     names = [str(image['file_name']) for image in coco.dataset['images']]
     folder = folder_of(names, images, path)
     by_id = {one['id']: str(one['name']) for one in coco.dataset['categories']}
     annotations = [one for one in coco.dataset['annotations'] if one['category_id'] in by_id and not one.get('ignore')]
     return Coco(
         path, folder, [os.path.join(folder, name) for name in names], list(by_id.values()),
-        Counter(by_id[one['category_id']] for one in annotations), sum(not _has_mask(one) for one in annotations),
+        Counter(by_id[one['category_id']] for one in annotations), sum(not has_mask(one) for one in annotations),
         len(names) - len({one['image_id'] for one in annotations}))
+
+
+def open_coco(path: str, option: str = '') -> CheckedCOCO:
+    """Open a COCO file that has images and categories; `option` names it in messages.
+
+    Raises:
+        UserError: If it is not as COCO's are, or lacks either.
+    """
+    with redirect_stdout(io.StringIO()):  # pycocotools tells how far it is
+        coco = CheckedCOCO(path)
+    where = f'{option} {path}'.lstrip()
+    if not coco.dataset['categories']:
+        raise UserError(f'{where} has no categories; expected their ids and names, as in '
+                        '"categories": [{"id": 1, "name": "cat"}]')
+    if not coco.dataset['images']:
+        raise UserError(f'{where} names no image')
+    return coco
 
 
 def folder_of(names: list[str], images: str, path: str) -> str:
@@ -233,8 +231,3 @@ def folder_of(names: list[str], images: str, path: str) -> str:
     raise UserError(f'{many(len(gone), "file")} of the {len(names)} that {path} names are not in {images}: '
                     f'{first_names(os.path.relpath(one, images) for one in gone)}; give the folder that these names are '
                     'relative to as --images')
-
-
-def _has_mask(annotation: dict) -> bool:
-    mask = annotation.get('segmentation')
-    return bool(mask.get('counts')) if isinstance(mask, dict) else any(len(polygon) >= 6 for polygon in mask or ())

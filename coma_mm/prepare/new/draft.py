@@ -9,8 +9,8 @@ from typing import Any
 from coma_mm.datasets.encoded import open_image
 from coma_mm.datasets.image_folder import IMAGE_SUFFIXES, walk_files
 from coma_mm.datasets.image_kinds import why_not_8_bit
-from coma_mm.errors import MissingFileError, UserError
-from coma_mm.files import open_regular
+from coma_mm.errors import UserError
+from coma_mm.files import check_folder, open_regular
 
 WIDTH = 120
 """Of the lines that are written."""
@@ -68,6 +68,29 @@ def lines(parts: Iterable[str]) -> str:
     return ''.join(f'{part.rstrip()}\n' for part in parts if part)
 
 
+def beginning(about: str, base: str, data_root: str, split: str = '') -> list[str]:
+    """The first lines of a config: its docstring, what it inherits, and where its data are; `split` is of `held_out`."""
+    return [f'"""{about}."""', *(['import random', BLANK] if split else ''), f"_base_ = 'coma_mm::{base}'",
+            f'data_root = {literal(data_root)}']
+
+
+def ending(every: int, rate: float, base: int, decay: str = '') -> list[str]:
+    """The last lines of a config: the optimiser, and after how many epochs or iterations it validates and saves.
+
+    Args:
+        every (int): Epochs or iterations.
+        rate (float): The learning rate.
+        base (int): Images of an update that it is for.
+        decay (str): See `layer_decay`. Defaults to none.
+
+    Returns:
+        list[str]: The lines.
+    """
+    return [f"optim_wrapper = dict(accumulative_counts='auto', {decay}optimizer=dict(lr={rate:g} * update / {base}))",
+            'auto_scale_lr = dict(base_batch_size=update)', f'train_cfg = dict(val_interval={every})',
+            f'default_hooks = dict(checkpoint=dict(interval={every}))']
+
+
 def assign(name: str, values: Iterable) -> str:
     """An assignment of a tuple, over as many lines as it takes."""
     items = [f'{literal(value)},' for value in values]
@@ -83,12 +106,11 @@ def assign(name: str, values: Iterable) -> str:
     return '\n'.join([f'{name} = (', *rows, own, ')'])
 
 
-def held_out(count: int, share: float = 0.1) -> tuple[str, int]:
+def held_out(count: int) -> tuple[str, int]:
     """Lines of a config that split a data set by a seed into `train_images` and `val_images`.
 
     Args:
         count (int): Images of the data set.
-        share (float): Of them that are held out. Defaults to a tenth.
 
     Returns:
         tuple[str, int]: The lines, and how many images are held out.
@@ -99,7 +121,7 @@ def held_out(count: int, share: float = 0.1) -> tuple[str, int]:
     if count > MOST_HELD_OUT:
         raise UserError(f'{count} images in one set: a config can split up to {MOST_HELD_OUT}; give the images of '
                         'validation as a set of their own (--val, or folders train and val)')
-    number = max(1, round(count * share))
+    number = max(1, round(count * 0.1))
     if count < 2:
         raise UserError(f'{count} image: expected more, as some are held out for validation')
     return textwrap.dedent(f'''\
@@ -109,9 +131,23 @@ def held_out(count: int, share: float = 0.1) -> tuple[str, int]:
         '''), number
 
 
-def chosen(count: int, number: int) -> set[int]:
-    """The images that the lines of `held_out` hold out."""
-    return set(random.Random(0).sample(range(count), number))
+def shared(count: int, val: int | None) -> tuple[str, int, str]:
+    """Share a data set out to training and validation.
+
+    Args:
+        count (int): Images of the data set.
+        val (int, optional): Images of validation, if they are a set of their own.
+
+    Returns:
+        tuple[str, int, str]: The lines of `held_out`, or ''; how many images are trained on; and in words what is not.
+
+    Raises:
+        UserError: See `held_out`.
+    """
+    if val is not None:
+        return '', count, f'and {val} for validation'
+    split, number = held_out(count)
+    return split, count - number, f'{number} held out by a seed'
 
 
 def list_images(folder: str, option: str, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[str]:
@@ -128,10 +164,7 @@ def list_images(folder: str, option: str, suffixes: Sequence[str] = IMAGE_SUFFIX
     Raises:
         UserError: If there is no such folder, or no image in it.
     """
-    if not os.path.isdir(folder):
-        kind = UserError if os.path.exists(folder) else MissingFileError
-        raise kind(f'{option} {folder} {"is not a folder" if kind is UserError else "does not exist"}; expected a folder of '
-                   'images')
+    check_folder(folder, 'a folder of images', option)
     files = list(walk_files(folder))
     images = sorted(path for path in files if path.lower().endswith(tuple(suffixes)))
     if not images:

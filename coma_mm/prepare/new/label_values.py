@@ -111,6 +111,22 @@ def read_names(path: str, option: str) -> list[str]:
     return names
 
 
+def class_names(classes: str | Sequence[str] | None) -> list[str] | None:
+    """The names of the classes, given as they are or as a file with one in each line; None stays None.
+
+    Raises:
+        UserError: If the file cannot be read or is empty, or a class is there twice.
+    """
+    if classes is None:
+        return None
+    is_file = isinstance(classes, str | os.PathLike)
+    names = read_names(classes, '--classes') if is_file else list(classes)
+    if twice := [name for name, count in Counter(names).items() if count > 1 and name.lower() not in VOID]:
+        raise UserError(f'--classes{f" {classes}" if is_file else ""}: more than one class is called '
+                        f'{first_names(twice)}; expected names that differ, one for each value of the masks')
+    return names
+
+
 def read_palette(path: str, number: int) -> list[list[int]]:
     """The colours in a file of lines R G B, what stands behind them aside.
 

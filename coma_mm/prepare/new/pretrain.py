@@ -2,7 +2,7 @@
 from coma_mm.datasets.usage import number
 from coma_mm.errors import UserError
 
-from .draft import Draft, absolute, depth_notes, lines, list_images, literal, short_side
+from .draft import Draft, absolute, beginning, depth_notes, ending, lines, list_images, literal, short_side
 from .numbers import image_size, power_of_two, scaled, share_out
 from .pretrained import backbone_settings
 
@@ -25,12 +25,7 @@ def draft(images: str, *, arch: str, backbone: dict, size: int | None, epochs: i
 
     Args:
         images (str): The folder, flat or nested.
-        arch (str): 'tiny', 'small' or 'base'.
-        backbone (dict): Settings of the backbone that the weights to start from are for.
-        size (int, optional): Of the images that are trained on, in px.
-        epochs (int, optional): Length of the run.
-        gpus (int): How many there are.
-        pretrained (str, optional): A checkpoint to start from.
+        arch, backbone, size, epochs, gpus, pretrained: See `new_config`; `backbone` is {} without weights.
 
     Returns:
         Draft: All but the length.
@@ -62,19 +57,15 @@ def draft(images: str, *, arch: str, backbone: dict, size: int | None, epochs: i
         own = backbone_settings(backbone, patch, pretrained, has_init=False)
         every = max(1, epochs // 20)
         return lines([
-            f'"""CoMA pre-training of DyViT-{arch} at {size} px on a folder of {len(paths)} images."""',
-            f"_base_ = 'coma_mm::{BASES[arch]}'",
-            f'data_root = {literal(absolute(images))}',
+            *beginning(f'CoMA pre-training of DyViT-{arch} at {size} px on a folder of {len(paths)} images', BASES[arch],
+                       absolute(images)),
             f'update = {update}  # images of an update, on any number of GPUs',
             f'epochs = {epochs}',
             f'pretrained = {literal(absolute(pretrained))}' if pretrained else '',
             f'model = dict(backbone=dict({", ".join(own)}))' if own else '',
             _pipelines(arch, size) if size != default else '',
             *_loaders(batch, size != default),
-            f"optim_wrapper = dict(accumulative_counts='auto', optimizer=dict(lr={rate:g} * update / {base}))",
-            'auto_scale_lr = dict(base_batch_size=update)',
-            f'train_cfg = dict(val_interval={every})',
-            f'default_hooks = dict(checkpoint=dict(interval={every}))',
+            *ending(every, rate, base),
         ])
 
     return Draft(

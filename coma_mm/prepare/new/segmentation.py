@@ -4,10 +4,25 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from coma_mm.errors import MissingFileError, UserError, first_names
+from coma_mm.errors import UserError, first_names
+from coma_mm.files import check_folder
 
-from .draft import BLANK, VALIDATION, Draft, absolute, assign, depth_notes, held_out, lines, list_images, literal, short_side
-from .label_values import count_values, find_labels, palette_of, read_names, read_palette
+from .draft import (
+    BLANK,
+    VALIDATION,
+    Draft,
+    absolute,
+    assign,
+    beginning,
+    depth_notes,
+    ending,
+    lines,
+    list_images,
+    literal,
+    shared,
+    short_side,
+)
+from .label_values import class_names, count_values, find_labels, palette_of, read_palette
 from .numbers import image_size, length, power_of_two, scaled, share_out
 from .pretrained import backbone_settings, layer_decay, loading
 
@@ -48,12 +63,7 @@ def draft(images: str, masks: str, classes: str | Sequence[str] | None = None, i
             one in each line.
         ignore (Sequence[int], optional): Values of the masks that are no class.
         palette (str, optional): A file with a colour R G B in each line, for drawings.
-        arch (str): 'tiny', 'small' or 'base'.
-        backbone (dict): Settings of the backbone that the weights to start from are for.
-        size (int, optional): Of the images that are trained on, in px.
-        epochs (int, optional): Length of the run.
-        gpus (int): How many there are.
-        pretrained (str, optional): A checkpoint to start from.
+        arch, backbone, size, epochs, gpus, pretrained: See `new_config`; `backbone` is {} without weights.
 
     Returns:
         Draft: All but the length.
@@ -61,6 +71,7 @@ def draft(images: str, masks: str, classes: str | Sequence[str] | None = None, i
     Raises:
         UserError: If an image has no mask, a mask is none, or which values are classes has to be asked for.
     """
+    names = class_names(classes)
     parts, root = find_parts(images, masks), os.path.commonpath([absolute(images), absolute(masks)])
     pairs = {split: find_pairs(*folders) for split, folders in parts.items()}
     if len({pair[2:4] for pair in pairs.values()}) > 1:
@@ -68,19 +79,11 @@ def draft(images: str, masks: str, classes: str | Sequence[str] | None = None, i
                         f'{" and ".join(f"*{pair.image_suffix}, *{pair.mask_suffix}" for pair in pairs.values())}; expected '
                         'the same in both')
     first = pairs['train']
-    names = read_names(classes, '--classes') if isinstance(classes, (str, os.PathLike)) else classes
     values, read = count_values(sum((pair.masks for pair in pairs.values()), []))
     labels = find_labels(values, names, ignore)
     colours = read_palette(palette, len(labels.names)) if palette else palette_of(first.masks[0], labels.values)
-    what = f'{len(first.images)} images with masks, '
-    if 'val' in pairs:
-        split, train = '', len(first.images)
-        what += f'and {len(pairs["val"].images)} for validation'
-    else:
-        split, number = held_out(len(first.images))
-        train = len(first.images) - number
-        what += f'{number} held out by a seed'
-    what += f', {len(labels.names)} classes'
+    split, train, rest = shared(len(first.images), len(pairs['val'].images) if 'val' in pairs else None)
+    what = f'{len(first.images)} images with masks, {rest}, {len(labels.names)} classes'
     if left := [str(value) for value in labels.ignored if value in values]:
         what += f', {", ".join(left)} ignored'
     notes = list(labels.notes)
@@ -105,13 +108,9 @@ def draft(images: str, masks: str, classes: str | Sequence[str] | None = None, i
         every, warm = max(1, (epochs if arch == 'tiny' else count) // 20), min(1500, max(1, count // 20))
         loss = ', loss_decode=dict(avg_non_ignore=True)' if labels.ignored and arch != 'tiny' else ''
         own = ', '.join(backbone_settings(backbone, backbone.get('patch_size', 32), pretrained))
-        decay = layer_decay(arch, pretrained)
         return lines([
-            f'"""UperNet with DyViT-{arch} at {size} px on {len(labels.names)} classes, '
-            f'{"pre-trained" if pretrained else "from scratch"}."""',
-            'import random' if split else '', BLANK if split else '',
-            f"_base_ = 'coma_mm::{BASES[arch]}'",
-            f'data_root = {literal(root)}',
+            *beginning(f'UperNet with DyViT-{arch} at {size} px on {len(labels.names)} classes, '
+                       f'{"pre-trained" if pretrained else "from scratch"}', BASES[arch], root, split),
             assign('classes', labels.names),
             assign('palette', colours) if colours else '',
             f'size = {size}',
@@ -133,12 +132,9 @@ def draft(images: str, masks: str, classes: str | Sequence[str] | None = None, i
             *_loader('train', parts, root, loading(arch, batch), split),
             *_loader('val', parts, root, '', split),
             'test_dataloader = val_dataloader',
-            f"optim_wrapper = dict(accumulative_counts='auto', {decay}optimizer=dict(lr={rate:g} * update / {base}))",
             '' if arch == 'tiny' else f'param_scheduler = [dict(_base_.param_scheduler[0], end={warm}), '
             f'dict(_base_.param_scheduler[1], begin={warm})]',
-            'auto_scale_lr = dict(base_batch_size=update)',
-            f'train_cfg = dict(val_interval={every})',
-            f'default_hooks = dict(checkpoint=dict(interval={every}))',
+            *ending(every, rate, base, layer_decay(arch, pretrained)),
         ])
 
     return Draft(what=what, model=f'UperNet with DyViT-{arch} at {size} px', images=train, update=update, batch=batch,
@@ -186,9 +182,7 @@ def find_parts(images: str, masks: str) -> dict[str, tuple[str, str]]:
         UserError: If one of them is no folder.
     """
     for option, folder in (('--images', images), ('--masks', masks)):
-        if not os.path.isdir(folder):
-            kind = UserError if os.path.exists(folder) else MissingFileError
-            raise kind(f'{option} {folder} {"is not a folder" if kind is UserError else "does not exist"}')
+        check_folder(folder, 'a folder of images, and one of their masks', option)
     there = [{name for name in os.listdir(folder) if os.path.isdir(os.path.join(folder, name))}
              for folder in (images, masks)]
     train, val = (next((name for name in names if name in there[0]), None) for names in (TRAINING, VALIDATION))

@@ -14,13 +14,13 @@ from mmengine.registry import DefaultScope
 from coma_mm.config.data_roots import check_data_roots
 from coma_mm.config.read import register_libraries
 from coma_mm.datasets.annotations import READ_MAPS, check_class_lists, leaves, missing_files, pipeline_steps
-from coma_mm.datasets.coco import CheckedCOCO
 from coma_mm.datasets.loading import use_load_image
 from coma_mm.datasets.seeding import SeededDataset
 from coma_mm.datasets.usage import Usage, listed, many, usage
 from coma_mm.errors import MissingFileError, UserError, first_names
+from coma_mm.files import check_folder
 from coma_mm.prepare.check import Findings, find_folder
-from coma_mm.prepare.new.detection import folder_of
+from coma_mm.prepare.new.detection import folder_of, open_coco
 from coma_mm.prepare.new.draft import VALIDATION
 from coma_mm.prepare.new.segmentation import TRAINING, find_pairs, find_parts
 
@@ -103,24 +103,18 @@ def coco_sets(paths: Sequence[str], images: str | None, findings: Findings) -> l
 
 
 def _coco_set(path: str, name: str, images: str, findings: Findings) -> DataSet:
+    coco = open_coco(path)
+    try:
+        folder = folder_of([one['file_name'] for one in coco.dataset['images']], images, path)
+    except UserError as error:
+        findings.problem(str(error))
+        folder = images
     with redirect_stdout(io.StringIO()):  # pycocotools tells how far it is
-        coco = CheckedCOCO(path)
-        entries, categories = coco.dataset['images'], coco.dataset['categories']
-        if not entries:
-            raise UserError(f'{path} names no image')
-        if not categories:
-            raise UserError(f'{path} has no categories; expected their ids and names, as in '
-                            '"categories": [{"id": 1, "name": "cat"}]')
-        try:
-            folder = folder_of([one['file_name'] for one in entries], images, path)
-        except UserError as error:
-            findings.problem(str(error))
-            folder = images
         masks = any(one.get('segmentation') for one in coco.dataset['annotations'])
         with DefaultScope.overwrite_default_scope('mmdet'):
             dataset = CocoDataset(
                 ann_file=os.path.abspath(path), data_prefix=dict(img=''), lazy_init=True, serialize_data=False,
-                metainfo=dict(classes=[one['name'] for one in categories]),
+                metainfo=dict(classes=[one['name'] for one in coco.dataset['categories']]),
                 pipeline=[dict(type='LoadAnnotations', with_bbox=True, with_mask=masks)])
         dataset.COCOAPI = lambda _: coco  # large files take long to read
         dataset.full_init()
@@ -181,9 +175,7 @@ def folder_sets(paths: Sequence[str], findings: Findings) -> list[DataSet]:
     """
     sets = []
     for path in paths:
-        if not os.path.isdir(path):
-            raise UserError(f'{path} {"is not a folder" if os.path.exists(path) else "does not exist"}; expected a folder '
-                            'of images')
+        check_folder(path, 'a folder of images')
         found, there = find_folder(path, findings), {}
         for image in found:
             first, rest = os.path.relpath(image, path).partition(os.sep)[::2]
@@ -258,7 +250,7 @@ def config_sets(cfg: Config, findings: Findings) -> list[DataSet]:
         found = usage(dataset)
         without = {path for _, path in found.missing}  # which is said once
         samples = [one for one in samples if one.get('seg_map_path') not in without]
-        folder = os.path.commonpath([os.path.dirname(one['img_path']) for one in samples] or [''])
+        folder = os.path.commonpath([os.path.dirname(os.path.abspath(one['img_path'])) for one in samples] or [''])
         sets.append(DataSet(split, samples, found, folder, split, list(found.classes) or None))
     return sets
 

@@ -11,11 +11,11 @@ import numpy as np
 
 from coma_mm.datasets.usage import many, number
 from coma_mm.errors import UserError, first_names
-from coma_mm.prepare.check import Findings
+from coma_mm.prepare.check import DEPTH, Findings, gather_depths, note_boxes
+from coma_mm.prepare.look import Looked, digest_of_file, length_of_file, look
 from coma_mm.prepare.new.label_values import NO_CLASS, Labels, find_labels
 from coma_mm.processes import pool_map
 
-from .look import Looked, digest_of_file, length_of_file, look
 from .sets import DataSet
 
 LOOKED = 1000
@@ -155,9 +155,10 @@ class Survey(Findings):
             facts['depth'] = '; '.join(f'{depth} ({number(count)})' for depth, count in one.depths.most_common())
         if one.data.kind == 'segmentation' and one.values:
             facts['values of maps'] = _ranges(one.values)
-        if one.data.kind == 'detection' and (areas := [
-                _area(found) for sample in one.data.samples for found in sample['instances']]):
-            small, medium = sum(area < SMALL for area in areas), sum(SMALL <= area < MEDIUM for area in areas)
+        areas = [area(found) for sample in one.data.samples for found in sample.get('instances', ())
+                 if not found.get('ignore_flag')]
+        if areas:
+            small, medium = sum(one < SMALL for one in areas), sum(SMALL <= one < MEDIUM for one in areas)
             facts['boxes'] = (f'{number(small)} small (below 32² px), {number(medium)} medium, '
                               f'{number(len(areas) - small - medium)} large (from 96² px); '
                               f'{len(areas) / len(one.data.samples):.1f} in an image')
@@ -191,7 +192,8 @@ def _ranges(values: Iterable[int]) -> str:
                      for first, last in zip(firsts, lasts, strict=True))
 
 
-def _area(instance: dict) -> float:
+def area(instance: dict) -> float:
+    """Of an object's box, in px."""
     left, top, right, bottom = instance['bbox']
     return (right - left) * (bottom - top)
 
@@ -237,13 +239,11 @@ def survey(sets: Sequence[DataSet], findings: Findings, full: bool = False, work
                 look, samples, workers if len(samples) > FEW else 1, f'reading {data.name}', 16, unit='images',
                 disable=len(samples) <= FEW), strict=True):
             looked[index] = one
-            found.read += 1
+            found.note_read(data.samples[index], one)
             if one.problem:
                 bad[_kind_of(one.problem, data.samples[index])].append(one.problem)
-            elif one.size and (found.smallest is None or min(one.size) < found.smallest[0]):
-                found.smallest = min(one.size), data.samples[index]['img_path']
         found.sets.append(Surveyed(data, looked))
-    for texts in map(sorted, map(set, bad.values())):
+    for texts in map(gather_depths, map(sorted, map(set, bad.values()))):
         found.problems += texts[:ALIKE]
         if len(texts) > ALIKE:
             found.problem(f'… and {number(len(texts) - ALIKE)} more like these')
@@ -256,7 +256,9 @@ def survey(sets: Sequence[DataSet], findings: Findings, full: bool = False, work
 
 
 def _kind_of(problem: str, sample: dict) -> str:
-    """A problem without the names of files and the numbers in it."""
+    """A problem without the names of files and the numbers in it; all depths are of one kind, see `gather_depths`."""
+    if DEPTH.fullmatch(problem):
+        return 'depth'
     for key in ('img_path', 'seg_map_path'):
         problem = problem.replace(sample.get(key) or '\0', '')
     return re.sub(r'\d+', '', problem)
@@ -291,6 +293,8 @@ def _note_usage(found: Survey, one: Surveyed) -> None:
         (found.problem if data.split in ('', 'train') else found.warn)(used.nothing)
     elif used.almost_nothing:
         found.warn(used.almost_nothing)
+    else:
+        note_boxes(found, data.name, used.used + used.objects.total(), used.objects, used.examples)
     if data.kind == 'detection' and used.used and (absent := [name for name, count in used.classes.items() if not count]):
         found.warn(f'{data.name}: no object is of {first_names(absent)}')
     if data.kind == 'segmentation' and used.classes:  # by a config's rules

@@ -22,7 +22,7 @@ def test_what_a_model_takes_is_set_against_what_there_is(monkeypatch, disk, read
 
 
 def test_a_folder_is_read_and_its_broken_images_are_named(tmp_path):
-    with pytest.raises(UserError, match='no such folder'):
+    with pytest.raises(UserError, match='does not exist; expected one with images'):
         supply.of_folder(str(tmp_path / 'none'))
     assert supply.of_folder(str(tmp_path)).mark == BAD
     for index in range(3):

@@ -2,7 +2,7 @@
 import pytest
 
 from coma_mm.errors import UserError
-from coma_mm.prepare.new.label_values import find_labels
+from coma_mm.prepare.new.label_values import class_names, find_labels
 
 STREET = [f'class {n}' for n in range(11)]
 
@@ -32,3 +32,14 @@ def test_values_are_classes_or_none(found, names, ignore, classes, ids, note):
 def test_what_cannot_be_known_is_asked_for(found, names, ignore, message):
     with pytest.raises(UserError, match=message):
         find_labels(found, names, ignore)
+
+
+def test_a_class_that_is_there_twice_is_refused_but_for_void(tmp_path):
+    file = tmp_path / 'names.txt'
+    file.write_text('void\nroad\ncar\n\nvoid\n')
+    assert class_names(str(file)) == ['void', 'road', 'car', 'void'] and class_names(None) is None
+    file.write_text('road\ncar\nroad\n')
+    with pytest.raises(UserError, match=f'^--classes {file}: more than one class is called road; expected'):
+        class_names(str(file))
+    with pytest.raises(UserError, match='^--classes: more than one class is called road; '):
+        class_names(['road', 'road'])

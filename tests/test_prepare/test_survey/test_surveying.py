@@ -28,6 +28,20 @@ def test_objects_of_a_coco_file_are_counted_by_class_and_what_is_passed_over_is_
     assert 'without an object     1 image: c.png' in lines and '3 small' in lines
 
 
+def test_boxes_without_size_or_outside_of_their_image_are_problems(coco, tmp_path):
+    whole = (0, 0, [1, 1, 9, 9])
+    path = coco('a.json', {'a.png': 1, 'b.png': 2}, [
+        whole, (0, 1, [5, 5, 0, 9]), (1, 1, [5, 5, -3, 9]), (1, 0, [40, 1, 9, 9]), (1, 0, [30, 20, 20, 20]),
+        (1, 1, [0, 0, 9, 9])])
+    found = found_in(coco_sets, [str(path)], str(tmp_path / 'photos'))
+    assert [one.partition('; ')[0] for one in found.problems] == [
+        'a.json: 2 objects without width or height, not used: a.png (annotation 1), b.png (annotation 2)',
+        'a.json: 1 object outside of the image, not used: b.png (annotation 3)'] and not found.warnings
+    rare = coco('b.json', {'a.png': 1}, [whole] * 10_001 + [(0, 1, [5, 5, 0, 9]), (0, 1, [0, 0, 9, 9])])
+    found = found_in(coco_sets, [str(rare)], str(tmp_path / 'photos'))
+    assert not found.problems and found.warnings[0].startswith('b.json: 1 object without width or height, not used: a.png')
+
+
 def test_an_image_of_one_file_in_another_is_said_whatever_its_name_is(coco, tmp_path):
     boxes = [(0, 0, [1, 1, 9, 9]), (1, 1, [1, 1, 9, 9])]
     paths = [str(coco('one.json', {'a.png': 1, 'b.png': 2}, boxes)), str(coco('two.json', {'c.png': 2, 'd.png': 4}, boxes))]
@@ -115,6 +129,13 @@ def test_files_of_other_depths_are_counted_and_said_to_be_unreadable(photo, tmp_
     assert found.sets[0].depths == {'8 bits, 3 bands': 1, '16 bits, 1 band': 1, 'float 32 bits, 1 band': 1,
                                     '8 bits, 4 bands': 1}
     assert len(found.problems) == 2 and '16-bit values from 4095 to 4095 in 1 band' in found.problems[0]
+    for number in range(12):
+        Image.fromarray(np.full((30, 40), 5 * number + 300, np.uint16)).save(tmp_path / f'data/deep{number:02d}.png')
+    Image.fromarray(np.full((30, 40), 2.5, np.float32)).save(tmp_path / 'data/e.tif')
+    problems = found_in(folder_sets, [str(tmp_path / 'data')]).problems
+    assert len(problems) == 2 and 'c.tif, ' in problems[1]
+    assert problems[0].startswith(f'cannot read 13 images ({tmp_path}/data/b.png, {tmp_path}/data/deep00.png, ')
+    assert ', …): the first holds 16-bit values from 4095 to 4095 in 1 band, and what is read is one image of' in problems[0]
 
 
 def test_of_many_problems_alike_some_are_listed(photo, tmp_path):
@@ -148,6 +169,21 @@ def test_maps_of_a_config_have_the_labels_that_a_run_learns(photo, tmp_path):
     steps.append(dict(type='MapClassIds', ids={8: 0}))
     found = found_in(config_sets, config(tmp_path, pipeline=steps))
     assert not found.problems and [one.share for one in found.sets[0].classes] == [.5, .5]
+
+
+def test_parts_of_a_data_set_may_have_relative_and_absolute_paths(photo, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ('one', 'two'):
+        photo(f'{name}/images/{name}.png', len(name))
+        (tmp_path / name / 'masks').mkdir()
+        Image.fromarray(np.zeros((30, 40), np.uint8)).save(tmp_path / name / f'masks/{name}.png')
+    cfg = config(tmp_path, pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')])
+    part = cfg.train_dataloader.dataset
+    parts = [dict(part, data_root='one'), dict(part, data_root=str(tmp_path / 'two'))]
+    cfg.train_dataloader.dataset = dict(type='ConcatDataset', datasets=parts)
+    found = found_in(config_sets, cfg)
+    assert not found.problems and [surveying.name_of(found.sets[0], index) for index in (0, 1)] == [
+        'one/images/one.png', 'two/images/two.png']
 
 
 def test_a_map_that_a_config_lacks_is_said_once(photo, tmp_path):

@@ -38,11 +38,12 @@ class Looked(NamedTuple):
     problem: str | None = None
 
 
-def look(sample: dict) -> Looked:
+def look(sample: dict, has_digest: bool = True) -> Looked:
     """Read a sample's image and its map to their ends.
 
     Args:
         sample (dict): As in `DataSet.samples`.
+        has_digest (bool): Whether its pixels are to be compared with those of others. Defaults to True.
 
     Returns:
         Looked: What is known.
@@ -57,9 +58,7 @@ def look(sample: dict) -> Looked:
         height, width = image.shape[:2]
         if image.dtype != np.uint8 or image.ndim == 3 and image.shape[2] != 3:  # a config's own way of reading
             found = found._replace(depth=f'{found.depth or "read"} as {image.dtype}, {_bands(image.shape[2:])}')
-        digest = hashlib.blake2b(repr((image.shape, image.dtype)).encode(), digest_size=16)
-        digest.update(np.ascontiguousarray(image))
-        found = found._replace(size=(width, height), digest=digest.digest())
+        found = found._replace(size=(width, height), digest=_digest(image) if has_digest else None)
         if sizes := _other_size(sample, width, height):
             return found._replace(problem=sizes)
         if has_map(sample):
@@ -143,6 +142,12 @@ def length_of_file(sample: dict) -> int | None:
         return os.stat(sample['img_path']).st_size
     except OSError:
         return None
+
+
+def _digest(image: np.ndarray) -> bytes:
+    digest = hashlib.blake2b(repr((image.shape, image.dtype)).encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(image))
+    return digest.digest()
 
 
 def depth_of(encoded: bytes) -> str:
