@@ -1,5 +1,6 @@
 """A pre-training with the probe: what it says, and that it is the same training."""
 import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import HOOKS
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from PIL import Image
 
 from coma_mm.config.read import read_config
@@ -16,6 +18,8 @@ from coma_mm.engine import ComaRunner, sharing
 from coma_mm.engine.hooks import RUN_HOOKS
 from coma_mm.errors import Stopped, UserError
 from coma_mm.evaluation import OnlineProbeHook, choose_images
+from coma_mm.evaluation.time_share import TimeShare
+from coma_mm.models import MaskedAutoencoder
 from coma_mm.weights import load_weights_only
 from coma_mm.weights.load import latest_checkpoint
 from coma_mm.weights.safe_pickle import plain
@@ -149,14 +153,13 @@ def test_without_labels_rank_me_remains_and_a_mode_that_was_set_stays(folder, mo
     hook.before_run(runner)
     with pytest.raises(UserError, match='k=20 is more than the 8 images of probe_root .*classes to compare with'):
         OnlineProbeHook(str(folder / 'classes')).before_run(runner)
-    with pytest.raises(UserError, match='OnlineProbeHook is for pre-training, the model is Identity: leave the hook'):
-        hook.before_run(SimpleNamespace(model=torch.nn.Identity(), _train_loop=runner._train_loop))
     hook.before_train(runner)
     entry, = scalars(runner)
     assert {name for name in entry if name != 'step'} == {f'probe/rankme_stage{stage}' for stage in (1, 2, 3, 4)}
     assert len(set(modes.values())) == 2
     assert modes == {name: module.training for name, module in runner.model.named_modules()}
     assert torch.equal(before, torch.get_rng_state())
+    assert not any(name.startswith('probe_') for name in runner.message_hub.runtime_info)
     # What takes too long is left out, but for the last one; so is what falls between.
     hook.max_share, metrics = 0., {}
     runner._train_loop._epoch, runner._train_loop._iter = 1, 4
@@ -175,18 +178,84 @@ def test_without_labels_rank_me_remains_and_a_mode_that_was_set_stays(folder, mo
     hook.after_val_epoch(runner, others)
     assert others == metrics
     text = Path(runner.log_dir, f'{runner.timestamp}.log').read_text()
-    assert 'No probe this time: with it probing would take ' in text and 'more than max_share=0' in text
+    assert '8 training images without labels, for RankMe alone' in text
+    assert 'No probe this time: with it and the last one probing would take ' in text and 'more than max_share=0' in text
 
 
-def test_the_folder_comes_from_the_command_line_or_the_config(tmp_path, folder):
+def test_without_labels_nothing_stands_in_the_way_of_training(folder, caplog):
+    def hook(model, loop, val_loop=None, **changes):
+        runner = SimpleNamespace(
+            model=model, _train_loop=loop, val_loop=val_loop, logger=logging.getLogger('run'), **changes)
+        for one in (OnlineProbeHook(), OnlineProbeHook(str(folder / 'classes'), k=3)):
+            one.before_run(runner)
+            one.before_train(runner)
+            one.after_val_epoch(runner, {})
+        return one
+
+    loop = object.__new__(IterBasedTrainLoop)
+    with caplog.at_level(logging.INFO), pytest.raises(UserError, match='is for pre-training, the model is Identity: leave'):
+        hook(torch.nn.Identity(), loop)
+    assert caplog.messages == ['No RankMe: it is of masked autoencoders, the model is Identity']
+    caplog.clear()
+    loader = SimpleNamespace(dataset=[0] * 8, batch_size=2)
+    loop.val_interval, loop._max_iters = 1, 12
+    hook(object.__new__(MaskedAutoencoder), loop, train_loop=loop, train_dataloader=loader)
+    assert caplog.messages == ['OnlineProbeHook: this run does not validate, so nothing is probed; set val_dataloader, '
+                               'val_cfg and val_evaluator, or leave probe_root out']  # of the second hook
+    caplog.clear()
+    one, runner = OnlineProbeHook(), SimpleNamespace(logger=logging.getLogger('run'))
+    with one._going_on(runner):
+        raise RuntimeError('out of memory\nby 3 GB')
+    assert caplog.messages == ['no RankMe of the features (RuntimeError: out of memory); training goes on without it']
+
+
+@pytest.mark.parametrize('labels, by_epoch, interval, numbers', [
+    (False, True, 1, (100, 0)), (False, True, 5, (500, 0)), (False, True, 50, (1000, 0)), (True, True, 1, (300, 150)),
+    (True, True, 7, (700, 350)), (True, True, 50, (1000, 500)),
+    (False, False, 100, (160, 0)), (False, False, 5000, (320, 0))])
+def test_as_many_images_as_cost_little_between_two_validations(labels, by_epoch, interval, numbers):
+    loop = object.__new__(EpochBasedTrainLoop if by_epoch else IterBasedTrainLoop)
+    vars(loop).update(val_interval=interval, _max_epochs=90, _max_iters=200)
+    runner = SimpleNamespace(train_loop=loop, train_dataloader=SimpleNamespace(dataset=range(2000), batch_size=32))
+    assert OnlineProbeHook('here' if labels else None)._numbers(runner) == numbers
+    assert OnlineProbeHook(train_images=7, test_images=3)._numbers(runner) == (7, 3)
+
+
+def test_the_share_of_the_time_counts_the_last_probe_that_is_still_to_come(monkeypatch):
+    now = [0.]
+    monkeypatch.setattr('coma_mm.evaluation.time_share.time.monotonic', lambda: now[0])
+    share = TimeShare()
+    share.begin()
+    with share.timed(often=False):
+        now[0] += 1
+    with share.timed():
+        now[0] += 2
+    now[0] = 98.
+    assert share.of_run() == 3 / 98 and share.with_one_more() == 7 / 100
+
+
+def test_rank_me_is_in_every_pre_training_of_ours_and_the_folder_comes_from_the_command_line_or_the_config(tmp_path, folder):
     path = str(Path(__file__).parents[2] / 'configs/shapes/coma_dyvit-tiny-p16_shapes-easy.py')
-    assert 'OnlineProbeHook' not in str(read_config(path).custom_hooks)
-    cfg = read_config(path, {'probe_root': 'here'})
-    assert cfg.custom_hooks[-1] == dict(type='OnlineProbeHook', probe_root='here') and len(cfg.custom_hooks) == 2
+
+    def hooks(cfg):
+        found = [*cfg.default_hooks.values(), *cfg.custom_hooks]
+        return [dict(hook) for hook in found if hook and hook.type == 'OnlineProbeHook']
+
+    assert hooks(read_config(path)) == hooks(read_config(path, {'probe_root': ''})) == [dict(type='OnlineProbeHook')]
+    cfg = read_config(path, {'probe_root': 'here', 'default_hooks.probe.k': 5})
+    assert hooks(cfg) == [dict(type='OnlineProbeHook', k=5, probe_root='here')]
     dumped = tmp_path / 'dumped.py'
     cfg.dump(dumped)
     again = read_config(str(dumped), probe_root=str(folder))
-    assert [hook.get('probe_root') for hook in again.custom_hooks] == [None, str(folder)] and again.probe_root == str(folder)
+    assert hooks(again) == [dict(type='OnlineProbeHook', k=5, probe_root=str(folder))] and again.probe_root == str(folder)
+    own = tmp_path / 'own.py'
+    own.write_text(f"_base_ = '{path}'\n"
+                   "custom_hooks = [dict(type='EvaluationModelHook'), dict(type='OnlineProbeHook', k=9)]")
+    assert hooks(read_config(str(own))) == [dict(type='OnlineProbeHook', k=9)]  # it takes the place of ours
+    assert hooks(read_config(str(own), probe_root='here')) == [dict(type='OnlineProbeHook', k=9, probe_root='here')]
+    off = read_config(path, {'default_hooks.probe': None})
+    assert hooks(off) == [] and off.default_hooks.probe is None
+    assert hooks(read_config(path, {'default_hooks.probe': None}, probe_root='here'))[0]['probe_root'] == 'here'
     with pytest.raises(UserError, match='OnlineProbeHook: k=0: expected a whole number, 1 or more'):
         OnlineProbeHook(k=0)
     assert HOOKS.get('OnlineProbeHook') is OnlineProbeHook

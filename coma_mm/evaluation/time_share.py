@@ -1,0 +1,43 @@
+"""How much of a run's time something takes that is not its training."""
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class TimeShare:
+    """Counts what is done beside the training of a run, and says when once more would be too much.
+
+    Attributes:
+        seconds (float): What it has taken so far, from `begin` on.
+        cost (float): What the latest one took.
+    """
+
+    def __init__(self):
+        self.start, self.seconds, self.cost = None, 0., 0.
+
+    def begin(self) -> None:
+        """Count the run's time from now on."""
+        self.start = time.monotonic()
+
+    @contextmanager
+    def timed(self, often: bool = True) -> Iterator[None]:
+        """Count what is done inside.
+
+        Args:
+            often (bool): Whether the next ones will cost as much; False for what is done once. Defaults to True.
+        """
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            took = time.monotonic() - start
+            self.seconds += took
+            self.cost = took if often else 0.
+
+    def of_run(self) -> float:
+        """The share of the run's time so far, 0 to 1."""
+        return self.seconds / max(time.monotonic() - self.start, 1e-9)
+
+    def with_one_more(self) -> float:
+        """The share, at most, if it is done now and at the end of the run, but not in between."""
+        return (self.seconds + 2 * self.cost) / max(time.monotonic() - self.start + self.cost, 1e-9)
