@@ -2,14 +2,12 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
-from torch import nn
 
 from coma_mm.datasets.seeding import kept_generators, seeded_generators
 from coma_mm.engine.hooks.checkpoint import saver_of
@@ -19,12 +17,12 @@ from coma_mm.errors import BadImageError, SharedError, UserError, first_names, p
 from coma_mm.models.masked_autoencoder import MaskedAutoencoder
 from coma_mm.ranges import SEED, above, number, whole
 
+from .beside_training import TimeShare, ends_here, in_evaluation_mode
 from .class_folders import ClassFolders, choose_images
 from .features import Features
 from .knn import knn_accuracy
 from .linear_probe import fit_lbfgs, linear_accuracy, standardise
 from .stages import rank_me, stage_features
-from .time_share import TimeShare
 
 KINDS = dict(knn='k-NN top-1', linear='linear top-1', rankme='RankMe')
 """What is measured of each stage, in the metrics' names and in words."""
@@ -125,10 +123,8 @@ class OnlineProbeHook(Hook):
         """Probe, if it is due, and add the results to the metrics."""
         if not self.probes or metrics is None:
             return
-        loop = runner.train_loop
-        by_epoch = isinstance(loop, EpochBasedTrainLoop)
-        done, end = (runner.epoch, runner.max_epochs) if by_epoch else (runner.iter, runner.max_iters)
-        last = done >= end
+        loop, last = runner.train_loop, ends_here(runner)
+        done = runner.epoch if isinstance(loop, EpochBasedTrainLoop) else runner.iter
         if last or not self.interval or done // self.interval > (done - loop.val_interval) // self.interval:
             metrics.update(self._probe(runner, always=last))
 
@@ -249,7 +245,7 @@ class OnlineProbeHook(Hook):
         device = next(model.backbone.parameters()).device
         autocast = torch.autocast(device.type, getattr(wrapper, 'cast_dtype', None), enabled=hasattr(wrapper, 'cast_dtype'))
         parts = []
-        with _in_evaluation_mode(model.backbone), torch.no_grad():
+        with in_evaluation_mode(model.backbone), torch.no_grad():
             for batch in self.images.split(min(BATCH, runner.val_dataloader.batch_size or BATCH)):
                 images = model.data_preprocessor(dict(inputs=batch))['inputs']
                 with autocast:
@@ -279,15 +275,3 @@ class OnlineProbeHook(Hook):
             parts += [f'{words} {", ".join(values)}'] if values else []
         chance = f' (guessing: {100 / len(self.folders.classes):.1f})' if self.folders else ''
         runner.logger.info(f'Probe, by stage{chance}: {"; ".join(parts)}' + ('' if runner.iter else '; before training'))
-
-
-@contextmanager
-def _in_evaluation_mode(model: nn.Module) -> Iterator[Any]:
-    """Afterwards every part of the model is in the mode that it was in."""
-    modes = [(part, part.training) for part in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode

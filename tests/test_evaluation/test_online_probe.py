@@ -18,7 +18,7 @@ from coma_mm.engine import ComaRunner, sharing
 from coma_mm.engine.hooks import RUN_HOOKS
 from coma_mm.errors import Stopped, UserError
 from coma_mm.evaluation import OnlineProbeHook, choose_images
-from coma_mm.evaluation.time_share import TimeShare
+from coma_mm.evaluation.beside_training import TimeShare
 from coma_mm.models import MaskedAutoencoder
 from coma_mm.weights import load_weights_only
 from coma_mm.weights.load import latest_checkpoint
@@ -89,12 +89,12 @@ def scalars(runner):
 
 @pytest.fixture(scope='module')
 def probed(folder):
-    """The two runners of a run with the hook that was stopped in its second epoch, and resumed."""
-    hook = dict(SMALL, probe_root=str(folder / 'classes'))
-    cfg = make_cfg(folder, folder / 'probed', hook)
+    """The runner of a run with all that judges it, which was stopped in its second epoch, and resumed."""
+    hooks = dict(SMALL, probe_root=str(folder / 'classes')), dict(type='ReconstructionsHook', keep=2, max_share=1.)
+    cfg = make_cfg(folder, folder / 'probed', *hooks)
     with pytest.raises(Stopped):
         train(cfg, stop_after=6)
-    return resume(folder, folder / 'probed', hook)
+    return resume(folder, folder / 'probed', *hooks)
 
 
 def test_every_stage_is_probed_before_training_and_at_each_validation(probed, folder):
@@ -116,6 +116,17 @@ def test_a_run_with_it_that_was_stopped_too_has_the_last_bits_of_one_without(fol
     train(make_cfg(folder, folder / 'bare'))
     bare, found = weights(folder / 'bare'), weights(folder / 'probed')
     assert found.keys() == bare.keys() and all(torch.equal(value, found[name]) for name, value in bare.items())
+
+
+def test_each_validation_has_its_picture(probed, folder):
+    found = {file.name: np.asarray(Image.open(file)) for file in (folder / 'probed').glob('*/vis_data/vis_image/*.png')}
+    assert sorted(found) == [f'reconstructions_{iteration}.png' for iteration in (12, 4, 8)]
+    first, later = found['reconstructions_4.png'], found['reconstructions_12.png']
+    assert first.shape == later.shape and first.shape[1] == 6 * 132 - 4 and first.shape[0] > 4 * 128
+    image, made = (slice(39, 167), slice(0, 128)), (slice(39, 167), slice(264, 392))
+    assert (first[image] == later[image]).all() and first[image].std() > 20
+    assert (first[made] != later[made]).any() and (first[made] == first[image]).any()
+    assert 'Drawing 2 pictures of reconstructions took ' in Path(probed.log_dir, f'{probed.timestamp}.log').read_text()
 
 
 def test_other_classes_or_images_than_before_a_resume_are_said(folder):
@@ -223,7 +234,7 @@ def test_as_many_images_as_cost_little_between_two_validations(labels, by_epoch,
 
 def test_the_share_of_the_time_counts_the_last_probe_that_is_still_to_come(monkeypatch):
     now = [0.]
-    monkeypatch.setattr('coma_mm.evaluation.time_share.time.monotonic', lambda: now[0])
+    monkeypatch.setattr('coma_mm.evaluation.beside_training.time.monotonic', lambda: now[0])
     share = TimeShare()
     share.begin()
     with share.timed(often=False):

@@ -1,7 +1,10 @@
-"""How much of a run's time something takes that is not its training."""
+"""What validations do beside the training of a run: which share of the time it takes, and that it leaves no trace."""
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from mmengine.runner import EpochBasedTrainLoop, Runner
+from torch import nn
 
 
 class TimeShare:
@@ -41,3 +44,22 @@ class TimeShare:
     def with_one_more(self) -> float:
         """The share, at most, if it is done now and at the end of the run, but not in between."""
         return (self.seconds + 2 * self.cost) / max(time.monotonic() - self.start + self.cost, 1e-9)
+
+
+def ends_here(runner: Runner) -> bool:
+    """Whether the validation of a run that trains is the last one."""
+    if isinstance(runner.train_loop, EpochBasedTrainLoop):
+        return runner.epoch >= runner.max_epochs
+    return runner.iter >= runner.max_iters
+
+
+@contextmanager
+def in_evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Afterwards every part of the model is in the mode that it was in."""
+    modes = [(part, part.training) for part in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
