@@ -98,7 +98,7 @@ class ReconstructionsHook(Hook):
     def _thin(self, folder: Path) -> None:
         """Remove the second picture and those after it, until no more are left than are to be kept."""
         files = pictures_in(folder)
-        for file in files[1:len(files) - self.keep + 1]:
+        for file in files[1:max(1, len(files) - self.keep + 1)]:
             file.unlink(missing_ok=True)
 
 

@@ -49,16 +49,16 @@ def drawn(folder):
 
 def test_the_first_picture_and_the_latest_ones_are_kept_and_a_tracker_has_all(run, tmp_path, monkeypatch):
     monkeypatch.setattr(reconstruction_pictures, 'reconstruction_picture', lambda *_: WHITE)
-    hook = ReconstructionsHook(keep=3, max_share=1.)
+    hook = ReconstructionsHook(keep=4, max_share=1.)
     hook.before_train(run)
-    validate(hook, run, 9, 20, 100)
-    assert drawn(tmp_path) == [9, 20, 100]
-    validate(hook, run, 110, 120)
-    assert drawn(tmp_path) == [9, 110, 120]
-    assert run.tracker.given == [('val/reconstructions', (8, 8, 3), step) for step in (9, 20, 100, 110, 120)]
+    steps = [9, 20, 100, 110, 120]
+    for count, step in enumerate(steps, 1):
+        validate(hook, run, step)
+        assert drawn(tmp_path) == (steps[:count] if count < 5 else [9, 100, 110, 120])
+    assert run.tracker.given == [('val/reconstructions', (8, 8, 3), step) for step in steps]
     run.hooks = [ValidationPicturesHook()]  # of --tracker, which draws more finely
     validate(hook, run, 130)
-    assert drawn(tmp_path) == [9, 120, 130] and len(run.tracker.given) == 5
+    assert drawn(tmp_path) == [9, 110, 120, 130] and len(run.tracker.given) == 5
 
 
 def test_pictures_that_would_take_too_long_are_left_out_but_for_the_first_and_the_last(run, tmp_path, monkeypatch, caplog):
