@@ -12,7 +12,7 @@ class TimeShare:
 
     Attributes:
         seconds (float): What it has taken so far, from `begin` on.
-        cost (float): What the latest one took.
+        cost (float): What the latest whole one took.
     """
 
     def __init__(self):
@@ -23,11 +23,11 @@ class TimeShare:
         self.start = time.monotonic()
 
     @contextmanager
-    def timed(self, often: bool = True) -> Iterator[None]:
+    def timed(self, whole: bool = True) -> Iterator[None]:
         """Count what is done inside.
 
         Args:
-            often (bool): Whether the next ones will cost as much; False for what is done once. Defaults to True.
+            whole (bool): Whether the next ones will cost as much; False for a part, and what is done once. Defaults to True.
         """
         start = time.monotonic()
         try:
@@ -35,15 +35,19 @@ class TimeShare:
         finally:
             took = time.monotonic() - start
             self.seconds += took
-            self.cost = took if often else 0.
+            self.cost = took if whole else self.cost
 
     def of_run(self) -> float:
         """The share of the run's time so far, 0 to 1."""
         return self.seconds / max(time.monotonic() - self.start, 1e-9)
 
-    def with_one_more(self) -> float:
-        """The share, at most, if it is done now and at the end of the run, but not in between."""
-        return (self.seconds + 2 * self.cost) / max(time.monotonic() - self.start + self.cost, 1e-9)
+    def with_one_more(self, part: float = 1.) -> float:
+        """The share, at most, if it is done now and at the end of the run, but not in between.
+
+        Args:
+            part (float): Of what a whole one costs, for the one now. Defaults to 1.
+        """
+        return (self.seconds + (part + 1) * self.cost) / max(time.monotonic() - self.start + part * self.cost, 1e-9)
 
 
 def ends_here(runner: Runner) -> bool:

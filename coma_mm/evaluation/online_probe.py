@@ -22,6 +22,7 @@ from .class_folders import ClassFolders, choose_images
 from .features import Features
 from .knn import knn_accuracy
 from .linear_probe import fit_lbfgs, linear_accuracy, standardise
+from .panels import spread_indices
 from .stages import rank_me, stage_features
 
 KINDS = dict(knn='k-NN top-1', linear='linear top-1', rankme='RankMe')
@@ -29,8 +30,8 @@ KINDS = dict(knn='k-NN top-1', linear='linear top-1', rankme='RankMe')
 BATCH = 64
 PART = 0.05
 """Of the images that are trained between two validations, as many are probed: two per cent of the time, or less."""
-NUMBERS = {False: ((100, 1000), (0, 0)), True: ((300, 1000), (150, 500))}
-"""Without labels and with: the fewest and the most images to learn from, and to ask for."""
+NUMBERS = dict(rankme=(PART, 100, 1000), train=(PART, 300, 1000), test=(PART / 2, 150, 500))
+"""For RankMe, to learn the classes from, and to ask for: that part of those images, at least, and at most."""
 MEMORY = 2**28
 """Bytes of images for RankMe alone."""
 
@@ -54,13 +55,13 @@ class OnlineProbeHook(Hook):
         interval (int, optional): Epochs between two probes (iterations where a run counts them), of which those are made
             that fall on a validation. Defaults to every validation. The last one is always probed.
         train_images (int, optional): Images to learn the classes from, or for RankMe alone, at most. Defaults to a
-            twentieth of those that are trained between two validations, from 300, without labels from 100, to 1000.
+            twentieth of those that are trained between two validations, from 300, for RankMe from 100, to 1000.
         test_images (int, optional): Images to ask for, at most. Defaults to half as many.
         k (int): Neighbours. Defaults to 20.
         l2 (float): The penalty of the linear classifier, see `fit_lbfgs`. Defaults to 0.01.
-        max_share (float): A probe is left out where probing, with the last one, would take more than this share of the
-            run's time so far, but for the first and the last one. Where a checkpoint is chosen by a probe none is.
-            Defaults to 0.03.
+        max_share (float): A probe is RankMe alone, or left out, where probing, with the last one, would take more than
+            this share of the run's time so far, but for the first and the last one. Where a checkpoint is chosen by a probe
+            none is. Defaults to 0.03.
         seed (int): Of the choice of images. Defaults to 0.
 
     Raises:
@@ -81,6 +82,7 @@ class OnlineProbeHook(Hook):
         self.train_images, self.test_images, self.k, self.l2, self.max_share = train_images, test_images, k, l2, max_share
         self.folders: ClassFolders | None = None
         self.images: torch.Tensor | None = None  # on the main process: those to learn from, then those to ask for
+        self.of_rank_me: list[int] = []  # their indices
         self.probes, self.time = False, TimeShare()
 
     def before_run(self, runner: Runner) -> None:
@@ -96,7 +98,8 @@ class OnlineProbeHook(Hook):
             self.probes = False
             runner.logger.info(f'No RankMe: it is of masked autoencoders, the model is {type(model).__name__}')
         if self.probe_root:
-            self.folders = choose_images(self.probe_root, *self._numbers(runner), self.k, self.seed)
+            _, train, test = self._numbers(runner)
+            self.folders = choose_images(self.probe_root, train, test, self.k, self.seed)
 
     def before_train(self, runner: Runner) -> None:
         """Compare the classes with those of a run that is resumed; read the images; probe the weights of a new run."""
@@ -133,17 +136,18 @@ class OnlineProbeHook(Hook):
         if self.images is not None:
             runner.logger.info(f'Probing took {self.time.seconds:.1f} s, {self.time.of_run():.1%} of the time of this run')
 
-    def _numbers(self, runner: Runner) -> tuple[int, int]:
-        """How many images to learn from and to ask for; the same for a run that is resumed, of another length too."""
+    def _numbers(self, runner: Runner) -> tuple[int, int, int]:
+        """How many images for RankMe, to learn from and to ask for; the same for a run that is resumed and made longer."""
         loop, loader = runner.train_loop, runner.train_dataloader
         if isinstance(loop, EpochBasedTrainLoop):
             end, images = loop.max_epochs, len(loader.dataset)
         else:
             end, images = loop.max_iters, (loader.batch_size or 1) * get_world_size()
         images *= min(max(loop.val_interval, self.interval or 1), end)
-        train, test = (min(max(least, int(part * images)), most) for part, (least, most) in zip(
-            (PART, PART / 2), NUMBERS[bool(self.probe_root)], strict=True))
-        return self.train_images or train, self.test_images or test
+        rank_me, train, test = (min(max(least, int(part * images)), most) for part, least, most in NUMBERS.values())
+        if self.train_images:
+            rank_me, train = min(rank_me, self.train_images) if self.probe_root else self.train_images, self.train_images
+        return rank_me, train, self.test_images or test
 
     def _compare(self, runner: Runner) -> None:
         """Raise a SharedError if the classes are others than those of the run that goes on; warn of other images."""
@@ -165,8 +169,10 @@ class OnlineProbeHook(Hook):
 
     def _keep_images(self, runner: Runner) -> int:
         """Read the images, on the main process; how many there are."""
-        with self._going_on(runner), self.time.timed(often=False):
+        with self._going_on(runner), self.time.timed(whole=False):
             self.images = self._read(runner)
+            learned = range(len(self.folders.train) if self.folders else len(self.images))
+            self.of_rank_me = spread_indices(learned, self._numbers(runner)[0])
         return 0 if self.images is None else len(self.images)
 
     @contextmanager
@@ -217,39 +223,44 @@ class OnlineProbeHook(Hook):
     def _probe_here(self, runner: Runner, always: bool) -> dict[str, float]:
         if self.images is None:
             return {}
-        share = self.time.with_one_more()
-        if runner.iter and not always and share > self.max_share < 1:
-            runner.logger.info(f'No probe this time: with it and the last one probing would take {share:.1%} of the time so '
-                               f'far, more than max_share={self.max_share:g}')
-            return {}
+        # Where it is too much for all, RankMe alone may be had.
+        parts = (1., len(self.of_rank_me) / len(self.images)) if self.folders else (1., )
+        free = not runner.iter or always or self.max_share >= 1
+        part = next((part for part in parts if free or self.time.with_one_more(part) <= self.max_share), 0.)
+        if part < 1:
+            what = 'RankMe alone' if part else 'No probe'
+            runner.logger.info(f'{what} this time: with all of it and the last one probing would take '
+                               f'{self.time.with_one_more():.1%} of the time so far, more than max_share={self.max_share:g}')
         found = {}
-        with self._going_on(runner), self.time.timed(), kept_generators():
-            found = self._measure(runner)
-            self._tell(runner, found)
+        if part:
+            with self._going_on(runner), self.time.timed(part == 1), kept_generators():
+                found = self._measure(runner, part == 1)
+                self._tell(runner, found)
         return found
 
-    def _measure(self, runner: Runner) -> dict[str, float]:
+    def _measure(self, runner: Runner, whole: bool) -> dict[str, float]:
+        """All, or RankMe alone, of the same images."""
         found = {}
-        for stage, values in enumerate(self._features(runner), 1):
+        for stage, values in enumerate(self._features(runner, self.images if whole else self.images[self.of_rank_me]), 1):
             if not values.isfinite().all():
                 runner.logger.warning(f'No probe of stage {stage}: its features are not finite')
                 continue
-            if self.folders:
+            if self.folders and whole:
                 found.update(self._classify(values, stage))
-            found[f'probe/rankme_stage{stage}'] = rank_me(values[:len(self.folders.train) if self.folders else None])
+            found[f'probe/rankme_stage{stage}'] = rank_me(values[self.of_rank_me] if whole else values)
         return found
 
-    def _features(self, runner: Runner) -> list[torch.Tensor]:
+    def _features(self, runner: Runner, images: torch.Tensor) -> list[torch.Tensor]:
         """Of every stage float32 (n, channels), computed in the precision of training."""
         model, wrapper = unwrap(runner.model), runner.optim_wrapper
         device = next(model.backbone.parameters()).device
         autocast = torch.autocast(device.type, getattr(wrapper, 'cast_dtype', None), enabled=hasattr(wrapper, 'cast_dtype'))
         parts = []
         with in_evaluation_mode(model.backbone), torch.no_grad():
-            for batch in self.images.split(min(BATCH, runner.val_dataloader.batch_size or BATCH)):
-                images = model.data_preprocessor(dict(inputs=batch))['inputs']
+            for batch in images.split(min(BATCH, runner.val_dataloader.batch_size or BATCH)):
+                inputs = model.data_preprocessor(dict(inputs=batch))['inputs']
                 with autocast:
-                    parts.append(stage_features(model.backbone, images))
+                    parts.append(stage_features(model.backbone, inputs))
         return [torch.cat(stage) for stage in zip(*parts, strict=True)]
 
     def _classify(self, values: torch.Tensor, stage: int) -> dict[str, float]:
@@ -273,5 +284,5 @@ class OnlineProbeHook(Hook):
         for kind, words in KINDS.items():
             values = [f'{value:.1f}' for name, value in found.items() if name.startswith(f'probe/{kind}_')]
             parts += [f'{words} {", ".join(values)}'] if values else []
-        chance = f' (guessing: {100 / len(self.folders.classes):.1f})' if self.folders else ''
+        chance = f' (guessing: {100 / len(self.folders.classes):.1f})' if any('knn' in name for name in found) else ''
         runner.logger.info(f'Probe, by stage{chance}: {"; ".join(parts)}' + ('' if runner.iter else '; before training'))

@@ -1,6 +1,7 @@
 """A pre-training with the probe: what it says, and that it is the same training."""
 import json
 import logging
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -190,7 +191,8 @@ def test_without_labels_rank_me_remains_and_a_mode_that_was_set_stays(folder, mo
     assert others == metrics
     text = Path(runner.log_dir, f'{runner.timestamp}.log').read_text()
     assert '8 training images without labels, for RankMe alone' in text
-    assert 'No probe this time: with it and the last one probing would take ' in text and 'more than max_share=0' in text
+    assert 'No probe this time: with all of it and the last one probing would take ' in text
+    assert 'more than max_share=0' in text
 
 
 def test_without_labels_nothing_stands_in_the_way_of_training(folder, caplog):
@@ -220,16 +222,33 @@ def test_without_labels_nothing_stands_in_the_way_of_training(folder, caplog):
     assert caplog.messages == ['no RankMe of the features (RuntimeError: out of memory); training goes on without it']
 
 
-@pytest.mark.parametrize('labels, by_epoch, interval, numbers', [
-    (False, True, 1, (100, 0)), (False, True, 5, (500, 0)), (False, True, 50, (1000, 0)), (True, True, 1, (300, 150)),
-    (True, True, 7, (700, 350)), (True, True, 50, (1000, 500)),
-    (False, False, 100, (160, 0)), (False, False, 5000, (320, 0))])
-def test_as_many_images_as_cost_little_between_two_validations(labels, by_epoch, interval, numbers):
+@pytest.mark.parametrize('by_epoch, interval, numbers', [
+    (True, 1, (100, 300, 150)), (True, 5, (500, 500, 250)), (True, 50, (1000, 1000, 500)),
+    (False, 100, (160, 300, 150)), (False, 5000, (320, 320, 160))])
+def test_as_many_images_as_cost_little_between_two_validations(by_epoch, interval, numbers):
     loop = object.__new__(EpochBasedTrainLoop if by_epoch else IterBasedTrainLoop)
     vars(loop).update(val_interval=interval, _max_epochs=90, _max_iters=200)
     runner = SimpleNamespace(train_loop=loop, train_dataloader=SimpleNamespace(dataset=range(2000), batch_size=32))
-    assert OnlineProbeHook('here' if labels else None)._numbers(runner) == numbers
-    assert OnlineProbeHook(train_images=7, test_images=3)._numbers(runner) == (7, 3)
+    assert OnlineProbeHook()._numbers(runner) == numbers
+    assert OnlineProbeHook(train_images=700, test_images=3)._numbers(runner) == (700, 700, 3)
+    assert OnlineProbeHook('here', train_images=700)._numbers(runner) == (min(numbers[0], 700), 700, numbers[2])
+
+
+def test_where_all_of_it_would_take_too_long_rank_me_of_the_same_images_remains(probed):
+    hook, last = next(hook for hook in probed.hooks if isinstance(hook, OnlineProbeHook)), scalars(probed)[-1]
+    hook.max_share, hook.time.seconds, hook.time.cost, hook.time.start = .018, 0., 10., time.monotonic() - 1000
+    every, hook.of_rank_me = hook.of_rank_me, [0, 7]
+    found = hook._probe_here(probed, always=False)
+    assert list(found) == [f'probe/rankme_stage{stage}' for stage in (1, 2, 3, 4)]
+    assert all(1 <= value <= 2 for value in found.values()) and hook.time.cost == 10
+    assert every == list(range(8))  # of twelve
+    hook.of_rank_me, hook.time.seconds = every, 0.
+    found = hook._probe_here(probed, always=False)
+    assert found == pytest.approx({name: last[name] for name in found})
+    text = Path(probed.log_dir, f'{probed.timestamp}.log').read_text()
+    assert 'RankMe alone this time: with all of it and the last one probing would take 2.0% of the time so far' in text
+    hook.max_share = .001
+    assert hook._probe_here(probed, always=False) == {}
 
 
 def test_the_share_of_the_time_counts_the_last_probe_that_is_still_to_come(monkeypatch):
@@ -237,12 +256,12 @@ def test_the_share_of_the_time_counts_the_last_probe_that_is_still_to_come(monke
     monkeypatch.setattr('coma_mm.evaluation.beside_training.time.monotonic', lambda: now[0])
     share = TimeShare()
     share.begin()
-    with share.timed(often=False):
-        now[0] += 1
     with share.timed():
         now[0] += 2
+    with share.timed(whole=False):
+        now[0] += 1
     now[0] = 98.
-    assert share.of_run() == 3 / 98 and share.with_one_more() == 7 / 100
+    assert share.of_run() == 3 / 98 and share.with_one_more() == 7 / 100 and share.with_one_more(.5) == 6 / 99
 
 
 def test_rank_me_is_in_every_pre_training_of_ours_and_the_folder_comes_from_the_command_line_or_the_config(tmp_path, folder):
