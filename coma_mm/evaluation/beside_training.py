@@ -16,11 +16,11 @@ class TimeShare:
     """
 
     def __init__(self):
-        self.start, self.seconds, self.cost = None, 0., 0.
+        self.start, self.first, self.seconds, self.cost = 0., 0, 0., 0.
 
-    def begin(self) -> None:
+    def begin(self, runner: Runner) -> None:
         """Count the run's time from now on."""
-        self.start = time.monotonic()
+        self.start, self.first = time.monotonic(), runner.iter
 
     @contextmanager
     def timed(self, whole: bool = True) -> Iterator[None]:
@@ -41,13 +41,21 @@ class TimeShare:
         """The share of the run's time so far, 0 to 1."""
         return self.seconds / max(time.monotonic() - self.start, 1e-9)
 
-    def with_one_more(self, part: float = 1.) -> float:
-        """The share, at most, if it is done now and at the end of the run, but not in between.
+    def so_far(self) -> float:
+        """The share of the time up to now, if it is done now, and with what the one at the run's end will cost."""
+        return (self.seconds + 2 * self.cost) / max(time.monotonic() - self.start + self.cost, 1e-9)
+
+    def by_the_end(self, runner: Runner, part: float = 1.) -> float:
+        """The share of the whole run's time, as its pace tells, if it is done now and at the end, but not in between.
 
         Args:
+            runner (Runner): Of the run.
             part (float): Of what a whole one costs, for the one now. Defaults to 1.
         """
-        return (self.seconds + (part + 1) * self.cost) / max(time.monotonic() - self.start + part * self.cost, 1e-9)
+        done = (runner.iter - self.first) / max(1, runner.max_iters - self.first)
+        training = (time.monotonic() - self.start - self.seconds) / max(done, 1e-9)
+        seconds = self.seconds + (part + 1) * self.cost
+        return seconds / max(training + seconds, 1e-9)
 
 
 def ends_here(runner: Runner) -> bool:

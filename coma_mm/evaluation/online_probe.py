@@ -59,9 +59,9 @@ class OnlineProbeHook(Hook):
         test_images (int, optional): Images to ask for, at most. Defaults to half as many.
         k (int): Neighbours. Defaults to 20.
         l2 (float): The penalty of the linear classifier, see `fit_lbfgs`. Defaults to 0.01.
-        max_share (float): A probe is RankMe alone, or left out, where probing, with the last one, would take more than
-            this share of the run's time so far, but for the first and the last one. Where a checkpoint is chosen by a probe
-            none is. Defaults to 0.03.
+        max_share (float): A probe is RankMe alone where all of it would take more than this share of the run's time so far,
+            and is left out where that would be more of the whole run's, but for the first and the last one. Where a
+            checkpoint is chosen by a probe all are made. Defaults to 0.03.
         seed (int): Of the choice of images. Defaults to 0.
 
     Raises:
@@ -103,7 +103,7 @@ class OnlineProbeHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Compare the classes with those of a run that is resumed; read the images; probe the weights of a new run."""
-        self.time.begin()
+        self.time.begin(runner)
         if self.probes and runner.val_loop is None:
             self.probes = False
             if self.probe_root:
@@ -223,19 +223,17 @@ class OnlineProbeHook(Hook):
     def _probe_here(self, runner: Runner, always: bool) -> dict[str, float]:
         if self.images is None:
             return {}
-        # Where it is too much for all, RankMe alone may be had.
-        parts = (1., len(self.of_rank_me) / len(self.images)) if self.folders else (1., )
-        free = not runner.iter or always or self.max_share >= 1
-        part = next((part for part in parts if free or self.time.with_one_more(part) <= self.max_share), 0.)
-        if part < 1:
-            what = 'RankMe alone' if part else 'No probe'
-            runner.logger.info(f'{what} this time: with all of it and the last one probing would take '
-                               f'{self.time.with_one_more():.1%} of the time so far, more than max_share={self.max_share:g}')
-        found = {}
-        if part:
-            with self._going_on(runner), self.time.timed(part == 1), kept_generators():
-                found = self._measure(runner, part == 1)
-                self._tell(runner, found)
+        # RankMe comes at every validation for which the run has time; the rest now and then, evenly over the run.
+        labelled, part = self.folders is not None, len(self.of_rank_me) / len(self.images)
+        whole = not runner.iter or always or self.max_share >= 1 or labelled and self.time.so_far() <= self.max_share
+        if not whole and self.time.by_the_end(runner, part) > self.max_share:
+            runner.logger.info('No probe this time: with it and the last one probing would take more of the time of this '
+                               f'run than max_share={self.max_share:g}')
+            return {}
+        whole, found = whole or not labelled, {}
+        with self._going_on(runner), self.time.timed(whole), kept_generators():
+            found = self._measure(runner, whole)
+            self._tell(runner, found)
         return found
 
     def _measure(self, runner: Runner, whole: bool) -> dict[str, float]:
@@ -285,4 +283,6 @@ class OnlineProbeHook(Hook):
             values = [f'{value:.1f}' for name, value in found.items() if name.startswith(f'probe/{kind}_')]
             parts += [f'{words} {", ".join(values)}'] if values else []
         chance = f' (guessing: {100 / len(self.folders.classes):.1f})' if any('knn' in name for name in found) else ''
-        runner.logger.info(f'Probe, by stage{chance}: {"; ".join(parts)}' + ('' if runner.iter else '; before training'))
+        alone = ' (more would take too long this time)' if self.folders and not chance else ''
+        when = '' if runner.iter else '; before training'
+        runner.logger.info(f'Probe, by stage{chance}: {"; ".join(parts)}{alone}{when}')

@@ -44,8 +44,8 @@ class ReconstructionsHook(Hook):
     Args:
         number (int): Images of the validation data, evenly spread. Defaults to 4.
         keep (int): Files that a run keeps at most. Defaults to 10.
-        max_share (float): A picture is left out where they would take more than this share of the run's time so far, but
-            for the first and the last one. Defaults to 0.01.
+        max_share (float): A picture is left out where they would take more than this share of the run's time, but for the
+            first and the last one. Defaults to 0.01.
     """
     priority = 'ABOVE_NORMAL'  # an EMAHook puts back the weights of training at NORMAL
 
@@ -58,7 +58,7 @@ class ReconstructionsHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Look at whether there will be anything to draw."""
-        self.time.begin()
+        self.time.begin(runner)
         self.draws = is_main_process() and isinstance(runner._train_loop, BaseLoop) and isinstance(
             unwrap(runner.model), MaskedAutoencoder)
 
@@ -66,7 +66,7 @@ class ReconstructionsHook(Hook):
         """Draw, and hand the picture on."""
         if not self.draws:
             return
-        if not ends_here(runner) and self.time.with_one_more() > self.max_share and self.max_share < 1:
+        if not ends_here(runner) and self.time.by_the_end(runner) > self.max_share < 1:
             self.left_out += 1
             return
         try:

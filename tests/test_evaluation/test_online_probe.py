@@ -191,14 +191,13 @@ def test_without_labels_rank_me_remains_and_a_mode_that_was_set_stays(folder, mo
     assert others == metrics
     text = Path(runner.log_dir, f'{runner.timestamp}.log').read_text()
     assert '8 training images without labels, for RankMe alone' in text
-    assert 'No probe this time: with all of it and the last one probing would take ' in text
-    assert 'more than max_share=0' in text
+    assert 'with it and the last one probing would take more of the time of this run than max_share=0\n' in text
 
 
 def test_without_labels_nothing_stands_in_the_way_of_training(folder, caplog):
     def hook(model, loop, val_loop=None, **changes):
         runner = SimpleNamespace(
-            model=model, _train_loop=loop, val_loop=val_loop, logger=logging.getLogger('run'), **changes)
+            model=model, _train_loop=loop, val_loop=val_loop, iter=0, logger=logging.getLogger('run'), **changes)
         for one in (OnlineProbeHook(), OnlineProbeHook(str(folder / 'classes'), k=3)):
             one.before_run(runner)
             one.before_train(runner)
@@ -246,7 +245,7 @@ def test_where_all_of_it_would_take_too_long_rank_me_of_the_same_images_remains(
     found = hook._probe_here(probed, always=False)
     assert found == pytest.approx({name: last[name] for name in found})
     text = Path(probed.log_dir, f'{probed.timestamp}.log').read_text()
-    assert 'RankMe alone this time: with all of it and the last one probing would take 2.0% of the time so far' in text
+    assert text.count('(more would take too long this time)\n') == 2
     hook.max_share = .001
     assert hook._probe_here(probed, always=False) == {}
 
@@ -254,14 +253,16 @@ def test_where_all_of_it_would_take_too_long_rank_me_of_the_same_images_remains(
 def test_the_share_of_the_time_counts_the_last_probe_that_is_still_to_come(monkeypatch):
     now = [0.]
     monkeypatch.setattr('coma_mm.evaluation.beside_training.time.monotonic', lambda: now[0])
-    share = TimeShare()
-    share.begin()
+    share, run = TimeShare(), SimpleNamespace(iter=100, max_iters=200)
+    share.begin(run)
     with share.timed():
         now[0] += 2
     with share.timed(whole=False):
         now[0] += 1
     now[0] = 98.
-    assert share.of_run() == 3 / 98 and share.with_one_more() == 7 / 100 and share.with_one_more(.5) == 6 / 99
+    run.iter = 150  # half of what it does from here on
+    assert share.of_run() == 3 / 98 and share.so_far() == 7 / 100
+    assert share.by_the_end(run) == 7 / (2 * 95 + 7) and share.by_the_end(run, .5) == 6 / (2 * 95 + 6)
 
 
 def test_rank_me_is_in_every_pre_training_of_ours_and_the_folder_comes_from_the_command_line_or_the_config(tmp_path, folder):
