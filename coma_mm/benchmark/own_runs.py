@@ -12,10 +12,12 @@ from pandas import DataFrame
 
 from coma_mm import visualization
 from coma_mm.benchmark.paper.collect import collect
+from coma_mm.benchmark.paper.probes import probes_of
 from coma_mm.benchmark.paper.tables import EXPLANATION, build
 from coma_mm.datasets.usage import many
 from coma_mm.engine.explain import explain
 from coma_mm.errors import UserError, printable
+from coma_mm.evaluation.reconstruction_pictures import NAME as RECONSTRUCTIONS
 from coma_mm.runs.comparing import short_names
 from coma_mm.runs.overview import Overview, differing, overviews
 from coma_mm.runs.reading import starts_in
@@ -110,6 +112,7 @@ def sections(runs: Sequence[Overview], others: Sequence[tuple[str, str]], folder
         Section('Results', tables=[_table(*key, group, folder) for key, group in groups.items()],
                 notes=[ended(run) for run in runs if run.why]),
         Section('Curves', pictures=[one for key, group in groups.items() for one in _curves(*key, group)]),
+        probes_of({run.name: run.folder for run in runs if any(name.startswith('probe/') for name in run.curves)}),
         Section('By class', pictures=[one for key, group in groups.items() for one in _classes(key[0], group)]),
         _predictions(groups, predictions),
         Section('Settings that differ', tables=[one for key, group in groups.items() for one in _settings(*key, group)]),
@@ -210,15 +213,16 @@ def _settings(task: str, metric: str | None, group: list[Overview]) -> list[Tabl
 
 
 def _predictions(groups: dict[tuple[str, str | None], list[Overview]], images: int) -> Section | None:
-    pictures, notes = [], []
+    pictures, notes, bare = [], [], False
     for (task, _), group in groups.items():
         if images and group[0].run:
             try:
                 pictures += _judged(task, group[0], images)
             except Exception as error:  # of a run's files or data; the page is about more than its pictures
                 notes.append(f'{group[0].name}: no predictions: {explain(error) or f"{type(error).__name__}: {error}"}')
-        pictures += [one for run in group[:1] for one in _drawn(run)]
-    if not images and groups and not pictures:
+        drawn = _drawn(group[0])
+        pictures, bare = pictures + drawn, bare or not drawn
+    if not images and bare:
         notes = ['coma-mm report --predictions 40 has the best run of each task predict 40 validation images, and shows the '
                  'good and the bad ones here.']
     return Section('Predictions', pictures=pictures, notes=notes)
@@ -253,8 +257,12 @@ def _judged(task: str, run: Overview, images: int) -> list[Picture]:
 
 
 def _drawn(run: Overview) -> list[Picture]:
-    """The last pictures that a library's own hook has drawn while the run validated."""
+    """The last pictures that a hook has drawn while the run validated; of reconstructions the first one and the last."""
     files = [file for start in starts_in(run.folder) for file in (start / 'vis_data/vis_image').glob('*.png')]
     files.sort(key=lambda file: file.stat().st_mtime)
+    if made := [file for file in files if file.stem.startswith(f'{RECONSTRUCTIONS}_')]:
+        return [Picture(file, f'{run.name}: {RECONSTRUCTIONS} after {file.stem.rpartition("_")[2]} iterations, drawn by the '
+                              'run. Grey patches are hidden.', 'Rows of pictures: input, what each branch saw and '
+                              'reconstructed', 500) for file in dict.fromkeys((made[0], made[-1]))]
     return [Picture(file, f'{run.name}: {file.stem}, drawn by the run.', f'A prediction, {file.stem}')
             for file in files[-DRAWN:]]

@@ -41,6 +41,9 @@ from .resume import OwnSettings
 from .summary import place_lines
 from .terminal import quieten
 
+MMENGINE_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
+"""The default hooks that mmengine leaves out where a config has None for them; it refuses None for any other."""
+
 
 @RUNNERS.register_module()
 class ComaRunner(Runner):
@@ -259,8 +262,8 @@ class ComaRunner(Runner):
         return super().wrap_model(model_wrapper_cfg, model)
 
     def register_default_hooks(self, hooks: dict | None = None) -> None:
-        """Register the default hooks; two of mmengine's become a `WholeCheckpointHook` and a `LateRuntimeInfoHook`."""
-        hooks = dict(hooks or {})
+        """Register the default hooks but those that are None; two of mmengine's become ours, which do more."""
+        hooks = {name: hook for name, hook in (hooks or {}).items() if hook is not None or name in MMENGINE_HOOKS}
         for name, theirs, ours in (('checkpoint', dict(type='CheckpointHook', interval=1), 'WholeCheckpointHook'),
                                    ('runtime_info', dict(type='RuntimeInfoHook'), 'LateRuntimeInfoHook')):
             hook = hooks.get(name, theirs)

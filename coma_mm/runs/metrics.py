@@ -17,7 +17,7 @@ def main_metric(names: Sequence[str], chosen: Mapping[str, bool] | None = None) 
         names (Sequence[str]): Those of its metrics that are numbers.
         chosen (Mapping[str, bool], optional): Those that the run's best checkpoint is chosen by, which come first, and
             whether more of them is better. Defaults to none; then it is one of `HIGHER_IS_BETTER`, else the first whose name
-            mmengine knows, else the first.
+            mmengine knows, else the first that is no probe of features.
 
     Returns:
         tuple[str | None, bool | None]: Its name, None if there is none; and whether more of it is better, None if nobody
@@ -26,4 +26,5 @@ def main_metric(names: Sequence[str], chosen: Mapping[str, bool] | None = None) 
     known = dict(chosen or {}) | HIGHER_IS_BETTER
     for keys, higher in ((GREATER, True), (LESS, False)):
         known |= {name: higher for name in names if name not in known and any(key in name for key in keys)}
-    return next(((name, higher) for name, higher in known.items() if name in names), (next(iter(names), None), None))
+    unknown = (name for name in names if not name.startswith('probe/'))  # which a run has before it has validated
+    return next(((name, higher) for name, higher in known.items() if name in names), (next(unknown, None), None))

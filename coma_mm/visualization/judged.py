@@ -10,9 +10,10 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from coma_mm.datasets.loading import read_image
+from coma_mm.evaluation.panels import spread_indices
 from coma_mm.progress import track
 
-from .loading import spread_indices, with_true_map
+from .loading import with_true_map
 from .predictions import IGNORED, predict
 
 SCORE = .3  # of detections that count

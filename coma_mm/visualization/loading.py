@@ -1,6 +1,5 @@
 """A trained model and the data that its config names, to look at what it does."""
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -167,14 +166,6 @@ def image_size(cfg: Config) -> int:
             if size:
                 return size if isinstance(size, int) else min(size)
     return 224
-
-
-def spread_indices(dataset: Dataset, number: int | Sequence[int]) -> list[int]:
-    """`number` indices (fewer if the data set is smaller), evenly spread over a data set; or those that are given."""
-    if not isinstance(number, int):
-        return list(number)
-    number = min(number, len(dataset))
-    return [i * len(dataset) // number for i in range(number)]
 
 
 def with_true_map(dataset: Dataset, index: int) -> dict[str, Any]:

@@ -22,8 +22,9 @@ from torch.utils.data import Dataset
 
 from coma_mm.datasets.viewing import bands_read, read_picture
 from coma_mm.errors import UserError
+from coma_mm.evaluation.panels import spread_indices
 
-from .loading import spread_indices, with_true_map
+from .loading import with_true_map
 from .style import RC, class_colors, text_color
 
 IGNORED = 255  # in segmentation maps: not labelled, not scored

@@ -5,76 +5,9 @@ import torch
 from matplotlib.figure import Figure
 from mmengine.dataset import default_collate
 
-from coma_mm.models.token_layout import gather_patches
+from coma_mm.evaluation.panels import BORROWED, panel_title, reconstruction_panels, spread_indices
 
-from .loading import device_of, spread_indices
-from .style import HIDDEN_GREY, RC, NotebookFigure
-
-TITLES = {
-    'input': 'Input',
-    'adaptive_saw': 'Adaptive model\nsaw',
-    'adaptive': 'and\nreconstructed',
-    'evaluation_saw': 'Evaluation model\nsaw',
-    'evaluation': 'and\nreconstructed',
-    'assembled': 'Assembled\nfrom both',
-}
-
-
-@torch.no_grad()
-def reconstruction_panels(model, inputs: torch.Tensor, ids_keep: torch.Tensor, ids_rest: torch.Tensor,
-                          own_statistics: bool = True) -> dict[str, np.ndarray]:
-    """What each branch of a model sees and predicts, as pictures.
-
-    In a reconstruction the patches that the branch saw are the input's, as no branch is trained to predict those.
-
-    Args:
-        model (MaskedAutoencoder): Or CoMA, with any complement. Its training mode is restored.
-        inputs (Tensor): Images as the data set gives them, uint8 (B, 3, H, W).
-        ids_keep (Tensor): int64 indices of the patches that the adaptive model sees, (B, K).
-        ids_rest (Tensor): The others, (B, n - K).
-        own_statistics (bool): With `norm_pix`, give every predicted patch the mean and variance of the true one, which
-            the model does not know; False: the mean of those of the patches that the branch saw. Defaults to True.
-
-    Returns:
-        dict[str, ndarray]: RGB uint8 (B, H, W, 3) each: 'input', 'adaptive_saw', 'adaptive'; and with a complementary
-        branch 'evaluation_saw', 'evaluation' and 'assembled' (Eq. 2: each patch from the branch that did not see it).
-    """
-    training = model.training
-    model.eval()
-    device, head = device_of(model), model.head
-    ids_keep, ids_rest = ids_keep.to(device), ids_rest.to(device)
-    images = model.data_preprocessor(dict(inputs=inputs.to(device)))['inputs']
-    preds = model.reconstruct_both(images, ids_keep, ids_rest)
-    model.train(training)
-
-    grid = head.grid(images)
-    original = head.patchify(model.data_preprocessor.to_uint8(images))
-    seen = torch.zeros(original.shape[:2], dtype=torch.bool, device=device).scatter_(1, ids_keep, True)[..., None]
-    predicted = {}
-    for name, pred in preds.items():
-        pixels = head.to_pixels(pred.float(), images)
-        if head.norm_pix and not own_statistics:
-            pixels = _with_seen_statistics(head, pred.float(), images, ids_keep if name == 'adaptive' else ids_rest)
-        predicted[name] = head.patchify(model.data_preprocessor.to_uint8(pixels))
-    grey = torch.full_like(original, HIDDEN_GREY)
-    panels = {
-        'input': original,
-        'adaptive_saw': torch.where(seen, original, grey),
-        'adaptive': torch.where(seen, original, predicted['adaptive']),
-    }
-    if 'evaluation' in predicted:
-        panels['evaluation_saw'] = torch.where(seen, grey, original)
-        panels['evaluation'] = torch.where(seen, predicted['evaluation'], original)
-        panels['assembled'] = torch.where(seen, predicted['evaluation'], predicted['adaptive'])
-    return {name: head.unpatchify(x, grid).permute(0, 2, 3, 1).cpu().numpy() for name, x in panels.items()}
-
-
-def _with_seen_statistics(head, pred, images, ids):
-    """What `head.to_pixels` gives, but each patch with the mean of the means and variances of the patches `ids`."""
-    seen = gather_patches(head.patchify(images), ids)
-    var, mean = torch.var_mean(seen, dim=-1, keepdim=True)
-    pixels = pred * (var.mean(1, keepdim=True) + head.eps).sqrt() + mean.mean(1, keepdim=True)
-    return head.unpatchify(pixels, head.grid(images))
+from .style import RC, NotebookFigure
 
 
 def ratios_figure(model, inputs: torch.Tensor, masks: dict[float, tuple], own_statistics: bool = True) -> Figure:
@@ -125,7 +58,7 @@ def ratios_figure(model, inputs: torch.Tensor, masks: dict[float, tuple], own_st
                 ax.set(xticks=[], yticks=[])
                 ax.spines[:].set_visible(False)
         for ax, name in zip(axes[0], [*names, 'error'], strict=True):
-            ax.set_title('Error,\ngrey levels' if name == 'error' else _title(model, name), fontsize=8.5, pad=4)
+            ax.set_title('Error,\ngrey levels' if name == 'error' else panel_title(model, name), fontsize=8.5, pad=4)
         tall = min(total[1] - top - .1, 2.4)
         bar = fig.add_axes((1 - .65 / total[0], 1 - (top + tall) / total[1], .13 / total[0], tall / total[1]))
         fig.colorbar(shown, bar, extend='max').ax.tick_params(labelsize=8)
@@ -155,23 +88,13 @@ def reconstruction_figure(model, dataset, number: int = 4) -> Figure:
         axes = fig.subplots(rows, columns, squeeze=False)
         fig.subplots_adjust(0, note / figure_height, 1, 1 - title / figure_height, wspace=.04, hspace=.04)
         for column, (name, images) in enumerate(panels.items()):
-            axes[0, column].set_title(_title(model, name), fontsize=8.5, pad=4)
+            axes[0, column].set_title(panel_title(model, name), fontsize=8.5, pad=4)
             for ax, image in zip(axes[:, column], images, strict=True):
                 ax.imshow(image, interpolation='nearest')
                 ax.set_axis_off()
         if note:
-            words = 'Brightness and contrast of reconstructed patches are the input’s (norm_pix).'
-            fig.text(.005, .02, words, fontsize=7.5)
+            fig.text(.005, .02, BORROWED, fontsize=7.5)
     return fig
-
-
-def _title(model, name: str) -> str:
-    complement = getattr(model, 'complement', 'none')
-    if complement == 'full' and name == 'evaluation_saw':
-        return 'The same model\nsaw'
-    if complement == 'none' and name == 'adaptive_saw':
-        return 'Model\nsaw'
-    return TITLES[name]
 
 
 def reconstruction_caption(model, own_statistics: bool = True) -> str:

@@ -10,7 +10,6 @@ LINE_COLORS = ('#3f90da', '#bd1f01', '#832db6', '#a96b59')
 # deuteranopic vision (Machado et al. 2009): at least 26 for the colour-blind.
 CLASS_COLORS = ('#1c4772', '#bf98e5', '#72311c', '#7ff20c', '#0c0cf2', '#85f8f8', '#c946f5', '#28a347', '#e5e598',
                 '#070787')
-HIDDEN_GREY = 128  # of patches that a model does not see
 RC = {'font.size': 10, 'font.family': 'DejaVu Sans', 'axes.spines.top': False, 'axes.spines.right': False,
       'text.parse_math': False}  # what is in a name is no formula
 

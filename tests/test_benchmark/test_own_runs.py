@@ -97,6 +97,23 @@ def test_pictures_that_a_run_has_drawn_are_shown(runs):
     assert len(section.pictures) == own_runs.DRAWN and section.pictures[0].caption.endswith('drawn by the run.')
 
 
+def test_a_pre_training_has_the_curves_of_its_features_and_its_first_and_last_reconstructions(tmp_path):
+    run = write_run(tmp_path / 'coma', (.9, .8), 'reconstruction/masked', 'mmpretrain', 'CoMA')
+    curves = run / '20260101_000000/vis_data'
+    with open(curves / 'scalars.json', 'a') as file:
+        file.write('{"probe/rankme_stage1": 5.0, "step": 0}\n{"probe/rankme_stage1": 6.0, "step": 2}\n')
+    (curves / 'vis_image').mkdir()
+    for count, step in enumerate((90, 100, 110)):
+        Image.new('RGB', (8, 8)).save(curves / f'vis_image/reconstructions_{step}.png')
+        os.utime(curves / f'vis_image/reconstructions_{step}.png', (count, count))
+    found = {one.title: one for one in own_runs.sections(*overviews(tmp_path), tmp_path)}
+    assert found['Results'].tables[0].title == 'Pre-training, error, masked'
+    assert found['Features while training'].pictures[0].caption == 'coma.'
+    first, last = found['Predictions'].pictures
+    assert 'coma: reconstructions after 90 iterations' in first.caption and ' 110 iterations' in last.caption
+    assert not found['Predictions'].notes
+
+
 def test_predictions_are_judged_against_the_truth():
     truth = torch.tensor([[0, 0, 1, 255]]).numpy()
     assert mean_iou(truth, torch.tensor([[0, 1, 1, 5]]).numpy()) == .5 and mean_iou(truth[:, 3:], truth[:, :1]) == 1

@@ -1,5 +1,7 @@
 """A pre-training with the probe: what it says, and that it is the same training."""
 import json
+import logging
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +11,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import HOOKS
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from PIL import Image
 
 from coma_mm.config.read import read_config
@@ -16,6 +19,8 @@ from coma_mm.engine import ComaRunner, sharing
 from coma_mm.engine.hooks import RUN_HOOKS
 from coma_mm.errors import Stopped, UserError
 from coma_mm.evaluation import OnlineProbeHook, choose_images
+from coma_mm.evaluation.beside_training import TimeShare
+from coma_mm.models import MaskedAutoencoder
 from coma_mm.weights import load_weights_only
 from coma_mm.weights.load import latest_checkpoint
 from coma_mm.weights.safe_pickle import plain
@@ -85,12 +90,12 @@ def scalars(runner):
 
 @pytest.fixture(scope='module')
 def probed(folder):
-    """The two runners of a run with the hook that was stopped in its second epoch, and resumed."""
-    hook = dict(SMALL, probe_root=str(folder / 'classes'))
-    cfg = make_cfg(folder, folder / 'probed', hook)
+    """The runner of a run with all that judges it, which was stopped in its second epoch, and resumed."""
+    hooks = dict(SMALL, probe_root=str(folder / 'classes')), dict(type='ReconstructionsHook', keep=2, max_share=1.)
+    cfg = make_cfg(folder, folder / 'probed', *hooks)
     with pytest.raises(Stopped):
         train(cfg, stop_after=6)
-    return resume(folder, folder / 'probed', hook)
+    return resume(folder, folder / 'probed', *hooks)
 
 
 def test_every_stage_is_probed_before_training_and_at_each_validation(probed, folder):
@@ -112,6 +117,17 @@ def test_a_run_with_it_that_was_stopped_too_has_the_last_bits_of_one_without(fol
     train(make_cfg(folder, folder / 'bare'))
     bare, found = weights(folder / 'bare'), weights(folder / 'probed')
     assert found.keys() == bare.keys() and all(torch.equal(value, found[name]) for name, value in bare.items())
+
+
+def test_each_validation_has_its_picture(probed, folder):
+    found = {file.name: np.asarray(Image.open(file)) for file in (folder / 'probed').glob('*/vis_data/vis_image/*.png')}
+    assert sorted(found) == [f'reconstructions_{iteration}.png' for iteration in (12, 4, 8)]
+    first, later = found['reconstructions_4.png'], found['reconstructions_12.png']
+    assert first.shape == later.shape and first.shape[1] == 6 * 132 - 4 and first.shape[0] > 4 * 128
+    image, made = (slice(39, 167), slice(0, 128)), (slice(39, 167), slice(264, 392))
+    assert (first[image] == later[image]).all() and first[image].std() > 20
+    assert (first[made] != later[made]).any() and (first[made] == first[image]).any()
+    assert 'Drawing 2 pictures of reconstructions took ' in Path(probed.log_dir, f'{probed.timestamp}.log').read_text()
 
 
 def test_other_classes_or_images_than_before_a_resume_are_said(folder):
@@ -149,14 +165,13 @@ def test_without_labels_rank_me_remains_and_a_mode_that_was_set_stays(folder, mo
     hook.before_run(runner)
     with pytest.raises(UserError, match='k=20 is more than the 8 images of probe_root .*classes to compare with'):
         OnlineProbeHook(str(folder / 'classes')).before_run(runner)
-    with pytest.raises(UserError, match='OnlineProbeHook is for pre-training, the model is Identity: leave the hook'):
-        hook.before_run(SimpleNamespace(model=torch.nn.Identity(), _train_loop=runner._train_loop))
     hook.before_train(runner)
     entry, = scalars(runner)
     assert {name for name in entry if name != 'step'} == {f'probe/rankme_stage{stage}' for stage in (1, 2, 3, 4)}
     assert len(set(modes.values())) == 2
     assert modes == {name: module.training for name, module in runner.model.named_modules()}
     assert torch.equal(before, torch.get_rng_state())
+    assert not any(name.startswith('probe_') for name in runner.message_hub.runtime_info)
     # What takes too long is left out, but for the last one; so is what falls between.
     hook.max_share, metrics = 0., {}
     runner._train_loop._epoch, runner._train_loop._iter = 1, 4
@@ -175,18 +190,103 @@ def test_without_labels_rank_me_remains_and_a_mode_that_was_set_stays(folder, mo
     hook.after_val_epoch(runner, others)
     assert others == metrics
     text = Path(runner.log_dir, f'{runner.timestamp}.log').read_text()
-    assert 'No probe this time: with it probing would take ' in text and 'more than max_share=0' in text
+    assert '8 training images without labels, for RankMe alone' in text
+    assert 'with it and the last one probing would take more of the time of this run than max_share=0\n' in text
 
 
-def test_the_folder_comes_from_the_command_line_or_the_config(tmp_path, folder):
+def test_without_labels_nothing_stands_in_the_way_of_training(folder, caplog):
+    def hook(model, loop, val_loop=None, **changes):
+        runner = SimpleNamespace(
+            model=model, _train_loop=loop, val_loop=val_loop, iter=0, logger=logging.getLogger('run'), **changes)
+        for one in (OnlineProbeHook(), OnlineProbeHook(str(folder / 'classes'), k=3)):
+            one.before_run(runner)
+            one.before_train(runner)
+            one.after_val_epoch(runner, {})
+        return one
+
+    loop = object.__new__(IterBasedTrainLoop)
+    with caplog.at_level(logging.INFO), pytest.raises(UserError, match='is for pre-training, the model is Identity: leave'):
+        hook(torch.nn.Identity(), loop)
+    assert caplog.messages == ['No RankMe: it is of masked autoencoders, the model is Identity']
+    caplog.clear()
+    loader = SimpleNamespace(dataset=[0] * 8, batch_size=2)
+    loop.val_interval, loop._max_iters = 1, 12
+    hook(object.__new__(MaskedAutoencoder), loop, train_loop=loop, train_dataloader=loader)
+    assert caplog.messages == ['OnlineProbeHook: this run does not validate, so nothing is probed; set val_dataloader, '
+                               'val_cfg and val_evaluator, or leave probe_root out']  # of the second hook
+    caplog.clear()
+    one, runner = OnlineProbeHook(), SimpleNamespace(logger=logging.getLogger('run'))
+    with one._going_on(runner):
+        raise RuntimeError('out of memory\nby 3 GB')
+    assert caplog.messages == ['no RankMe of the features (RuntimeError: out of memory); training goes on without it']
+
+
+@pytest.mark.parametrize('by_epoch, interval, numbers', [
+    (True, 1, (100, 300, 150)), (True, 5, (500, 500, 250)), (True, 50, (1000, 1000, 500)),
+    (False, 100, (160, 300, 150)), (False, 5000, (320, 320, 160))])
+def test_as_many_images_as_cost_little_between_two_validations(by_epoch, interval, numbers):
+    loop = object.__new__(EpochBasedTrainLoop if by_epoch else IterBasedTrainLoop)
+    vars(loop).update(val_interval=interval, _max_epochs=90, _max_iters=200)
+    runner = SimpleNamespace(train_loop=loop, train_dataloader=SimpleNamespace(dataset=range(2000), batch_size=32))
+    assert OnlineProbeHook()._numbers(runner) == numbers
+    assert OnlineProbeHook(train_images=700, test_images=3)._numbers(runner) == (700, 700, 3)
+    assert OnlineProbeHook('here', train_images=700)._numbers(runner) == (min(numbers[0], 700), 700, numbers[2])
+
+
+def test_where_all_of_it_would_take_too_long_rank_me_of_the_same_images_remains(probed):
+    hook, last = next(hook for hook in probed.hooks if isinstance(hook, OnlineProbeHook)), scalars(probed)[-1]
+    hook.max_share, hook.time.seconds, hook.time.cost, hook.time.start = .018, 0., 10., time.monotonic() - 1000
+    every, hook.of_rank_me = hook.of_rank_me, [0, 7]
+    found = hook._probe_here(probed, always=False)
+    assert list(found) == [f'probe/rankme_stage{stage}' for stage in (1, 2, 3, 4)]
+    assert all(1 <= value <= 2 for value in found.values()) and hook.time.cost == 10
+    assert every == list(range(8))  # of twelve
+    hook.of_rank_me, hook.time.seconds = every, 0.
+    found = hook._probe_here(probed, always=False)
+    assert found == pytest.approx({name: last[name] for name in found})
+    text = Path(probed.log_dir, f'{probed.timestamp}.log').read_text()
+    assert text.count('(more would take too long this time)\n') == 2
+    hook.max_share = .001
+    assert hook._probe_here(probed, always=False) == {}
+
+
+def test_the_share_of_the_time_counts_the_last_probe_that_is_still_to_come(monkeypatch):
+    now = [0.]
+    monkeypatch.setattr('coma_mm.evaluation.beside_training.time.monotonic', lambda: now[0])
+    share, run = TimeShare(), SimpleNamespace(iter=100, max_iters=200)
+    share.begin(run)
+    with share.timed():
+        now[0] += 2
+    with share.timed(whole=False):
+        now[0] += 1
+    now[0] = 98.
+    run.iter = 150  # half of what it does from here on
+    assert share.of_run() == 3 / 98 and share.so_far() == 7 / 100
+    assert share.by_the_end(run) == 7 / (2 * 95 + 7) and share.by_the_end(run, .5) == 6 / (2 * 95 + 6)
+
+
+def test_rank_me_is_in_every_pre_training_of_ours_and_the_folder_comes_from_the_command_line_or_the_config(tmp_path, folder):
     path = str(Path(__file__).parents[2] / 'configs/shapes/coma_dyvit-tiny-p16_shapes-easy.py')
-    assert 'OnlineProbeHook' not in str(read_config(path).custom_hooks)
-    cfg = read_config(path, {'probe_root': 'here'})
-    assert cfg.custom_hooks[-1] == dict(type='OnlineProbeHook', probe_root='here') and len(cfg.custom_hooks) == 2
+
+    def hooks(cfg):
+        found = [*cfg.default_hooks.values(), *cfg.custom_hooks]
+        return [dict(hook) for hook in found if hook and hook.type == 'OnlineProbeHook']
+
+    assert hooks(read_config(path)) == hooks(read_config(path, {'probe_root': ''})) == [dict(type='OnlineProbeHook')]
+    cfg = read_config(path, {'probe_root': 'here', 'default_hooks.probe.k': 5})
+    assert hooks(cfg) == [dict(type='OnlineProbeHook', k=5, probe_root='here')]
     dumped = tmp_path / 'dumped.py'
     cfg.dump(dumped)
     again = read_config(str(dumped), probe_root=str(folder))
-    assert [hook.get('probe_root') for hook in again.custom_hooks] == [None, str(folder)] and again.probe_root == str(folder)
+    assert hooks(again) == [dict(type='OnlineProbeHook', k=5, probe_root=str(folder))] and again.probe_root == str(folder)
+    own = tmp_path / 'own.py'
+    own.write_text(f"_base_ = '{path}'\n"
+                   "custom_hooks = [dict(type='EvaluationModelHook'), dict(type='OnlineProbeHook', k=9)]")
+    assert hooks(read_config(str(own))) == [dict(type='OnlineProbeHook', k=9)]  # it takes the place of ours
+    assert hooks(read_config(str(own), probe_root='here')) == [dict(type='OnlineProbeHook', k=9, probe_root='here')]
+    off = read_config(path, {'default_hooks.probe': None})
+    assert hooks(off) == [] and off.default_hooks.probe is None
+    assert hooks(read_config(path, {'default_hooks.probe': None}, probe_root='here'))[0]['probe_root'] == 'here'
     with pytest.raises(UserError, match='OnlineProbeHook: k=0: expected a whole number, 1 or more'):
         OnlineProbeHook(k=0)
     assert HOOKS.get('OnlineProbeHook') is OnlineProbeHook

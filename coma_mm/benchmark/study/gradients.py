@@ -16,11 +16,12 @@ from torch.utils.data import Dataset
 
 from coma_mm.config.read import parse_options, read_config
 from coma_mm.errors import UserError
+from coma_mm.evaluation.panels import spread_indices
 from coma_mm.files import write_whole
 from coma_mm.markdown import markdown_table
 from coma_mm.models import MaskedAutoencoder
 from coma_mm.progress import track
-from coma_mm.visualization.loading import load_for_viewing, spread_indices
+from coma_mm.visualization.loading import load_for_viewing
 
 BATCHES = (64, 512, 4096)
 """Images per update at which the saving is compared with the mean gradient."""

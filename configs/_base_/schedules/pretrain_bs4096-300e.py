@@ -1,5 +1,5 @@
 """Pre-training for 300 epochs in batches of 4096, whatever the number of processes. Sources: docs/recipes.md."""
-_base_ = 'mmpretrain::_base_/default_runtime.py'
+_base_ = '../pretrain_runtime.py'
 optim_wrapper = dict(
     type='AutocastOptimWrapper',
     accumulative_counts='auto',

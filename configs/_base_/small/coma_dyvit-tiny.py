@@ -1,7 +1,7 @@
 """CoMA with DyViT-tiny at 128 px on a folder of images, on a CPU. What inherits it says where the images are."""
 _base_ = [
-    'mmpretrain::_base_/default_runtime.py', '../models/coma_dyvit-base.py', '../datasets/image_folder.py',
-    '../schedules/small.py', '../runtime.py'
+    '../pretrain_runtime.py', '../models/coma_dyvit-base.py', '../datasets/image_folder.py', '../schedules/small.py',
+    '../runtime.py'
 ]
 model = dict(backbone=dict(arch='tiny'), decoder=dict(embed_dims=128, depth=2, num_heads=4))
 size = 128

@@ -33,6 +33,8 @@ def runner(tmp_path):
     ({'note': 'x', 'mine/precision': .5}, ('mine/precision', True)),
     ({'val_loss': .5}, ('val_loss', False)),
     ({'roughness': .5}, ('roughness', None)),
+    ({'probe/rankme_stage1': 5., 'roughness': .5}, ('roughness', None)),
+    ({'probe/rankme_stage1': 5.}, (None, None)),
     ({'note': 'x'}, (None, None)),
     ({}, (None, None)),
 ])
