@@ -9,6 +9,7 @@ import numpy as np
 from pycocotools import mask as run_lengths
 
 from coma_mm.datasets.usage import many, number
+from coma_mm.evaluation.panels import spread_indices
 from coma_mm.inference.drawing import Color, colors_of, css, map_png, outline, thumbnail
 from coma_mm.inference.results import CutMask
 from coma_mm.prepare.look import has_map, map_of, pixels_of
@@ -16,7 +17,6 @@ from coma_mm.prepare.survey import Survey
 from coma_mm.prepare.survey.surveying import Surveyed, area, labels_of, name_of, share
 from coma_mm.processes import pool_map
 
-from .loading import spread_indices
 from .pages import write_page
 
 CONTACTS, EXAMPLES, EMPTY, COPIES = 60, 18, 12, 12
