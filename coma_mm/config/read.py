@@ -190,7 +190,9 @@ def register_libraries(scope: str) -> None:
         from mmdet.utils import register_all_modules
 
         from coma_mm.datasets.coco import use_names
+        from coma_mm.datasets.evaluation_pools import use_pools
         use_names()
+        use_pools()
         passed_over.count_in_detection()
     elif scope == 'mmengine':
         return
