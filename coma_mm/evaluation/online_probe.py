@@ -11,6 +11,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch import nn
 
+from coma_mm.datasets.image_folder import IMAGE_SUFFIXES, suffixes_read
 from coma_mm.datasets.seeding import kept_generators, seeded_generators
 from coma_mm.engine.hooks.checkpoint import saver_of
 from coma_mm.engine.models import unwrap
@@ -83,7 +84,8 @@ class OnlineProbeHook(Hook):
             raise UserError(f'OnlineProbeHook is for pre-training, the model is {type(model).__name__}: leave the hook and '
                             'probe_root out (coma-mm knn and linear_probe look at the backbone of any checkpoint)')
         if self.probe_root:
-            self.folders = choose_images(self.probe_root, self.train_images, self.test_images, self.k, self.seed)
+            suffixes = suffixes_read(runner.val_dataloader.dataset) if runner.val_loop else IMAGE_SUFFIXES
+            self.folders = choose_images(self.probe_root, self.train_images, self.test_images, self.k, self.seed, suffixes)
 
     def before_train(self, runner: Runner) -> None:
         """Compare the classes with those of a run that is resumed; read the images; probe the weights of a new run."""
