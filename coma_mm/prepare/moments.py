@@ -40,8 +40,8 @@ class Look(NamedTuple):
         names (tuple[str]): Of the bands, if the file says them.
         size (tuple[int, int]): Height and width in px.
         nodata (float): Share of its values that are none.
-        count (float): Pixels of the sums, without the share that has no data.
-        mean, square (np.ndarray): Of each band, float64: the mean, and the sum of squared differences from it.
+        count, mean, square (np.ndarray): Of each band, float64: the number of values that are data, their mean, and the sum
+            of squared differences from it.
         values (np.ndarray): Some pixels, (n, bands).
     """
     path: str
@@ -50,7 +50,7 @@ class Look(NamedTuple):
     names: tuple[str, ...] = ()
     size: tuple[int, int] = (0, 0)
     nodata: float = 0.
-    count: float = 0.
+    count: Any = None
     mean: Any = None
     square: Any = None
     values: Any = None
@@ -126,27 +126,27 @@ def _look(path: str, nodata: float | None, values: int) -> Look:
             rng = np.random.default_rng(zlib.crc32(os.fsencode(os.path.basename(path))))
             size = min(SIDE, height), min(SIDE, width)
             window = (int(rng.integers(height - size[0] + 1)), int(rng.integers(width - size[1] + 1)), *size)
-            pixels, gaps = image.read(window)
-            names, dtype = tuple(image.info.names or ()), str(pixels.dtype)
+            pixels, share = image.read(window)
+            names, dtype, counts = tuple(image.info.names or ()), str(pixels.dtype), 1 - image.gaps
     except UserError as error:
         return Look(path, printable(str(error).partition('; replace or remove')[0]))
     pixels = pixels.reshape(-1, pixels.shape[-1])
     mean = pixels.mean(0, dtype=np.float64)  # gaps are filled with it, and so add nothing to the squares
     square = np.square(pixels - mean).sum(0)
     some = pixels[np.sort(rng.choice(len(pixels), min(values, len(pixels)), replace=False))]
-    return Look(path, '', (pixels.shape[1], dtype), names, (height, width), gaps,
-                len(pixels) * (1 - gaps), mean, square, some)
+    return Look(path, '', (pixels.shape[1], dtype), names, (height, width), share,
+                len(pixels) * counts, mean, square, some)
 
 
 def _summary(looks: list[Look]) -> dict[str, Any]:
     """What images of one kind have in common."""
     nodata = float(np.mean([look.nodata for look in looks]))
-    looks = [look for look in looks if look.count] or looks[:1]
-    counts = np.array([look.count for look in looks], np.float64)[:, None].clip(1e-9)
-    means = np.stack([look.mean for look in looks])
-    mean = (counts * means).sum(0) / counts.sum()
+    looks = [look for look in looks if look.count.any()]
+    counts, means = (np.stack([getattr(look, key) for look in looks]) for key in ('count', 'mean'))
+    total = counts.sum(0).clip(1e-9)  # of a band that has no data anywhere
+    mean = (counts * means).sum(0) / total
     square = sum(look.square for look in looks) + (counts * np.square(means - mean)).sum(0)
-    std = np.sqrt(square / counts.sum())
+    std = np.sqrt(square / total)
     values = np.concatenate([look.values for look in looks])
     low, high = np.percentile(values, (2, 98), axis=0)
     names = next((look.names for look in looks if look.names), ())

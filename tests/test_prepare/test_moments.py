@@ -49,6 +49,17 @@ def test_values_without_data_count_for_nothing(folder):
     assert content['nodata'] == pytest.approx(np.mean([5 / 20, 5 / 40, 5 / 16])) and Bands.of(3, content).nodata == 0
 
 
+def test_a_band_without_data_in_one_image_counts_for_nothing_there(tmp_path):
+    values = np.random.default_rng(0).normal(5, 2, (2, 8, 8, 2))
+    values[0, ..., 1] = np.nan
+    values[1, :2, :, 0] = np.nan
+    for index, image in enumerate(values):
+        np.save(tmp_path / f'{index}.npy', image)
+    found = Bands.of(2, measure(str(tmp_path)).content).moments
+    assert found['mean'] == pytest.approx(np.nanmean(values, (0, 1, 2))) and found['std'] == pytest.approx(
+        np.nanstd(values, (0, 1, 2)))
+
+
 def test_a_sample_is_the_same_every_time_and_its_share_is_said(folder, monkeypatch):
     monkeypatch.setattr(moments, 'SAMPLE', 2)
     first, second = measure(str(folder[0])), measure(str(folder[0]))
