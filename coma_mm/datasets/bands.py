@@ -10,11 +10,11 @@ import numpy as np
 from coma_mm.errors import BadImageError, UserError, nearest, shorten
 from coma_mm.files import read_text
 
+from .reading.base import DEPTHS
 from .reading.choice import Bands as Choice
 from .reading.choice import check_choice
 
 RGB = ('red', 'green', 'blue')
-DEPTHS = ('uint8', 'uint16', 'float32')
 _KEYS = ('mean', 'std', 'low', 'high')
 LARGEST = float(np.finfo(np.float32).max)
 """Models compute in float32."""
@@ -119,13 +119,15 @@ class Bands:
                 key in _KEYS and isinstance(one, list) and len(one) == len(names) and all(
                     type(value) in (int, float) for value in one) for key, one in moments.items()):
             raise UserError('bands are no names and moments')
-        depth = found.get('depth')
-        return cls(check_choice(found.get('chosen')), names, dict(moments), depth if depth in DEPTHS else None)
+        depth, nodata = found.get('depth'), found.get('nodata')
+        return cls(check_choice(found.get('chosen')), names, dict(moments), depth if depth in DEPTHS else None,
+                   nodata if type(nodata) in (int, float) else None)
 
     def plain(self) -> dict[str, Any]:
         """As a checkpoint's description has it."""
         moments = {key: list(one) for key, one in self.moments.items()}
-        return dict(chosen=self.chosen, names=list(self.names), moments=moments, depth=self.depth)
+        nodata = {} if self.nodata is None else dict(nodata=self.nodata)
+        return dict(chosen=self.chosen, names=list(self.names), moments=moments, depth=self.depth, **nodata)
 
     @property
     def number(self) -> int:
