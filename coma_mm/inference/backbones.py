@@ -15,6 +15,7 @@ from coma_mm.datasets.bands import Bands
 from coma_mm.datasets.loading import LoadImage
 from coma_mm.errors import UserError
 from coma_mm.models import DyViT
+from coma_mm.weights.bounded import Bounded
 from coma_mm.weights.description import KEY, read_description
 from coma_mm.weights.load import load_backbone as load_weights
 from coma_mm.weights.load import load_weights_only, stated_backbone
@@ -52,7 +53,7 @@ def load_backbone(source: str | os.PathLike, device: str | torch.device = 'cpu',
     cfg |= settings
     if type_name(cfg) == 'DyViT':
         cfg |= dict(out_indices=settings.get('out_indices', (0, 1, 2, 3)), out_type='featmap')
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
+    with DefaultScope.overwrite_default_scope('mmpretrain'), Bounded(loaded['state_dict'], path):
         backbone = MODELS.build(copy.deepcopy(cfg))
     backbone.init_cfg = None  # the weights come from the file
     load_weights(backbone, path, loaded=loaded)

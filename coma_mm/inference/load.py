@@ -26,6 +26,7 @@ from coma_mm.datasets.loading import LoadImage, as_color, use_load_image
 from coma_mm.engine.description import describe
 from coma_mm.engine.models import build_model
 from coma_mm.errors import UserError, first_names, printable
+from coma_mm.weights.bounded import Bounded
 from coma_mm.weights.description import decode, read_description
 from coma_mm.weights.load import load_weights_only
 from coma_mm.weights.released import released
@@ -231,7 +232,7 @@ def load_described(checkpoint: str | Path, config: str | Path | Config | None = 
         raise UserError(f'cannot compute on {device} ({line}); choose a device that is there, such as cpu') from error
     if config is None:
         use, by = read_description(loaded['meta'], path), 'its own description'
-        with _buildable(path):
+        with _buildable(path), Bounded(loaded['state_dict'], path):
             model = build_model(_config(use, tta))
     else:
         cfg = config if isinstance(config, Config) else read_config(str(config))
