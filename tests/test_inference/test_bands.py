@@ -65,7 +65,7 @@ def test_predictions_are_drawn_on_the_bands_asked_for(checkpoint, file, tmp_path
     outcome = predict(checkpoint, [file[0]], str(tmp_path / 'out'), Settings(), overlay=True, rgb=['nir', 0, 1])
     assert outcome.predicted == 1 and not outcome.failed
     assert (tmp_path / 'out/overlays/a.jpg').is_file() and (tmp_path / 'out/gallery.html').is_file()
-    with pytest.raises(UserError, match="--rgb: no band 'swir'"):
+    with pytest.raises(UserError, match="--rgb: what is read has no band 'swir'"):
         predict(checkpoint, [file[0]], str(tmp_path / 'other'), Settings(), rgb=['swir', 0, 1])
 
 
