@@ -4,7 +4,7 @@ import math
 import os
 import random
 import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -86,6 +86,25 @@ def measure(root: str, full: bool = False, workers: int = 1, nodata: float | Non
         UserError: If there is no such folder, or no image that can be read.
     """
     nodata = None if nodata is None or not math.isfinite(nodata) else nodata  # what is not finite is never data
+    paths = _paths(root)
+    chosen = paths if full else sorted(random.Random(0).sample(paths, min(SAMPLE, len(paths))))
+    look_at = partial(_look, nodata=nodata, values=max(1, min(OF_ONE, VALUES // len(chosen))))
+    groups, bad = defaultdict(list), []
+    for look in pool_map(look_at, chosen, workers, 'reading', 8, unit='images', disable=len(chosen) <= 20):
+        (bad if look.problem else groups[look.kind]).append(look)
+    if not groups:
+        raise UserError(f'none of {len(bad)} images of {root} can be read; the first: {bad[0].problem}')
+    kind = max(groups, key=lambda one: len(groups[one]))
+    if all(look.nodata == 1 for look in groups[kind]):
+        raise UserError(f'no value stands for data in the {len(groups[kind])} images of {root} that were read, so there are '
+                        'no moments; expected images with data, or another --nodata')
+    own = {} if nodata is None else dict(nodata_value=nodata)
+    content = dict(own, images=len(paths), looked_at=len(chosen), share=len(chosen) / len(paths), **_summary(groups[kind]))
+    return Measured(content, list(_lines(content)), list(_problems(groups, kind, bad)))
+
+
+def _paths(root: str) -> list[str]:
+    """The images in a folder and below, sorted."""
     if not os.path.isdir(root):
         wrong = 'is not a folder' if os.path.exists(root) else 'does not exist'
         raise UserError(f'{root} {wrong}; expected a folder of images')
@@ -94,28 +113,24 @@ def measure(root: str, full: bool = False, workers: int = 1, nodata: float | Non
                    if path.lower().endswith(BAND_SUFFIXES) and not path.startswith(others))
     if not paths:
         raise UserError(f'no image in {root}; expected files that end in {", ".join(BAND_SUFFIXES)}')
-    chosen = paths if full else sorted(random.Random(0).sample(paths, min(SAMPLE, len(paths))))
-    groups, bad = defaultdict(list), []
-    look_at = partial(_look, nodata=nodata, values=max(1, min(OF_ONE, VALUES // len(chosen))))
-    for look in pool_map(look_at, chosen, workers, 'reading', 8, unit='images', disable=len(chosen) <= 20):
-        if look.problem:
-            bad.append(look)
-        else:
-            groups[look.kind].append(look)
-    if not groups:
-        raise UserError(f'none of {len(bad)} images of {root} can be read; the first: {bad[0].problem}')
-    kind = max(groups, key=lambda one: len(groups[one]))
-    problems = [look.problem for look in bad[:10]] + [f'… and {len(bad) - 10} more that cannot be read'] * (len(bad) > 10)
+    return paths
+
+
+def _problems(groups: dict[tuple[int, str], list[Look]], kind: tuple[int, str], bad: list[Look]) -> Iterator[str]:
+    """What must be mended before a model is trained on images most of which are of a kind."""
+    yield from (look.problem for look in bad[:10])
+    if len(bad) > 10:
+        yield f'… and {len(bad) - 10} more that cannot be read'
+    total = len(bad) + sum(map(len, groups.values()))
     for other, looks in groups.items():
         if other != kind:
-            problems.append(f'{len(looks)} of {len(chosen)} images are of {other[0]} bands, {other[1]}, and the others of '
-                            f'{kind[0]}, {kind[1]}: {first_names(look.path for look in looks)}; a model sees one kind')
-    if all(look.nodata == 1 for look in groups[kind]):
-        raise UserError(f'no value stands for data in the {len(groups[kind])} images of {root} that were read, so there are '
-                        'no moments; expected images with data, or another --nodata')
-    own = {} if nodata is None else dict(nodata_value=nodata)
-    content = dict(own, images=len(paths), looked_at=len(chosen), share=len(chosen) / len(paths), **_summary(groups[kind]))
-    return Measured(content, list(_lines(content)), problems)
+            yield (f'{len(looks)} of {total} images are of {other[0]} bands, {other[1]}, and the others of '
+                   f'{kind[0]}, {kind[1]}: {first_names(look.path for look in looks)}; a model sees one kind')
+    orders = Counter(tuple(map(str.casefold, look.names)) for look in groups[kind] if any(look.names))
+    if len(orders) > 1:
+        (most, _), (other, count), *_ = orders.most_common()
+        yield (f'{count} of {len(groups[kind])} images name their bands {", ".join(other)}, and others {", ".join(most)}; '
+               'the moments are by place, so bring them into one order, or measure each by itself')
 
 
 def _look(path: str, nodata: float | None, values: int) -> Look:

@@ -60,6 +60,17 @@ def test_a_band_without_data_in_one_image_counts_for_nothing_there(tmp_path):
         np.nanstd(values, (0, 1, 2)))
 
 
+def test_bands_in_different_orders_are_said(tmp_path):
+    for index, names in enumerate(('ab', 'AB', 'ba')):
+        items = ''.join(f'<Item sample="{at}" role="description">{name}</Item>' for at, name in enumerate(names))
+        tifffile.imwrite(tmp_path / f'{index}.tif', np.ones((4, 4, 2), np.uint16), photometric='minisblack',
+                         planarconfig='contig', metadata=None,
+                         extratags=[(42112, 's', 0, f'<GDALMetadata>{items}</GDALMetadata>', True)])
+    assert measure(str(tmp_path)).problems == [
+        '1 of 3 images name their bands b, a, and others a, b; the moments are by place, so bring them into one order, or '
+        'measure each by itself']
+
+
 def test_a_sample_is_the_same_every_time_and_its_share_is_said(folder, monkeypatch):
     monkeypatch.setattr(moments, 'SAMPLE', 2)
     first, second = measure(str(folder[0])), measure(str(folder[0]))
