@@ -13,7 +13,6 @@ from coma_mm.ranges import SEED, above, number, whole
 
 from .arguments import add_probe_arguments, show_accuracies
 
-
 OPTIONS = {
     'the config of a segmenter': ('stages', 'work_dir', 'resume', 'overwrite', 'epochs', 'lr'),
     '--solver lbfgs': ('solver', 'l2'),

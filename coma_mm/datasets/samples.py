@@ -2,7 +2,6 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from numbers import Real
-from typing import Any
 
 from coma_mm.errors import BadImageError, NoDataError, UserError, choice
 from coma_mm.ranges import SHARE
@@ -71,8 +70,3 @@ def open_sample(sample: dict, bands: Bands, nodata: float | None = None,
                 pages: bool = False) -> AbstractContextManager[BandImage]:
     """`open_bands` for a sample, which may be in a pack (see `read_encoded`)."""
     return open_bands(sample['img_path'], bands, nodata, pages, read_encoded(sample) if 'shard' in sample else None)
-
-
-def band_reading(bands: Any, **options: Any) -> BandReading | None:
-    """`BandReading`, or None where no bands are set, and images are read as 8-bit colour."""
-    return None if bands is None else BandReading(bands, **options)
