@@ -77,7 +77,7 @@ def places(bands: Iterable[int | str], names: Sequence[str], where: str) -> list
         here = [place for place, name in enumerate(known) if (name == band.casefold() if is_name else place == band)]
         if len(here) != 1 or isinstance(band, bool):
             expected = f'an index of 0 to {len(names) - 1}'
-            if is_name:
+            if is_name and not here:
                 expected += f' or one of {", ".join(filter(None, names))}' if any(names) else ', as its bands have no names'
                 close = nearest(band, names)
                 expected += f'; did you mean {close!r}?' if close else ''
