@@ -210,7 +210,7 @@ def reconstruct(checkpoint: str | os.PathLike, image: Picture, ratio: float | Se
     if not isinstance(model, MaskedAutoencoder):
         raise UserError(f'{checkpoint} holds a {type(model).__name__}; expected the checkpoint of a pre-training')
     patch = model.head.patch_size
-    picture = fitted(as_read(image, usable.bands), size or 224, patch)
+    picture = fitted(as_read(image, usable.bands, usable.reading), size or 224, patch)
     masks = {}
     for share in [ratio] if isinstance(ratio, (int, float)) else ratio:
         sampler = dict(type='UniformMaskSampler', ratio=share)

@@ -5,6 +5,7 @@ mmengine takes the keys that it knows and passes over the others in silence.
 import ast
 import inspect
 import re
+from contextlib import suppress
 from typing import Any
 
 from mmengine.config import Config
@@ -129,6 +130,16 @@ def check_options(cfg: Config, options: dict[str, Any]) -> list[str]:
 def variables(cfg: Config) -> set[str]:
     """The top-level keys that a config's files use as variables."""
     return _names('\n'.join(_files(cfg)), ast.Load) & cfg.keys()
+
+
+def assigned(cfg: Config, key: str) -> list[Any]:
+    """The values that a config's files give a top-level key, as far as they are written there, the base's first."""
+    values = []
+    for text in _files(cfg):
+        with suppress(SyntaxError, ValueError):  # another format, or what is computed
+            values += [ast.literal_eval(node.value) for node in ast.parse(text).body
+                       if isinstance(node, ast.Assign) and [getattr(one, 'id', None) for one in node.targets] == [key]]
+    return values
 
 
 def _files(cfg: Config) -> list[str]:

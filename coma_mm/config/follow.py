@@ -16,7 +16,7 @@ from mmengine.registry import MODELS
 from coma_mm.config_tree import find_types, type_name, walk
 from coma_mm.errors import UserError
 
-from .check_keys import variables
+from .check_keys import assigned, variables
 
 WIDTH_FIRST = ('CenterCrop', 'RandomChoiceResize', 'RandomResize', 'Resize')
 """mmcv's steps, which take a size of two numbers as (W, H); others take (H, W)."""
@@ -112,6 +112,29 @@ def _follow_masks(cfg: Config, before: Settings | None, now: Settings) -> None:
             step['pair'] = now.pair
         if now.patch is not None and step.get('patch_size') in (None, old.patch):
             step['patch_size'] = now.patch
+
+
+def follow_own_size(cfg: Config) -> None:
+    """Have the data pipelines follow the `size` of a config's files, in place.
+
+    A config that sets it anew keeps the pipelines of the files that it builds on, with their size. And a pair is height
+    first, whichever way round the step takes it into which a file has put it.
+
+    Args:
+        cfg (Config): The config as its files have it.
+    """
+    size, loaders = cfg.get('size'), [cfg.get(f'{split}_dataloader') for split in ('train', 'val', 'test')]
+    if not isinstance(size, int) and not (isinstance(size, (list, tuple)) and len(size) == 2):
+        return
+    if len(set(_sides(size))) == 2:
+        steps = [(one, key) for one in walk(loaders) for key in ('scale', 'crop_size')
+                 if _sides(one.get(key)) == _sides(size)]
+        if any(type_name(one) not in WIDTH_FIRST for one, _ in steps):
+            for one, key in steps:
+                one[key] = _sides(size, one)
+    for old in assigned(cfg, 'size'):
+        if _sides(old) and _sides(old) != _sides(size):
+            _exchange(loaders, old, size)
 
 
 def _follow_size(cfg: Config, old: int | Sequence[int] | None, new: int | Sequence[int]) -> None:

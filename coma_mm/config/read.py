@@ -21,7 +21,7 @@ from .check_hooks import check_hooks
 from .check_keys import check_keys, check_options
 from .check_values import check_values
 from .data_roots import use_data_root
-from .follow import LENGTHS, follow, set_length, settings
+from .follow import LENGTHS, follow, follow_own_size, set_length, settings
 from .probe import use_probe_root
 from .trackers import use_trackers
 
@@ -117,6 +117,7 @@ def read_config(path: str, cfg_options: dict[str, Any] | None = None, work_dir: 
         unit = next((name for name, key in LENGTHS.items() if key in (cfg.get('train_cfg') or {})), 'epochs')
         cfg_options = {**(cfg_options or {}), unit: extend_to}
     set_length(cfg, cfg_options or {})
+    follow_own_size(cfg)
     follow(cfg)
     if cfg_options:
         for line in check_options(cfg, cfg_options):
@@ -190,7 +191,9 @@ def register_libraries(scope: str) -> None:
         from mmdet.utils import register_all_modules
 
         from coma_mm.datasets.coco import use_names
+        from coma_mm.datasets.evaluation_pools import use_pools
         use_names()
+        use_pools()
         passed_over.count_in_detection()
     elif scope == 'mmengine':
         return

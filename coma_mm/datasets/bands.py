@@ -7,47 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from coma_mm.errors import BadImageError, UserError, nearest, shorten
+from coma_mm.errors import UserError, shorten
 from coma_mm.files import read_text
 
+from .reading.base import DEPTHS, kept_type
 from .reading.choice import Bands as Choice
-from .reading.choice import check_choice
+from .reading.choice import check_choice, places
+from .usage import many
 
 RGB = ('red', 'green', 'blue')
-DEPTHS = ('uint8', 'uint16', 'float32')
 _KEYS = ('mean', 'std', 'low', 'high')
 LARGEST = float(np.finfo(np.float32).max)
 """Models compute in float32."""
-
-
-def indices(bands: Choice, names: Sequence[str], number: int, where: str) -> list[int]:
-    """The places of bands in a file.
-
-    Args:
-        bands (int | Sequence[int | str]): How many, or which, by index from 0 or by name.
-        names (Sequence[str]): Of the file's bands; there may be none.
-        number (int): How many bands the file has.
-        where (str): What is said to have these bands, for messages.
-
-    Returns:
-        list[int]: From 0.
-
-    Raises:
-        BadImageError: If one of them is not there.
-    """
-    found, known = [], [name.casefold() for name in names]
-    for band in range(bands) if isinstance(bands, int) else bands:
-        if isinstance(band, str) and known.count(band.casefold()) > 1:
-            raise BadImageError(f'more than one band {band!r} in {where}, which has {_many(number)}, {", ".join(names)}; '
-                                f'expected an index of 0 to {number - 1}')
-        index = known.index(band.casefold()) if isinstance(band, str) and band.casefold() in known else band
-        if isinstance(index, str) or not 0 <= index < number:
-            have = f'{_many(number)}, ' + (', '.join(names) if names else '0' if number == 1 else f'0 to {number - 1}')
-            close = nearest(band, names) if isinstance(band, str) else None
-            raise BadImageError(f'no band {band!r} in {where}, which has {have}; expected bands of these'
-                                + (f': did you mean {close!r}?' if close else ''))
-        found.append(index)
-    return found
 
 
 @dataclass(frozen=True)
@@ -96,14 +67,15 @@ class Bands:
         every = [str(one.get('name') or f'band {index}') for index, one in enumerate(known)]
         bands = len(known) if bands is None else bands
         if isinstance(bands, int) and bands != len(known):
-            raise UserError(f'{where} has the moments of {_many(len(known))}; expected those of {bands}, as bands={bands} '
-                            'says: measure these images, with coma-mm check_data folder PATH --moments FILE.json')
+            raise UserError(f'{where} has the moments of {many(len(known), "band")}; expected those of {bands}, as '
+                            f'bands={bands} says: measure these images, with coma-mm check_data folder PATH --moments '
+                            'FILE.json')
         try:
-            places = indices(bands, every, len(known), where)
-        except BadImageError as error:
+            chosen = places(range(bands) if isinstance(bands, int) else bands, every, where)
+        except ValueError as error:
             raise UserError(f'bands={bands}: {error}') from error
-        return cls(bands if isinstance(bands, int) else places, [every[place] for place in places],
-                   {key: [float(known[place][key]) for place in places] for key in _KEYS},
+        return cls(bands if isinstance(bands, int) else chosen, [every[place] for place in chosen],
+                   {key: [float(known[place][key]) for place in chosen] for key in _KEYS},
                    content.get('dtype'), content.get('nodata_value'))
 
     @classmethod
@@ -119,13 +91,15 @@ class Bands:
                 key in _KEYS and isinstance(one, list) and len(one) == len(names) and all(
                     type(value) in (int, float) for value in one) for key, one in moments.items()):
             raise UserError('bands are no names and moments')
-        depth = found.get('depth')
-        return cls(check_choice(found.get('chosen')), names, dict(moments), depth if depth in DEPTHS else None)
+        depth, nodata = found.get('depth'), found.get('nodata')
+        return cls(check_choice(found.get('chosen')), names, dict(moments), depth if depth in DEPTHS else None,
+                   nodata if type(nodata) in (int, float) else None)
 
     def plain(self) -> dict[str, Any]:
         """As a checkpoint's description has it."""
         moments = {key: list(one) for key, one in self.moments.items()}
-        return dict(chosen=self.chosen, names=list(self.names), moments=moments, depth=self.depth)
+        nodata = {} if self.nodata is None else dict(nodata=self.nodata)
+        return dict(chosen=self.chosen, names=list(self.names), moments=moments, depth=self.depth, **nodata)
 
     @property
     def number(self) -> int:
@@ -147,11 +121,12 @@ class Bands:
             found = [known.index(name) for name in RGB] if set(RGB) <= set(known) else [0, 1, 2] if self.number > 2 else [0]
         else:
             try:
-                found = indices(list(asked), self.names, self.number, 'what is read')
-            except BadImageError as error:
+                found = places(asked, self.names, 'what is read')
+            except ValueError as error:
                 raise UserError(f'--rgb: {error}') from error
         if len(found) not in (1, 3):
-            raise UserError(f'--rgb names {_many(len(found))}; expected three, for red, green and blue, or one for grey')
+            raise UserError(f'--rgb names {many(len(found), "band")}; expected three, for red, green and blue, or one for '
+                            'grey')
         return found * (3 // len(found))
 
     def view(self, asked: Sequence[int | str] | None = None) -> dict[str, list]:
@@ -210,10 +185,20 @@ def read_moments(moments: str | Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(bands, (list, tuple)) or not bands or not all(map(_is_band, bands)):
         raise UserError(f'{where} holds no moments; expected bands, a list with mean, std (above 0), low and high of each, '
                         'as coma-mm check_data folder PATH --moments FILE.json writes it')
-    more = dict(dtype=content['dtype']) if content.get('dtype') in DEPTHS else {}
-    if type(content.get('nodata_value')) in (int, float):
-        more['nodata_value'] = content['nodata_value']
+    more = {key: content[key] for key in ('dtype', 'nodata_value') if content.get(key) is not None}
+    if 'dtype' in more:
+        more['dtype'] = _depth(more['dtype'], where)
+    if type(more.get('nodata_value', 0)) not in (int, float):
+        raise UserError(f'{where}: nodata_value is {more["nodata_value"]!r}; expected the number that stands for no data')
     return dict(more, bands=[dict(band) for band in bands])
+
+
+def _depth(name: Any, where: str) -> str:
+    """The type in which values of another one are read."""
+    try:
+        return kept_type(np.dtype(name)).name
+    except (TypeError, ValueError) as error:
+        raise UserError(f'{where}: dtype is {name!r}; expected one of {", ".join(DEPTHS)}') from error
 
 
 def _is_band(band: Any) -> bool:
@@ -221,7 +206,3 @@ def _is_band(band: Any) -> bool:
         return False
     values = [band.get(key) for key in _KEYS]
     return all(type(value) in (int, float) and abs(value) <= LARGEST for value in values) and band['std'] > 0
-
-
-def _many(number: int) -> str:
-    return f'{number} band{"s" * (number != 1)}'

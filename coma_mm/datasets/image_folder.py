@@ -5,9 +5,11 @@ from typing import Any
 
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
+from torch.utils.data import Dataset
 
 from coma_mm.errors import MissingFileError, UserError, choice
 
+from .annotations import pipeline_steps
 from .passed_over import counts
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.pgm', '.gif')
@@ -63,6 +65,11 @@ def image_suffixes(suffixes: Sequence[str] | None, pipeline: Sequence[dict | Cal
                         for step in pipeline if hasattr(step, '__dict__') or isinstance(step, Mapping))
         suffixes = BAND_SUFFIXES if has_bands else IMAGE_SUFFIXES
     return tuple(suffix.lower() for suffix in suffixes)
+
+
+def suffixes_read(dataset: Dataset) -> tuple[str, ...]:
+    """The suffixes of the image files that a data set's pipeline reads, or that the data set itself looks for."""
+    return image_suffixes(getattr(dataset, 'suffixes', None), list(pipeline_steps(dataset)))
 
 
 @DATASETS.register_module()

@@ -3,19 +3,19 @@
 It clips floats, drops the bands behind the third, takes the low bits off 16, and reads signed values as unsigned.
 """
 import io
-import logging
 import re
 import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
-from importlib.util import find_spec
 from typing import BinaryIO
 
 import cv2
 import numpy as np
 from PIL import Image
 from PIL.TiffImagePlugin import COMPRESSION_INFO, PREFIXES, ImageFileDirectory_v2
+
+from .libraries import open_tiff
 
 PNG_BANDS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Bands by PNG's type of colour, a palette's index as one."""
@@ -131,7 +131,7 @@ def _values(encoded: bytes, kind: str, bands: int, pixels: int) -> str:
 
 
 def _decode(encoded: bytes, bands: int) -> np.ndarray | None:
-    """All values in a file, by OpenCV or, if that is installed, tifffile."""
+    """All values in a file, by OpenCV, or else by tifffile."""
     level = cv2.getLogLevel()
     cv2.setLogLevel(0)  # it would tell the terminal what it does not decode
     try:
@@ -140,9 +140,7 @@ def _decode(encoded: bytes, bands: int) -> np.ndarray | None:
         values = None
     finally:
         cv2.setLogLevel(level)
-    if values is None and encoded.startswith(tuple(PREFIXES)) and find_spec('tifffile'):
-        import tifffile
-        logging.getLogger('tifffile').addFilter(lambda _: False)  # so would tifffile
-        with suppress(Exception), tifffile.TiffFile(io.BytesIO(encoded)) as file:  # it may be damaged
+    if values is None and encoded.startswith(tuple(PREFIXES)):
+        with suppress(Exception), open_tiff(io.BytesIO(encoded)) as file:  # it may be damaged
             values = file.pages.first.asarray() if file.pages.first.size <= MAX_VALUES else None
     return values

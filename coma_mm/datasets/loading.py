@@ -17,7 +17,7 @@ from .encoded import decode, named, open_image, read_encoded, verify
 from .image_kinds import why_not_8_bit
 from .reading import image_info
 from .reading.choice import Bands
-from .samples import band_reading
+from .samples import BandReading
 
 
 def read_image(path: str, encoded: bytes | None = None) -> np.ndarray:
@@ -120,7 +120,7 @@ class LoadImage(BaseTransform):
     """
 
     def __init__(self, bands: Bands | None = None, **options: Any):
-        self.bands, self.reading = bands, band_reading(bands, **options)
+        self.bands, self.reading = bands, None if bands is None else BandReading(bands, **options)
 
     def transform(self, results: dict) -> dict:
         """Read `results['img_path']`; see the class."""

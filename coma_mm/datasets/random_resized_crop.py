@@ -20,7 +20,7 @@ from .encoded import open_image, read_encoded
 from .loading import read_image
 from .reading.choice import Bands
 from .reading.shrinking import read_for
-from .samples import band_reading
+from .samples import BandReading
 
 DRAWS = 10
 """How many crops of one image are drawn, until one has data enough."""
@@ -145,7 +145,7 @@ class LoadRandomResizedCrop(RandomResizedCrop):
                  depth: str | None = None, **kwargs: Any):
         self.within = within and whole(1).check('LoadRandomResizedCrop: within', within)
         self.bands = bands
-        self.reading = band_reading(bands, nodata=nodata, pages=pages, max_nodata=max_nodata, depth=depth)
+        self.reading = None if bands is None else BandReading(bands, nodata, pages, max_nodata, depth)
         choice('LoadRandomResizedCrop: interpolation', interpolation, ('bicubic', 'bilinear'))
         super().__init__(scale, interpolation=interpolation, backend='torch', **kwargs)
 

@@ -1,14 +1,14 @@
 """Samples of any bands: opening them in the pipeline, and the rules for all files of a data set."""
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from numbers import Real
 
-import numpy as np
-
-from coma_mm.errors import BadImageError, NoDataError, UserError
+from coma_mm.errors import BadImageError, NoDataError, UserError, choice
+from coma_mm.ranges import SHARE
 
 from .encoded import read_encoded
 from .reading import BandImage, open_bands
+from .reading.base import DEPTHS
 from .reading.choice import Bands, check_choice
 
 
@@ -30,8 +30,11 @@ class BandReading:
     def __init__(self, bands: Bands, nodata: float | None = None, pages: bool = False, max_nodata: float = 1,
                  depth: str | None = None):
         self.bands = check_choice(bands)
-        if not 0 <= max_nodata <= 1:
-            raise UserError(f'max_nodata={max_nodata} is outside [0, 1]; expected a share of the values')
+        SHARE.check('max_nodata', max_nodata)
+        if nodata is not None and (isinstance(nodata, bool) or not isinstance(nodata, Real)):
+            raise UserError(f'nodata={nodata!r}: expected the number that stands for no data, as -9999')
+        if depth is not None:
+            choice('depth', depth, DEPTHS)
         self.nodata, self.pages, self.max_nodata, self.depth = nodata, pages, max_nodata, depth
         self._first: tuple[str, str] | None = None
 
@@ -67,14 +70,3 @@ def open_sample(sample: dict, bands: Bands, nodata: float | None = None,
                 pages: bool = False) -> AbstractContextManager[BandImage]:
     """`open_bands` for a sample, which may be in a pack (see `read_encoded`)."""
     return open_bands(sample['img_path'], bands, nodata, pages, read_encoded(sample) if 'shard' in sample else None)
-
-
-def band_reading(bands: Any, **options: Any) -> BandReading | None:
-    """`BandReading`, or None where no bands are set, and images are read as 8-bit colour."""
-    return None if bands is None else BandReading(bands, **options)
-
-
-def read_bands(sample: dict, bands: Bands, depth: str | None = None) -> np.ndarray:
-    """All pixels of a sample's file: uint8, uint16 or float32, (H, W, bands)."""
-    with BandReading(bands, depth=depth).open(sample) as image:
-        return image.read()[0]

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.config import Config
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.logging import print_log
 from mmengine.registry import DATA_SAMPLERS, DATASETS
@@ -310,15 +309,3 @@ def seed_dataloader(dataloader: dict) -> None:
     if wait is not None:
         dataset['wait_for_storage'] = wait
     dataloader['dataset'] = dataset
-
-
-def use_per_sample_seeds(cfg: Config | dict) -> None:
-    """`seed_dataloader` for the train, val and test data loaders of a config, in place.
-
-    Args:
-        cfg (Config | dict): A whole config.
-    """
-    for split in ('train', 'val', 'test'):
-        dataloader = cfg.get(f'{split}_dataloader')
-        if isinstance(dataloader, dict):
-            seed_dataloader(dataloader)

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from torchvision.ops import roi_align
 
 from coma_mm.config.data_roots import check_data_roots
-from coma_mm.config.read import need
+from coma_mm.config.read import need, say
 from coma_mm.config_tree import data_sets, type_name
 from coma_mm.datasets.annotations import check_annotations
 from coma_mm.datasets.loading import use_load_image
@@ -60,7 +60,9 @@ def box_features(cfg: Config, checkpoint: str, amp: bool = False,
 
 def _loader(cfg: Config, split: str) -> tuple[DataLoader, torch.Tensor]:
     """The images that are looked at, with their boxes in the pixels of the input, and the class ids of the objects."""
-    inner, test = next(data_sets(cfg[f'{split}_dataloader'])), cfg.test_dataloader
+    (inner, *others), test = data_sets(cfg[f'{split}_dataloader']), cfg.test_dataloader
+    if others:
+        say(f'{cfg.filename}: of the {1 + len(others)} data sets of {split}_dataloader the first alone is looked at')
     steps = [step for step in next(data_sets(test))['pipeline'] if type_name(step) != 'LoadAnnotations']
     # Right after loading, so that what resizes the image resizes its boxes.
     place = 1 + next((i for i, step in enumerate(steps) if type_name(step).startswith('LoadImage')), 0)

@@ -33,7 +33,8 @@ class ClassFolders:
         return f'{len(self.test)} images of {chosen} by {len(self.train)} others of {self.root}'
 
 
-def choose_images(root: str, train_images: int = 1000, test_images: int = 500, k: int = 20, seed: int = 0) -> ClassFolders:
+def choose_images(root: str, train_images: int = 1000, test_images: int = 500, k: int = 20, seed: int = 0,
+                  suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> ClassFolders:
     """Choose images of each class, equally many where there are so many.
 
     Those to ask for are of the folder `val`, or else `test`, where there is one beside a folder `train` and both hold
@@ -46,6 +47,7 @@ def choose_images(root: str, train_images: int = 1000, test_images: int = 500, k
         test_images (int): How many to ask for, at most. Defaults to 500.
         k (int): Neighbours that each is compared with. Defaults to 20.
         seed (int): Of the choice. Defaults to 0.
+        suffixes (tuple[str]): Of image files, in small letters. Defaults to those of ordinary pictures.
 
     Returns:
         ClassFolders: The same on every machine.
@@ -58,12 +60,13 @@ def choose_images(root: str, train_images: int = 1000, test_images: int = 500, k
         kind, state = (UserError, 'is not a folder') if os.path.exists(root) else (MissingFileError, 'does not exist')
         raise kind(f'probe_root {root} {state}; {EXPECTED.format(root)}')
     asked = next((os.path.join(root, name) for name in ('val', 'test') if _folders(os.path.join(root, name))), None)
-    train = _images(os.path.join(root, 'train') if asked else root)
+    train = _images(os.path.join(root, 'train') if asked else root, suffixes)
     if not train and asked:
-        asked, train = None, _images(root)
-    test = _images(asked) if asked else {}
+        asked, train = None, _images(root, suffixes)
+    test = _images(asked, suffixes) if asked else {}
     if not train:
-        raise UserError(f'probe_root {root} holds no folder with images in it; {EXPECTED.format(root)}')
+        raise UserError(f'probe_root {root} holds no folder with images in it; {EXPECTED.format(root)}, of files '
+                        f'that end in {", ".join(suffixes)}')
     if len(train) < 2:
         raise UserError(f'probe_root {root} holds images of one class, {next(iter(train))}, so nothing can be told apart; '
                         'expected folders of two classes or more')
@@ -101,8 +104,8 @@ def _folders(folder: str) -> list[str]:
         return sorted(entry.name for entry in entries if not entry.name.startswith('.') and is_folder(entry))
 
 
-def _images(folder: str) -> dict[str, list[str]]:
+def _images(folder: str, suffixes: tuple[str, ...]) -> dict[str, list[str]]:
     """The sorted images in each folder of a folder that has some."""
-    found = {name: sorted(path for path in walk_files(os.path.join(folder, name)) if path.lower().endswith(IMAGE_SUFFIXES))
+    found = {name: sorted(path for path in walk_files(os.path.join(folder, name)) if path.lower().endswith(suffixes))
              for name in _folders(folder)}
     return {name: paths for name, paths in found.items() if paths}

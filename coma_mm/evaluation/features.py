@@ -165,11 +165,12 @@ def _named(classes: Sequence[str] | None) -> str:
 
 def _loader(cfg: Config, split: str) -> DataLoader:
     """DataLoader: Of a split's images in their order, prepared as for testing."""
-    dataset, test = cfg[f'{split}_dataloader'].dataset, cfg.test_dataloader
-    if 'pipeline' not in dataset:
-        raise UserError(f'{cfg.filename}: {split}_dataloader.dataset is a {type_name(dataset)} around other data sets; '
-                        'expected a data set with a pipeline of its own')
-    dataset = use_load_image(dict(dataset, pipeline=test.dataset.pipeline))
+    for name in (split, 'test'):
+        if 'pipeline' not in (dataset := cfg[f'{name}_dataloader'].dataset):
+            raise UserError(f'{cfg.filename}: {name}_dataloader.dataset is a {type_name(dataset)} around other data sets; '
+                            'expected a data set with a pipeline of its own')
+    test = cfg.test_dataloader
+    dataset = use_load_image(dict(cfg[f'{split}_dataloader'].dataset, pipeline=test.dataset.pipeline))
     loader = Runner.build_dataloader(
         dict(test, dataset=dataset, sampler=dict(type='DefaultSampler', shuffle=False), drop_last=False))
     check_annotations(loader.dataset)

@@ -9,6 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 
+from coma_mm.datasets.image_folder import IMAGE_SUFFIXES, suffixes_read
 from coma_mm.datasets.seeding import kept_generators, seeded_generators
 from coma_mm.engine.hooks.checkpoint import saver_of
 from coma_mm.engine.models import unwrap
@@ -99,7 +100,8 @@ class OnlineProbeHook(Hook):
             runner.logger.info(f'No RankMe: it is of masked autoencoders, the model is {type(model).__name__}')
         if self.probe_root:
             _, train, test = self._numbers(runner)
-            self.folders = choose_images(self.probe_root, train, test, self.k, self.seed)
+            suffixes = suffixes_read(runner.val_dataloader.dataset) if runner.val_loop else IMAGE_SUFFIXES
+            self.folders = choose_images(self.probe_root, train, test, self.k, self.seed, suffixes)
 
     def before_train(self, runner: Runner) -> None:
         """Compare the classes with those of a run that is resumed; read the images; probe the weights of a new run."""

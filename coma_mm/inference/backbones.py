@@ -12,15 +12,17 @@ from torch import nn
 from coma_mm.config.registered import check_registered
 from coma_mm.config_tree import type_name
 from coma_mm.datasets.bands import Bands
+from coma_mm.datasets.loading import LoadImage
 from coma_mm.errors import UserError
 from coma_mm.models import DyViT
+from coma_mm.weights.bounded import Bounded
 from coma_mm.weights.description import KEY, read_description
 from coma_mm.weights.load import load_backbone as load_weights
 from coma_mm.weights.load import load_weights_only, stated_backbone
 from coma_mm.weights.released import released
 
 from .images import Picture, as_read, several
-from .load import described_bands
+from .load import described_bands, loading_step
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 """ImageNet's, RGB in 0 to 255: what all our configs take."""
@@ -46,18 +48,18 @@ def load_backbone(source: str | os.PathLike, device: str | torch.device = 'cpu',
         UserError: The file cannot be read, or says neither which backbone it holds nor do `settings`.
     """
     path = released(os.fspath(source))
-    meta = load_weights_only(path)['meta']
-    cfg, preprocessor, bands = _described(meta, path, named=bool({'type', 'arch'} & settings.keys()))
+    loaded = load_weights_only(path)
+    cfg, preprocessor, bands, reading = _described(loaded['meta'], path, named=bool({'type', 'arch'} & settings.keys()))
     cfg |= settings
     if type_name(cfg) == 'DyViT':
         cfg |= dict(out_indices=settings.get('out_indices', (0, 1, 2, 3)), out_type='featmap')
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
+    with DefaultScope.overwrite_default_scope('mmpretrain'), Bounded(loaded['state_dict'], path):
         backbone = MODELS.build(copy.deepcopy(cfg))
     backbone.init_cfg = None  # the weights come from the file
-    load_weights(backbone, path)
+    load_weights(backbone, path, loaded=loaded)
     backbone.moments = tuple(tuple(preprocessor.get(key) or standard)
                              for key, standard in (('mean', MEAN), ('std', STD)))
-    backbone.bands = bands
+    backbone.bands, backbone.reading = bands, reading
     backbone.to(device).eval()  # of some backbones of the libraries this gives nothing
     return backbone
 
@@ -76,27 +78,30 @@ def stated_settings(source: str) -> dict[str, Any]:
     return cfg if type_name(cfg) == DyViT.__name__ and 'arch' in cfg else {}
 
 
-def _described(meta: dict[str, Any], path: str, named: bool) -> tuple[dict[str, Any], dict[str, Any], Bands | None]:
-    """The configs of the backbone and of the preprocessor that it was trained with, and its bands, as far as is said.
+def _described(meta: dict[str, Any], path: str, named: bool
+               ) -> tuple[dict[str, Any], dict[str, Any], Bands | None, LoadImage | None]:
+    """The configs of a backbone and of the preprocessor that it was trained with, its bands, and the step that reads them.
 
-    It has to say something, unless the backbone is `named` otherwise.
+    Of the file, as far as it says them. It has to say something, unless the backbone is `named` otherwise.
     """
     if KEY in meta:
         use = read_description(meta, path)
         model = use['model']
         backbone, preprocessor = (model.get(key) for key in ('backbone', 'data_preprocessor'))
         if isinstance(backbone, dict):
-            return backbone, preprocessor if isinstance(preprocessor, dict) else {}, described_bands(use)
+            return (backbone, preprocessor if isinstance(preprocessor, dict) else {}, described_bands(use),
+                    loading_step(use['pipeline'], path))
     facts = meta.get('coma_mm') or {}
     stated = stated_backbone(meta)
     if stated.get('backbone') != DyViT.__name__ or not stated.get('arch'):
         if named:
-            return dict(type=DyViT.__name__), {}, None
+            return dict(type=DyViT.__name__), {}, None, None
         raise UserError(f'{path} does not say which backbone it holds; name it: '
                         "load_backbone(…, arch=…), and type=… if it is no DyViT, with the settings of its training")
     settings = facts.get('settings') if isinstance(facts.get('settings'), dict) else {}
     settings = {key: value for key, value in settings.items() if value is not None}
-    return check_registered(dict(type='DyViT', arch=stated['arch'], **settings), f'{path}: backbone', 'mmpretrain'), {}, None
+    cfg = check_registered(dict(type='DyViT', arch=stated['arch'], **settings), f'{path}: backbone', 'mmpretrain')
+    return cfg, {}, None, None
 
 
 @torch.no_grad()
@@ -132,7 +137,7 @@ def _maps(backbone: nn.Module, image: Picture, size: int | None) -> list[torch.T
     parameter = next(backbone.parameters())
     mean, std = (torch.tensor(values, device=parameter.device).view(-1, 1, 1) for values in backbone.moments)
     bands = getattr(backbone, 'bands', None)
-    pixels = as_read(image, bands)
+    pixels = as_read(image, bands, getattr(backbone, 'reading', None))
     pixels = torch.from_numpy(pixels if bands else pixels[..., ::-1].copy()).permute(2, 0, 1).to(parameter.device)
     pixels = ((pixels - mean) / std).to(parameter.dtype)[None]
     if size:

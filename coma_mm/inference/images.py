@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 
 from coma_mm.datasets.bands import Bands
-from coma_mm.datasets.loading import as_color, read_image
-from coma_mm.datasets.samples import read_bands
+from coma_mm.datasets.loading import LoadImage, as_color, read_image
+from coma_mm.datasets.reading.gaps import fill_gaps
 from coma_mm.errors import UserError
 
 Picture = str | os.PathLike | np.ndarray | Image.Image | torch.Tensor
@@ -45,15 +45,16 @@ def as_bgr(image: Picture) -> np.ndarray:
     return np.ascontiguousarray(rgb[..., ::-1])
 
 
-def as_read(image: Picture, bands: Bands | None = None) -> np.ndarray:
+def as_read(image: Picture, bands: Bands | None = None, load: LoadImage | None = None) -> np.ndarray:
     """An image as the loading step of a model reads it.
 
     Args:
         image (Picture): In any of its kinds; for other bands a path, an array (H, W, bands) or a tensor (bands, H, W).
         bands (Bands, optional): What the model sees. Defaults to None: see `as_bgr`.
+        load (LoadImage, optional): The model's own step, which reads files of these bands. Defaults to a plain one.
 
     Returns:
-        ndarray: (H, W, bands) of the file's depth, or uint8 BGR.
+        ndarray: (H, W, bands) of the file's depth, values without data filled, or uint8 BGR.
 
     Raises:
         BadImageError: The file cannot be decoded, or has other bands.
@@ -62,7 +63,8 @@ def as_read(image: Picture, bands: Bands | None = None) -> np.ndarray:
     if bands is None:
         return as_bgr(image)
     if isinstance(image, (str, os.PathLike)):
-        return read_bands(dict(img_path=os.fspath(image)), bands.chosen, bands.depth)
+        load = load or LoadImage(bands.chosen, depth=bands.depth, nodata=bands.nodata)
+        return load(dict(img_path=os.fspath(image)))['img']
     if isinstance(image, torch.Tensor) and image.ndim == 3:
         image = image.detach().cpu().permute(1, 2, 0).numpy()
     if isinstance(image, np.ndarray) and image.ndim == 2:
@@ -71,7 +73,9 @@ def as_read(image: Picture, bands: Bands | None = None) -> np.ndarray:
         what = f'an array of shape {image.shape}' if isinstance(image, np.ndarray) else f'a {type(image).__name__}'
         raise UserError(f'{what} is no image for this model; expected a path, or an array (H, W, {bands.number}) of the '
                         f'bands {", ".join(bands.names)}')
-    return np.ascontiguousarray(image)
+    if image.dtype.kind not in 'buif':
+        raise UserError(f'an array of {image.dtype} is no image; expected integers or floating-point numbers')
+    return fill_gaps(image, bands.nodata)[0]
 
 
 def _pixels(image: torch.Tensor) -> np.ndarray:

@@ -26,6 +26,7 @@ from coma_mm.datasets.loading import LoadImage, as_color, use_load_image
 from coma_mm.engine.description import describe
 from coma_mm.engine.models import build_model
 from coma_mm.errors import UserError, first_names, printable
+from coma_mm.weights.bounded import Bounded
 from coma_mm.weights.description import decode, read_description
 from coma_mm.weights.load import load_weights_only
 from coma_mm.weights.released import released
@@ -119,12 +120,12 @@ class Usable:
             BadImageError: If the file cannot be decoded, or has other bands.
             UserError: If there is no such file.
         """
-        return as_read(path) if self.bands is None else self._loading(dict(img_path=path))['img']
+        return as_read(path, self.bands, self.reading)
 
     @cached_property
-    def _loading(self) -> LoadImage:
-        """The step that reads bands, with all that its config says of them."""
-        return LoadImage(**{key: value for key, value in self.pipeline[0].items() if key not in ('type', '_scope_')})
+    def reading(self) -> LoadImage | None:
+        """The step that reads files of other bands, see `loading_step`."""
+        return loading_step(self.pipeline, self.checkpoint)
 
     def picture(self, image: np.ndarray) -> np.ndarray:
         """What `read` gives as uint8 (H, W, 3), BGR, to look at."""
@@ -231,7 +232,7 @@ def load_described(checkpoint: str | Path, config: str | Path | Config | None = 
         raise UserError(f'cannot compute on {device} ({line}); choose a device that is there, such as cpu') from error
     if config is None:
         use, by = read_description(loaded['meta'], path), 'its own description'
-        with _buildable(path):
+        with _buildable(path), Bounded(loaded['state_dict'], path):
             model = build_model(_config(use, tta))
     else:
         cfg = config if isinstance(config, Config) else read_config(str(config))
@@ -259,6 +260,24 @@ def described_bands(use: dict[str, Any]) -> Bands | None:
     if use.get('bands'):
         return Bands.of_plain(use['bands'])
     return Bands.of(next((one['bands'] for one in find_types(use['pipeline'], 'LoadImage') if one.get('bands')), None), None)
+
+
+def loading_step(pipeline: Any, path: str) -> LoadImage | None:
+    """The first step of a pipeline that reads bands, with all that is said of these; None where there is none.
+
+    Args:
+        pipeline (list[dict] | None): Of a description.
+        path (str): The checkpoint that it is of, for messages.
+
+    Returns:
+        LoadImage | None: The step.
+
+    Raises:
+        UserError: If it cannot be built.
+    """
+    step = next((one for one in find_types(pipeline, 'LoadImage') if one.get('bands') is not None), None)
+    with _buildable(path):
+        return step and LoadImage(**{key: value for key, value in step.items() if key not in ('type', '_scope_')})
 
 
 def _config(use: dict[str, Any], tta: bool) -> Config:

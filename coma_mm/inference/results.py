@@ -174,11 +174,6 @@ class CutMask(NamedTuple):
         return dict(size=[height, width], counts=encoded['counts'].decode())
 
 
-def mask_of(segmentation: Mapping[str, Any]) -> np.ndarray:
-    """The way back, uint8 (H, W)."""
-    return np.array(coco_mask.decode(dict(segmentation)))
-
-
 def predictions_json(task: str, records: Sequence[Mapping[str, Any]], classes: Sequence[str] | None) -> str:
     """The text of predictions.json.
 

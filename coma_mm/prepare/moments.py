@@ -4,7 +4,7 @@ import math
 import os
 import random
 import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -40,8 +40,8 @@ class Look(NamedTuple):
         names (tuple[str]): Of the bands, if the file says them.
         size (tuple[int, int]): Height and width in px.
         nodata (float): Share of its values that are none.
-        count (float): Pixels of the sums, without the share that has no data.
-        mean, square (np.ndarray): Of each band, float64: the mean, and the sum of squared differences from it.
+        count, mean, square (np.ndarray): Of each band, float64: the number of values that are data, their mean, and the sum
+            of squared differences from it.
         values (np.ndarray): Some pixels, (n, bands).
     """
     path: str
@@ -50,7 +50,7 @@ class Look(NamedTuple):
     names: tuple[str, ...] = ()
     size: tuple[int, int] = (0, 0)
     nodata: float = 0.
-    count: float = 0.
+    count: Any = None
     mean: Any = None
     square: Any = None
     values: Any = None
@@ -86,34 +86,49 @@ def measure(root: str, full: bool = False, workers: int = 1, nodata: float | Non
         UserError: If there is no such folder, or no image that can be read.
     """
     nodata = None if nodata is None or not math.isfinite(nodata) else nodata  # what is not finite is never data
+    paths = _paths(root)
+    chosen = paths if full else sorted(random.Random(0).sample(paths, min(SAMPLE, len(paths))))
+    look_at = partial(_look, nodata=nodata, values=max(1, min(OF_ONE, VALUES // len(chosen))))
+    groups, bad = defaultdict(list), []
+    for look in pool_map(look_at, chosen, workers, 'reading', 8, unit='images', disable=len(chosen) <= 20):
+        (bad if look.problem else groups[look.kind]).append(look)
+    if not groups:
+        raise UserError(f'none of {len(bad)} images of {root} can be read; the first: {bad[0].problem}')
+    kind = max(groups, key=lambda one: len(groups[one]))
+    if all(look.nodata == 1 for look in groups[kind]):
+        raise UserError(f'no value stands for data in the {len(groups[kind])} images of {root} that were read, so there are '
+                        'no moments; expected images with data, or another --nodata')
+    own = {} if nodata is None else dict(nodata_value=nodata)
+    content = dict(own, images=len(paths), looked_at=len(chosen), share=len(chosen) / len(paths), **_summary(groups[kind]))
+    return Measured(content, list(_lines(content)), list(_problems(groups, kind, bad)))
+
+
+def _paths(root: str) -> list[str]:
+    """The images in a folder and below, sorted."""
     check_folder(root, 'a folder of images')
     others = os.path.join(root, 'annotations', '')  # of COCO: maps may be in it
     paths = sorted(path for path in walk_files(root)
                    if path.lower().endswith(BAND_SUFFIXES) and not path.startswith(others))
     if not paths:
         raise UserError(f'no image in {root}; expected files that end in {", ".join(BAND_SUFFIXES)}')
-    chosen = paths if full else sorted(random.Random(0).sample(paths, min(SAMPLE, len(paths))))
-    groups, bad = defaultdict(list), []
-    look_at = partial(_look, nodata=nodata, values=max(1, min(OF_ONE, VALUES // len(chosen))))
-    for look in pool_map(look_at, chosen, workers, 'reading', 8, unit='images', disable=len(chosen) <= 20):
-        if look.problem:
-            bad.append(look)
-        else:
-            groups[look.kind].append(look)
-    if not groups:
-        raise UserError(f'none of {len(bad)} images of {root} can be read; the first: {bad[0].problem}')
-    kind = max(groups, key=lambda one: len(groups[one]))
-    problems = [look.problem for look in bad[:10]] + [f'… and {len(bad) - 10} more that cannot be read'] * (len(bad) > 10)
+    return paths
+
+
+def _problems(groups: dict[tuple[int, str], list[Look]], kind: tuple[int, str], bad: list[Look]) -> Iterator[str]:
+    """What must be mended before a model is trained on images most of which are of a kind."""
+    yield from (look.problem for look in bad[:10])
+    if len(bad) > 10:
+        yield f'… and {len(bad) - 10} more that cannot be read'
+    total = len(bad) + sum(map(len, groups.values()))
     for other, looks in groups.items():
         if other != kind:
-            problems.append(f'{len(looks)} of {len(chosen)} images are of {other[0]} bands, {other[1]}, and the others of '
-                            f'{kind[0]}, {kind[1]}: {first_names(look.path for look in looks)}; a model sees one kind')
-    if all(look.nodata == 1 for look in groups[kind]):
-        raise UserError(f'no value stands for data in the {len(groups[kind])} images of {root} that were read, so there are '
-                        'no moments; expected images with data, or another --nodata')
-    own = {} if nodata is None else dict(nodata_value=nodata)
-    content = dict(own, images=len(paths), looked_at=len(chosen), share=len(chosen) / len(paths), **_summary(groups[kind]))
-    return Measured(content, list(_lines(content)), problems)
+            yield (f'{len(looks)} of {total} images are of {other[0]} bands, {other[1]}, and the others of '
+                   f'{kind[0]}, {kind[1]}: {first_names(look.path for look in looks)}; a model sees one kind')
+    orders = Counter(tuple(map(str.casefold, look.names)) for look in groups[kind] if any(look.names))
+    if len(orders) > 1:
+        (most, _), (other, count), *_ = orders.most_common()
+        yield (f'{count} of {len(groups[kind])} images name their bands {", ".join(other)}, and others {", ".join(most)}; '
+               'the moments are by place, so bring them into one order, or measure each by itself')
 
 
 def _look(path: str, nodata: float | None, values: int) -> Look:
@@ -124,27 +139,27 @@ def _look(path: str, nodata: float | None, values: int) -> Look:
             rng = np.random.default_rng(zlib.crc32(os.fsencode(os.path.basename(path))))
             size = min(SIDE, height), min(SIDE, width)
             window = (int(rng.integers(height - size[0] + 1)), int(rng.integers(width - size[1] + 1)), *size)
-            pixels, gaps = image.read(window)
-            names, dtype = tuple(image.info.names or ()), str(pixels.dtype)
+            pixels, share = image.read(window)
+            names, dtype, counts = tuple(image.info.names or ()), str(pixels.dtype), 1 - image.gaps
     except UserError as error:
         return Look(path, printable(str(error).partition('; replace or remove')[0]))
     pixels = pixels.reshape(-1, pixels.shape[-1])
     mean = pixels.mean(0, dtype=np.float64)  # gaps are filled with it, and so add nothing to the squares
     square = np.square(pixels - mean).sum(0)
     some = pixels[np.sort(rng.choice(len(pixels), min(values, len(pixels)), replace=False))]
-    return Look(path, '', (pixels.shape[1], dtype), names, (height, width), gaps,
-                len(pixels) * (1 - gaps), mean, square, some)
+    return Look(path, '', (pixels.shape[1], dtype), names, (height, width), share,
+                len(pixels) * counts, mean, square, some)
 
 
 def _summary(looks: list[Look]) -> dict[str, Any]:
     """What images of one kind have in common."""
     nodata = float(np.mean([look.nodata for look in looks]))
-    looks = [look for look in looks if look.count] or looks[:1]
-    counts = np.array([look.count for look in looks], np.float64)[:, None].clip(1e-9)
-    means = np.stack([look.mean for look in looks])
-    mean = (counts * means).sum(0) / counts.sum()
+    looks = [look for look in looks if look.count.any()]
+    counts, means = (np.stack([getattr(look, key) for look in looks]) for key in ('count', 'mean'))
+    total = counts.sum(0).clip(1e-9)  # of a band that has no data anywhere
+    mean = (counts * means).sum(0) / total
     square = sum(look.square for look in looks) + (counts * np.square(means - mean)).sum(0)
-    std = np.sqrt(square / counts.sum())
+    std = np.sqrt(square / total)
     values = np.concatenate([look.values for look in looks])
     low, high = np.percentile(values, (2, 98), axis=0)
     names = next((look.names for look in looks if look.names), ())

@@ -309,7 +309,7 @@ def load_from_weights_only(filename: str, map_location: str | torch.device | Non
 
 
 def load_backbone(module: nn.Module, checkpoint: str | Path, prefix: str = 'backbone.', in_channels: str | None = None,
-                  bands: Sequence[str] | None = None) -> dict[str, Any]:
+                  bands: Sequence[str] | None = None, loaded: dict[str, Any] | None = None) -> dict[str, Any]:
     """Load a backbone's weights and say how many tensors matched; the facts on their origin go to `module.provenance`.
 
     Tensors that the module has and the checkpoint lacks are an error, unless the module lists them in an attribute
@@ -325,6 +325,7 @@ def load_backbone(module: nn.Module, checkpoint: str | Path, prefix: str = 'back
             `adapt_stem`. Defaults to None: it must be of the same.
         bands (Sequence[str], optional): The names of the bands that the module sees. Defaults to red, green and blue for
             three.
+        loaded (dict, optional): What `load_weights_only` gave of the checkpoint. Defaults to reading it.
 
     Returns:
         dict: The facts, as `module.provenance` has them: those that `ProvenanceHook` wrote into the checkpoint, its
@@ -333,7 +334,7 @@ def load_backbone(module: nn.Module, checkpoint: str | Path, prefix: str = 'back
     Raises:
         UserError: If the file cannot be read, nothing matches, a tensor is missing, or a shape differs.
     """
-    loaded = load_weights_only(checkpoint)
+    loaded = loaded or load_weights_only(checkpoint)
     facts = dict(loaded['meta'].get('coma_mm') or {})
     there = _arch(stated_backbone(loaded['meta']).get('arch'))
     here = _arch(getattr(module, 'arch', None))

@@ -379,6 +379,27 @@ def test_a_size_of_height_and_width_goes_into_all_pipelines_in_their_order(read)
     assert val[2].crop_size == (320, 160)  # mmcv's CenterCrop: (W, H)
 
 
+def test_the_size_of_a_config_file_goes_into_the_pipelines_that_it_inherits(tmp_path, read):
+    path = tmp_path / 'own.py'
+    path.write_text(f'_base_ = {str(ROOT / COMA)!r}\nsize = (160, 320)\n')
+    (tmp_path / 'below.py').write_text("_base_ = 'own.py'\n")
+    (tmp_path / 'square.py').write_text("_base_ = 'own.py'\nsize = 96\n")
+    asked = read(COMA, size=(160, 320)).val_dataloader
+    assert read(path).val_dataloader == read(tmp_path / 'below.py').val_dataloader == asked
+    assert read(tmp_path / 'square.py').train_dataloader == read(COMA, size=96).train_dataloader
+
+
+def test_a_pair_that_a_config_file_writes_into_all_steps_is_height_first_in_each(tmp_path, read):
+    path = tmp_path / 'own.py'
+    path.write_text(f"_base_ = {str(ROOT / COMA)!r}\nsize = (160, 320)\n"
+                    "train_dataloader = dict(dataset=dict(pipeline=[dict(type='LoadRandomResizedCrop', scale=size)]))\n"
+                    "val_dataloader = dict(dataset=dict(pipeline=[dict(type='CenterCrop', crop_size=size)]))\n"
+                    "mask_sampler = None\n")
+    cfg = read(path)
+    assert cfg.train_dataloader.dataset.pipeline[0].scale == (160, 320)
+    assert cfg.val_dataloader.dataset.pipeline[0].crop_size == (320, 160)
+
+
 def test_size_and_unit_in_a_dumped_config(tmp_path, read, said):
     path = tmp_path / 'dumped.py'
     cfg = read(COMA, size=256, mask_unit=64, mask_pair='independent')

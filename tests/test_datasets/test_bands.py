@@ -68,16 +68,19 @@ def test_what_is_no_choice_of_bands_is_said(bands):
 def test_moments_are_chosen_with_their_bands_by_index_and_by_name():
     bands = Bands.of(['nir', 0], MOMENTS)
     assert bands.chosen == [3, 0] and bands.names == ['nir', 'red'] and bands.moments['mean'] == [30., 0.]
+    assert Bands.of(4, dict(MOMENTS, dtype='int16')).depth == 'float32'
     assert Bands.of(None, MOMENTS).chosen == 4 and Bands.of(None, None) is None
     assert Bands.of_plain(json.loads(json.dumps(bands.plain()))) == bands
 
 
 @pytest.mark.parametrize(('bands', 'content', 'parts'), [
     (3, MOMENTS, ('has the moments of 4 bands', 'bands=3')),
-    ([5], MOMENTS, ('no band 5', '4 bands, red, green, blue, nir')),
-    (['nri'], MOMENTS, ("no band 'nri'", "did you mean 'nir'")),
+    ([5], MOMENTS, ('has no band 5; expected an index of 0 to 3', )),
+    (['nri'], MOMENTS, ("no band 'nri'; expected an index of 0 to 3 or one of red, green, blue, nir; did you mean 'nir'", )),
     (4, dict(bands=[dict(mean=0, std=0, low=0, high=1)] * 4), ('holds no moments', 'std (above 0)')),
     (4, [1], ('holds no moments', )),
+    (4, dict(MOMENTS, dtype='int12'), ("dtype is 'int12'; expected one of uint8, uint16, float32", )),
+    (4, dict(MOMENTS, nodata_value='0'), ("nodata_value is '0'; expected the number", )),
     (1, dict(bands=[dict(mean=10**400, std=1, low=0, high=1)]), ('holds no moments', )),
     (1, dict(bands=[dict(mean=1e300, std=1, low=0, high=1)]), ('holds no moments', )),  # float32 has no such number
     (['A'], dict(bands=[dict(name='a', mean=0, std=1, low=0, high=1)] * 2), ("more than one band 'A'", 'index of 0 to 1')),
@@ -101,7 +104,7 @@ def test_the_bands_called_red_green_and_blue_are_looked_at_or_those_asked_for():
     assert Bands.of(2, None).rgb() == [0, 0, 0]
     with pytest.raises(UserError, match='--rgb names 2 bands; expected three'):
         bands.rgb([0, 1])
-    with pytest.raises(UserError, match='--rgb: no band 9'):
+    with pytest.raises(UserError, match='--rgb: what is read has no band 9'):
         bands.rgb([0, 1, 9])
 
 

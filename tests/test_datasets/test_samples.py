@@ -134,3 +134,13 @@ def test_a_folder_has_more_kinds_of_images_with_bands(tmp_path):
     for step in dict(type='LoadImage', bands=4), LoadImage(bands=4):
         dataset = ImageFolder(str(tmp_path), [step], serialize_data=False)
         assert len(dataset) == 2 and dataset.suffixes == BAND_SUFFIXES
+
+
+@pytest.mark.parametrize('options, expected', [
+    (dict(max_nodata=2), 'max_nodata=2: expected a number from 0 to 1'),
+    (dict(nodata='none'), "nodata='none': expected the number that stands for no data, as -9999"),
+    (dict(depth='int16'), "depth='int16': expected one of uint8, uint16, float32; did you mean 'uint16'"),
+    (dict(bands=0), 'bands=0: expected how many bands the images have')])
+def test_a_wrong_setting_of_the_bands_is_named_before_anything_is_read(options, expected):
+    with pytest.raises(UserError, match=expected):
+        LoadImage(**{**dict(bands=4), **options})

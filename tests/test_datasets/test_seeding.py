@@ -19,7 +19,6 @@ from coma_mm.datasets.seeding import (
     SeededInfiniteSampler,
     SeededSampler,
     seed_dataloader,
-    use_per_sample_seeds,
 )
 from coma_mm.errors import BadImageError, UserError
 
@@ -203,7 +202,7 @@ def test_bad_images_stop_the_run_or_are_skipped_with_a_count(monkeypatch):
         SeededDataset(Noise(), on_bad_image='ignore')
 
 
-def test_use_per_sample_seeds_rewrites_once():
+def test_loaders_are_seeded_once():
     def loader(sampler):
         return dict(dataset=dict(type='ADE20KDataset'), sampler=dict(type=sampler, shuffle=True), batch_size=2)
 
@@ -211,7 +210,8 @@ def test_use_per_sample_seeds_rewrites_once():
                test_dataloader=loader('RepeatAugSampler'))
     cfg['train_dataloader']['on_bad_image'] = 'skip'
     for _ in range(2):
-        use_per_sample_seeds(cfg)
+        for one in cfg.values():
+            seed_dataloader(one)
         assert cfg['train_dataloader'] == dict(
             dataset=dict(type='SeededDataset', dataset=dict(type='ADE20KDataset'), on_bad_image='skip'),
             sampler=dict(type='SeededInfiniteSampler', shuffle=True), batch_size=2)

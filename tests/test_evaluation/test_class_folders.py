@@ -1,8 +1,11 @@
 """Which images of class folders are chosen, and what is said of folders that will not do."""
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from coma_mm.datasets.image_folder import suffixes_read
+from coma_mm.datasets.loading import LoadImage
 from coma_mm.errors import UserError
 from coma_mm.evaluation.class_folders import choose_images
 
@@ -66,3 +69,17 @@ def test_folders_that_are_not_there_or_do_not_fit(tmp_path):
     make(tmp_path / 'val', a=4, z=1)
     with pytest.raises(UserError, match='val has classes that .*train has no images of: z'):
         choose_images(str(tmp_path), k=2)
+
+
+def test_files_of_bands_are_images_where_the_runs_reader_takes_them(tmp_path):
+    for name in ('a', 'b'):
+        (tmp_path / name).mkdir()
+        for index in range(6):
+            (tmp_path / name / f'{index}.NPY').touch()
+    with pytest.raises(UserError, match=r'holds no folder with images in it; .*, of files that end in \.jpg'):
+        choose_images(str(tmp_path), k=2)
+    pipeline = SimpleNamespace(transforms=[LoadImage(bands=4)])
+    suffixes = suffixes_read(SimpleNamespace(pipeline=pipeline))
+    assert len(choose_images(str(tmp_path), k=2, suffixes=suffixes).train) == 8
+    assert suffixes_read(SimpleNamespace(pipeline=pipeline, suffixes=('.tif', ))) == ('.tif', )
+    assert '.npy' not in suffixes_read(SimpleNamespace(pipeline=SimpleNamespace(transforms=[LoadImage()])))

@@ -85,8 +85,17 @@ def test_a_detectors_backbone_is_probed_on_its_objects(run_tool):
     boxes = json.loads(Path('shapes/coco/annotations/instances_train.json').read_text())['annotations']
     assert metrics['train_objects'] == len(boxes) and f'test objects by {len(boxes)} train objects, ' in text
     assert metrics['train']['top1'] > metrics['test']['top1']
-    said = run_tool('linear_probe.py', DETECTOR, 'pretrained.pth', '--stages', 0, code=2)
-    assert 'are for the config of a segmenter' in said
+
+
+@pytest.mark.parametrize('config, options, expected', [
+    (DETECTOR, ('--stages', 0), '--stages is for the config of a segmenter, and this is --solver lbfgs; leave it out'),
+    (DETECTOR, ('--resume', ), '--resume is for the config of a segmenter'),
+    (DETECTOR, ('--lr', 1), '--lr is for the config of a segmenter and --solver sgd, and this is --solver lbfgs'),
+    (DETECTOR, ('--solver', 'sgd', '--l2', 0), '--l2 is for --solver lbfgs, and this is --solver sgd'),
+    (SEGMENTER, ('--l2', 1), '--l2 is for --solver lbfgs, and this is the config of a segmenter'),
+    (SEGMENTER, ('--solver', 'lbfgs'), '--solver is for --solver lbfgs and --solver sgd, and this is the config of a seg')])
+def test_options_that_would_change_nothing_are_refused(run_tool, config, options, expected):
+    assert expected in run_tool('linear_probe.py', config, 'pretrained.pth', *options, code=2)
 
 
 def test_the_features_of_an_object_are_the_means_in_its_box():

@@ -6,7 +6,8 @@ import torch
 from safetensors.torch import save_file
 
 from coma_mm.errors import UserError
-from coma_mm.inference import load_described
+from coma_mm.inference import load_backbone, load_described
+from coma_mm.weights import bounded
 from coma_mm.weights.description import KEY
 from coma_mm.weights.export import export_backbone
 from coma_mm.weights.load import load_weights_only
@@ -96,3 +97,12 @@ def test_what_cannot_be_used_is_refused_in_one_line(checkpoints, tmp_path):
         assert '\n' not in str(caught.value)
     with pytest.raises(UserError, match='was pre-trained and predicts nothing; fine-tune it first'):
         next(load_described(checkpoints['pretraining']).predict([image()]))
+
+
+@pytest.mark.parametrize('load', [load_described, load_backbone])
+def test_a_file_that_says_a_model_many_times_its_weights_is_refused_before_the_memory_is_full(tmp_path, monkeypatch, load):
+    monkeypatch.setattr(bounded, 'MORE', 0)
+    arch = dict(dims=[32, 64, 128, 256], depths=[1, 1, 2, 10**5], num_heads=[1, 2, 4, 8])
+    path = write_checkpoint(tmp_path / 'a.pth', 'classification', model=model(backbone=dict(arch=arch, drop_path_rate=0.)))
+    with pytest.raises(UserError, match='a.pth: what it says of its use is a model that is many times larger'):
+        load(path)

@@ -15,7 +15,7 @@ from pycocotools.coco import COCO
 from coma_mm.inference import load_described, results
 from coma_mm.inference.drawing import colors_of, map_png
 from coma_mm.inference.predict import JOURNAL
-from coma_mm.inference.results import CutMask, class_map, mask_of, scores, shares
+from coma_mm.inference.results import CutMask, class_map, scores, shares
 
 from ..helpers.described import CLASSES, config_path, write_checkpoint
 from .test_sources import write_video
@@ -86,7 +86,7 @@ def test_detection_is_cocos_results(made, run_tool, tmp_path):
         assert one['category'] == CLASSES[one['category_id'] - 1] == CLASSES[expected.labels[number]]
         x, y, w, h = one['bbox']
         np.testing.assert_allclose((x, y, x + w, y + h), expected.bboxes[number], atol=.05)
-        assert (mask_of(one['segmentation']) == np.asarray(expected.masks[number])).mean() > .999
+        assert (coco_mask.decode(one['segmentation']) == np.asarray(expected.masks[number])).mean() > .999
         assert coco.imgs[one['image_id']]['file_name'] == one['file_name']
 
 
@@ -234,4 +234,4 @@ def test_run_lengths_of_cut_masks_are_those_of_pycocotools(seed):
     assert cut.runs((height, width)) == dict(size=[height, width], counts=encoded['counts'].decode())
     place = np.zeros((12, 12), bool)
     place[3:3 + height, 2:2 + width] = mask
-    assert np.array_equal(mask_of(CutMask.of(mask, 3, 2).runs((12, 12))), place)
+    assert np.array_equal(coco_mask.decode(CutMask.of(mask, 3, 2).runs((12, 12))), place)

@@ -9,10 +9,11 @@ import torch
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData, PixelData
 from mmseg.structures import SegDataSample
+from pycocotools import mask as coco_mask
 
 from coma_mm.errors import UserError
 from coma_mm.inference import load_described
-from coma_mm.inference.results import class_map, mask_of, objects
+from coma_mm.inference.results import class_map, objects
 from coma_mm.inference.tiles import _Blend, detect_tiles, segment_tiles, slice_boxes
 
 from ..helpers.described import write_checkpoint
@@ -134,7 +135,7 @@ def test_objects_up_to_the_overlap_are_found_once_and_whole(tile, overlap):
     found = detect_tiles(model, image, tile, overlap, threshold=.5)
     assert key(found) == key(whole) and len(found) == 9
     assert [one['score'] for one in found] == sorted((one['score'] for one in found), reverse=True)
-    assert np.array_equal(sum(mask_of(one['segmentation']) for one in found), image[..., 0] // 255)
+    assert np.array_equal(sum(coco_mask.decode(one['segmentation']) for one in found), image[..., 0] // 255)
     assert len(detect_tiles(model, image, tile, overlap, top_k=4)) == 4
 
 

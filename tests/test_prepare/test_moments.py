@@ -49,6 +49,28 @@ def test_values_without_data_count_for_nothing(folder):
     assert content['nodata'] == pytest.approx(np.mean([5 / 20, 5 / 40, 5 / 16])) and Bands.of(3, content).nodata == 0
 
 
+def test_a_band_without_data_in_one_image_counts_for_nothing_there(tmp_path):
+    values = np.random.default_rng(0).normal(5, 2, (2, 8, 8, 2))
+    values[0, ..., 1] = np.nan
+    values[1, :2, :, 0] = np.nan
+    for index, image in enumerate(values):
+        np.save(tmp_path / f'{index}.npy', image)
+    found = Bands.of(2, measure(str(tmp_path)).content).moments
+    assert found['mean'] == pytest.approx(np.nanmean(values, (0, 1, 2))) and found['std'] == pytest.approx(
+        np.nanstd(values, (0, 1, 2)))
+
+
+def test_bands_in_different_orders_are_said(tmp_path):
+    for index, names in enumerate(('ab', 'AB', 'ba')):
+        items = ''.join(f'<Item sample="{at}" role="description">{name}</Item>' for at, name in enumerate(names))
+        tifffile.imwrite(tmp_path / f'{index}.tif', np.ones((4, 4, 2), np.uint16), photometric='minisblack',
+                         planarconfig='contig', metadata=None,
+                         extratags=[(42112, 's', 0, f'<GDALMetadata>{items}</GDALMetadata>', True)])
+    assert measure(str(tmp_path)).problems == [
+        '1 of 3 images name their bands b, a, and others a, b; the moments are by place, so bring them into one order, or '
+        'measure each by itself']
+
+
 def test_a_sample_is_the_same_every_time_and_its_share_is_said(folder, monkeypatch):
     monkeypatch.setattr(moments, 'SAMPLE', 2)
     first, second = measure(str(folder[0])), measure(str(folder[0]))

@@ -4,6 +4,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+DEPTHS = ('uint8', 'uint16', 'float32')
+"""The types in which values are handed on."""
 Window = tuple[int, int, int, int]
 """Top, left, height and width in px."""
 
@@ -15,7 +17,7 @@ class ImageInfo(NamedTuple):
         height (int): In px.
         width (int): In px.
         bands (int): How many of them are read by default.
-        dtype (str): The type in which they are read, one of 'uint8', 'uint16' and 'float32'.
+        dtype (str): The type in which they are read, one of `DEPTHS`.
         names (tuple[str]): The names of the bands, as many as there are, '' for one without; empty if none has one.
     """
     height: int

@@ -1,8 +1,8 @@
 """Which channels of a file are meant by a number of bands, by indices or by names."""
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from coma_mm.errors import UserError
+from coma_mm.errors import UserError, nearest
 
 from .base import Reader
 
@@ -50,24 +50,41 @@ def choose(bands: Bands | None, reader: Reader) -> list[int]:
         raise ValueError(f'it is {describe(reader)}; expected bands={bands}'
                          + (f', so choose them: bands={list(range(bands))}' if 0 < bands < max(ways) else ''))
     widest = ways[max(ways)]
-    chosen = [_index(band, reader, len(widest)) for band in ([bands] if isinstance(bands, str) else bands)]
-    if not chosen:
+    bands = [bands] if isinstance(bands, str) else list(bands)
+    if not bands:
         raise ValueError('bands is an empty list; expected a number of bands, or indices or names of some')
-    return [widest[index] for index in chosen]
+    names = reader.names or ('', ) * len(widest)
+    return [widest[place] for place in places(bands, names, f'it is {describe(reader)}, and')]
 
 
-def _index(band: int | str, reader: Reader, number: int) -> int:
-    if isinstance(band, str):
-        names = [name.lower() for name in reader.names]
-        if names.count(band.lower()) != 1:
-            many = 'more than one' if band.lower() in names else 'no'
-            raise ValueError(f'it is {describe(reader)}, and has {many} band {band!r}; expected an index of 0 to '
-                             f'{number - 1}'
-                             + (' or one of these names' if any(names) else ', as its bands have no names'))
-        return names.index(band.lower())
-    if isinstance(band, bool) or not 0 <= band < number:
-        raise ValueError(f'it is {describe(reader)}, and has no band {band}; expected indices of 0 to {number - 1}')
-    return int(band)
+def places(bands: Iterable[int | str], names: Sequence[str], where: str) -> list[int]:
+    """Where bands are among all that there are.
+
+    Args:
+        bands (Iterable[int | str]): Indices from 0, or names, of which capitals do not matter.
+        names (Sequence[str]): Of all bands; '' for one without.
+        where (str): What is said to have these, for messages.
+
+    Returns:
+        list[int]: From 0.
+
+    Raises:
+        ValueError: If there is no such band, or more than one.
+    """
+    known, found = [name.casefold() for name in names], []
+    for band in bands:
+        is_name = isinstance(band, str)
+        here = [place for place, name in enumerate(known) if (name == band.casefold() if is_name else place == band)]
+        if len(here) != 1 or isinstance(band, bool):
+            expected = f'an index of 0 to {len(names) - 1}'
+            if is_name and not here:
+                expected += f' or one of {", ".join(filter(None, names))}' if any(names) else ', as its bands have no names'
+                close = nearest(band, names)
+                expected += f'; did you mean {close!r}?' if close else ''
+            many = 'more than one' if len(here) > 1 else 'no'
+            raise ValueError(f'{where} has {many} band {band!r}; expected {expected}')
+        found += here
+    return found
 
 
 def describe(reader: Reader) -> str:

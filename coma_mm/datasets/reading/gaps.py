@@ -4,7 +4,7 @@ import numpy as np
 from .base import kept_type
 
 
-def fill_gaps(values: np.ndarray, nodata: float | None) -> tuple[np.ndarray, float]:
+def fill_gaps(values: np.ndarray, nodata: float | None) -> tuple[np.ndarray, np.ndarray]:
     """Give values without data the mean of their band's others, and all values the type in which they are handed on.
 
     Args:
@@ -12,21 +12,23 @@ def fill_gaps(values: np.ndarray, nodata: float | None) -> tuple[np.ndarray, flo
         nodata (float, optional): The value that stands for no data. What is not finite always does.
 
     Returns:
-        tuple[np.ndarray, float]: The values, uint8, uint16 or float32; of a band without any data 0. And the share of all
-        values that were filled.
+        tuple[np.ndarray, np.ndarray]: The values, uint8, uint16 or float32; of a band without any data 0. And the share of
+        each band's values that were filled, float64 (C, ).
     """
     kept = kept_type(values.dtype)
     gaps = _gaps(values, nodata)
     if gaps is None or not gaps.any():
-        return values.astype(kept, order='C', copy=not values.flags.writeable), 0.  # steps may write into it
+        # Steps may write into it.
+        return values.astype(kept, order='C', copy=not values.flags.writeable), np.zeros(values.shape[2])
     with np.errstate(over='ignore'):  # float64's lowest value, where it means no data
         filled = values.astype(kept)
-    for band in np.flatnonzero(gaps.any(axis=(0, 1))):
+    shares = gaps.mean(axis=(0, 1))
+    for band in np.flatnonzero(shares):
         here = gaps[..., band]
         valid = values[..., band][~here]
         mean = valid.mean(dtype=np.float64) if valid.size else 0
         filled[..., band][here] = mean if kept.kind == 'f' else round(mean)
-    return filled, float(gaps.mean())
+    return filled, shares
 
 
 def _gaps(values: np.ndarray, nodata: float | None) -> np.ndarray | None:

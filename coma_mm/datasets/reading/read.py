@@ -27,6 +27,7 @@ class BandImage:
         info (ImageInfo): Of the bands that were chosen.
         shape (tuple[int, int, int]): Height and width in px, and the number of bands.
         windowed (bool): Whether less of the file is decoded for a window than for all of it.
+        gaps (ndarray): Of the window that was read last: the share of each band's values that the file has no data for.
     """
 
     def __init__(self, path: str, reader: Reader, bands: Bands | None, nodata: float | None):
@@ -37,6 +38,7 @@ class BandImage:
         self.info = ImageInfo(reader.height, reader.width, len(self._channels), kept_type(reader.dtype).name, names)
         self.shape = self.info[:3]
         self.windowed = reader.windowed
+        self.gaps = np.zeros(len(self._channels))
 
     def read(self, window: Window | None = None) -> tuple[np.ndarray, float]:
         """A window of the image.
@@ -62,7 +64,8 @@ class BandImage:
                 limit_pixels()
                 if Image.MAX_IMAGE_PIXELS and pixels > 2 * Image.MAX_IMAGE_PIXELS:
                     raise Image.DecompressionBombError(f'{pixels} px')
-            return fill_gaps(self._reader.read(self._channels, window), self._nodata)
+            pixels, self.gaps = fill_gaps(self._reader.read(self._channels, window), self._nodata)
+            return pixels, float(self.gaps.mean())
 
 
 @contextmanager

@@ -1,11 +1,12 @@
 """TIFF of any number of bands and pages, of which only the strips and tiles are decoded that a window touches."""
-import logging
 import math
 import xml.etree.ElementTree as xml
+from contextlib import suppress
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from ..libraries import open_tiff
 from .base import Reader, Window, all_bands, as_slice, kept_type, take
 
 GRAY_OF_WHITE, RGB, PALETTE, CMYK, YCBCR, LAB = 0, 2, 3, 5, 6, 8
@@ -32,9 +33,7 @@ class TiffReader(Reader):
     windowed = True
 
     def __init__(self, file: str | BinaryIO, pages: bool):
-        import tifffile  # which takes its time, and few data sets need it
-        logging.getLogger('tifffile').addFilter(_silent)  # what it finds wrong it raises, or it does not matter
-        self._tiff = tifffile.TiffFile(file)
+        self._tiff = open_tiff(file)
         try:
             self._series = self._one_series(pages)
             self._page = self._series.keyframe
@@ -94,10 +93,11 @@ class TiffReader(Reader):
         if self._page.photometric == RGB and self._page.samplesperpixel == number:
             names[:3] = 'red', 'green', 'blue'
         if isinstance(text := _tag(self._page, GDAL_METADATA), str):
-            for item in xml.fromstring(text).iter('Item'):
-                at = item.get('sample', '')
-                if item.get('role') == 'description' and at.isdecimal() and int(at) < number:
-                    names[int(at)] = (item.text or '').strip()
+            with suppress(xml.ParseError):  # of no matter for the pixels
+                for item in xml.fromstring(text).iter('Item'):
+                    at = item.get('sample', '')
+                    if item.get('role') == 'description' and at.isdecimal() and int(at) < number:
+                        names[int(at)] = (item.text or '').strip()
         labels = (self._tiff.imagej_metadata or {}).get('Labels') or []
         if len(labels) == number:
             names = [str(label) for label in labels]
@@ -206,10 +206,6 @@ class TiffReader(Reader):
     def close(self) -> None:
         """See `Reader`."""
         self._tiff.close()
-
-
-def _silent(_: logging.LogRecord) -> bool:
-    return False
 
 
 def _first_page(series: Any) -> Any:

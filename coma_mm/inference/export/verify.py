@@ -62,9 +62,9 @@ def example_images(model: nn.Module, side: int, free: dict[int, str], number: in
             scenes = [render_scene(0, 'val', 10 * index + i, max(height, width), 'easy').image[:height, :width]
                       for i in range(batch)]
             image = torch.from_numpy(np.stack(scenes)).permute(0, 3, 1, 2).float()
-        else:
-            image = 255 * torch.rand(batch, channels, height, width, generator=torch.Generator().manual_seed(index))
-        if mean is not None:
+        else:  # of bands of any depth
+            image = torch.randn(batch, channels, height, width, generator=torch.Generator().manual_seed(index))
+        if mean is not None and channels == 3:
             image = (image - mean.cpu().view(-1, 1, 1)) / std.cpu().view(-1, 1, 1)
         images.append(image.contiguous())
     return images

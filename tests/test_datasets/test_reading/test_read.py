@@ -172,6 +172,9 @@ def test_names_of_bands_and_the_value_of_no_data_come_from_gdal(tmp_path):
         read, share = opened.read()
     assert share == pytest.approx(1 / 7) and (read[10:] == image[10:][..., [3, 2]]).all()
     assert np.allclose(read[:10], image[10:][..., [3, 2]].mean((0, 1)))
+    tifffile.imwrite(path, FOUR, photometric='minisblack', planarconfig='contig', metadata=None, extratags=[
+        (42112, 's', 0, '<GDALMetadata><Item', True)])
+    assert image_info(path).names == () and (read_image(path) == FOUR).all()
 
 
 def test_no_data_of_integers_are_filled_with_the_mean_of_the_band(tmp_path):
@@ -201,7 +204,7 @@ def test_what_cannot_be_read_is_said_in_one_line(tmp_path):
         (tif, dict(bands=3), r'it is a TIFF of 90 × 70 px with 4 bands of uint16; expected bands=3, so choose them: bands='
                              r'\[0, 1, 2\]'),
         (tif, dict(bands=5), 'with 4 bands of uint16; expected bands=5;'),
-        (tif, dict(bands=[0, 4]), 'has no band 4; expected indices of 0 to 3'),
+        (tif, dict(bands=[0, 4]), 'has no band 4; expected an index of 0 to 3'),
         (tif, dict(bands=['nir']), "has no band 'nir'; expected an index of 0 to 3, as its bands have no names"),
         (bad(tmp_path, 'cut.tif', whole[:-3000]), {}, r'it is cut off: tile \d+ of 30 should end at byte \d+'),
         (bad(tmp_path, 'jpeg.tif', jpeg.getvalue()), dict(bands=4),
