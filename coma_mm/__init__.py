@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from coma_mm import program
 from coma_mm.version import __version__
 
 VERBS = ('Run', 'features', 'finetune', 'list_models', 'load', 'load_backbone', 'pretrain', 'reconstruct', 'timm_backbone',
@@ -18,9 +19,10 @@ __all__ = ['__version__', 'register', *VERBS]
 
 def register() -> None:
     """Make the libraries importable and register everything in their registries; calling it again changes nothing."""
-    from coma_mm.compat import install
-    install()
-    from coma_mm import datasets, engine, evaluation, models  # noqa: F401
+    with program.collect_no_garbage():
+        from coma_mm.compat import install
+        install()
+        from coma_mm import datasets, engine, evaluation, models  # noqa: F401
 
 
 def __getattr__(name: str) -> Any:
@@ -46,5 +48,7 @@ def _is_command() -> bool:
     return ours and multiprocessing.parent_process() is None  # a process that such a program spawned is none
 
 
-if not _is_command():
+if _is_command():
+    program.start()
+else:
     register()

@@ -33,8 +33,6 @@ from coma_mm.processes import STOP_SIGNALS  # noqa: E402
 # For every `mmseg::…` in a config mmengine reads all of the library's metafiles, which takes a quarter of a second.
 config_utils.load = cache(config_utils.load)
 torch.set_num_threads(int(os.environ['OMP_NUM_THREADS']))
-# mmengine collects garbage for each data set that it makes; to look at all that the libraries define takes half a second.
-gc.freeze()
 # Speed varies on shared machines: no test may fail because it was slow.
 settings.register_profile('coma_mm', deadline=None, derandomize=True, max_examples=50)
 settings.load_profile('coma_mm')
@@ -43,6 +41,13 @@ settings.load_profile('coma_mm')
 def pytest_unconfigure():
     """Libraries complain at the end of what nobody has collected."""
     gc.unfreeze()
+
+
+@pytest.fixture(scope='module', autouse=True)
+def fresh_start():
+    """mmengine collects garbage for each data set that it makes, and would look at all libraries and tests each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / 'coma_mm'
 LAYERS = (
-    ('errors', 'files', 'locks', 'markdown', 'config_tree', 'progress', 'processes', 'notices', 'ranges', 'compat',
-     'version'),
+    ('errors', 'files', 'locks', 'markdown', 'config_tree', 'progress', 'processes', 'notices', 'program', 'ranges',
+     'compat', 'version'),
     ('datasets', ),
     ('config', 'prepare'),
     ('weights', 'runs'),

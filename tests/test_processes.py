@@ -49,9 +49,11 @@ def test_what_was_done_before_counts_in_the_progress(capfd):
 def test_a_signal_before_training_ends_well(tmp_path, number):
     """Also where what is imported catches every exception, and without an import of torch."""
     code = ('import os, signal, sys\n'
+            'sys.argv[0] = "coma-mm"\n'  # as which the package is imported in no time
             f'signal.signal({number}, signal.SIG_DFL)\n'  # a shell's background, where tests may run, ignores Ctrl-C
             'from coma_mm.processes import leave_when_told_to_stop\n'
             'leave_when_told_to_stop()\n'
+            'assert "torch" not in sys.modules\n'
             'try:\n'
             f'    os.kill(os.getpid(), {number})\n'
             'except BaseException:\n'

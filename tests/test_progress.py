@@ -41,7 +41,8 @@ def test_plain_lines_come_often_enough():
 
 
 SCRIPT = '''
-import time
+import sys, time
+sys.argv[0] = 'coma-mm'  # as which the package is imported in no time
 from coma_mm.progress import track
 for seconds in track([.1, 1.5, 0, 0], 'Reading', unit='images', interval=.2):
     time.sleep(seconds)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from typing import NoReturn
 
+from coma_mm import program
 from coma_mm.errors import EXIT_STOPPED, Stopped, UserError, printable, shorten
 from coma_mm.processes import is_first_process, leave_when_told_to_stop, note_exit_code
 
@@ -71,6 +72,7 @@ def _run(command: str | None) -> None:
         coma_mm.register()
         from coma_mm.engine import terminal
         from coma_mm.weights import safe_pickle
+        program.keep_what_is_imported()
         terminal.verbose = getattr(args, 'verbose', False)
         terminal.quieten()
         safe_pickle.trusted = getattr(args, 'trust_checkpoint', False)
@@ -118,6 +120,7 @@ def exit_with(job: Callable[[], None]) -> None:
         job()
         _part()
         pipes.flush()
+        program.end_soon(0)
     except KeyboardInterrupt:
         pipes.say('interrupted')
         _exit(130)
@@ -141,6 +144,8 @@ def exit_with(job: Callable[[], None]) -> None:
         if _may_pass(error):
             pipes.flush()
             sys.exit(1)  # without a note: torchrun starts the processes again
+        if getattr(error, 'at_start', True):  # else there may be open files of a training
+            program.end_soon(2)
         _exit(2)
 
 

@@ -90,7 +90,7 @@ def _silence_import_noise() -> None:
 
 
 def _map_configs() -> None:
-    from mmengine.config import Config
+    from mmengine.config import Config, config
     from mmengine.config.utils import MODULE2PACKAGE
 
     # mmengine looks for the distribution 'mmsegmentation'; the maintained one has another name, the module has not.
@@ -103,6 +103,14 @@ def _map_configs() -> None:
         return (config_path(path), None) if path.startswith('coma_mm::') else get_cfg_path(path, filename)
 
     Config._get_cfg_path = staticmethod(find)
+    search = config._get_external_cfg_path
+
+    def find_file(package: str, name: str) -> str:
+        # mmengine looks for the name in all of the library's metafiles first, which takes a second.
+        path = osp.join(package, '.mim', 'configs', name)
+        return path if osp.isfile(path) else search(package, name)
+
+    config._get_external_cfg_path = find_file
 
 
 def _substitute_environment() -> None:

@@ -63,6 +63,14 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def inside(folder, monkeypatch):
+    """The folder, which this process is in, without a GPU."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
+    return folder
+
+
 def environment():
     env = {key: value for key, value in os.environ.items() if key not in ('PYTHONPATH', 'COMA_MM_DEBUG')}
     return dict(env, OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='', PYTHON=sys.executable)
@@ -114,13 +122,14 @@ def test_the_first_screen_says_what_the_run_is_and_the_last_lines_what_came_of_i
         assert sum(part in line for line in last) == 1, part
 
 
-def test_two_processes_and_resumed_runs_equal_one_run(folder, trained):
+def test_two_processes_and_resumed_runs_equal_one_run(inside, trained, run_tool):
+    folder = inside
     options = ['--no-validate', '--cfg-options', 'train_dataloader.num_workers=2']
     two = start(folder, 'dist_train.sh', 'toy.py', 2, '--work-dir', 'two', '--no-validate', '--cfg-options',
                 'train_dataloader.batch_size=2')
     first = folder / 'work_dirs' / 'toy' / 'epoch_1.pth'
-    by_path = start(folder, 'train.py', 'toy.py', '--resume', first, '--work-dir', 'by_path', *options)
-    distributed, by_path = finish(two), finish(by_path)
+    by_path = run_tool('train.py', 'toy.py', '--resume', first, '--work-dir', 'by_path', *options)
+    distributed = finish(two)
     np.testing.assert_allclose(losses(distributed), losses(trained), atol=2e-4)  # the log has four decimals
     assert '4 images per update: 2 processes × 2 images' in distributed
     assert 'resumed epoch: 1' in by_path and losses(by_path) == losses(trained)[3:]
@@ -128,7 +137,7 @@ def test_two_processes_and_resumed_runs_equal_one_run(folder, trained):
     (folder / 'by_path' / 'last_checkpoint').write_text(str(first))
     # A config's own resume = True is honoured.
     (folder / 'resuming.py').write_text("_base_ = 'toy.py'\nresume = True\n")
-    by_auto = finish(start(folder, 'train.py', 'resuming.py', '--work-dir', 'by_path', *options))
+    by_auto = run_tool('train.py', 'resuming.py', '--work-dir', 'by_path', *options)
     assert f'Resuming from {first}' in by_auto and losses(by_auto) == losses(trained)[3:]
     expected = load_weights_only(folder / 'work_dirs/toy/epoch_2.pth')['state_dict']
     for run, tolerance in (('two', 1e-5), ('by_path', 0)):
@@ -144,21 +153,20 @@ def free_port():
         return str(server.getsockname()[1])
 
 
-def test_pretraining_has_the_same_losses_however_its_batch_is_shared_out(folder):
+def test_pretraining_has_the_same_losses_however_its_batch_is_shared_out(inside, run_tool, monkeypatch):
+    folder = inside
     # Two of 26 are held out; 24 share out evenly, others would be filled up for two processes.
     write_shapes(folder / 'shapes', dict(unlabelled=26, train=0, val=0, test=0), size=64, progress=False)
     config = ROOT / 'configs/shapes/coma_dyvit-tiny_shapes.py'
     options = ['--no-validate', '--cfg-options', 'train_cfg.max_epochs=3', 'param_scheduler.1.end=3',
                'model.backbone.drop_path_rate=0.', 'default_hooks.logger.interval=1', 'train_dataloader.num_workers=1']
     auto = ['optim_wrapper.accumulative_counts=auto', 'auto_scale_lr.base_batch_size=8']
-    env = dict(environment(), SHAPES_ROOT=str(folder / 'shapes'))
-    one = finish(start(folder, 'train.py', config, '--work-dir', 'coma1', *options,
-                       'train_dataloader.batch_size=8', env=env))
-    several = finish(start(folder, 'train.py', config, '--work-dir', 'coma2', *options, *auto,
-                           'train_dataloader.batch_size=4', env=env))
-    nodes = dict(env, NNODES='2', MASTER_ADDR='127.0.0.1', PORT=free_port())
+    monkeypatch.setenv('SHAPES_ROOT', str(folder / 'shapes'))
+    nodes = dict(environment(), NNODES='2', MASTER_ADDR='127.0.0.1', PORT=free_port())
     launchers = [start(folder, 'dist_train.sh', config, 1, '--work-dir', 'coma3', *options, *auto,
                        'train_dataloader.batch_size=2', env=nodes) for _ in range(2)]
+    one = run_tool('train.py', config, '--work-dir', 'coma1', *options, 'train_dataloader.batch_size=8')
+    several = run_tool('train.py', config, '--work-dir', 'coma2', *options, *auto, 'train_dataloader.batch_size=4')
     two = ''.join(map(finish, launchers))
     assert '8 images per update: 1 process × 4 images × 2 batches (one iteration)' in several
     assert '8 images per update: 2 processes × 2 images × 2 batches (one iteration)' in two
@@ -168,14 +176,6 @@ def test_pretraining_has_the_same_losses_however_its_batch_is_shared_out(folder)
         np.testing.assert_allclose(losses(log), losses(one), atol=2e-4)  # the log has four decimals
         for name, value in load_weights_only(folder / run / 'epoch_3.pth')['state_dict'].items():
             torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-4)
-
-
-@pytest.fixture
-def inside(folder, monkeypatch):
-    """The folder, which this process is in, without a GPU."""
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
-    return folder
 
 
 def test_another_data_root_and_mask(inside, run_tool):
@@ -213,14 +213,15 @@ def test_options_of_train_are_merged_last_and_said(inside, run_tool):
     assert log.count(warning) == 1 and log.index('Trains for') < log.index(warning) < log.index('Epoch(train)')
 
 
-def test_test_writes_metrics_and_drawings(folder, trained):
+def test_test_writes_metrics_and_drawings(inside, trained, run_tool):
+    folder = inside
     checkpoint = 'work_dirs/toy/epoch_2.pth'
     python, tool, *args = shlex.split(re.search(r'Next: (.*)', trained)[1])  # what the training says at its end
     assert args == ['work_dirs/toy/toy.py', checkpoint] and Path(tool).name == 'test.py'
-    one = start(folder, 'test.py', *args, '--work-dir', 'tested', '--out', 'out/metrics.json', '--show-dir', 'shown')
     two = start(folder, 'dist_test.sh', 'toy.py', checkpoint, 2, '--work-dir', 'tested2', '--out', 'out/metrics2.json',
                 '--tta')
-    text, _ = map(finish, (one, two))
+    text = run_tool('test.py', *args, '--work-dir', 'tested', '--out', 'out/metrics.json', '--show-dir', 'shown')
+    finish(two)
     assert re.search(r'Metrics are in tested/(\w+)/\1\.json and out/metrics\.json\n', text)
     assert text.count('ImageClassifier with VisionTransformer') == 1 and 'Config:' not in text
     for name in ('metrics.json', 'metrics2.json'):
@@ -310,7 +311,7 @@ def test_of_two_seeds_in_one_folder_the_second_is_refused_and_the_first_goes_on(
 
 def test_two_processes_survive_the_death_of_one_and_a_warning(folder):
     """torchrun starts them again, they resume; told to stop, they save and leave with 75; the result is the same."""
-    options = ['--no-validate', '--cfg-options', 'train_cfg.max_epochs=30', 'param_scheduler.T_max=30',
+    options = ['--no-validate', '--cfg-options', 'train_cfg.max_epochs=20', 'param_scheduler.T_max=20',
                'train_dataloader.batch_size=2']
 
     def train(name, *more):
@@ -324,16 +325,16 @@ def test_two_processes_survive_the_death_of_one_and_a_warning(folder):
 
     finish(train('left_alone'))
     process = train('disturbed')
-    wait_for(5)
+    wait_for(3)
     ranks = subprocess.run(['pgrep', '-f', f'{sys.executable} -u {ROOT}/tools/train.py toy.py --work-dir disturbed'],
                            text=True, capture_output=True).stdout.split()
     os.kill(int(ranks[-1]), signal.SIGKILL)
-    wait_for(15)
+    wait_for(8)
     process.send_signal(signal.SIGUSR1)
     out = finish(process, 75)
     assert 'Resuming from' in out
-    assert re.search(r'stopped by SIGUSR1 after \d+ of 90 iterations; saved in .*; go on with --resume', out)
+    assert re.search(r'stopped by SIGUSR1 after \d+ of 60 iterations; saved in .*; go on with --resume', out)
     finish(train('disturbed', '--resume'))
-    expected, weights = (load_weights_only(folder / name / 'epoch_30.pth')['state_dict']
+    expected, weights = (load_weights_only(folder / name / 'epoch_20.pth')['state_dict']
                          for name in ('left_alone', 'disturbed'))
     assert all(torch.equal(weights[key], value) for key, value in expected.items())

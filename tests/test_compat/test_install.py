@@ -8,6 +8,7 @@ import pytest
 from mmcv import _ext
 from mmcv.utils import collect_env
 from mmengine.config import Config
+from mmengine.config import utils as config_utils
 from mmengine.hub import get_config
 from mmengine.utils.dl_utils.misc import mmcv_full_available
 
@@ -78,10 +79,19 @@ def test_mmcv_tells_that_operators_exist():
     ('mmseg::_base_/models/upernet_r50.py', 'EncoderDecoder'),
     ('mmdet::_base_/models/mask-rcnn_r50_fpn.py', 'MaskRCNN'),
 ])
-def test_configs_are_inherited_by_library_name(tmp_path, base, model):
+def test_configs_are_inherited_by_library_name(tmp_path, monkeypatch, base, model):
+    """Without a look at all metafiles of the library, which takes a second."""
+    monkeypatch.setattr(config_utils, 'load', lambda path: pytest.fail(f'it reads {path}'))
     path = tmp_path / 'config.py'
     path.write_text(f'_base_ = {base!r}\n')
     assert Config.fromfile(path).model.type == model
+
+
+def test_a_library_config_that_is_not_there_is_named_as_ever(tmp_path):
+    path = tmp_path / 'config.py'
+    path.write_text("_base_ = 'mmdet::_base_/models/none.py'\n")
+    with pytest.raises(FileNotFoundError, match='mmdet/.mim/configs/_base_/models/none.py'):
+        Config.fromfile(path)
 
 
 def test_our_configs_are_inherited_by_the_packages_name(tmp_path):
@@ -118,7 +128,7 @@ def fake_transformers(root, version):
 
 def test_beside_transformers_5(tmp_path):
     path = [fake_transformers(tmp_path, '5.17.0')]
-    assert run('import coma_mm, mmpretrain.models, mmseg.models, mmdet.models', path=path) == ''
+    assert run(INSTALL + 'import mmpretrain.models', path=path) == ''  # which alone has models of transformers
     # The fake is broken in the way that matters: without coma_mm the same import fails.
     with pytest.raises(AssertionError, match='transformers|NoneType'):
         run(INSTALL + 'import mmpretrain.utils.dependency as d; d.WITH_MULTIMODAL = True; import mmpretrain.models',

@@ -1,7 +1,6 @@
 """The page that `make gpu` writes: a function of what was found, whatever of it is missing."""
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -94,16 +93,12 @@ def test_parts_by_name_keep_their_order_and_a_cpu_compiles_only_if_it_is_told():
     assert {*names(None, 'cuda')} - {*names(None, 'cpu')} == {'compiled', 'upernet-compiled', 'compiled-smaller'}
 
 
-def run(*options):
-    return subprocess.run([sys.executable, ROOT / 'tests/campaigns/gpu/run.py', *map(str, options)], cwd=ROOT,
-                          capture_output=True, text=True)
-
-
-def test_whole_on_a_cpu(tmp_path):
-    done = run('--device', 'cpu', '--only', 'data', 'environment', '--out', tmp_path / 'out')
-    print(done.stdout)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert re.findall(r'^(\S+): finished in \d+ s$', done.stdout, re.MULTILINE) == ['environment', 'data']
+def test_whole_on_a_cpu(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', ['run.py', '--device', 'cpu', '--only', 'data', 'environment', '--out',
+                                      str(tmp_path / 'out')])
+    command.main()
+    shown = capsys.readouterr().out
+    assert re.findall(r'^(\S+): finished in \d+ s$', shown, re.MULTILINE) == ['environment', 'data'], shown
     page = (tmp_path / 'out/summary.md').read_text()
     assert page == summary(json.loads((tmp_path / 'out/results.json').read_text()))
     assert '**This was not a GPU' in page and f'0 of {len(GOALS)} goals are met' in page

@@ -90,7 +90,7 @@ def test_detectors_that_leave_maps_unread_train_in_two_processes(states):
 def states(tmp_path_factory):
     """A folder with what two processes have learnt."""
     folder = tmp_path_factory.mktemp('states')
-    mp.spawn(worker, (str(folder), ), nprocs=2)
+    mp.start_processes(worker, (str(folder), ), nprocs=2, start_method='fork')  # without importing everything anew
     return folder
 
 

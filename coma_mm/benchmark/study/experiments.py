@@ -335,9 +335,9 @@ class Recipe:
     pretraining: str
 
     def scaled(self, factor: float, **images: int) -> 'Recipe':
-        """The recipe with a factor on images and epochs, of which there are at least 32 and 2, after `images` is set."""
+        """The recipe with a factor on images and epochs, of which there are at least 16 and 2, after `images` is set."""
         images = {**self.images, **images}
-        return replace(self, images={split: count and max(32, int(count * factor)) for split, count in images.items()},
+        return replace(self, images={split: count and max(16, int(count * factor)) for split, count in images.items()},
                        epochs={task: max(2, round(count * factor)) for task, count in self.epochs.items()})
 
     def pretrain(self, seed: int = 0, options: dict | None = None) -> Run:

@@ -296,7 +296,7 @@ def stops_that_cannot_be_saved(folder):
 def test_all_processes_leave_the_same_updates_out(tmp_path):
     for kind in KINDS:
         (tmp_path / kind).mkdir()
-    mp.spawn(worker, (str(tmp_path), ), nprocs=2)
+    mp.start_processes(worker, (str(tmp_path), ), nprocs=2, start_method='fork')  # without importing everything anew
     reports = {kind: [json.loads(line) for line in (tmp_path / kind / 'skipped_updates.jsonl').read_text().splitlines()]
                for kind in KINDS}
     assert reports['fused'] == reports['plain'] == [
