@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='where runs are, and the scenes that it draws (default: %(default)s)')
     parser.add_argument('--out', type=out_file, default='work_dirs/small_study/small_study.json', metavar='FILE.json',
                         help='the file of facts (default: %(default)s)')
-    parser.add_argument('--only', nargs='+', default=[], metavar='NAME',
+    parser.add_argument('--only', nargs='+', metavar='NAME',
                         help='arms or groups of arms (leak, fusion, methods, leak-128, last), or scratch, the classifiers '
                              'from scratch (default: all)')
     parser.add_argument('--minutes', type=above(0), help='stop after so many (default: at the end)')
@@ -41,14 +41,15 @@ def run(args: argparse.Namespace) -> None:
     from coma_mm.benchmark.complement.study import side_by_side
     from coma_mm.benchmark.small_scale.study import SmallStudy
     from coma_mm.benchmark.small_scale.supervised import NAME, SupervisedStudy
-    only = [name for name in args.only if name != NAME]
-    studies = [SmallStudy(args.data, args.work_dir, args.out, only)] if only or not args.only else []
-    if NAME in args.only or not args.only:
+    asked = args.only or ()
+    only = [name for name in asked if name != NAME]
+    studies = [SmallStudy(args.data, args.work_dir, args.out, only)] if only or not asked else []
+    if NAME in asked or not asked:
         studies.append(SupervisedStudy(args.work_dir, args.out))
     if args.jobs > 1:
         given = [f'--{name}={value}' for name in ('data', 'work_dir', 'out', 'minutes')
                  if (value := getattr(args, name)) is not None for name in [name.replace('_', '-')]]
-        named = ['--only', *args.only] if args.only else []
+        named = ['--only', *asked] if asked else []
         return side_by_side(['-m', 'coma_mm', 'small_study', *given, *named], args.jobs)
     torch.set_num_threads(1)
     end = args.minutes and time.monotonic() + 60 * args.minutes

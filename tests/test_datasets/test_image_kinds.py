@@ -13,8 +13,9 @@ from coma_mm.datasets import ImageFolder, LoadRandomResizedCrop, SeededDataset, 
 from coma_mm.datasets.image_kinds import why_not_8_bit
 from coma_mm.datasets.loading import read_size
 from coma_mm.errors import BadImageError, UserError
-from coma_mm.prepare.check import check
+from coma_mm.prepare.check import Findings
 from coma_mm.prepare.pack import pack
+from coma_mm.prepare.survey import folder_sets, survey
 from coma_mm.visualization import read_fitted
 
 RAMP = np.tile(np.linspace(0, 1, 40), (32, 1))
@@ -162,7 +163,9 @@ def test_every_tool_refuses_alike(tmp_path):
                  lambda: pack(str(source), str(tmp_path / 'pack'), 16)):
         with pytest.raises(UserError, match=expected):
             read()
-    assert [bool(re.search(expected, line)) for line in check('folder', str(source)).problems] == [True]
+    findings = Findings()
+    survey(folder_sets([str(source)], findings), findings)
+    assert [bool(re.search(expected, line)) for line in findings.problems] == [True]
     # A run that skips what cannot be read goes on with the others.
     data = SeededDataset(ImageFolder(str(source), pipeline=[dict(type='LoadImage')]), on_bad_image='skip')
     np.testing.assert_array_equal(data[0]['img'], bands(BYTES, 3))

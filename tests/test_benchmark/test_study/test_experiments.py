@@ -323,8 +323,8 @@ def test_demo_goes_on_where_it_was_killed_and_reports(tmp_path):
     page = Page((folder / 'report.html').read_text())
     files = [link for link in page.links if not link.startswith(('data:image/', '#'))]
     assert len(files) == 3 * 7 and all((folder / file).is_file() for file in files)  # config, log, checkpoint of each run
-    # Predictions 2, Figures 1, 2 and 5, losses 4, reconstructions.
-    assert sum(link.startswith('data:image/') for link in page.links) == 10
+    # Predictions 2, Figures 1, 2 and 5, losses 4, features while training, reconstructions.
+    assert sum(link.startswith('data:image/') for link in page.links) == 11
     assert page.headings[:3] == ['UperNet: segmentations', 'Mask R-CNN: detections', 'Small scale: CoMA-Shapes']
     assert {'Beside the paper', 'Coverage of patches', 'Reconstructions', 'Loss', 'Runs'} <= set(page.headings)
     assert 'top-1 accuracy' in page.text and 'dyvit-tiny-p16_coma_shapes-easy.py' in page.text
