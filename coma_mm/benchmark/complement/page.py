@@ -9,12 +9,13 @@ import numpy as np
 
 from coma_mm.errors import UserError
 from coma_mm.files import read_text, write_whole
-from coma_mm.markdown import markdown_table
+from coma_mm.markdown import fill, markdown_table
 
 from .study import CONTROL_BUDGET, SCRATCH
 from .verdicts import Difference, difference, holm, verdict
 
-BEGIN, END = '<!-- study: begin, written by make complement-study -->', '<!-- study: end -->'
+MARK = 'complement-study'
+"""Of the parts of pages that are written: `results`, and `photographs`, which is the README's."""
 WHOLE = '1'
 OUTCOMES = dict(linear='linear probe, top-1 %', knn='k-NN, top-1 %', rankme='RankMe', reconstruction='reconstruction error')
 FIGURE = 'complement_effects.png'
@@ -90,7 +91,7 @@ class Results:
 
 
 def write_page(facts: str | Path, page: str | Path) -> None:
-    """Replace the part between `BEGIN` and `END`, and write the figure beside the page.
+    """Renew the parts of a page that stand between marks, and write the figure beside it.
 
     Raises:
         UserError: The facts cannot be read, or the page has no such part.
@@ -101,15 +102,28 @@ def write_page(facts: str | Path, page: str | Path) -> None:
         raise UserError(f'{facts}: cannot read the facts ({error}); run the study first, or give its file by '
                         '--out') from error
     page, text = Path(page), read_text(page)
-    if BEGIN not in text or END not in text:
-        raise UserError(f'{page}: expected the lines {BEGIN!r} and {END!r}, between which the results are written')
+    if f'<!-- {MARK}:' not in text:
+        raise UserError(f'{page}: expected <!-- {MARK}:results --> and <!-- /{MARK} -->, which hold the results')
     found = {name: Results(one) for name, one in scales.items() if one['decisions'].get('stage') is not None}
     parts = [section(name, one) for name, one in found.items()] or ['There is no result yet.\n']
     if found:
-        draw(found, page.with_name(FIGURE))
         parts.append(f'![Bars: differences of the linear probe with their intervals]({FIGURE})\n')
-    head, _, rest = text.partition(BEGIN)
-    write_whole(page, f'{head}{BEGIN}\n' + '\n'.join(parts) + END + rest.partition(END)[2])
+    if found and f'<!-- {MARK}:results -->' in text:
+        draw(found, page.with_name(FIGURE))
+    write_whole(page, fill(text, MARK, dict(results='\n'.join(parts), photographs='\n'.join(map(short, found.values())))))
+
+
+def short(results: Results) -> str:
+    """A table of what is fine-tuned, each arm beside scratch."""
+    rows = []
+    for arm in (SCRATCH, *results.facts['arms']):
+        values = list(results.values(arm, outcome='finetuned', phase='downstream').values())
+        if values:
+            gain = results.tuned().get((arm, SCRATCH))
+            title = 'from scratch' if arm == SCRATCH else results.facts['arms'][arm]['title']
+            rows.append([title, str(len(values)), f'{np.mean(values):.1f}',
+                         f'{gain.mean:+.1f} ({gain.low:+.1f}, {gain.high:+.1f})' if gain else ''])
+    return markdown_table(['Pre-training', 'runs', 'top-1, %', 'gain over scratch (95 %)'], rows, 3)
 
 
 def section(name: str, results: Results) -> str:

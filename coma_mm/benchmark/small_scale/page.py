@@ -9,11 +9,12 @@ import numpy as np
 
 from coma_mm.errors import UserError
 from coma_mm.files import read_text, write_whole
-from coma_mm.markdown import markdown_table
+from coma_mm.markdown import fill, markdown_table
 
 from .arms import BASES, GROUPS
 
-BEGIN, END = '<!-- small study: begin, written by make small-study -->', '<!-- small study: end -->'
+MARK = 'small-study'
+"""Of the part of a page that is written, `results`."""
 FIGURE = 'small_study.png'
 STAGES = ('stage 1', 'stage 2', 'stage 3', 'stage 4')
 COLOURS = ('#9ecae1', '#4292c6', '#08519c', '#d94801')
@@ -48,7 +49,7 @@ class Results:
 
 
 def write_page(facts: str | Path, page: str | Path) -> None:
-    """Replace the part between `BEGIN` and `END`, and write the figure beside the page.
+    """Renew the part of a page that stands between marks, and write the figure beside it.
 
     Raises:
         UserError: The facts cannot be read, or the page has no such part.
@@ -59,8 +60,8 @@ def write_page(facts: str | Path, page: str | Path) -> None:
         raise UserError(f'{facts}: cannot read the facts ({error}); run the study first, or give its file by '
                         '--out') from error
     page, text = Path(page), read_text(page)
-    if BEGIN not in text or END not in text:
-        raise UserError(f'{page}: expected the lines {BEGIN!r} and {END!r}, between which the results are written')
+    if f'<!-- {MARK}:' not in text:
+        raise UserError(f'{page}: expected <!-- {MARK}:results --> and <!-- /{MARK} -->, which hold the results')
     results = Results(parts['pretraining']) if 'pretraining' in parts else None
     written = []
     if results and results.shown():
@@ -70,8 +71,7 @@ def write_page(facts: str | Path, page: str | Path) -> None:
     if parts.get('scratch', {}).get('runs'):
         written.append(supervised(parts['scratch']))
     written = written or ['There is no result yet.\n']
-    head, _, rest = text.partition(BEGIN)
-    write_whole(page, f'{head}{BEGIN}\n' + '\n'.join(written) + END + rest.partition(END)[2])
+    write_whole(page, fill(text, MARK, dict(results='\n'.join(written))))
 
 
 def table(results: Results, group: str) -> str:

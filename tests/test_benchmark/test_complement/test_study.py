@@ -112,16 +112,18 @@ def test_a_study_runs_to_its_end_and_its_facts_make_the_page(short, tmp_path, ca
     assert short(tmp_path).run() and not capsys.readouterr().out  # nothing is left to do
 
     target = tmp_path / 'page.md'
-    target.write_text(f'# Title\n\n{page.BEGIN}\nold\n{page.END}\n\n## More\n')
+    target.write_text('# Title\n\n<!-- complement-study:results -->\nold\n<!-- /complement-study -->\n\n## More\n')
     page.write_page(tmp_path / 'facts.json', target)
     text = target.read_text()
     assert text.startswith('# Title') and text.endswith('## More\n') and 'old' not in text
     assert re.search(r'\*\*C - B: .* points, \w+', text) and '| B - A | 2 |' in text and 'by Holm' in text
     assert re.search(r'\| scratch \| 2 \| \S+ \| 1.00 \| 2.00 \|', text) and '| A - scratch | 2 |' in text
     assert (tmp_path / page.FIGURE).stat().st_size > 1000
-    again = text
     page.write_page(tmp_path / 'facts.json', target)
-    assert target.read_text() == again
+    assert target.read_text() == text
+    target.write_text('<!-- complement-study:photographs -->\n<!-- /complement-study -->\nMore')
+    page.write_page(tmp_path / 'facts.json', target)
+    assert re.search(r'\| from scratch \| 2 \| \S+ \|  \|', target.read_text()) and target.read_text().endswith('More')
 
 
 def test_runs_with_other_settings_are_not_taken_for_the_studys(short, tmp_path):
@@ -146,7 +148,7 @@ def test_a_page_without_its_place_or_facts_is_one_clear_line(tmp_path):
         page.write_page(tmp_path / 'none.json', tmp_path / 'page.md')
     (tmp_path / 'facts.json').write_text('{}')
     (tmp_path / 'page.md').write_text('nothing')
-    with pytest.raises(UserError, match='expected the lines'):
+    with pytest.raises(UserError, match='expected <!--'):
         page.write_page(tmp_path / 'facts.json', tmp_path / 'page.md')
 
 

@@ -62,7 +62,7 @@ def test_a_study_runs_to_its_end_and_its_facts_make_the_page(tiny, tmp_path, cap
     assert tiny().run() and not capsys.readouterr().out  # nothing is left to do
 
     target = tmp_path / 'page.md'
-    target.write_text(f'# Title\n\n{page.BEGIN}\nold\n{page.END}\n\n## More\n')
+    target.write_text('# Title\n\n<!-- small-study:results -->\nold\n<!-- /small-study -->\n\n## More\n')
     page.write_page(tmp_path / 'facts.json', target)
     text = target.read_text()
     assert text.startswith('# Title') and text.endswith('## More\n') and 'old' not in text
@@ -104,5 +104,5 @@ def test_a_page_without_its_place_or_facts_is_one_clear_line(tmp_path):
         page.write_page(tmp_path / 'none.json', tmp_path / 'page.md')
     (tmp_path / 'facts.json').write_text('{}')
     (tmp_path / 'page.md').write_text('nothing')
-    with pytest.raises(UserError, match='expected the lines'):
+    with pytest.raises(UserError, match='expected <!--'):
         page.write_page(tmp_path / 'facts.json', tmp_path / 'page.md')
