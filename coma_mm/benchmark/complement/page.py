@@ -189,9 +189,13 @@ def section(name: str, results: Results) -> str:
 def state(results: Results) -> str:
     """How far the study is, and what C - B is, in words."""
     decisions = results.decisions
-    control = Difference(**decisions['control'])
-    said = (f'P - A is {control.mean:.2f} points ({control.low:.2f}, {control.high:.2f}) in {control.pairs} pairs, with '
-            f'{decisions["control_factor"]:g} times the planned budget: ')
+    control, said = Difference(**decisions['control']), ''
+    for look in decisions.get('looks', ()):
+        factor, before = look['factor'], Difference(**{key: value for key, value in look.items() if key != 'factor'})
+        said += (f'With {factor:g} times the planned budget P - A was {cells(before)[1]} points in {before.pairs} pairs, '
+                 'which left it open. ')
+    said += (f'P - A is {cells(control)[1]} points in {control.pairs} pairs, with {decisions["control_factor"]:g} times the '
+             'planned budget: ')
     if not decisions.get('sees'):
         return said + 'the study at this length cannot see what twice the budget is worth, let alone a complement.'
     said += f'the study sees something. The primary outcome is the linear probe of stage {results.stage + 1}.'

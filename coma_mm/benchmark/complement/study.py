@@ -28,10 +28,14 @@ from .arms import ARMS, SCALES, Scale, build, operations, updates
 from .images import Pack, read_pack
 from .measures import measure
 from .trainer import Trainer
-from .verdicts import difference, pairs_needed, upper_sd
+from .verdicts import difference, interval, pairs_needed, upper_sd
 
 CONTROL = range(5)
 """Seeds of P, in whose course A's is; the other exploratory arms have them as well."""
+MORE_CONTROL = range(5, 10)
+"""Further ones, if the first leave it open whether P is better than A."""
+SECOND_LOOK = 0.975
+"""The confidence that the interval of all of them must have above 0."""
 PILOT = range(100, 104)
 """Seeds of the pairs of B and C that give the spread, and are not part of the result."""
 FEWEST, MOST = 5, 16
@@ -74,7 +78,7 @@ def phases(scale: Scale, decisions: dict[str, Any]) -> Iterator[list[Job]]:
         list[Job]: Those of a phase; it goes on to the next when it is asked again.
     """
     factor = decisions.get('factor', 1.)
-    yield [Job('control', 'P', seed, factor) for seed in CONTROL]
+    yield [Job('control', 'P', seed, factor) for seed in control_seeds(decisions)]
     if decisions.get('sees') is not True:
         return
     yield [Job('downstream', arm, seed, factor) for seed in CONTROL for arm in (SCRATCH, 'A')]
@@ -86,6 +90,12 @@ def phases(scale: Scale, decisions: dict[str, Any]) -> Iterator[list[Job]]:
     yield [Job('downstream', arm, seed, factor) for seed in CONTROL for arm in scale.arms if arm not in 'AP']
 
 
+def control_seeds(decisions: dict[str, Any]) -> range:
+    """range: The seeds of P at the present budget: more of them, once the first have left it open."""
+    looked = any(look['factor'] == decisions.get('factor', 1.) for look in decisions.get('looks', ()))
+    return range(CONTROL.start, MORE_CONTROL.stop) if looked else CONTROL
+
+
 def decide(decisions: dict[str, Any], results: dict[str, dict]) -> dict[str, Any]:
     """What follows from the runs of the phases that are complete.
 
@@ -95,23 +105,28 @@ def decide(decisions: dict[str, Any], results: dict[str, dict]) -> dict[str, Any
 
     Returns:
         dict: 'factor' on the budget; 'stage' of the primary outcome, 'control' (P - A) and 'sees', whether the study sees
-        it; 'pilot' (C - B) and 'pairs', the number of the main ones. Those that are decided.
+        it, and 'looks', earlier ones that left it open; 'pilot' (C - B) and 'pairs', the number of the main ones. Those that
+        are decided.
     """
     found = dict(decisions, factor=decisions.get('factor', 1.))
-    control = [results.get(Job('control', 'P', seed, found['factor']).name, {}).get('points') for seed in CONTROL]
+    seeds = control_seeds(found)
+    control = [results.get(Job('control', 'P', seed, found['factor']).name, {}).get('points') for seed in seeds]
     if 'sees' not in found and all(control):
         stages = range(len(control[0]['1']['linear']))
         found['stage'] = max(stages, key=lambda stage: sum(
             points[budget]['linear'][stage] for points in control for budget in ('1', '2')))
         ours, theirs = ([points[budget]['linear'][found['stage']] for points in control] for budget in ('2', '1'))
-        found['control'] = difference(ours, theirs)._asdict()
-        found['control_factor'] = found['factor']
-        if found['control']['low'] > 0:
+        looked = difference(ours, theirs)
+        first = len(seeds) == len(CONTROL)
+        found['control'], found['control_factor'] = looked._asdict(), found['factor']
+        if (looked.low if first else interval(looked, SECOND_LOOK)[0]) > 0:
             found['sees'] = True
-        elif found['factor'] < LONGEST:
-            found.update(factor=2 * found['factor'])  # P and A anew, at twice the length
         else:
-            found['sees'] = False
+            found['looks'] = [*found.get('looks', ()), dict(looked._asdict(), factor=found['factor'])]
+            if not first and found['factor'] < LONGEST:
+                found['factor'] *= 2  # P and A anew, at twice the length
+            elif not first:
+                found['sees'] = False
     if found.get('sees') and 'pairs' not in found:
         pilot = [[results.get(Job('pilot', arm, seed, found['factor']).name, {}).get('points') for seed in PILOT]
                  for arm in 'CB']

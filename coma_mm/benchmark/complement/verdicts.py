@@ -41,9 +41,16 @@ def difference(first: Sequence[float], second: Sequence[float]) -> Difference:
         raise ValueError(f'{len(first)} and {len(second)} values: expected two pairs or more')
     n, mean, sd = len(values), float(values.mean()), float(values.std(ddof=1))
     error = sd / n**0.5
-    half, half90 = (float(stats.t.ppf(level, n - 1) * error) for level in (0.975, 0.95))
     p = 2 * float(stats.t.sf(abs(mean) / error, n - 1)) if error else float(mean == 0)
-    return Difference(n, mean, sd, mean - half, mean + half, mean - half90, mean + half90, p)
+    found = Difference(n, mean, sd, mean, mean, mean, mean, p)
+    (low, high), (low90, high90) = interval(found), interval(found, 0.9)
+    return found._replace(low=low, high=high, low90=low90, high90=high90)
+
+
+def interval(found: Difference, confidence: float = 0.95) -> tuple[float, float]:
+    """The interval of the mean (Student's t) at a confidence."""
+    half = float(stats.t.ppf((1 + confidence) / 2, found.pairs - 1) * found.sd / found.pairs**0.5)
+    return found.mean - half, found.mean + half
 
 
 def verdict(found: Difference, smallest: float = SMALLEST) -> str:

@@ -12,7 +12,7 @@ import torch
 
 from coma_mm.benchmark.complement import page, study
 from coma_mm.benchmark.complement.arms import ARMS, build
-from coma_mm.benchmark.complement.study import CONTROL, PILOT, Job, Study, decide, phases, side_by_side
+from coma_mm.benchmark.complement.study import CONTROL, MORE_CONTROL, PILOT, Job, Study, decide, phases, side_by_side
 from coma_mm.errors import Stopped, UserError
 
 from .test_trainer import SMALL, pack  # noqa: F401
@@ -38,13 +38,24 @@ def test_p_and_a_fix_the_best_stage_and_that_there_is_something_to_see():
     assert [jobs[0].phase for jobs in phases(SMALL, decisions)] == ['control', 'downstream', 'pilot']
 
 
+def test_what_five_pairs_leave_open_ten_may_show():
+    results = runs('control', 'P', CONTROL, lambda arm, seed, budget: 20 + budget * (.01 if seed < 4 else 1.))
+    decisions = decide({}, results)
+    assert 'sees' not in decisions and decisions['looks'][0]['pairs'] == 5
+    assert [job.seed for job in next(phases(SMALL, decisions))] == list(range(10))
+    assert decide(decisions, results) == decisions
+    results |= runs('control', 'P', MORE_CONTROL, lambda arm, seed, budget: 20 + budget * 1.)
+    decisions = decide(decisions, results)
+    assert decisions['sees'] and decisions['control']['pairs'] == 10 and decisions['factor'] == 1
+
+
 def test_a_study_that_does_not_see_twice_the_budget_is_made_longer_and_at_last_given_up():
     results, decisions, factors = {}, {}, []
-    for factor in (1., 2., 4.):
+    for factor in (1., 1., 2., 2., 4., 4.):
         factors.append(decisions.get('factor', 1.))
-        results |= runs('control', 'P', CONTROL, lambda arm, seed, budget: 20 + (-1)**seed * budget, factor)
+        results |= runs('control', 'P', range(10), lambda arm, seed, budget: 20 + (-1)**seed * budget, factor)
         decisions = decide(decisions, results)
-    assert factors == [1, 2, 4] and decisions['sees'] is False
+    assert factors == [1, 1, 2, 2, 4, 4] and decisions['sees'] is False and len(decisions['looks']) == 6
     assert [jobs[0].phase for jobs in phases(SMALL, decisions)] == ['control']
 
 
