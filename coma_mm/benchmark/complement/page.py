@@ -41,15 +41,13 @@ class Results:
                 if one['settings']['arm'] == arm and one['settings']['factor'] == factor
                 and (one['phase'] == phase if phase else one['phase'] not in ('pilot', 'downstream'))}
 
-    def value(self, points: dict[str, dict], budget: str, outcome: str) -> float:
-        """A number of a run at a budget; of the stage of the primary outcome, where there is one for each."""
-        found = points[budget][outcome]
-        return found[self.stage] if isinstance(found, list) else found
-
-    def values(self, arm: str, budget: str = WHOLE, outcome: str = 'linear', phase: str | None = None) -> dict[int, float]:
-        """An arm's numbers by seed; P's whole budget is twice the others'."""
+    def values(self, arm: str, budget: str = WHOLE, outcome: str = 'linear', phase: str | None = None,
+               stage: int | None = None) -> dict[int, float]:
+        """An arm's numbers by seed, of a stage or that of the primary outcome; P's whole budget is twice the others'."""
         budget = f'{CONTROL_BUDGET:g}' if arm == 'P' else budget
-        return {seed: self.value(points, budget, outcome) for seed, points in sorted(self.points(arm, phase).items())}
+        found = {seed: points[budget][outcome] for seed, points in sorted(self.points(arm, phase).items())}
+        stage = self.stage if stage is None else stage
+        return {seed: one[stage] if isinstance(one, list) else one for seed, one in found.items()}
 
     def compare(self, first: str, second: str, **which: Any) -> Difference | None:
         """The difference first - second over the seeds that both have; None for fewer than two."""
@@ -159,11 +157,18 @@ def section(name: str, results: Results) -> str:
     tables.append('Means by stage, at the whole budget:\n\n' + markdown_table(
         ['', 'arm', *(f'stage {i + 1}' for i in range(stages))], sorted(rows), stages))
     rows = []
+    for outcome in ('linear', 'knn'):
+        for pair in (('C', 'B'), *results.exploratory()):
+            of = [results.compare(*pair, outcome=outcome, stage=stage) for stage in range(stages)]
+            rows += [[OUTCOMES[outcome], ' - '.join(pair), *map(within, of)]] if all(of) else []
+    tables.append('Differences by stage, at the whole budget, 95 % intervals, exploratory but for the primary outcome:\n\n'
+                  + markdown_table(['', '', *(f'stage {i + 1}' for i in range(stages))], rows, stages))
+    rows = []
     for outcome, title in OUTCOMES.items():
         digits = 4 if outcome == 'reconstruction' else 2
         of = [results.compare('C', 'B', budget=budget, outcome=outcome) for budget in results.fractions]
         if all(of):
-            rows.append([title, *(f'{one.mean:.{digits}f} ({one.low:.{digits}f}, {one.high:.{digits}f})' for one in of)])
+            rows.append([title, *(within(one, digits) for one in of)])
     if rows:
         tables.append(f'C - B by budget, {of[0].pairs} pairs, 95 % intervals, exploratory but for the first row at 1:\n\n'
                       + markdown_table(['', *results.fractions], rows, len(results.fractions)))
@@ -192,11 +197,13 @@ def state(results: Results) -> str:
     control, said = Difference(**decisions['control']), ''
     for look in decisions.get('looks', ()):
         factor, before = look['factor'], Difference(**{key: value for key, value in look.items() if key != 'factor'})
-        said += (f'With {factor:g} times the planned budget P - A was {cells(before)[1]} points in {before.pairs} pairs, '
+        said += (f'With {factor:g} times the planned budget P - A was {within(before)} points in {before.pairs} pairs, '
                  'which left it open. ')
-    said += (f'P - A is {cells(control)[1]} points in {control.pairs} pairs, with {decisions["control_factor"]:g} times the '
+    said += (f'P - A is {within(control)} points in {control.pairs} pairs, with {decisions["control_factor"]:g} times the '
              'planned budget: ')
-    if not decisions.get('sees'):
+    if 'sees' not in decisions:
+        return said + 'whether the study sees something is still open.'
+    if not decisions['sees']:
         return said + 'the study at this length cannot see what twice the budget is worth, let alone a complement.'
     said += f'the study sees something. The primary outcome is the linear probe of stage {results.stage + 1}.'
     if 'pairs' not in decisions:
@@ -207,14 +214,19 @@ def state(results: Results) -> str:
              f'and {decisions["pairs"]} were fixed.')
     final, so_far = results.confirmatory(), results.compare('C', 'B', phase='main')
     if final:
-        return said + f' **C - B: {cells(final)[1]} points, {verdict(final)}.**'
+        return said + f' **C - B: {within(final)} points, {verdict(final)}.**'
     return said + f' {so_far.pairs if so_far else "Fewer than two"} of them are complete, so there is no verdict.'
 
 
 def cells(found: Difference) -> list[str]:
     """Pairs, difference, 90 % interval, standard deviation and p of a table's row."""
-    return [str(found.pairs), f'{found.mean:.2f} ({found.low:.2f}, {found.high:.2f})',
+    return [str(found.pairs), within(found),
             f'({found.low90:.2f}, {found.high90:.2f})', f'{found.sd:.2f}', small(found.p).removeprefix('= ')]
+
+
+def within(found: Difference, digits: int = 2) -> str:
+    """A difference and its 95 % interval."""
+    return f'{found.mean:.{digits}f} ({found.low:.{digits}f}, {found.high:.{digits}f})'
 
 
 def _claims(results: Results) -> list[tuple[tuple[str, str], Difference, str]]:
