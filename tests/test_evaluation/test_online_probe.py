@@ -298,7 +298,9 @@ def test_rank_me_is_in_every_pre_training_of_ours_and_the_folder_comes_from_the_
     assert hooks(again) == [dict(type='OnlineProbeHook', k=5, probe_root=str(folder))] and again.probe_root == str(folder)
     own = tmp_path / 'own.py'
     own.write_text(f"_base_ = '{path}'\n"
-                   "custom_hooks = [dict(type='EvaluationModelHook'), dict(type='OnlineProbeHook', k=9)]")
+                   "custom_hooks = [dict(type='EvaluationModelHook'), dict(type='OnlineProbeHook', k=9), "
+                   "dict(type='ReconstructionsHook', number=8)]")
+    assert read_config(str(own)).default_hooks.reconstructions is None
     assert hooks(read_config(str(own))) == [dict(type='OnlineProbeHook', k=9)]  # it takes the place of ours
     assert hooks(read_config(str(own), probe_root='here')) == [dict(type='OnlineProbeHook', k=9, probe_root='here')]
     off = read_config(path, {'default_hooks.probe': None})
