@@ -1,12 +1,14 @@
 """Commands end at once, and only when all is done that is to be done at the end."""
 import gc
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from coma_mm import program
+import coma_mm
+from coma_mm import commands, program
 from coma_mm.commands import exit_with
 from coma_mm.errors import UserError
 
@@ -58,6 +60,32 @@ def test_a_training_that_fails_midway_is_taken_apart_as_ever(monkeypatch, at_sta
 def test_what_is_printed_arrives_whole():
     ran = subprocess.run([sys.executable, '-c', COMMAND.format('print("x" * 100_000)')], cwd=ROOT, capture_output=True)
     assert ran.stdout.startswith(b'x' * 100_000 + b'\n')
+
+
+@pytest.mark.parametrize('unbuffered, job, code, said', [
+    ('', 'print("x")', 2, 'error: no space'), ('1', 'print("x")', 2, 'error: no space'),
+    ('', '[print("x"), fail(commands.Stopped("stopped"))]', 75, 'stopped')])
+def test_a_full_disk_that_takes_no_output_is_one_line_and_an_exit_code(unbuffered, job, code, said):
+    explain = 'commands._explain = lambda error: print("what is imported") or "no space"\n'
+    with open('/dev/full', 'w') as full:
+        ran = subprocess.run([sys.executable, '-c', COMMAND.format(job).replace('held =', explain + 'held =')], cwd=ROOT,
+                             stdout=full, stderr=subprocess.PIPE, text=True,
+                             env={**os.environ, 'PYTHONUNBUFFERED': unbuffered})
+    assert (ran.returncode, ran.stderr) == (code, f'{said}\n')
+
+
+def test_an_error_is_explained_by_libraries_that_the_command_has_not_imported(monkeypatch):
+    """One that reads folders alone, of which an unexpected error says that a library has no attribute models."""
+    registered = []
+    monkeypatch.setattr(coma_mm, 'register', lambda: registered.append(True))
+    assert commands._explain(ZeroDivisionError('division by zero')) is None
+    assert registered
+
+
+def test_an_exit_code_does_not_depend_on_a_full_disk_for_messages():
+    with open('/dev/full', 'w') as full:
+        ran = subprocess.run([sys.executable, '-c', COMMAND.format('fail(UserError("wrong"))')], cwd=ROOT, stderr=full)
+    assert ran.returncode == 2
 
 
 def test_importing_collects_no_garbage_and_leaves_the_collector_as_it_was():

@@ -127,6 +127,7 @@ def exit_with(job: Callable[[], None]) -> None:
     except SystemExit as leaving:  # argparse: an option that there is not; --help
         _exit(leaving.code or 0)
     except Stopped as stopped:
+        pipes.let_go()
         if is_first_process():
             pipes.say(str(stopped))
         _exit(EXIT_STOPPED)
@@ -134,6 +135,7 @@ def exit_with(job: Callable[[], None]) -> None:
         if isinstance(error, BrokenPipeError) and pipes.reader_is_gone():
             pipes.flush()
             sys.exit(pipes.CLOSED)
+        pipes.let_go()  # what is imported now may print as well
         line = _explain(error)
         if line is None:
             raise
@@ -142,7 +144,7 @@ def exit_with(job: Callable[[], None]) -> None:
         if is_first_process() or getattr(error, 'of_one_process', False):
             pipes.say(f'error: {shorten(line)}{getattr(error, "hint", "")}')
         if _may_pass(error):
-            pipes.flush()
+            pipes.let_go()
             sys.exit(1)  # without a note: torchrun starts the processes again
         if getattr(error, 'at_start', True):  # else there may be open files of a training
             program.end_soon(2)
@@ -161,6 +163,8 @@ def _part() -> None:
 def _explain(error: Exception) -> str | None:
     if isinstance(error, UserError) and 'Original Traceback' not in str(error):  # what follows takes seconds to import
         return printable(str(error))
+    import coma_mm
+    coma_mm.register()  # of commands that do without
     from coma_mm.engine.explain import explain
     return explain(error)
 
@@ -175,5 +179,5 @@ def _may_pass(error: Exception) -> bool:
 
 def _exit(code: int) -> None:
     note_exit_code(code)
-    pipes.flush()
+    pipes.let_go()
     sys.exit(code)

@@ -10,13 +10,14 @@ CLOSED = 141
 
 
 class _Lasting(io.FileIO):
-    """A file that takes what is written although its reader has gone."""
+    """A file that takes what is written although its reader has gone, or, once others have failed, although it is full."""
+    passed_over: type[OSError] = BrokenPipeError
 
     def write(self, data: bytes) -> int:
         """Write, or pass over."""
         try:
             return super().write(data)
-        except BrokenPipeError:
+        except self.passed_over:
             _discard(self.fileno())
             return len(data)
 
@@ -42,6 +43,18 @@ def flush() -> None:
         except BrokenPipeError:
             with suppress(OSError):
                 _discard(stream.fileno())
+
+
+def let_go() -> None:
+    """Print what is still to be printed, and from now on pass over what a full disk does not take: the end is to be said."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        try:
+            stream.flush()
+        except OSError:
+            with suppress(OSError):
+                _discard(stream.fileno())
+    _Lasting.passed_over = OSError
+    outlive_readers()
 
 
 def reader_is_gone() -> bool:

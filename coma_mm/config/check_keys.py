@@ -135,11 +135,24 @@ def variables(cfg: Config) -> set[str]:
 def assigned(cfg: Config, key: str) -> list[Any]:
     """The values that a config's files give a top-level key, as far as they are written there, the base's first."""
     values = []
-    for text in _files(cfg):
-        with suppress(SyntaxError, ValueError):  # another format, or what is computed
-            values += [ast.literal_eval(node.value) for node in ast.parse(text).body
-                       if isinstance(node, ast.Assign) and [getattr(one, 'id', None) for one in node.targets] == [key]]
+    for tree in trees(cfg):
+        with suppress(ValueError):  # computed
+            values += [ast.literal_eval(node.value) for node in tree.body if targets(node) == [key]]
     return values
+
+
+def targets(node: ast.stmt) -> list[str | None]:
+    """The names that a statement assigns a value."""
+    return [getattr(one, 'id', None) for one in node.targets] if isinstance(node, ast.Assign) else []
+
+
+def trees(cfg: Config) -> list[ast.Module]:
+    """A config's files, its own last."""
+    found = []
+    for text in _files(cfg):
+        with suppress(SyntaxError):  # another format
+            found.append(ast.parse(text))
+    return found
 
 
 def _files(cfg: Config) -> list[str]:

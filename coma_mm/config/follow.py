@@ -3,6 +3,7 @@
 Each is written in one place, in a config or in `--cfg-options`, and what depends on it is set here. Whatever else a
 config or an option says of a dependent value, other than what it had been before, stays.
 """
+import ast
 import inspect
 import math
 from collections.abc import Container, Sequence
@@ -16,7 +17,7 @@ from mmengine.registry import MODELS
 from coma_mm.config_tree import find_types, type_name, walk
 from coma_mm.errors import UserError
 
-from .check_keys import assigned, variables
+from .check_keys import assigned, targets, trees, variables
 
 WIDTH_FIRST = ('CenterCrop', 'RandomChoiceResize', 'RandomResize', 'Resize')
 """mmcv's steps, which take a size of two numbers as (W, H); others take (H, W)."""
@@ -118,13 +119,20 @@ def follow_own_size(cfg: Config) -> None:
     """Have the data pipelines follow the `size` of a config's files, in place.
 
     A config that sets it anew keeps the pipelines of the files that it builds on, with their size. And a pair is height
-    first, whichever way round the step takes it into which a file has put it.
+    first, whichever way round the step takes it into which a file has put it. Pipelines that a config writes itself, with
+    the old size in them, stay: images may be larger where a model is tested.
 
     Args:
         cfg (Config): The config as its files have it.
+
+    Raises:
+        UserError: If it is no size, and takes the place of one.
     """
     size, loaders = cfg.get('size'), [cfg.get(f'{split}_dataloader') for split in ('train', 'val', 'test')]
+    before = [old for old in assigned(cfg, 'size') if _sides(old) and _sides(old) != _sides(size)]
     if not isinstance(size, int) and not (isinstance(size, (list, tuple)) and len(size) == 2):
+        if before and size is not None:
+            raise UserError(f'{cfg.filename}: size={size!r}: expected a whole number of px, 1 or more, or (height, width)')
         return
     if len(set(_sides(size))) == 2:
         steps = [(one, key) for one in walk(loaders) for key in ('scale', 'crop_size')
@@ -132,9 +140,40 @@ def follow_own_size(cfg: Config) -> None:
         if any(type_name(one) not in WIDTH_FIRST for one, _ in steps):
             for one, key in steps:
                 one[key] = _sides(size, one)
-    for old in assigned(cfg, 'size'):
-        if _sides(old) and _sides(old) != _sides(size):
-            _exchange(loaders, old, size)
+    for old in before:
+        own = _loaders_with(cfg, old)
+        _exchange([cfg.get(f'{split}_dataloader') for split in ('train', 'val', 'test') if f'{split}_dataloader' not in own],
+                  old, size)
+
+
+def _loaders_with(cfg: Config, old: int | Sequence[int]) -> set[str]:
+    """The data loaders whose pipelines are written in the file that sets the size, or in those on it, with another size."""
+    files = trees(cfg)
+    since = max((index for index, file in enumerate(files) if ['size'] in map(targets, file.body)), default=0)
+    nodes = [node for file in files[since:] for node in ast.walk(file)]
+    given = [one for node in nodes for one in _given(node) if one[0] in ('scale', 'crop_size')]
+    if not any(_literal(value) in (_sides(old), _sides(old)[::-1]) for _, value in given):
+        return set()
+    found = set()
+    for node in (node for file in files[since:] for node in file.body):
+        if any(key == 'pipeline' for one in ast.walk(node) for key, _ in _given(one)) or getattr(
+                getattr(node, 'value', None), 'id', None) in found:  # test_dataloader = val_dataloader
+            found.update(filter(None, targets(node)))
+    return found
+
+
+def _given(node: ast.AST) -> list[tuple[Any, ast.expr]]:
+    """The keys and values of a call of dict, or of a dict in braces."""
+    if isinstance(node, ast.Dict):
+        return [(getattr(key, 'value', None), value) for key, value in zip(node.keys, node.values, strict=True)]
+    return [(node.arg, node.value)] if isinstance(node, ast.keyword) else []
+
+
+def _literal(value: ast.expr) -> tuple:
+    """A size that is written as numbers, as (H, W) or (W, H)."""
+    with suppress(ValueError):
+        return _sides(ast.literal_eval(value))
+    return ()
 
 
 def _follow_size(cfg: Config, old: int | Sequence[int] | None, new: int | Sequence[int]) -> None:

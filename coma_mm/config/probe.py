@@ -9,7 +9,8 @@ HOOK = 'OnlineProbeHook'
 def use_probe_root(cfg: Config, probe_root: str | None = None) -> None:
     """Give the folder to the config's `OnlineProbeHook`, which is added where there is none, in place.
 
-    One in `custom_hooks` takes the place of that in `default_hooks`, which our configs for pre-training have.
+    One in `custom_hooks` takes the place of that in `default_hooks`, which our configs for pre-training have; so does a
+    `ReconstructionsHook`, whose pictures would be drawn twice.
 
     Args:
         cfg (Config): The config.
@@ -17,9 +18,10 @@ def use_probe_root(cfg: Config, probe_root: str | None = None) -> None:
             is missing or empty, the hook goes without labels, if there is one.
     """
     defaults, hooks = cfg.get('default_hooks') or {}, list(cfg.get('custom_hooks') or [])
-    own = HOOK in map(type_name, hooks)
+    given = set(map(type_name, hooks)) & {HOOK, 'ReconstructionsHook'}
+    own = HOOK in given
     ours = [name for name, hook in defaults.items() if hook and type_name(hook) == HOOK]
-    for name in ours if own else ():
+    for name in [name for name, hook in defaults.items() if hook and type_name(hook) in given]:
         defaults[name] = None
     if probe_root:
         cfg.probe_root = probe_root

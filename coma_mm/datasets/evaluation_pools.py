@@ -1,9 +1,12 @@
 """Pools of processes for the libraries' evaluation, which end although this process listens to the signals that end them."""
+import math
 import multiprocessing
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import partial
 from multiprocessing.context import ForkContext, ForkProcess
 from types import SimpleNamespace
 from typing import Any
@@ -35,10 +38,13 @@ class EvaluationPool(ProcessPoolExecutor):
 
     def __init__(self, processes: int):
         super().__init__(processes, _Context(), _leave_signals_to_parent)
+        self.parts = 4 * processes
 
     def starmap(self, work: Callable, tasks: Iterable[tuple]) -> list[Any]:
-        """The results of `work(*task)` for each task, in order."""
-        return [one.get() for one in [self.apply_async(work, task) for task in tasks]]
+        """The results of `work(*task)` for each task, in order; several go to a process at once, as one is short."""
+        tasks = list(tasks)
+        with _killed_is_said():
+            return list(self.map(work, *zip(*tasks, strict=True), chunksize=math.ceil(len(tasks) / self.parts) or 1))
 
     def apply_async(self, work: Callable, task: tuple) -> SimpleNamespace:
         """Begin `work(*task)`; the result's `get` waits for it.
@@ -46,8 +52,7 @@ class EvaluationPool(ProcessPoolExecutor):
         Raises:
             UserError: By `get`, if a process was killed.
         """
-        future = self.submit(work, *task)
-        return SimpleNamespace(get=lambda: _result(future))
+        return SimpleNamespace(get=partial(_result, self.submit(work, *task)))
 
     def close(self) -> None:
         """Nothing more is to be done."""
@@ -66,8 +71,14 @@ def _leave_signals_to_parent() -> None:
 
 
 def _result(future: Future) -> Any:
-    try:
+    with _killed_is_said():
         return future.result()
+
+
+@contextmanager
+def _killed_is_said() -> Iterator[None]:
+    try:
+        yield
     except BrokenProcessPool:
         raise UserError('a process of the evaluation was killed (out of memory?); evaluate in one process: leave out '
                         'use_mp_eval, or set nproc=1') from None

@@ -92,7 +92,8 @@ def choose_images(root: str, train_images: int = 1000, test_images: int = 500, k
                         f'{EXPECTED.format(root)}')
     if len(chosen['train']) < k:
         raise UserError(f'k={k} is more than the {len(chosen["train"])} images of probe_root {root} to compare with; take a '
-                        "smaller k, by dict(type='OnlineProbeHook', k=…) in custom_hooks, or put more images in")
+                        'smaller k of OnlineProbeHook (default_hooks.probe.k, where the config has default_hooks.probe), or '
+                        'put more images in')
     return ClassFolders(root, classes, len(train), **chosen)
 
 

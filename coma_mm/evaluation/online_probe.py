@@ -8,6 +8,7 @@ from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
+from torch import nn
 
 from coma_mm.datasets.image_folder import IMAGE_SUFFIXES, suffixes_read
 from coma_mm.datasets.seeding import kept_generators, seeded_generators
@@ -24,7 +25,7 @@ from .features import Features
 from .knn import knn_accuracy
 from .linear_probe import fit_lbfgs, linear_accuracy, standardise
 from .panels import spread_indices
-from .stages import rank_me, stage_features
+from .stages import rank_me, stage_features, stages_of
 
 KINDS = dict(knn='k-NN top-1', linear='linear top-1', rankme='RankMe')
 """What is measured of each stage, in the metrics' names and in words."""
@@ -84,7 +85,15 @@ class OnlineProbeHook(Hook):
         self.folders: ClassFolders | None = None
         self.images: torch.Tensor | None = None  # on the main process: those to learn from, then those to ask for
         self.of_rank_me: list[int] = []  # their indices
-        self.probes, self.time = False, TimeShare()
+        self.probes, self.chooses, self.time = False, False, TimeShare()
+
+    def metric_names(self, model: nn.Module) -> list[str]:
+        """The metrics that it adds, which a checkpoint may be chosen by."""
+        if not isinstance(model, MaskedAutoencoder):
+            return []
+        stages = stages_of(model.backbone) or getattr(model.backbone, 'out_channels', (0, ))
+        kinds = KINDS if self.probe_root else ('rankme', )
+        return [f'probe/{kind}_stage{stage}' for kind in kinds for stage in range(1, len(stages) + 1)]
 
     def before_run(self, runner: Runner) -> None:
         """Choose the images, before anything is loaded."""
@@ -116,7 +125,7 @@ class OnlineProbeHook(Hook):
         self._compare(runner)
         chosen_by = getattr(saver_of(runner), 'key_indicators', None) or ()
         if any(str(name).startswith('probe/') for name in chosen_by):
-            self.interval, self.max_share = None, 1.
+            self.interval, self.max_share, self.chooses = None, 1., True
         count = from_main_process(lambda: self._keep_images(runner))
         subject = str(self.folders) if self.folders else f'{count} training images without labels, for RankMe alone'
         if count:
@@ -179,11 +188,11 @@ class OnlineProbeHook(Hook):
 
     @contextmanager
     def _going_on(self, runner: Runner) -> Iterator[None]:
-        """Without labels, which somebody has asked for, say what fails, and go on without."""
+        """Where nobody has asked for it, by labels or for the best checkpoint, say what fails, and go on without."""
         try:
             yield
         except Exception as error:  # of a data set, a pipeline or a model of anybody's
-            if self.folders:
+            if self.folders or self.chooses:
                 raise
             self.images = None
             why = printable(f'{type(error).__name__}: {error}'.splitlines()[0])

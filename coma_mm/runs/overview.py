@@ -84,8 +84,8 @@ class Overview:
 
     @property
     def best(self) -> tuple[int, float] | None:
-        """When the metric was best, and how good; None if nobody knows what is better."""
-        finite = [point for point in self.curve if math.isfinite(point[1])]
+        """When the metric was best, and how good; None if nobody knows what is better. A probe before training is none."""
+        finite = [point for point in self.curve if math.isfinite(point[1]) and point[0] > 0]
         if not finite or self.higher is None:
             return None
         return (max if self.higher else min)(finite, key=lambda point: point[1])

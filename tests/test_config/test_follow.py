@@ -389,6 +389,30 @@ def test_the_size_of_a_config_file_goes_into_the_pipelines_that_it_inherits(tmp_
     assert read(tmp_path / 'square.py').train_dataloader == read(COMA, size=96).train_dataloader
 
 
+def test_a_pipeline_that_a_config_file_writes_with_another_size_stays(tmp_path, read):
+    (tmp_path / 'own.py').write_text(
+        f"_base_ = {str(ROOT / COMA)!r}\nsize = 160\nmask_sampler = None\n"
+        "val_dataloader = dict(dataset=dict(pipeline=[{'type': 'CenterCrop', 'crop_size': (224, 224)}]))\n"
+        "test_dataloader = val_dataloader\n")
+    (tmp_path / 'below.py').write_text("_base_ = 'own.py'\n")
+    for name in ('own.py', 'below.py'):
+        cfg = read(tmp_path / name)
+        assert [cfg[f'{split}_dataloader'].dataset.pipeline[0].crop_size for split in ('val', 'test')] == [(224, 224)] * 2
+        assert cfg.train_dataloader == read(COMA, size=160, mask_sampler=None).train_dataloader
+    inherits = tmp_path / 'inherits.py'
+    inherits.write_text(f"_base_ = {str(ROOT / COMA)!r}\nsize = 160\n"
+                        "val_dataloader = dict(dataset=dict(pipeline=_base_.val_pipeline))\n")
+    assert read(inherits).val_dataloader == read(COMA, size=160).val_dataloader
+
+
+@pytest.mark.parametrize('size', ['160', 160., [160], [160, 160, 3]])
+def test_what_is_no_size_and_takes_the_place_of_one_is_said(tmp_path, read, size):
+    path = tmp_path / 'own.py'
+    path.write_text(f'_base_ = {str(ROOT / COMA)!r}\nsize = {size!r}\n')
+    with pytest.raises(UserError, match='own.py: size=.*160.*: expected a whole number of px, 1 or more'):
+        read(path)
+
+
 def test_a_pair_that_a_config_file_writes_into_all_steps_is_height_first_in_each(tmp_path, read):
     path = tmp_path / 'own.py'
     path.write_text(f"_base_ = {str(ROOT / COMA)!r}\nsize = (160, 320)\n"

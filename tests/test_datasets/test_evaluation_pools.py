@@ -28,6 +28,16 @@ def test_a_pool_ends_in_a_run_that_notes_signals_and_leaves_them_to_it():
     assert found.get() == 5
 
 
+def test_many_short_tasks_go_to_the_processes_in_few_parts(monkeypatch):
+    """mean_ap has one for each image and class."""
+    submitted, submit = [], EvaluationPool.submit
+    monkeypatch.setattr(EvaluationPool, 'submit', lambda *args: submitted.append(args) or submit(*args))
+    with EvaluationPool(2) as pool:
+        assert pool.starmap(max, []) == []
+        assert pool.starmap(max, ((number, 5) for number in range(101))) == [max(number, 5) for number in range(101)]
+    assert len(submitted) == 8
+
+
 def test_a_killed_process_of_the_evaluation_is_said():
     listen(lambda number, frame: None)
     with pytest.raises(UserError, match='a process of the evaluation was killed .* leave out use_mp_eval, or set nproc=1'):

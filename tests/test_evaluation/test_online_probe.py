@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from PIL import Image
 
 from coma_mm.config.read import read_config
 from coma_mm.engine import ComaRunner, sharing
+from coma_mm.engine.agreement.metric_names import check_metric_names
+from coma_mm.engine.agreement.parts import parts_of
 from coma_mm.engine.hooks import RUN_HOOKS
 from coma_mm.errors import Stopped, UserError
 from coma_mm.evaluation import OnlineProbeHook, choose_images
@@ -119,6 +122,17 @@ def test_a_run_with_it_that_was_stopped_too_has_the_last_bits_of_one_without(fol
     assert found.keys() == bare.keys() and all(torch.equal(value, found[name]) for name, value in bare.items())
 
 
+def test_the_best_checkpoint_may_be_chosen_by_each_of_its_metrics(probed):
+    hook = next(hook for hook in probed.hooks if isinstance(hook, OnlineProbeHook))
+    names = hook.metric_names(probed.model)
+    assert set(names) == {name for entry in scalars(probed) for name in entry if name.startswith('probe/')}
+    saver, parts = CheckpointHook(save_best=names, rule='greater'), parts_of(probed)
+    check_metric_names(replace(parts, hooks=[saver, hook]))
+    with pytest.raises(UserError, match="save_best='probe/knn_stage1' is no metric .* which gives .* probe/rankme_stage4"):
+        check_metric_names(replace(parts, hooks=[saver, OnlineProbeHook()]))
+    assert OnlineProbeHook().metric_names(torch.nn.Identity()) == []
+
+
 def test_each_validation_has_its_picture(probed, folder):
     found = {file.name: np.asarray(Image.open(file)) for file in (folder / 'probed').glob('*/vis_data/vis_image/*.png')}
     assert sorted(found) == [f'reconstructions_{iteration}.png' for iteration in (12, 4, 8)]
@@ -219,6 +233,9 @@ def test_without_labels_nothing_stands_in_the_way_of_training(folder, caplog):
     with one._going_on(runner):
         raise RuntimeError('out of memory\nby 3 GB')
     assert caplog.messages == ['no RankMe of the features (RuntimeError: out of memory); training goes on without it']
+    one.chooses = True  # the best checkpoint
+    with pytest.raises(RuntimeError, match='out of memory'), one._going_on(runner):
+        raise RuntimeError('out of memory')
 
 
 @pytest.mark.parametrize('by_epoch, interval, numbers', [
@@ -281,7 +298,9 @@ def test_rank_me_is_in_every_pre_training_of_ours_and_the_folder_comes_from_the_
     assert hooks(again) == [dict(type='OnlineProbeHook', k=5, probe_root=str(folder))] and again.probe_root == str(folder)
     own = tmp_path / 'own.py'
     own.write_text(f"_base_ = '{path}'\n"
-                   "custom_hooks = [dict(type='EvaluationModelHook'), dict(type='OnlineProbeHook', k=9)]")
+                   "custom_hooks = [dict(type='EvaluationModelHook'), dict(type='OnlineProbeHook', k=9), "
+                   "dict(type='ReconstructionsHook', number=8)]")
+    assert read_config(str(own)).default_hooks.reconstructions is None
     assert hooks(read_config(str(own))) == [dict(type='OnlineProbeHook', k=9)]  # it takes the place of ours
     assert hooks(read_config(str(own), probe_root='here')) == [dict(type='OnlineProbeHook', k=9, probe_root='here')]
     off = read_config(path, {'default_hooks.probe': None})

@@ -99,6 +99,15 @@ def test_what_cannot_be_used_is_refused_in_one_line(checkpoints, tmp_path):
         next(load_described(checkpoints['pretraining']).predict([image()]))
 
 
+def test_layers_of_next_to_no_numbers_are_not_many_more_than_the_weights_either(monkeypatch):
+    monkeypatch.setattr(bounded, 'MORE', 0)
+    weights = dict(a=torch.zeros(2), b=torch.zeros(3))
+    with bounded.Bounded(weights, 'a.pth'):
+        layers = [torch.empty(1) for _ in range(8)]
+    with pytest.raises(UserError, match='a.pth: what it says'), bounded.Bounded(weights, 'a.pth'):
+        layers += [torch.empty(1) for _ in range(9)]
+
+
 @pytest.mark.parametrize('load', [load_described, load_backbone])
 def test_a_file_that_says_a_model_many_times_its_weights_is_refused_before_the_memory_is_full(tmp_path, monkeypatch, load):
     monkeypatch.setattr(bounded, 'MORE', 0)

@@ -3,6 +3,8 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from mmengine.hooks import CheckpointHook
@@ -11,7 +13,7 @@ from coma_mm.errors import UserError
 from coma_mm.locks import is_held, locked
 from coma_mm.runs.comparing import short_names
 from coma_mm.runs.metrics import GREATER, LESS
-from coma_mm.runs.overview import differing, overview, overviews, run_of
+from coma_mm.runs.overview import Overview, differing, overview, overviews, run_of
 
 from ..helpers.made_runs import write_run
 
@@ -138,6 +140,12 @@ def test_a_checkpoint_stands_for_its_run_at_its_epoch(tmp_path):
         (tmp_path / 'a' / name).touch()
         run, found = run_of(tmp_path / 'a' / name)
         assert (run.folder, found) == (tmp_path / 'a', step)
+
+
+def test_a_probe_of_random_weights_is_not_the_best_of_a_run():
+    run = Overview(Path('run'), 'run', 'finished', metric='probe/rankme_stage4', higher=True,
+                   curve=[(0, 9.), (1, 7.), (2, 8.)])
+    assert run.best == (2, 8.) and replace(run, curve=[(0, 9.)]).best is None
 
 
 def test_names_of_metrics_are_judged_as_mmengine_does():

@@ -9,7 +9,7 @@ from .parts import Parts
 
 
 def check_metric_names(parts: Parts) -> None:
-    """Compare what `save_best`, early stopping and schedules ask for with what the evaluator of validation gives.
+    """Compare what `save_best`, early stopping and schedules ask for with what the evaluator of validation and hooks give.
 
     Args:
         parts (Parts): Of the run.
@@ -30,6 +30,8 @@ def check_metric_names(parts: Parts) -> None:
     if not names and not any(getattr(metric, 'format_only', False) for _, metric in metrics):
         raise UserError(f'{split.evaluator} measures nothing: its list of metrics is empty; name one, or leave out '
                         'validation (--no-validate)')
+    for hook in parts.hooks:
+        names += hook.metric_names(parts.model) if hasattr(hook, 'metric_names') else ()
     for where, name in parts.monitors():
         if name != 'auto' and name not in names:
             close = nearest(name, names)
