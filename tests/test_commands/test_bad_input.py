@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmengine.logging import MMLogger
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
 from PIL import Image
 
@@ -61,7 +62,7 @@ def forget():
     """Let go of what mmengine keeps for a whole process."""
     for name in list(MMLogger._instance_dict):
         logging.getLogger(name).handlers.clear()
-    kinds = [MMLogger, Visualizer]
+    kinds = [MMLogger, Visualizer, DefaultScope, MessageHub]  # those of a run in the same second have the same name
     while kinds:
         kind = kinds.pop()
         kinds += kind.__subclasses__()
