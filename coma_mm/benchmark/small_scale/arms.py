@@ -74,7 +74,7 @@ GROUPS = {
     'fusion': 'Remedies for the fusion of all stages',
     'methods': 'Ways to pre-train, at equal images',
     'leak-128': 'The leak in the stem and what the decoder sees, scenes of 128 px with patches of 32 px',
-    'last': 'The same changes with the last stage alone',
+    'last-stage': 'The same changes with the last stage alone',
 }
 """In the order in which they are run, with their titles."""
 
@@ -119,14 +119,14 @@ ARMS = {
     '128-open-all': SmallArm('leak open, all stages', group='leak-128', data='scenes',
                              changes=dict(stages=ALL, backbone=OPEN)),
 
-    'last-lr-half': SmallArm('half the learning rate', group='last', changes=dict(stages=LAST, lr=5e-4)),
-    'last-lr-double': SmallArm('twice the learning rate', group='last', changes=dict(stages=LAST, lr=2e-3)),
-    'last-xavier': SmallArm('blocks start from Xavier', group='last', changes=dict(stages=LAST, backbone=XAVIER)),
-    'last-depth-2': SmallArm('decoder of 2 blocks', group='last', changes=dict(stages=LAST, decoder=_decoder(2))),
-    'last-depth-4': SmallArm('decoder of 4 blocks', group='last', changes=dict(stages=LAST, decoder=_decoder(4))),
-    'last-long': SmallArm('twice the length', budget=2, group='last', changes=dict(stages=LAST)),
+    'last-lr-half': SmallArm('half the learning rate', group='last-stage', changes=dict(stages=LAST, lr=5e-4)),
+    'last-lr-double': SmallArm('twice the learning rate', group='last-stage', changes=dict(stages=LAST, lr=2e-3)),
+    'last-xavier': SmallArm('blocks start from Xavier', group='last-stage', changes=dict(stages=LAST, backbone=XAVIER)),
+    'last-depth-2': SmallArm('decoder of 2 blocks', group='last-stage', changes=dict(stages=LAST, decoder=_decoder(2))),
+    'last-depth-4': SmallArm('decoder of 4 blocks', group='last-stage', changes=dict(stages=LAST, decoder=_decoder(4))),
+    'last-long': SmallArm('twice the length', budget=2, group='last-stage', changes=dict(stages=LAST)),
 }
 """All are MAE at 50 % with the leak closed, unless they say otherwise."""
 
-BASES = dict(leak=(), fusion=('all', 'last'), methods=('last', 'all'), last=('last', ), **{'leak-128': ()})
+BASES = dict(leak=(), fusion=('all', 'last'), methods=('last', 'all'), **{'leak-128': (), 'last-stage': ('last', )})
 """The arms of other groups that belong into a group's table."""

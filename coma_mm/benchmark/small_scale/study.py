@@ -36,7 +36,7 @@ class SmallStudy(Study):
         super().__init__('pretraining', data, folder, out, scale=SCALES['photographs'])
         self.arms, self.seeds = arms or ARMS, seeds
         for name in only:
-            choice('--only', name, (*GROUPS, *self.arms))
+            choice('--only', name, (*GROUPS, 'scratch', *self.arms))
         self.only = set(only)
         self._data: dict[str, Data] = {}
 
