@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from coma_mm.config_tree import type_name
 from coma_mm.datasets.seeding import kept_generators
+from coma_mm.datasets.usage import many
 from coma_mm.engine.models import unwrap
 from coma_mm.engine.tracking import iteration
 from coma_mm.errors import printable
@@ -83,7 +84,7 @@ class ReconstructionsHook(Hook):
         """Say what it took."""
         if self.drawn:
             left_out = f'; {self.left_out} validations have none, for max_share={self.max_share:g}' if self.left_out else ''
-            runner.logger.info(f'Drawing {self.drawn} pictures of {NAME} took {self.time.seconds:.1f} s, '
+            runner.logger.info(f'Drawing {many(self.drawn, f"picture of {NAME}")} took {self.time.seconds:.1f} s, '
                                f'{self.time.of_run():.1%} of the time of this run{left_out}')
 
     def _hand_on(self, image: np.ndarray, runner: Runner) -> None:
