@@ -11,8 +11,8 @@ from coma_mm.errors import UserError
 from coma_mm.files import read_text, write_whole
 from coma_mm.markdown import fill, markdown_table
 
-from .study import CONTROL_BUDGET, SCRATCH
-from .verdicts import Difference, difference, holm, verdict
+from .study import CONTROL_BUDGET, SCRATCH, SECOND_LOOK
+from .verdicts import Difference, difference, holm, interval, verdict
 
 MARK = 'complement-study'
 """Of the parts of pages that are written: `results`, and `photographs`, which is the README's."""
@@ -199,10 +199,12 @@ def state(results: Results) -> str:
         factor, before = look['factor'], Difference(**{key: value for key, value in look.items() if key != 'factor'})
         said += (f'With {factor:g} times the planned budget P - A was {within(before)} points in {before.pairs} pairs, '
                  'which left it open. ')
-    said += (f'P - A is {within(control)} points in {control.pairs} pairs, with {decisions["control_factor"]:g} times the '
-             'planned budget: ')
     if 'sees' not in decisions:
-        return said + 'whether the study sees something is still open.'
+        return said + 'More pairs are under way.'
+    second = decisions.get('looks') and decisions['looks'][-1]['factor'] == decisions['control_factor']
+    wider = f'; 97.5 %: {", ".join(f"{end:.2f}" for end in interval(control, SECOND_LOOK))}' if second else ''
+    said += (f'P - A is {within(control)} points in {control.pairs} pairs{wider}, with {decisions["control_factor"]:g} '
+             'times the planned budget: ')
     if not decisions['sees']:
         return said + 'the study at this length cannot see what twice the budget is worth, let alone a complement.'
     said += f'the study sees something. The primary outcome is the linear probe of stage {results.stage + 1}.'
@@ -236,7 +238,8 @@ def _claims(results: Results) -> list[tuple[tuple[str, str], Difference, str]]:
     found = [(('C', 'B'), final, f'**{verdict(final)}**')] if final else []
     for (pair, one), p in zip(others.items(), corrected, strict=True):
         words = verdict(one) if p < 0.05 else verdict(one._replace(low=-math.inf, high=math.inf))
-        found.append((pair, one, f'{words}; exploratory, by Holm p {small(p)}'))
+        open_ = pair == ('P', 'A') and 'sees' not in results.decisions
+        found.append((pair, one, 'open' if open_ else f'{words}; exploratory, by Holm p {small(p)}'))
     return found
 
 

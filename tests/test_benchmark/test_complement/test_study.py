@@ -49,6 +49,16 @@ def test_what_five_pairs_leave_open_ten_may_show():
     assert decisions['sees'] and decisions['control']['pairs'] == 10 and decisions['factor'] == 1
 
 
+def test_the_page_tells_an_earlier_look():
+    results = runs('control', 'P', CONTROL, lambda arm, seed, budget: 20 + budget * (.01 if seed < 4 else 1.))
+    decisions = decide({}, results)
+    facts = dict(settings=dict(fractions=[1.]), runs={}, decisions=decisions)
+    assert re.search(r'in 5 pairs, which left it open\. More pairs are under way\.$', page.state(page.Results(facts)))
+    results |= runs('control', 'P', MORE_CONTROL, lambda arm, seed, budget: 20 + budget * 1.)
+    facts['decisions'] = decide(decisions, results)
+    assert re.search(r'in 10 pairs; 97\.5 %: \S+, \S+, with 1 times .*sees something', page.state(page.Results(facts)))
+
+
 def test_a_study_that_does_not_see_twice_the_budget_is_made_longer_and_at_last_given_up():
     results, decisions, factors = {}, {}, []
     for factor in (1., 1., 2., 2., 4., 4.):
