@@ -18,6 +18,7 @@ from coma_mm.datasets.usage import many
 from coma_mm.engine.explain import explain
 from coma_mm.errors import UserError, printable
 from coma_mm.evaluation.reconstruction_pictures import NAME as RECONSTRUCTIONS
+from coma_mm.evaluation.reconstruction_pictures import pictures_in
 from coma_mm.runs.comparing import short_names
 from coma_mm.runs.overview import Overview, differing, overviews
 from coma_mm.runs.reading import starts_in
@@ -258,11 +259,11 @@ def _judged(task: str, run: Overview, images: int) -> list[Picture]:
 
 def _drawn(run: Overview) -> list[Picture]:
     """The last pictures that a hook has drawn while the run validated; of reconstructions the first one and the last."""
-    files = [file for start in starts_in(run.folder) for file in (start / 'vis_data/vis_image').glob('*.png')]
-    files.sort(key=lambda file: file.stat().st_mtime)
-    if made := [file for file in files if file.stem.startswith(f'{RECONSTRUCTIONS}_')]:
+    folders = [start / 'vis_data/vis_image' for start in starts_in(run.folder)]
+    if made := [file for folder in folders for file in pictures_in(folder)]:
         return [Picture(file, f'{run.name}: {RECONSTRUCTIONS} after {file.stem.rpartition("_")[2]} iterations, drawn by the '
                               'run. Grey patches are hidden.', 'Rows of pictures: input, what each branch saw and '
                               'reconstructed', 500) for file in dict.fromkeys((made[0], made[-1]))]
+    files = sorted((file for folder in folders for file in folder.glob('*.png')), key=lambda file: file.stat().st_mtime)
     return [Picture(file, f'{run.name}: {file.stem}, drawn by the run.', f'A prediction, {file.stem}')
             for file in files[-DRAWN:]]

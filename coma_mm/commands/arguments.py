@@ -115,3 +115,8 @@ def add_collect_arguments(parser: argparse.ArgumentParser, name: str = '') -> No
     parser.add_argument('--out', type=out_file if name else out_folder,
                         metavar=f'FILE{Path(name).suffix}' if name else 'FOLDER',
                         help=f'default: {Path("WORK_DIRS/benchmark", name)}')
+
+
+def given_again(args: argparse.Namespace, *names: str) -> list[str]:
+    """Options with their values, for another process of the same command; those that are None are left out."""
+    return [f'--{name.replace("_", "-")}={value}' for name in names if (value := getattr(args, name)) is not None]

@@ -7,7 +7,7 @@ import argparse
 
 from coma_mm.ranges import above
 
-from .arguments import out_file, workers
+from .arguments import given_again, out_file, workers
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,8 +42,7 @@ def run(args: argparse.Namespace) -> None:
     if device == 'cuda' and not torch.cuda.is_available():
         raise UserError(f'--scale {args.scale}: torch finds no GPU here; expected one, or --device cpu, which takes weeks')
     if args.jobs > 1:
-        given = [f'--{name}={value}' for name in ('scale', 'data', 'work_dir', 'out', 'minutes', 'device')
-                 if (value := getattr(args, name)) is not None for name in [name.replace('_', '-')]]
+        given = given_again(args, 'scale', 'data', 'work_dir', 'out', 'minutes', 'device')
         return side_by_side(['-m', 'coma_mm', 'complement_study', *given], args.jobs)
     if device == 'cpu':
         torch.set_num_threads(1)

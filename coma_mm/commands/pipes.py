@@ -35,24 +35,23 @@ def outlive_readers() -> None:
                                             write_through=stream.write_through))
 
 
-def flush() -> None:
-    """Print what is still to be printed; where nobody reads it, Python would fail at its very end."""
+def flush(passed_over: type[OSError] = BrokenPipeError) -> None:
+    """Print what is still to be printed; where nobody reads it, Python would fail at its very end.
+
+    Args:
+        passed_over (type[OSError]): What else than printing it may come of it. Defaults to a reader who has gone.
+    """
     for stream in filter(None, (sys.stdout, sys.stderr)):
         try:
             stream.flush()
-        except BrokenPipeError:
+        except passed_over:
             with suppress(OSError):
                 _discard(stream.fileno())
 
 
 def let_go() -> None:
     """Print what is still to be printed, and from now on pass over what a full disk does not take: the end is to be said."""
-    for stream in filter(None, (sys.stdout, sys.stderr)):
-        try:
-            stream.flush()
-        except OSError:
-            with suppress(OSError):
-                _discard(stream.fileno())
+    flush(OSError)
     _Lasting.passed_over = OSError
     outlive_readers()
 

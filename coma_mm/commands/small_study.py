@@ -7,7 +7,7 @@ import argparse
 
 from coma_mm.ranges import above
 
-from .arguments import out_file, workers
+from .arguments import given_again, out_file, workers
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,8 +47,7 @@ def run(args: argparse.Namespace) -> None:
     if NAME in asked or not asked:
         studies.append(SupervisedStudy(args.work_dir, args.out))
     if args.jobs > 1:
-        given = [f'--{name}={value}' for name in ('data', 'work_dir', 'out', 'minutes')
-                 if (value := getattr(args, name)) is not None for name in [name.replace('_', '-')]]
+        given = given_again(args, 'data', 'work_dir', 'out', 'minutes')
         named = ['--only', *asked] if asked else []
         return side_by_side(['-m', 'coma_mm', 'small_study', *given, *named], args.jobs)
     torch.set_num_threads(1)

@@ -7,6 +7,8 @@ from torch.utils.data import Dataset
 
 from coma_mm.models.token_layout import gather_patches
 
+from .beside_training import in_evaluation_mode
+
 TITLES = {
     'input': 'Input',
     'adaptive_saw': 'Adaptive model\nsaw',
@@ -28,7 +30,7 @@ def reconstruction_panels(model, inputs: torch.Tensor, ids_keep: torch.Tensor, i
     In a reconstruction the patches that the branch saw are the input's, as no branch is trained to predict those.
 
     Args:
-        model (MaskedAutoencoder): Or CoMA, with any complement. Its training mode is restored.
+        model (MaskedAutoencoder): Or CoMA, with any complement. The mode of each of its parts is restored.
         inputs (Tensor): Images as the data set gives them, uint8 (B, 3, H, W).
         ids_keep (Tensor): int64 indices of the patches that the adaptive model sees, (B, K).
         ids_rest (Tensor): The others, (B, n - K).
@@ -39,13 +41,11 @@ def reconstruction_panels(model, inputs: torch.Tensor, ids_keep: torch.Tensor, i
         dict[str, ndarray]: RGB uint8 (B, H, W, 3) each: 'input', 'adaptive_saw', 'adaptive'; and with a complementary
         branch 'evaluation_saw', 'evaluation' and 'assembled' (Eq. 2: each patch from the branch that did not see it).
     """
-    training = model.training
-    model.eval()
     device, head = next(model.parameters()).device, model.head
     ids_keep, ids_rest = ids_keep.to(device), ids_rest.to(device)
     images = model.data_preprocessor(dict(inputs=inputs.to(device)))['inputs']
-    preds = model.reconstruct_both(images, ids_keep, ids_rest)
-    model.train(training)
+    with in_evaluation_mode(model):
+        preds = model.reconstruct_both(images, ids_keep, ids_rest)
 
     grid = head.grid(images)
     original = head.patchify(model.data_preprocessor.to_uint8(images))

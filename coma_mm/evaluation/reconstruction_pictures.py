@@ -23,7 +23,7 @@ from coma_mm.models.masked_autoencoder import MaskedAutoencoder
 from coma_mm.ranges import number as number_in
 from coma_mm.ranges import whole
 
-from .beside_training import TimeShare, ends_here, in_evaluation_mode
+from .beside_training import TimeShare, ends_here
 from .panels import BORROWED, panel_title, reconstruction_panels, spread_indices
 
 NAME = 'reconstructions'
@@ -121,8 +121,7 @@ def reconstruction_picture(model: MaskedAutoencoder, dataset: Sequence[dict], nu
         ndarray: RGB uint8 (H, W, 3).
     """
     batch = default_collate([dataset[index] for index in spread_indices(dataset, number)])
-    with in_evaluation_mode(model):
-        panels = reconstruction_panels(model, batch['inputs'], batch['ids_keep'], batch['ids_rest'])
+    panels = reconstruction_panels(model, batch['inputs'], batch['ids_keep'], batch['ids_rest'])
     height, width = panels['input'].shape[1:3]
     least, most = SIDES
     scale = max(1, math.ceil(least / max(height, width))) * min(1., most / max(height, width))

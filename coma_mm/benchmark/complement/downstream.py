@@ -103,7 +103,9 @@ def fine_tune(model: CoMA, scale: Scale, pack: Pack, seed: int, epochs: int = EP
         if stops():
             raise Stopped(f'stopped at step {step} of {steps} of a fine-tuning, which begins anew the next time')
         epoch, place = divmod(step, per_epoch)
-        ids = order(seed, epoch, len(images), device)[place * BATCH:(place + 1) * BATCH]
+        if place == 0:
+            places = order(seed, epoch, len(images), device)
+        ids = places[place * BATCH:(place + 1) * BATCH]
         pixels = crop(images[ids], seed, torch.full_like(ids, epoch), ids, AREA)
         for group in optimizer.param_groups:
             group['lr'] = lr * min((step + 1) / (WARMUP * steps), (1 + math.cos(math.pi * step / steps)) / 2)

@@ -89,19 +89,9 @@ class Results:
 
 
 def write_page(facts: str | Path, page: str | Path) -> None:
-    """Renew the parts of a page that stand between marks, and write the figure beside it.
-
-    Raises:
-        UserError: The facts cannot be read, or the page has no such part.
-    """
-    try:
-        scales = json.loads(read_text(facts))
-    except (OSError, ValueError) as error:
-        raise UserError(f'{facts}: cannot read the facts ({error}); run the study first, or give its file by '
-                        '--out') from error
-    page, text = Path(page), read_text(page)
-    if f'<!-- {MARK}:' not in text:
-        raise UserError(f'{page}: expected <!-- {MARK}:results --> and <!-- /{MARK} -->, which hold the results')
+    """Renew the parts of a page that stand between marks, and write the figure beside it; see `read_facts_and_page`."""
+    scales, text = read_facts_and_page(facts, page, MARK)
+    page = Path(page)
     found = {name: Results(one) for name, one in scales.items() if one['decisions'].get('stage') is not None}
     parts = [section(name, one) for name, one in found.items()] or ['There is no result yet.\n']
     if found:
@@ -109,6 +99,23 @@ def write_page(facts: str | Path, page: str | Path) -> None:
     if found and f'<!-- {MARK}:results -->' in text:
         draw(found, page.with_name(FIGURE))
     write_whole(page, fill(text, MARK, dict(results='\n'.join(parts), photographs='\n'.join(map(short, found.values())))))
+
+
+def read_facts_and_page(facts: str | Path, page: str | Path, mark: str) -> tuple[dict[str, Any], str]:
+    """A study's file of facts, and the page that it belongs into.
+
+    Raises:
+        UserError: The facts cannot be read, or the page has no part of that mark (`fill`).
+    """
+    try:
+        found = json.loads(read_text(facts))
+    except (OSError, ValueError) as error:
+        raise UserError(f'{facts}: cannot read the facts ({error}); run the study first, or give its file by '
+                        '--out') from error
+    text = read_text(page)
+    if f'<!-- {mark}:' not in text:
+        raise UserError(f'{page}: expected <!-- {mark}:results --> and <!-- /{mark} -->, which hold the results')
+    return found, text
 
 
 def short(results: Results) -> str:

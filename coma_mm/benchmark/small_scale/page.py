@@ -1,5 +1,4 @@
 """The study's part of its page, with a figure: all of it follows from the file of facts."""
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,8 +6,8 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from coma_mm.errors import UserError
-from coma_mm.files import read_text, write_whole
+from coma_mm.benchmark.complement.page import read_facts_and_page
+from coma_mm.files import write_whole
 from coma_mm.markdown import fill, markdown_table
 
 from .arms import BASES, GROUPS
@@ -49,19 +48,9 @@ class Results:
 
 
 def write_page(facts: str | Path, page: str | Path) -> None:
-    """Renew the part of a page that stands between marks, and write the figure beside it.
-
-    Raises:
-        UserError: The facts cannot be read, or the page has no such part.
-    """
-    try:
-        parts = json.loads(read_text(facts))
-    except (OSError, ValueError) as error:
-        raise UserError(f'{facts}: cannot read the facts ({error}); run the study first, or give its file by '
-                        '--out') from error
-    page, text = Path(page), read_text(page)
-    if f'<!-- {MARK}:' not in text:
-        raise UserError(f'{page}: expected <!-- {MARK}:results --> and <!-- /{MARK} -->, which hold the results')
+    """Renew the part of a page that stands between marks, and write the figure beside it; see `read_facts_and_page`."""
+    parts, text = read_facts_and_page(facts, page, MARK)
+    page = Path(page)
     results = Results(parts['pretraining']) if 'pretraining' in parts else None
     written = []
     if results and results.shown():
