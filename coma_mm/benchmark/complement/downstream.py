@@ -72,7 +72,7 @@ class Classifier(nn.Module):
 
 
 def fine_tune(model: CoMA, scale: Scale, pack: Pack, seed: int, epochs: int = EPOCHS, lr: float = LR,
-              stops: Callable[[], bool] = lambda: False) -> float:
+              batch: int = BATCH, stops: Callable[[], bool] = lambda: False) -> float:
     """Train the encoder and a classifier on `pack.fit`, and test them on `pack.test`.
 
     AdamW with a weight decay of 0.05, a short warm-up and a cosine to 0, labels smoothed by 0.1; crops of 35 to 100 % of the
@@ -85,6 +85,7 @@ def fine_tune(model: CoMA, scale: Scale, pack: Pack, seed: int, epochs: int = EP
         seed (int): Of the linear layer, the order and the crops.
         epochs (int): Over the images. Defaults to `EPOCHS`.
         lr (float): The highest learning rate. Defaults to `LR`.
+        batch (int): Images per update. Defaults to `BATCH`.
         stops (Callable): Whether to stop now. Defaults to never.
 
     Returns:
@@ -97,7 +98,7 @@ def fine_tune(model: CoMA, scale: Scale, pack: Pack, seed: int, epochs: int = EP
     images, labels = pack.images[pack.fit].to(device), pack.labels[pack.fit].to(device)
     tuned = Classifier(model, scale, int(pack.labels.max()) + 1, seed).to(device).train()
     optimizer = torch.optim.AdamW(tuned.parameters(), lr=lr, weight_decay=0.05, fused=True)
-    per_epoch = len(images) // BATCH
+    per_epoch = len(images) // batch
     steps = epochs * per_epoch
     for step in range(steps):
         if stops():
@@ -105,7 +106,7 @@ def fine_tune(model: CoMA, scale: Scale, pack: Pack, seed: int, epochs: int = EP
         epoch, place = divmod(step, per_epoch)
         if place == 0:
             places = order(seed, epoch, len(images), device)
-        ids = places[place * BATCH:(place + 1) * BATCH]
+        ids = places[place * batch:(place + 1) * batch]
         pixels = crop(images[ids], seed, torch.full_like(ids, epoch), ids, AREA)
         for group in optimizer.param_groups:
             group['lr'] = lr * min((step + 1) / (WARMUP * steps), (1 + math.cos(math.pi * step / steps)) / 2)

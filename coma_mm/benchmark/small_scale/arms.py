@@ -48,6 +48,9 @@ SCALES = {
 }
 """By data: photographs of 64 px with patches of 16 px, and drawn scenes of 128 px with patches of 32 px."""
 
+FINE_TUNING = {'photographs': dict(epochs=12, lr=5e-4, batch=32), 'scenes': dict(epochs=12, lr=5e-4, batch=8)}
+"""By data: how an arm is fine-tuned, see `fine_tune`."""
+
 
 @dataclass(frozen=True)
 class SmallArm(Arm):
@@ -57,10 +60,12 @@ class SmallArm(Arm):
         group (str): The question that it belongs to, one of `GROUPS`.
         data (str): One of `SCALES`. Defaults to 'photographs'.
         changes (dict): What of the scale is different. Defaults to nothing.
+        finetuned (tuple[float, ...]): Shares of the budget at which it is fine-tuned as well. Defaults to none.
     """
     group: str = 'leak'
     data: str = 'photographs'
     changes: dict = field(default_factory=dict, hash=False)
+    finetuned: tuple[float, ...] = ()
 
     @property
     def scale(self) -> SmallScale:
@@ -80,6 +85,7 @@ GROUPS = {
 
 OPEN = dict(mask_before_stem=False)
 XAVIER = dict(zero_init_residual=False)
+END, START_AND_END = (1., ), (0., 1.)
 
 
 def _decoder(depth: int) -> dict[str, Any]:
@@ -87,10 +93,10 @@ def _decoder(depth: int) -> dict[str, Any]:
 
 
 ARMS = {
-    'last': SmallArm('leak closed, last stage', changes=dict(stages=LAST)),
-    'all': SmallArm('leak closed, all stages', changes=dict(stages=ALL)),
-    'open-last': SmallArm('leak open, last stage', changes=dict(stages=LAST, backbone=OPEN)),
-    'open-all': SmallArm('leak open, all stages', changes=dict(stages=ALL, backbone=OPEN)),
+    'last': SmallArm('leak closed, last stage', changes=dict(stages=LAST), finetuned=START_AND_END),
+    'all': SmallArm('leak closed, all stages', changes=dict(stages=ALL), finetuned=END),
+    'open-last': SmallArm('leak open, last stage', changes=dict(stages=LAST, backbone=OPEN), finetuned=END),
+    'open-all': SmallArm('leak open, all stages', changes=dict(stages=ALL, backbone=OPEN), finetuned=END),
 
     'detached': SmallArm('finer stages detached', group='fusion', changes=dict(stages=ALL, neck=dict(detach=True))),
     'weighted': SmallArm('learned weights of the stages', group='fusion',
@@ -112,12 +118,13 @@ ARMS = {
     'frozen-all': SmallArm("CoMA, 'frozen', 60 % masked, all stages", 'frozen', seen=.4, group='methods',
                            changes=dict(stages=ALL)),
 
-    '128-last': SmallArm('leak closed, last stage', group='leak-128', data='scenes', changes=dict(stages=LAST)),
-    '128-all': SmallArm('leak closed, all stages', group='leak-128', data='scenes', changes=dict(stages=ALL)),
+    '128-last': SmallArm('leak closed, last stage', group='leak-128', data='scenes', changes=dict(stages=LAST),
+                         finetuned=START_AND_END),
+    '128-all': SmallArm('leak closed, all stages', group='leak-128', data='scenes', changes=dict(stages=ALL), finetuned=END),
     '128-open-last': SmallArm('leak open, last stage', group='leak-128', data='scenes',
-                              changes=dict(stages=LAST, backbone=OPEN)),
+                              changes=dict(stages=LAST, backbone=OPEN), finetuned=END),
     '128-open-all': SmallArm('leak open, all stages', group='leak-128', data='scenes',
-                             changes=dict(stages=ALL, backbone=OPEN)),
+                             changes=dict(stages=ALL, backbone=OPEN), finetuned=END),
 
     'last-lr-half': SmallArm('half the learning rate', group='last-stage', changes=dict(stages=LAST, lr=5e-4)),
     'last-lr-double': SmallArm('twice the learning rate', group='last-stage', changes=dict(stages=LAST, lr=2e-3)),

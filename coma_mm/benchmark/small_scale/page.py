@@ -71,20 +71,21 @@ def table(results: Results, group: str) -> str:
     rows = []
     for arm in [*(arm for arm in BASES[group] if arm in results.shown()), *own]:
         probes, started = results.values(arm, 'linear'), results.values(arm, 'linear', results.budgets(arm)[0])
-        closed = [points[max(points, key=float)].get('closed') for points in results.runs(arm)]
+        ends = [points[max(points, key=float)] for points in results.runs(arm)]
+        closed, tuned = ([end.get(outcome) for end in ends] for outcome in ('closed', 'finetuned'))
         rows.append([
             f'`{arm}`', results.arms[arm]['title'] if arm in own else f'{results.arms[arm]["title"]}, as above',
             str(len(probes)),
             *(f'{spread(probes[:, i])} ({(probes - started)[:, i].mean():+.1f})' for i in range(probes.shape[1])),
             f'{results.values(arm, "rankme")[:, -1].mean():.1f}',
             *(f'{results.values(arm, outcome).mean():.4f}' for outcome in ('reconstruction', 'seen')),
-            '' if None in closed else f'{np.mean(closed):.4f}'])
+            '' if None in closed else f'{np.mean(closed):.4f}', '' if None in tuned else spread(np.array(tuned))])
     header = ['arm', '', 'runs', *STAGES, 'RankMe of stage 4', 'error, held out', 'error, trained on',
-              'held out, leak closed afterwards']
-    if not any(row[-1] for row in rows):
-        header, rows = header[:-1], [row[:-1] for row in rows]
+              'held out, leak closed afterwards', 'fine-tuned']
+    empty = [i for i in range(len(header)) if not any(row[i] for row in rows[-len(own):])]  # bases alone have it
+    header, *rows = ([cell for i, cell in enumerate(row) if i not in empty] for row in (header, *rows))
     return '\n'.join([f'### {GROUPS[group]}', '', markdown_table(header, rows, len(header) - 2),
-                      *weights(results, own)])
+                      *weights(results, own), *from_scratch(results, own)])
 
 
 def weights(results: Results, arms: Sequence[str]) -> list[str]:
@@ -96,6 +97,14 @@ def weights(results: Results, arms: Sequence[str]) -> list[str]:
             found.append(f'Weights of the stages that `{arm}` has learned, seed by seed (1 at the start): '
                          f'{"; ".join(values)}.\n')
     return found
+
+
+def from_scratch(results: Results, arms: Sequence[str]) -> list[str]:
+    """What fine-tuning gives from the weights that all arms start with, a sentence where it was measured."""
+    found = [np.array([points['0']['finetuned'] for points in results.runs(arm)]) for arm in arms
+             if all('finetuned' in points['0'] for points in results.runs(arm))]
+    return [f'Fine-tuned is top-1 in per cent; the weights that pre-training starts from have {spread(one)} %.\n'
+            for one in found]
 
 
 def supervised(facts: dict[str, Any]) -> str:

@@ -9,13 +9,14 @@ from typing import Any
 import torch
 
 from coma_mm.benchmark.complement.arms import build, operations
+from coma_mm.benchmark.complement.downstream import fine_tune
 from coma_mm.benchmark.complement.measures import measure, reconstruction
 from coma_mm.benchmark.complement.study import Job, Study
 from coma_mm.benchmark.complement.trainer import Trainer
 from coma_mm.errors import choice
 from coma_mm.locks import locked
 
-from .arms import ARMS, GROUPS, SCALES, SEEDS, SmallArm, SmallScale
+from .arms import ARMS, FINE_TUNING, GROUPS, SCALES, SEEDS, SmallArm, SmallScale
 from .images import Data, photographs, scenes
 
 
@@ -67,10 +68,13 @@ class SmallStudy(Study):
 
         Returns:
             dict: Those of `measure`; 'seen', the error on images that are trained on; while the leak in the stem is open
-            'closed', the error on held-out images when it is closed; 'stage_weights', if they are learned; and
-            'seconds' that measuring took.
+            'closed', the error on held-out images when it is closed; 'stage_weights', if they are learned; 'finetuned',
+            top-1 in per cent of a classifier, where the arm is fine-tuned; and 'seconds' that measuring took.
+
+        Raises:
+            Stopped: If it was to stop while fine-tuning.
         """
-        begun, model, data = time.monotonic(), trainer.model, self.images(trainer.scale)
+        begun, model, data, arm = time.monotonic(), trainer.model, self.images(trainer.scale), trainer.arm
         found = measure(model, trainer.scale, data.probes)
         found['seen'] = reconstruction(model, trainer.scale, data.seen)
         if not getattr(model.backbone, 'mask_before_stem', True):
@@ -79,12 +83,17 @@ class SmallStudy(Study):
             model.backbone.mask_before_stem = False
         if model.neck.stage_weights is not None:
             found['stage_weights'] = model.neck.stage_weights.tolist()
+        if trainer.step / trainer.updates in arm.finetuned:
+            with torch.enable_grad():
+                found['finetuned'] = fine_tune(model, trainer.scale, data.probes, trainer.seed, stops=self.stops,
+                                               **FINE_TUNING[arm.data])
         return dict(found, seconds=time.monotonic() - begun)
 
     def settings(self, job: Job) -> dict[str, Any]:
         """dict: What a run's numbers depend on."""
         arm = self.arms[job.arm]
         return dict(scale=arm.scale.settings(), arm=job.arm, complement=arm.complement, seen=arm.seen, seed=job.seed,
+                    finetuned=dict(FINE_TUNING[arm.data], at=arm.finetuned) if arm.finetuned else None,
                     images=self.images(arm.scale).counts(), macs_per_image=operations(arm.scale, arm), device=self.device)
 
     def described(self) -> dict[str, Any]:

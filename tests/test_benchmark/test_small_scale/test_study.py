@@ -30,6 +30,7 @@ def tiny(monkeypatch, tmp_path):
     monkeypatch.setattr(complement.Trainer, 'save', lambda self, path: None)  # which waits for the disk
     monkeypatch.setattr(complement, 'environment', lambda: dict(Processor='one'))
     monkeypatch.setattr(complement, 'commit', lambda: 'c0ffee')
+    monkeypatch.setattr(study, 'FINE_TUNING', dict(photographs=dict(epochs=1, batch=3)))
     arms = {name: replace(ARMS[name], changes={**TINY, **{key: value for key, value in ARMS[name].changes.items()
                                                           if key not in TINY}})
             for name in ('last', 'open-all', 'weighted', 'last-long')}
@@ -55,6 +56,8 @@ def test_a_study_runs_to_its_end_and_its_facts_make_the_page(tiny, tmp_path, cap
         for point in run['points'].values():
             assert len(point['linear']) == 4 and point['seen'] > 0
             assert ('closed' in point, 'stage_weights' in point) == (arm == 'open-all', arm == 'weighted')
+        tuned = [budget for budget, point in run['points'].items() if 'finetuned' in point]
+        assert tuned == dict(last=['0', '1'], **{'open-all': ['1']}).get(arm, [])
     points = {name: run['points'] for name, run in facts['runs'].items()}
     assert points['last-0-x1'].keys() < points['last-long-0-x1'].keys()
     assert points['last-0-x1']['1']['linear'] == points['last-long-0-x1']['1']['linear']
@@ -67,6 +70,8 @@ def test_a_study_runs_to_its_end_and_its_facts_make_the_page(tiny, tmp_path, cap
     text = target.read_text()
     assert text.startswith('# Title') and text.endswith('## More\n') and 'old' not in text
     assert '| `open-all` | leak open, all stages | 1 |' in text and 'leak closed, last stage, as above' in text
+    assert 'error, trained on | held out, leak closed afterwards | fine-tuned |' in text
+    assert re.search(r'the weights that pre-training starts from have \d+\.\d %', text)
     assert re.search(r'`weighted` has learned, seed by seed \(1 at the start\): (\d\.\d\d(, |; |\.)){4}', text)
     assert (tmp_path / page.FIGURE).stat().st_size > 1000
     page.write_page(tmp_path / 'facts.json', target)
