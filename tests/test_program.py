@@ -63,7 +63,8 @@ def test_what_is_printed_arrives_whole():
 
 
 @pytest.mark.parametrize('unbuffered, job, code, said', [
-    ('', 'print("x")', 2, 'error: no space'), ('1', 'print("x")', 2, 'error: no space'),
+    ('', 'print("x")', 2, 'error: no space'), ('', 'commands._Parser().parse_args(["--help"])', 2, 'error: no space'),
+    ('1', 'print("x")', 2, 'error: no space'), ('1', 'commands._Parser().parse_args(["--help"])', 2, 'error: no space'),
     ('', '[print("x"), fail(commands.Stopped("stopped"))]', 75, 'stopped')])
 def test_a_full_disk_that_takes_no_output_is_one_line_and_an_exit_code(unbuffered, job, code, said):
     explain = 'commands._explain = lambda error: print("what is imported") or "no space"\n'

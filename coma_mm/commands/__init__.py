@@ -11,8 +11,9 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from importlib import import_module
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from coma_mm import program
 from coma_mm.errors import EXIT_STOPPED, Stopped, UserError, printable, shorten
@@ -39,6 +40,10 @@ class _Parser(argparse.ArgumentParser):
                 name = next(iter(action.option_strings), None) or action.metavar or action.dest
                 self.error(f'{name}: an empty value is given; is a shell variable in it not set?')
         return parsed, rest
+
+    def print_help(self, file: TextIO | None = None) -> None:
+        with suppress(BrokenPipeError):  # argparse passes over a full disk as well
+            print(self.format_help(), end='', file=file)
 
     def error(self, message: str) -> NoReturn:
         message = re.sub(r"^argument (\S+): '(.*)': expected", r'\1=\2: expected', message)  # as of a config's values
@@ -117,15 +122,15 @@ def exit_with(job: Callable[[], None]) -> None:
     """
     logging.raiseExceptions = False  # else a traceback for each line that a full disk keeps out of the log file
     try:
-        job()
+        _to_its_end(job)
         _part()
         pipes.flush()
         program.end_soon(0)
     except KeyboardInterrupt:
         pipes.say('interrupted')
         _exit(130)
-    except SystemExit as leaving:  # argparse: an option that there is not; --help
-        _exit(leaving.code or 0)
+    except SystemExit as leaving:  # argparse: an option that there is not
+        _exit(leaving.code)
     except Stopped as stopped:
         pipes.let_go()
         if is_first_process():
@@ -149,6 +154,15 @@ def exit_with(job: Callable[[], None]) -> None:
         if getattr(error, 'at_start', True):  # else there may be open files of a training
             program.end_soon(2)
         _exit(2)
+
+
+def _to_its_end(job: Callable[[], None]) -> None:
+    """Do a job; one that exits without a code is done, too: argparse has printed a help text."""
+    try:
+        job()
+    except SystemExit as leaving:
+        if leaving.code:
+            raise
 
 
 def _part() -> None:

@@ -100,7 +100,13 @@ def measure(root: str, full: bool = False, workers: int = 1, nodata: float | Non
                         'no moments; expected images with data, or another --nodata')
     own = {} if nodata is None else dict(nodata_value=nodata)
     content = dict(own, images=len(paths), looked_at=len(chosen), share=len(chosen) / len(paths), **_summary(groups[kind]))
-    return Measured(content, list(_lines(content)), list(_problems(groups, kind, bad)))
+    lines = list(_lines(content))
+    for band in content['bands']:
+        if band['std'] <= 1e-7 * abs(band['mean']):  # float32 tells values no better apart
+            band['std'] = 1.
+            lines.append(f'warning: {band["name"]} has no data, or one value, wherever it was read; its std is written as '
+                         '1, and it tells a model nothing')
+    return Measured(content, lines, list(_problems(groups, kind, bad)))
 
 
 def _paths(root: str) -> list[str]:
@@ -165,7 +171,7 @@ def _summary(looks: list[Look]) -> dict[str, Any]:
     names = next((look.names for look in looks if look.names), ())
     sizes = np.array([look.size for look in looks])
     bands = [dict(name=names[i] if i < len(names) and names[i] else f'band {i}', mean=float(mean[i]),
-                  std=float(std[i] or 1), low=float(low[i]), high=float(high[i])) for i in range(len(mean))]
+                  std=float(std[i]), low=float(low[i]), high=float(high[i])) for i in range(len(mean))]
     return dict(dtype=looks[0].kind[1], height=[int(sizes[:, 0].min()), int(sizes[:, 0].max())],
                 width=[int(sizes[:, 1].min()), int(sizes[:, 1].max())],
                 nodata=nodata, bands=bands)

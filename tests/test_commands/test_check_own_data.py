@@ -45,7 +45,7 @@ def test_a_config_is_checked_with_its_options(run, tmp_path):
 @pytest.mark.parametrize(('args', 'expected'), [
     ('coco a.json', 'no file a.json; expected COCO annotations'),
     ('segmentation .', 'segmentation takes two folders, IMAGES and MASKS; 1 given: .'),
-    ('segmentation . nowhere', '--masks nowhere does not exist'),
+    ('segmentation . nowhere', 'MASKS nowhere does not exist'),
     ('folder nowhere', 'nowhere does not exist; expected a folder of images'),
     ('config a.py', 'no config file a.py'),
     ('config a.py b.py', 'config takes one file; 2 given: a.py b.py'),

@@ -60,6 +60,16 @@ def test_a_band_without_data_in_one_image_counts_for_nothing_there(tmp_path):
         np.nanstd(values, (0, 1, 2)))
 
 
+def test_a_band_of_one_value_or_none_is_said(tmp_path):
+    values = np.random.default_rng(0).normal(5, 2, (8, 8, 3)).astype(np.float32)
+    values[..., 1], values[..., 2] = 0.1, np.nan
+    np.save(tmp_path / 'a.npy', values)
+    found = measure(str(tmp_path))
+    assert [band['std'] for band in found.content['bands'][1:]] == [1, 1]
+    assert [line.partition(' has no data')[0] for line in found.lines[-2:]] == ['warning: band 1', 'warning: band 2']
+    assert not found.lines[-3].startswith('warning')
+
+
 def test_bands_in_different_orders_are_said(tmp_path):
     for index, names in enumerate(('ab', 'AB', 'ba')):
         items = ''.join(f'<Item sample="{at}" role="description">{name}</Item>' for at, name in enumerate(names))

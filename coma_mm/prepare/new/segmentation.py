@@ -30,6 +30,7 @@ BASES = dict(tiny='small/upernet_dyvit-tiny_40e_coco-mini-256px.py',
              small='segmentation/upernet_dyvit-small_8xb2-160k_ade20k-512x512.py',
              base='segmentation/upernet_dyvit-base_8xb2-160k_ade20k-512x512.py')
 TRAINING = ('train', 'training')
+OPTIONS = ('--images', '--masks')
 LENGTHS = dict(tiny=(40, 1000), small=(127, 4000), base=(127, 4000))
 """Epochs of the config that is inherited, and the fewest updates of a run."""
 
@@ -168,12 +169,13 @@ def _loader(name: str, parts: dict[str, tuple[str, str]], root: str, batch: str,
             f'    pipeline={"train" if name == "train" else "test"}_pipeline))']
 
 
-def find_parts(images: str, masks: str) -> dict[str, tuple[str, str]]:
+def find_parts(images: str, masks: str, options: tuple[str, str] = OPTIONS) -> dict[str, tuple[str, str]]:
     """Find the folders of images and masks, of training and of validation if there are such.
 
     Args:
         images (str): The folder of all images.
         masks (str): That of all masks.
+        options (tuple[str, str]): What names them, for messages. Defaults to `OPTIONS`.
 
     Returns:
         dict[str, tuple[str, str]]: By 'train' and 'val', or by 'train' alone.
@@ -181,7 +183,7 @@ def find_parts(images: str, masks: str) -> dict[str, tuple[str, str]]:
     Raises:
         UserError: If one of them is no folder.
     """
-    for option, folder in (('--images', images), ('--masks', masks)):
+    for option, folder in zip(options, (images, masks), strict=True):
         check_folder(folder, 'a folder of images, and one of their masks', option)
     there = [{name for name in os.listdir(folder) if os.path.isdir(os.path.join(folder, name))}
              for folder in (images, masks)]
@@ -192,7 +194,7 @@ def find_parts(images: str, masks: str) -> dict[str, tuple[str, str]]:
             for split, name in (('train', train), ('val', val))}
 
 
-def find_pairs(images: str, masks: str, without: list[str] | None = None) -> Pairs:
+def find_pairs(images: str, masks: str, without: list[str] | None = None, options: tuple[str, str] = OPTIONS) -> Pairs:
     """Find the mask of each image.
 
     The names are the same but for what all images, or all masks, have at their end: `a_leftImg8bit.png` and
@@ -202,6 +204,7 @@ def find_pairs(images: str, masks: str, without: list[str] | None = None) -> Pai
         images (str): A folder.
         masks (str): A folder with the same folders in it, if there are any.
         without (list[str], optional): Takes the images without a mask, which are then left out. Defaults to refusing them.
+        options (tuple[str, str]): What names the folders, for messages. Defaults to `OPTIONS`.
 
     Returns:
         Pairs: All images, each with its mask.
@@ -209,18 +212,18 @@ def find_pairs(images: str, masks: str, without: list[str] | None = None) -> Pai
     Raises:
         UserError: If there is an image without a mask, or images have several suffixes.
     """
-    found = list_images(masks, '--masks', ('.png', ))
+    found = list_images(masks, options[1], ('.png', ))
     inside = {os.path.realpath(path) for path in found}
-    there = list_images(images, '--images')
+    there = list_images(images, options[0])
     paths = [path for path in there if os.path.realpath(path) not in inside]
     suffixes = Counter(os.path.splitext(path)[1] for path in paths)
     if not paths or len(paths) < len(there) and '.png' in suffixes:
-        raise UserError(f'--masks {masks} is in --images {images}, so that masks would be read as images; expected a folder '
-                        'of each')
+        raise UserError(f'{options[1]} {masks} is in {options[0]} {images}, so that masks would be read as images; '
+                        'expected a folder of each')
     if len(suffixes) > 1:
         counts = ', '.join(f'*{suffix} {count}' for suffix, count in suffixes.most_common())
-        raise UserError(f'--images {images} has images of several suffixes ({counts}), and mmsegmentation reads those of '
-                        'one; rename or convert the others')
+        raise UserError(f'{options[0]} {images} has images of several suffixes ({counts}), and mmsegmentation reads '
+                        'those of one; rename or convert the others')
     paths, found = ([os.path.relpath(path, root) for path in some] for some, root in ((paths, images), (found, masks)))
     tried = []
     for common in (False, True):

@@ -142,11 +142,12 @@ def segmentation_sets(images: str, masks: str, names: Sequence[str] | None, igno
     Raises:
         UserError: If there is no such folder, or no image or mask in it.
     """
-    parts = find_parts(images, masks)
+    options = 'IMAGES', 'MASKS'
+    parts = find_parts(images, masks, options)
     sets = []
     for split, folders in parts.items():
         missing: list[str] = []
-        pairs = find_pairs(*folders, missing)
+        pairs = find_pairs(*folders, missing, options)
         if missing:
             findings.problem(f'{len(missing)} of {len(missing) + len(pairs.images)} images in {folders[0]} have no mask in '
                              f'{folders[1]}: {first_names(missing)}')
