@@ -18,6 +18,8 @@ MARK = 'complement-study'
 """Of the parts of pages that are written: `results`, and `photographs`, which is the README's."""
 WHOLE = '1'
 OUTCOMES = dict(linear='linear probe, top-1 %', knn='k-NN, top-1 %', rankme='RankMe', reconstruction='reconstruction error')
+STAGED = ('linear', 'knn', 'rankme')
+"""The outcomes that each stage has."""
 FIGURE = 'complement_effects.png'
 
 
@@ -32,6 +34,11 @@ class Results:
         self.facts, self.decisions = facts, facts['decisions']
         self.stage = self.decisions.get('stage')
         self.fractions = [f'{fraction:g}' for fraction in facts['settings']['fractions']]
+
+    @property
+    def stages(self) -> int:
+        """int: Their number."""
+        return len(next(iter(self.points('P').values()))[WHOLE]['linear'])
 
     def points(self, arm: str, phase: str | None = None) -> dict[int, dict[str, dict]]:
         """What an arm's runs at the final budget have, by seed and budget; A's are in the course of P's."""
@@ -133,69 +140,103 @@ def short(results: Results) -> str:
 
 def section(name: str, results: Results) -> str:
     """A scale's tables."""
-    facts, decisions = results.facts, results.decisions
-    head = [f'### Scale {name}', '', state(results), '']
-    arms = []
-    for arm, one in facts['arms'].items():
-        made = round(one['updates'] * decisions['control_factor'])
+    tables = filter(None, (arms_table(results), claims_table(results), budgets_table(results), stages_table(results),
+                           differences_table(results), effect_by_budget(results), use_tables(results)))
+    return '\n'.join([f'### Scale {name}', '', state(results), '', *tables, *matches(results), '', _what(results.facts), ''])
+
+
+def arms_table(results: Results) -> str:
+    """What each arm costs."""
+    rows = []
+    for arm, one in results.facts['arms'].items():
+        made = round(one['updates'] * results.decisions['control_factor'])
         batch, macs = one['images_per_update'], one['macs_per_image']
-        arms.append([arm, one['title'], str(made), str(batch), f'{macs / 1e6:.1f}', f'{made * batch * macs / 1e12:.2f}'])
-    tables = [markdown_table(['arm', '', 'updates', 'images per update', 'MMACs per image', 'TMACs'], arms, 4)]
+        rows.append([arm, one['title'], str(made), str(batch), f'{macs / 1e6:.1f}', f'{made * batch * macs / 1e12:.2f}'])
+    return markdown_table(['arm', '', 'updates', 'images per update', 'MMACs per image', 'TMACs'], rows, 4)
+
+
+def claims_table(results: Results) -> str:
+    """Every comparison of the primary outcome, with its word."""
     rows = [[f'{first} - {second}', *cells(found), word] for (first, second), found, word in _claims(results)]
-    tables.append(f'Linear probe of stage {results.stage + 1}, points of top-1, at the whole budget:\n\n' + markdown_table(
-        ['', 'pairs', 'difference (95 %)', '90 %', 'sd', 'p', 'verdict'], rows, 6))
+    return f'Linear probe of stage {results.stage + 1}, points of top-1, at the whole budget:\n\n' + markdown_table(
+        ['', 'pairs', 'difference (95 %)', '90 %', 'sd', 'p', 'verdict'], rows, 6)
+
+
+def budgets_table(results: Results) -> str:
+    """The means of every outcome along training."""
     rows = []
     for outcome, title in OUTCOMES.items():
-        digits = 4 if outcome == 'reconstruction' else 2
-        for arm in facts['arms']:
+        for arm in results.facts['arms']:
             values = {budget: list(results.values(arm, budget, outcome).values()) for budget in results.fractions}
             if any(values.values()) and arm != 'P':
-                means = [f'{np.mean(one):.{digits}f}' for one in values.values()]
+                means = [f'{np.mean(one):.{digits(outcome)}f}' for one in values.values()]
                 rows.append([title, arm, str(len(values[WHOLE])), *means])
-    tables.append('Means by budget:\n\n' + markdown_table(['', 'arm', 'runs', *results.fractions], rows,
-                                                           len(results.fractions) + 1))
+    return 'Means by budget:\n\n' + markdown_table(['', 'arm', 'runs', *results.fractions], rows, len(results.fractions) + 1)
+
+
+def stages_table(results: Results) -> str:
+    """The means of every stage at the end."""
     rows = []
-    for arm in facts['arms']:
+    for arm in results.facts['arms']:
         budget = f'{CONTROL_BUDGET:g}' if arm == 'P' else WHOLE
         whole = [points[budget] for points in results.points(arm).values()]
         rows += [[OUTCOMES[outcome], arm, *(f'{number:.2f}' for number in np.mean([one[outcome] for one in whole], 0))]
-                 for outcome in ('linear', 'knn', 'rankme') if whole]
-    stages = len(next(iter(results.points('P').values()))[WHOLE]['linear'])
-    tables.append('Means by stage, at the whole budget:\n\n' + markdown_table(
-        ['', 'arm', *(f'stage {i + 1}' for i in range(stages))], sorted(rows), stages))
+                 for outcome in STAGED if whole]
+    return 'Means by stage, at the whole budget:\n\n' + markdown_table(
+        ['', 'arm', *(f'stage {i + 1}' for i in range(results.stages))], sorted(rows), results.stages)
+
+
+def differences_table(results: Results) -> str:
+    """Comparisons of every stage at the end."""
     rows = []
     for outcome in ('linear', 'knn'):
         for pair in (('C', 'B'), *results.exploratory()):
-            of = [results.compare(*pair, outcome=outcome, stage=stage) for stage in range(stages)]
+            of = [results.compare(*pair, outcome=outcome, stage=stage) for stage in range(results.stages)]
             rows += [[OUTCOMES[outcome], ' - '.join(pair), *map(within, of)]] if all(of) else []
-    tables.append('Differences by stage, at the whole budget, 95 % intervals, exploratory but for the primary outcome:\n\n'
-                  + markdown_table(['', '', *(f'stage {i + 1}' for i in range(stages))], rows, stages))
+    return ('Differences by stage, at the whole budget, 95 % intervals, exploratory but for the primary outcome:\n\n'
+            + markdown_table(['', '', *(f'stage {i + 1}' for i in range(results.stages))], rows, results.stages))
+
+
+def effect_by_budget(results: Results) -> str:
+    """C - B of every outcome along training; empty while there are no pairs."""
     rows = []
     for outcome, title in OUTCOMES.items():
-        digits = 4 if outcome == 'reconstruction' else 2
         of = [results.compare('C', 'B', budget=budget, outcome=outcome) for budget in results.fractions]
-        if all(of):
-            rows.append([title, *(within(one, digits) for one in of)])
-    if rows:
-        tables.append(f'C - B by budget, {of[0].pairs} pairs, 95 % intervals, exploratory but for the first row at 1:\n\n'
-                      + markdown_table(['', *results.fractions], rows, len(results.fractions)))
+        if not all(of):
+            return ''
+        rows.append([title, *(within(one, digits(outcome)) for one in of)])
+    return (f'C - B by budget, {of[0].pairs} pairs, 95 % intervals, exploratory but for the first row at 1:\n\n'
+            + markdown_table(['', *results.fractions], rows, len(results.fractions)))
+
+
+def use_tables(results: Results) -> str:
+    """What is fine-tuned and read place by place; empty while nothing is."""
     rows = []
-    for arm in (SCRATCH, *facts['arms']):
+    for arm in (SCRATCH, *results.facts['arms']):
         points = [found[WHOLE] for found in results.points(arm, 'downstream').values()]
         if points:
             dense = np.mean([one['dense'] for one in points], 0)
             rows.append([arm, str(len(points)), f'{np.mean([one["finetuned"] for one in points]):.2f}',
                          *(f'{number:.2f}' for number in dense)])
-    if rows:
-        tables.append('Fine-tuned, top-1 %, and a linear classifier of places on CoMA-Shapes, mIoU %:\n\n' + markdown_table(
-            ['', 'runs', 'fine-tuned', *(f'places, stage {i + 1}' for i in range(stages))], rows, stages + 2))
-        rows = [[f'{first} - {second}', *cells(found)] for (first, second), found in results.tuned().items()]
-        tables.append('Fine-tuned, points of top-1, exploratory, p as it is:\n\n' + markdown_table(
-            ['', 'pairs', 'difference (95 %)', '90 %', 'sd', 'p'], rows, 5))
-    matched = {arm: results.matched(arm) for arm in facts['arms'] if arm not in 'AP' and results.values(arm)}
-    lines = [f'{arm} reaches the mean of A at the whole budget at {share:.2f} of it.' if share else
-             f'{arm} does not reach the mean of A at the whole budget.' for arm, share in matched.items()]
-    return '\n'.join([*head, *tables, *lines, '', _what(facts), ''])
+    if not rows:
+        return ''
+    gains = [[f'{first} - {second}', *cells(found)] for (first, second), found in results.tuned().items()]
+    return ('Fine-tuned, top-1 %, and a linear classifier of places on CoMA-Shapes, mIoU %:\n\n' + markdown_table(
+        ['', 'runs', 'fine-tuned', *(f'places, stage {i + 1}' for i in range(results.stages))], rows, results.stages + 2)
+        + '\nFine-tuned, points of top-1, exploratory, p as it is:\n\n' + markdown_table(
+            ['', 'pairs', 'difference (95 %)', '90 %', 'sd', 'p'], gains, 5))
+
+
+def matches(results: Results) -> list[str]:
+    """When each arm is where A is at the end, a line for each."""
+    found = {arm: results.matched(arm) for arm in results.facts['arms'] if arm not in 'AP' and results.values(arm)}
+    return [f'{arm} reaches the mean of A at the whole budget at {share:.2f} of it.' if share else
+            f'{arm} does not reach the mean of A at the whole budget.' for arm, share in found.items()]
+
+
+def digits(outcome: str) -> int:
+    """Decimal places in which an outcome is told."""
+    return 4 if outcome == 'reconstruction' else 2
 
 
 def state(results: Results) -> str:
@@ -233,9 +274,9 @@ def cells(found: Difference) -> list[str]:
             f'({found.low90:.2f}, {found.high90:.2f})', f'{found.sd:.2f}', small(found.p).removeprefix('= ')]
 
 
-def within(found: Difference, digits: int = 2) -> str:
+def within(found: Difference, places: int = 2) -> str:
     """A difference and its 95 % interval."""
-    return f'{found.mean:.{digits}f} ({found.low:.{digits}f}, {found.high:.{digits}f})'
+    return f'{found.mean:.{places}f} ({found.low:.{places}f}, {found.high:.{places}f})'
 
 
 def _claims(results: Results) -> list[tuple[tuple[str, str], Difference, str]]:
