@@ -126,16 +126,19 @@ def read_facts_and_page(facts: str | Path, page: str | Path, mark: str) -> tuple
 
 
 def short(results: Results) -> str:
-    """A table of what is fine-tuned, each arm beside scratch."""
+    """A table of what is fine-tuned, and of the places of the stage of the primary outcome, each arm beside scratch."""
     rows = []
     for arm in (SCRATCH, *results.facts['arms']):
-        values = list(results.values(arm, outcome='finetuned', phase='downstream').values())
-        if values:
-            gain = results.tuned().get((arm, SCRATCH))
-            title = 'from scratch' if arm == SCRATCH else results.facts['arms'][arm]['title']
-            rows.append([title, str(len(values)), f'{np.mean(values):.1f}',
-                         f'{gain.mean:+.1f} ({gain.low:+.1f}, {gain.high:+.1f})' if gain else ''])
-    return markdown_table(['Pre-training', 'runs', 'top-1, %', 'gain over scratch (95 %)'], rows, 3)
+        row = ['from scratch' if arm == SCRATCH else results.facts['arms'][arm]['title'],
+               str(len(results.points(arm, 'downstream')))]
+        for outcome in ('finetuned', 'dense'):
+            values = list(results.values(arm, outcome=outcome, phase='downstream').values())
+            gain = arm != SCRATCH and results.compare(arm, SCRATCH, outcome=outcome, phase='downstream')
+            row += [f'{np.mean(values):.1f}' if values else '',
+                    f'{gain.mean:+.1f} ({gain.low:+.1f}, {gain.high:+.1f})' if gain else '']
+        rows += [row] if row[2] else []
+    return markdown_table(['Pre-training', 'runs', 'fine-tuned, top-1 %', 'gain (95 %)', 'places, mIoU %', 'gain (95 %)'],
+                          rows, 5)
 
 
 def section(name: str, results: Results) -> str:
