@@ -88,8 +88,19 @@ XAVIER = dict(zero_init_residual=False)
 END, START_AND_END = (1., ), (0., 1.)
 
 
-def _decoder(depth: int) -> dict[str, Any]:
-    return dict(DECODER, depth=depth)
+def _changed(base: str, group: str, stages: tuple[int, ...]) -> dict[str, SmallArm]:
+    """What is tried with all stages and with the last one alike."""
+    def arm(title: str, budget: float = 1., **changes: Any) -> SmallArm:
+        return SmallArm(title, budget=budget, group=group, changes=dict(stages=stages, **changes))
+
+    return {
+        f'{base}-lr-half': arm('half the learning rate', lr=5e-4),
+        f'{base}-lr-double': arm('twice the learning rate', lr=2e-3),
+        f'{base}-xavier': arm('blocks start from Xavier', backbone=XAVIER),
+        f'{base}-depth-2': arm('decoder of 2 blocks', decoder=dict(DECODER, depth=2)),
+        f'{base}-depth-4': arm('decoder of 4 blocks', decoder=dict(DECODER, depth=4)),
+        f'{base}-long': arm('twice the length', budget=2),
+    }
 
 
 ARMS = {
@@ -103,12 +114,7 @@ ARMS = {
                          changes=dict(stages=ALL, neck=dict(weighted=True))),
     'zero': SmallArm('convolutions of the fusion start at 0', group='fusion',
                      changes=dict(stages=ALL, neck=dict(zero_init=True))),
-    'all-lr-half': SmallArm('half the learning rate', group='fusion', changes=dict(stages=ALL, lr=5e-4)),
-    'all-lr-double': SmallArm('twice the learning rate', group='fusion', changes=dict(stages=ALL, lr=2e-3)),
-    'all-xavier': SmallArm('blocks start from Xavier', group='fusion', changes=dict(stages=ALL, backbone=XAVIER)),
-    'all-depth-2': SmallArm('decoder of 2 blocks', group='fusion', changes=dict(stages=ALL, decoder=_decoder(2))),
-    'all-depth-4': SmallArm('decoder of 4 blocks', group='fusion', changes=dict(stages=ALL, decoder=_decoder(4))),
-    'all-long': SmallArm('twice the length', budget=2, group='fusion', changes=dict(stages=ALL)),
+    **_changed('all', 'fusion', ALL),
 
     'vit': SmallArm("MAE with mmpretrain's ViT", group='methods', changes=dict(stages=LAST, vit=True)),
     'full': SmallArm("CoMA, 'full', 50 % and 50 %, last stage", 'full', group='methods', changes=dict(stages=LAST)),
@@ -126,12 +132,7 @@ ARMS = {
     '128-open-all': SmallArm('leak open, all stages', group='leak-128', data='scenes',
                              changes=dict(stages=ALL, backbone=OPEN), finetuned=END),
 
-    'last-lr-half': SmallArm('half the learning rate', group='last-stage', changes=dict(stages=LAST, lr=5e-4)),
-    'last-lr-double': SmallArm('twice the learning rate', group='last-stage', changes=dict(stages=LAST, lr=2e-3)),
-    'last-xavier': SmallArm('blocks start from Xavier', group='last-stage', changes=dict(stages=LAST, backbone=XAVIER)),
-    'last-depth-2': SmallArm('decoder of 2 blocks', group='last-stage', changes=dict(stages=LAST, decoder=_decoder(2))),
-    'last-depth-4': SmallArm('decoder of 4 blocks', group='last-stage', changes=dict(stages=LAST, decoder=_decoder(4))),
-    'last-long': SmallArm('twice the length', budget=2, group='last-stage', changes=dict(stages=LAST)),
+    **_changed('last', 'last-stage', LAST),
 }
 """All are MAE at 50 % with the leak closed, unless they say otherwise."""
 
