@@ -138,3 +138,8 @@ ARMS = {
 
 BASES = dict(leak=(), fusion=('all', 'last'), methods=('last', 'all'), **{'leak-128': (), 'last-stage': ('last', )})
 """The arms of other groups that belong into a group's table."""
+
+AGAINST = {'all': 'last', 'open-last': 'last', 'open-all': 'all',
+           '128-all': '128-last', '128-open-last': '128-last', '128-open-all': '128-all',
+           **{name: 'all' if arm.changes['stages'] == ALL else 'last' for name, arm in ARMS.items() if BASES[arm.group]}}
+"""The arm that each is compared with, pair by pair: what its title names is the difference."""

@@ -1,21 +1,29 @@
 """The study's part of its page, with a figure: all of it follows from the file of facts."""
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 
-from coma_mm.benchmark.complement.page import read_facts_and_page
+from coma_mm.benchmark.complement.page import read_facts_and_page, within
+from coma_mm.benchmark.complement.verdicts import difference
 from coma_mm.files import write_whole
 from coma_mm.markdown import fill, markdown_table
 
-from .arms import BASES, GROUPS
+from .arms import AGAINST, BASES, GROUPS
 
 MARK = 'small-study'
 """Of the part of a page that is written, `results`."""
 FIGURE = 'small_study.png'
 STAGES = ('stage 1', 'stage 2', 'stage 3', 'stage 4')
+OUTCOMES = {
+    'linear probe of stage 4': lambda point: point['linear'][-1],
+    'k-NN of stage 4': lambda point: point['knn'][-1],
+    'fine-tuned': lambda point: point.get('finetuned'),
+}
+"""What arms are compared by, of a point of a run."""
 COLOURS = ('#9ecae1', '#4292c6', '#08519c', '#d94801')
 
 
@@ -29,10 +37,14 @@ class Results:
     def __init__(self, facts: dict[str, Any]):
         self.facts, self.arms = facts, facts['arms']
 
+    def by_seed(self, arm: str) -> dict[int, dict[str, Any]]:
+        """The points of an arm's runs by seed, in their order; each has the same budgets, in ascending order."""
+        return dict(sorted((one['settings']['seed'], one['points']) for one in self.facts['runs'].values()
+                           if one['settings']['arm'] == arm))
+
     def runs(self, arm: str) -> list[dict[str, Any]]:
-        """The points of an arm's runs in the order of the seeds; each has the same budgets, in ascending order."""
-        found = [one for one in self.facts['runs'].values() if one['settings']['arm'] == arm]
-        return [one['points'] for one in sorted(found, key=lambda one: one['settings']['seed'])]
+        """The points of an arm's runs in the order of the seeds."""
+        return list(self.by_seed(arm).values())
 
     def shown(self) -> list[str]:
         """The arms that have runs, in the study's order."""
@@ -44,7 +56,12 @@ class Results:
 
     def values(self, arm: str, outcome: str, budget: str | None = None) -> np.ndarray:
         """The numbers of an outcome, (runs, ) or (runs, stages); at the end, unless a budget is given."""
-        return np.array([points[budget or max(points, key=float)][outcome] for points in self.runs(arm)])
+        return np.array([(points[budget] if budget else _end(points))[outcome] for points in self.runs(arm)])
+
+
+def _end(points: dict[str, Any]) -> dict[str, Any]:
+    """The last of the points of a run, which are by the share of the budget."""
+    return points[max(points, key=float)]
 
 
 def write_page(facts: str | Path, page: str | Path) -> None:
@@ -70,22 +87,41 @@ def table(results: Results, group: str) -> str:
         return ''
     rows = []
     for arm in [*(arm for arm in BASES[group] if arm in results.shown()), *own]:
-        probes, started = results.values(arm, 'linear'), results.values(arm, 'linear', results.budgets(arm)[0])
-        ends = [points[max(points, key=float)] for points in results.runs(arm)]
+        probes, neighbours = (gained(results, arm, outcome) for outcome in ('linear', 'knn'))
+        ends = [_end(points) for points in results.runs(arm)]
         closed, tuned = ([end.get(outcome) for end in ends] for outcome in ('closed', 'finetuned'))
         rows.append([
             f'`{arm}`', results.arms[arm]['title'] if arm in own else f'{results.arms[arm]["title"]}, as above',
-            str(len(probes)),
-            *(f'{spread(probes[:, i])} ({(probes - started)[:, i].mean():+.1f})' for i in range(probes.shape[1])),
-            f'{results.values(arm, "rankme")[:, -1].mean():.1f}',
+            str(len(ends)), *probes, neighbours[-1], f'{results.values(arm, "rankme")[:, -1].mean():.1f}',
             *(f'{results.values(arm, outcome).mean():.4f}' for outcome in ('reconstruction', 'seen')),
             '' if None in closed else f'{np.mean(closed):.4f}', '' if None in tuned else spread(np.array(tuned))])
-    header = ['arm', '', 'runs', *STAGES, 'RankMe of stage 4', 'error, held out', 'error, trained on',
+    header = ['arm', '', 'runs', *STAGES, 'k-NN of stage 4', 'RankMe of stage 4', 'error, held out', 'error, trained on',
               'held out, leak closed afterwards', 'fine-tuned']
     empty = [i for i in range(len(header)) if not any(row[i] for row in rows[-len(own):])]  # bases alone have it
     header, *rows = ([cell for i, cell in enumerate(row) if i not in empty] for row in (header, *rows))
     return '\n'.join([f'### {GROUPS[group]}', '', markdown_table(header, rows, len(header) - 2),
-                      *weights(results, own), *from_scratch(results, own)])
+                      *differences(results, own), *weights(results, own), *from_scratch(results, own)])
+
+
+def gained(results: Results, arm: str, outcome: str) -> list[str]:
+    """What each stage has at the end, and in brackets what training has added to the same model at its start."""
+    ends, starts = results.values(arm, outcome), results.values(arm, outcome, results.budgets(arm)[0])
+    return [f'{spread(end)} ({gain:+.1f})' for end, gain in zip(ends.T, (ends - starts).mean(0), strict=True)]
+
+
+def differences(results: Results, arms: Sequence[str]) -> list[str]:
+    """A table of arms less those that they are compared with, at the end of each; none without two pairs of seeds."""
+    rows = []
+    for arm in arms:
+        base = AGAINST.get(arm, '')
+        ours, theirs = results.by_seed(arm), results.by_seed(base)
+        pairs = [(_end(ours[seed]), _end(theirs[seed])) for seed in ours.keys() & theirs.keys()]
+        if len(pairs) > 1:
+            rows.append([f'`{arm}` - `{base}`', str(len(pairs)), *(
+                within(difference(*zip(*values, strict=True)), 1) if None not in chain(*values) else ''
+                for values in ([(value(one), value(other)) for one, other in pairs] for value in OUTCOMES.values()))])
+    header = ['paired by seed, 95 % intervals', 'pairs', *OUTCOMES]
+    return [markdown_table(header, rows, len(header) - 1)] if rows else []
 
 
 def weights(results: Results, arms: Sequence[str]) -> list[str]:
@@ -139,8 +175,9 @@ def _what(results: Results) -> str:
     sets = '; '.join(f'{one["pretraining"]} images to pre-train, {one["fit"]} to fit probes, {one["test"]} to test them, of '
                      f'which {one["held_out"]} are those held out' for one in images)
     return (f'Cells of stages: top-1 of a linear probe in per cent at the end, mean ± standard deviation over the runs, and '
-            f'in brackets what training has added to the same model at its start. {sets}. {len(runs)} runs, {minutes:.0f} '
-            f'minutes of training. Commits {", ".join(commits)}. {"; ".join(map(": ".join, facts["machine"].items()))}.\n')
+            f'in brackets what training has added to the same model at its start; k-NN likewise. {sets}. {len(runs)} runs, '
+            f'{minutes:.0f} minutes of training. Commits {", ".join(commits)}. '
+            f'{"; ".join(map(": ".join, facts["machine"].items()))}.\n')
 
 
 def draw(results: Results, path: Path, columns: int = 5) -> None:

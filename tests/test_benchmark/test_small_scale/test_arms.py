@@ -5,7 +5,7 @@ import torch
 
 from coma_mm.benchmark.complement.arms import build, loss, operations
 from coma_mm.benchmark.complement.draws import draw_masks
-from coma_mm.benchmark.small_scale.arms import ARMS, BASES, GROUPS
+from coma_mm.benchmark.small_scale.arms import AGAINST, ARMS, BASES, GROUPS
 from coma_mm.benchmark.small_scale.study import parameters
 from coma_mm.models import MaskedVisionTransformer
 
@@ -52,6 +52,8 @@ def test_arms_have_what_their_titles_say():
         assert scale.fractions[-1] == (2 if 'long' in name else 1), name
         assert scale.patch_size == (32 if name.startswith('128') else 16), name
     assert {arm.group for arm in ARMS.values()} == set(GROUPS) == set(BASES)
+    assert set(AGAINST) == set(ARMS) - {'last', '128-last'}
+    assert all(ARMS[name].data == ARMS[base].data for name, base in AGAINST.items())
 
 
 def test_only_what_is_said_differs_and_the_vit_is_as_large_as_the_dyvit():

@@ -104,6 +104,24 @@ def test_a_spread_is_told_where_there_is_one():
     assert page.spread(np.array([3.])) == '3.0' and page.spread(np.array([1., 2., 3.])) == '2.0 ± 1.0'
 
 
+def test_an_arm_is_compared_with_its_base_over_the_seeds_that_both_have():
+    def run(arm, seed, linear, knn, **end):
+        start = dict(linear=[0.] * 4, knn=[0.] * 4)
+        return dict(settings=dict(arm=arm, seed=seed),
+                    points={'0': start, '1': dict(linear=[0., 0., 0., linear], knn=[0., 0., 0., knn], **end)})
+
+    runs = [run('last', 2, 10., 5., finetuned=20.), run('last', 0, 10., 5., finetuned=20.), run('last', 1, 90., 5.),
+            run('all', 0, 11., 4., finetuned=21.), run('all', 2, 13., 4., finetuned=22.), run('open-all', 0, 1., 1.)]
+    results = page.Results(dict(arms=dict.fromkeys(('last', 'all', 'open-all')), runs=dict(enumerate(runs))))
+    header, _, *rows = page.differences(results, ['last', 'all', 'open-all'])[0].strip().splitlines()
+    assert header.endswith('| pairs | linear probe of stage 4 | k-NN of stage 4 | fine-tuned |')
+    half = 12.706 * 2**.5 / 2**.5  # Student's t of one degree of freedom, a standard deviation of the root of 2, two pairs
+    assert rows == [f'| `all` - `last` | 2 | 2.0 ({2 - half:.1f}, {2 + half:.1f}) | -1.0 (-1.0, -1.0) | '
+                    f'1.5 ({1.5 - half / 2:.1f}, {1.5 + half / 2:.1f}) |']
+    del runs[0]['points']['1']['finetuned']
+    assert page.differences(results, ['all'])[0].strip().splitlines()[-1].endswith('| -1.0 (-1.0, -1.0) |  |')
+
+
 def test_a_page_without_its_place_or_facts_is_one_clear_line(tmp_path):
     with pytest.raises(UserError, match='run the study first'):
         page.write_page(tmp_path / 'none.json', tmp_path / 'page.md')
