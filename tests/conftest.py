@@ -5,6 +5,7 @@ import random
 import runpy
 import signal
 import sys
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -43,27 +44,36 @@ def pytest_unconfigure():
     gc.unfreeze()
 
 
+@contextmanager
+def left_as_they_were():
+    """Neither default scopes nor logs, whose terminal is closed by then, outlive what is done meanwhile."""
+    before = {kind: dict(kind._instance_dict) for kind in (DefaultScope, MMLogger)}
+    yield
+    for kind, instances in before.items():
+        kind._instance_dict.clear()
+        kind._instance_dict.update(instances)
+
+
 @pytest.fixture(scope='module', autouse=True)
 def fresh_start():
     """mmengine collects garbage for each data set that it makes, and would look at all libraries and tests each time."""
     gc.collect()
     gc.freeze()
+    with left_as_they_were():  # by fixtures of the module
+        yield
 
 
 @pytest.fixture(autouse=True)
 def independent():
-    """Tests depend neither on chance nor on an earlier one's default scope or log, whose terminal is closed by now."""
+    """Tests depend neither on chance nor on an earlier one."""
     torch.manual_seed(0)
     np.random.seed(0)
     random.seed(0)
-    before = {kind: dict(kind._instance_dict) for kind in (DefaultScope, MMLogger)}
     handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-    yield
+    with left_as_they_were():
+        yield
     for number, handler in handlers.items():  # a tool that ran here listens, and so would workers that are to be ended
         signal.signal(number, handler)
-    for kind, instances in before.items():
-        kind._instance_dict.clear()
-        kind._instance_dict.update(instances)
 
 
 @pytest.fixture
