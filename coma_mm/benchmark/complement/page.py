@@ -11,7 +11,7 @@ from coma_mm.errors import UserError
 from coma_mm.files import read_text, write_whole
 from coma_mm.markdown import fill, markdown_table
 
-from .study import CONTROL_BUDGET, SCRATCH, SECOND_LOOK
+from .study import CONTROL_BUDGET, MORE_CONTROL, SCRATCH, SECOND_LOOK
 from .verdicts import Difference, difference, holm, interval, verdict
 
 MARK = 'complement-study'
@@ -46,7 +46,7 @@ class Results:
         arm = 'P' if arm == 'A' and phase != 'downstream' else arm
         return {one['settings']['seed']: one['points'] for one in self.facts['runs'].values()
                 if one['settings']['arm'] == arm and one['settings']['factor'] == factor
-                and (one['phase'] == phase if phase else one['phase'] not in ('pilot', 'downstream'))}
+                and (one['phase'] == phase if phase else one['phase'] not in ('pilot', 'downstream', 'fresh'))}
 
     def values(self, arm: str, budget: str = WHOLE, outcome: str = 'linear', phase: str | None = None,
                stage: int | None = None) -> dict[int, float]:
@@ -58,14 +58,18 @@ class Results:
 
     def compare(self, first: str, second: str, **which: Any) -> Difference | None:
         """The difference first - second over the seeds that both have; None for fewer than two."""
-        ours, theirs = self.values(first, **which), self.values(second, **which)
-        seeds = sorted(set(ours) & set(theirs))
-        return difference([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]) if len(seeds) > 1 else None
+        return paired(self.values(first, **which), self.values(second, **which))
 
     def confirmatory(self) -> Difference | None:
         """C - B over all of its pairs; None while some are missing."""
         found = self.compare('C', 'B', phase='main')
         return found if found and found.pairs == self.decisions.get('pairs') else None
+
+    def confirmed(self, outcome: str = 'linear') -> dict[str, Difference]:
+        """What beat A, less A, on fresh seeds alone; once all of them are run."""
+        found = {arm: paired(self.values(arm, outcome=outcome, phase='fresh'), self.values('A', outcome=outcome))
+                 for arm in self.decisions.get('candidates', ())}
+        return {arm: one for arm, one in found.items() if one and one.pairs == len(MORE_CONTROL)}
 
     def exploratory(self) -> dict[tuple[str, str], Difference]:
         """All other comparisons of the primary outcome at the whole budget."""
@@ -93,6 +97,12 @@ class Results:
                 share = (goal - means[i - 1]) / (mean - means[i - 1])
                 return 2**(logs[i - 1] + share * (logs[i] - logs[i - 1]))
         return None
+
+
+def paired(first: dict[int, float], second: dict[int, float]) -> Difference | None:
+    """The difference first - second over the seeds that both have; None for fewer than two."""
+    seeds = sorted(first.keys() & second.keys())
+    return difference([first[seed] for seed in seeds], [second[seed] for seed in seeds]) if len(seeds) > 1 else None
 
 
 def write_page(facts: str | Path, page: str | Path) -> None:
@@ -267,7 +277,10 @@ def state(results: Results) -> str:
              f'and {decisions["pairs"]} were fixed.')
     final, so_far = results.confirmatory(), results.compare('C', 'B', phase='main')
     if final:
-        return said + f' **C - B: {within(final)} points, {verdict(final)}.**'
+        return said + f' **C - B: {within(final)} points, {verdict(final)}.**' + ''.join(
+            f' {arm} - A on fresh seeds, {found.pairs} pairs: {within(found)} points, '
+            f'{"" if found.low > 0 else "not "}confirmed; k-NN {within(results.confirmed("knn")[arm])}.'
+            for arm, found in results.confirmed().items())
     return said + f' {so_far.pairs if so_far else "Fewer than two"} of them are complete, so there is no verdict.'
 
 

@@ -2,7 +2,7 @@
 
 docs/results/complement_plan.md says what is done in which order, and was written before: first `CONTROL`, then `PILOT`,
 then the pairs of which the pilot has fixed the number, then the other arms. What is decided between them is written down
-once. The weights that they end with are fine-tuned beside fresh ones.
+once. The weights that they end with are fine-tuned beside fresh ones. What beats A by then is run with fresh seeds.
 """
 import hashlib
 import io
@@ -33,7 +33,7 @@ from .verdicts import difference, interval, pairs_needed, upper_sd
 CONTROL = range(5)
 """Seeds of P, in whose course A's is; the other exploratory arms have them as well."""
 MORE_CONTROL = range(5, 10)
-"""Further ones, if the first leave it open whether P is better than A."""
+"""Further ones, if the first leave it open whether P is better than A; and those with which a winner is confirmed."""
 SECOND_LOOK = 0.975
 """The confidence that the interval of all of them must have above 0."""
 PILOT = range(100, 104)
@@ -51,7 +51,7 @@ class Job(NamedTuple):
     """A run.
 
     Args:
-        phase (str): 'control', 'pilot', 'main', 'others' or, to fine-tune what these have given, 'downstream'.
+        phase (str): 'control', 'pilot', 'main', 'others', 'fresh' or, to fine-tune what these have given, 'downstream'.
         arm (str): Its name, or `SCRATCH`.
         seed (int): Its seed.
         factor (float): On the scale's budget.
@@ -88,6 +88,9 @@ def phases(scale: Scale, decisions: dict[str, Any]) -> Iterator[list[Job]]:
     yield [Job('main', arm, seed, factor) for seed in range(decisions['pairs']) for arm in 'BC']
     yield [Job('others', arm, seed, factor) for seed in CONTROL for arm in scale.arms if arm not in 'ABCP']
     yield [Job('downstream', arm, seed, factor) for seed in CONTROL for arm in scale.arms if arm not in 'AP']
+    if candidates := decisions.get('candidates'):
+        yield [Job('control', 'P', seed, factor) for seed in MORE_CONTROL]
+        yield [Job('fresh', arm, seed, factor) for seed in MORE_CONTROL for arm in candidates]
 
 
 def control_seeds(decisions: dict[str, Any]) -> range:
@@ -96,17 +99,18 @@ def control_seeds(decisions: dict[str, Any]) -> range:
     return range(CONTROL.start, MORE_CONTROL.stop) if looked else CONTROL
 
 
-def decide(decisions: dict[str, Any], results: dict[str, dict]) -> dict[str, Any]:
+def decide(decisions: dict[str, Any], results: dict[str, dict], arms: Iterable[str] = 'BC') -> dict[str, Any]:
     """What follows from the runs of the phases that are complete.
 
     Args:
         decisions (dict): So far. What is decided is not decided again, but for the budget, which P and A alone can lengthen.
         results (dict): By the jobs' names.
+        arms (Iterable[str]): Of the scale. Defaults to B and C.
 
     Returns:
         dict: 'factor' on the budget; 'stage' of the primary outcome, 'control' (P - A) and 'sees', whether the study sees
-        it, and 'looks', earlier ones that left it open; 'pilot' (C - B) and 'pairs', the number of the main ones. Those that
-        are decided.
+        it, and 'looks', earlier ones that left it open; 'pilot' (C - B) and 'pairs', the number of the main ones;
+        'candidates', the arms that beat A and are to be confirmed. Those that are decided.
     """
     found = dict(decisions, factor=decisions.get('factor', 1.))
     seeds = control_seeds(found)
@@ -136,6 +140,13 @@ def decide(decisions: dict[str, Any], results: dict[str, dict]) -> dict[str, Any
             found['sd'] = upper_sd(found['pilot']['sd'], len(PILOT))
             found['pairs_needed'] = pairs_needed(found['sd'])
             found['pairs'] = min(MOST, max(FEWEST, found['pairs_needed']))
+    if 'pairs' in found and 'candidates' not in found:
+        others = {arm: [results.get(Job('main', arm, seed, found['factor']).name, {}).get('points') for seed in CONTROL]
+                  for arm in ('P', *(arm for arm in arms if arm not in 'AP'))}
+        if all(map(all, others.values())):
+            values = {arm: [points['1']['linear'][found['stage']] for points in runs] for arm, runs in others.items()}
+            theirs = values.pop('P')  # whose course is A's up to the whole budget
+            found['candidates'] = [arm for arm, ours in values.items() if difference(ours, theirs).low > 0]
     return found
 
 
@@ -225,7 +236,7 @@ class Study:
         path = self.folder / 'decisions.json'
         before = json.loads(path.read_text()) if path.exists() else {}
         decisions = before
-        while (after := decide(decisions, self.results())) != decisions:
+        while (after := decide(decisions, self.results(), self.scale.arms)) != decisions:
             decisions = after
         if decisions != before:
             write_metrics(dict(decisions), str(path))

@@ -83,11 +83,42 @@ def test_the_pilots_spread_fixes_the_number_of_pairs_once():
     assert {job.arm for job in last[1] + last[5]} == {study.SCRATCH, *'ABCD'}
 
 
+def test_an_arm_that_beats_mae_is_confirmed_on_fresh_seeds_or_not():
+    results = runs('control', 'P', range(10), lambda arm, seed, budget: 20 + budget + seed / 10 * budget)
+    results |= runs('pilot', 'BC', PILOT, lambda arm, seed, budget: 20 + seed / 100)
+    results |= runs('main', 'BC', CONTROL, lambda arm, seed, budget: 20 + seed / 100)
+    results |= runs('others', 'L', CONTROL, lambda arm, seed, budget: 22 + seed / 5)
+    arms = ('A', 'B', 'C', 'L', 'P')
+    del results['L-4-x1']
+    assert 'candidates' not in decide({}, results, arms)
+    results |= runs('others', 'L', CONTROL, lambda arm, seed, budget: 22 + seed / 5)
+    decisions = decide({}, results, arms)
+    assert decisions['candidates'] == ['L'] and decide({}, results)['candidates'] == []
+    *_, before, again, fresh = phases(replace(SMALL, arms=arms), decisions)
+    assert {job.arm for job in before} == {*'BCL'} and {job.arm for job in again} == {'P'}
+    assert [job.name for job in fresh] == [f'L-{seed}-x1' for seed in MORE_CONTROL]
+
+    def confirmed(gain):
+        ours = runs('fresh', 'L', MORE_CONTROL, lambda arm, seed, budget: 21 + seed / 10 + gain + seed / 50) if gain else {}
+        kept = {name: dict(phase='fresh' if name in ours else 'main',
+                           settings=dict(arm=name[0], seed=int(name[2]), factor=1.),
+                           points={budget: dict(point, knn=point['linear']) for budget, point in one['points'].items()})
+                for name, one in {**results, **ours}.items() if name[1:4] != '-10'}
+        return page.Results(dict(settings=dict(fractions=[1.]), arms=arms, decisions=decisions, runs=kept))
+
+    assert not confirmed(gain=None).confirmed()
+    for gain, word in ((1., 'confirmed'), (-1., 'not confirmed')):
+        found = confirmed(gain)
+        assert found.confirmed()['L'].mean == pytest.approx(gain + .14) and found.exploratory()['L', 'A'].pairs == 5
+        assert re.search(rf'L - A on fresh seeds, 5 pairs: -?\d\.\d+ \(\S+ \S+\) points, {word};', page.state(found))
+
+
 @pytest.fixture
 def short(monkeypatch, pack):  # noqa: F811
     """A function that makes a study with few and short runs and made-up measures."""
-    for name, value in dict(CONTROL=range(2), PILOT=range(100, 102), FEWEST=2, MOST=2).items():
+    for name, value in dict(CONTROL=range(2), MORE_CONTROL=range(2, 4), PILOT=range(100, 102), FEWEST=2, MOST=2).items():
         monkeypatch.setattr(study, name, value)
+    monkeypatch.setattr(page, 'MORE_CONTROL', study.MORE_CONTROL)
     monkeypatch.setattr(study, 'read_pack', lambda path: pack)
     monkeypatch.setattr(study.Trainer, 'save', lambda self, path: None)  # which waits for the disk
     monkeypatch.setattr(study, 'environment', lambda: dict(Processor='one'))
@@ -120,14 +151,15 @@ def test_a_study_runs_to_its_end_and_its_facts_make_the_page(short, tmp_path, ca
         stopped.run(minutes=0.)
     assert short(tmp_path).run()
     facts = json.loads((tmp_path / 'facts.json').read_text())['cpu']
-    pretrained = {*(f'P-{seed}-x1' for seed in range(2)),
-                  *(f'{arm}-{seed}-x1' for arm in 'BC' for seed in (0, 1, 100, 101))}
+    assert facts['decisions']['candidates'] == ['B', 'C']  # which are measured later, and so made up to be better
+    pretrained = {*(f'P-{seed}-x1' for seed in range(4)),
+                  *(f'{arm}-{seed}-x1' for arm in 'BC' for seed in (0, 1, 2, 3, 100, 101))}
     assert set(facts['runs']) == pretrained | {
         f'downstream-{arm}-{seed}-x1' for arm in (study.SCRATCH, *'ABC') for seed in range(2)}
     for run in facts['runs'].values():
         assert re.fullmatch('[0-9a-f]{64}', run['settings_hash']) and re.fullmatch(r'[0-9a-f]{40}\+?', run['commit'])
     weights = {facts['runs'][name]['points']['1']['weights'] for name in pretrained}
-    assert len(weights) == 10 and all(re.fullmatch('[0-9a-f]{64}', one) for one in weights)
+    assert len(weights) == 16 and all(re.fullmatch('[0-9a-f]{64}', one) for one in weights)
     assert facts['decisions']['pairs'] == 2 and facts['decisions']['sees']
     capsys.readouterr()
     assert short(tmp_path).run() and not capsys.readouterr().out  # nothing is left to do
@@ -138,6 +170,7 @@ def test_a_study_runs_to_its_end_and_its_facts_make_the_page(short, tmp_path, ca
     text = target.read_text()
     assert text.startswith('# Title') and text.endswith('## More\n') and 'old' not in text
     assert re.search(r'\*\*C - B: .* points, \w+', text) and '| B - A | 2 |' in text and 'by Holm' in text
+    assert 'B - A on fresh seeds, 2 pairs: ' in text
     assert re.search(r'\| scratch \| 2 \| \S+ \| 1.00 \| 2.00 \|', text) and '| A - scratch | 2 |' in text
     assert (tmp_path / page.FIGURE).stat().st_size > 1000
     page.write_page(tmp_path / 'facts.json', target)
