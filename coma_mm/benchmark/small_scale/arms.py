@@ -117,6 +117,8 @@ ARMS = {
     **_changed('all', 'fusion', ALL),
 
     'vit': SmallArm("MAE with mmpretrain's ViT", group='methods', changes=dict(stages=LAST, vit=True)),
+    'latent': SmallArm("CoMA, 'latent', last stage", 'latent', group='methods', changes=dict(stages=LAST)),
+    'latent-all': SmallArm("CoMA, 'latent', all stages", 'latent', group='methods', changes=dict(stages=ALL)),
     'full': SmallArm("CoMA, 'full', 50 % and 50 %, last stage", 'full', group='methods', changes=dict(stages=LAST)),
     'frozen': SmallArm("CoMA, 'frozen', 60 % masked, last stage", 'frozen', seen=.4, group='methods',
                        changes=dict(stages=LAST)),

@@ -47,7 +47,7 @@ def test_arms_have_what_their_titles_say():
         scale, config = arm.scale, arm.scale.model(arm)
         assert config['decoder']['depth'] == int(name[-1] if 'depth' in name else 1), name
         assert scale.lr == (5e-4 if 'half' in name else 2e-3 if 'double' in name else 1e-3), name
-        assert config['complement'] == ('full' if 'full' in name else 'frozen' if 'frozen' in name else 'none'), name
+        assert config['complement'] == next((mode for mode in ('full', 'frozen', 'latent') if mode in name), 'none'), name
         assert scale.keep(arm) == (6 if 'frozen' in name else 8) and scale.patches == 16, name
         assert scale.fractions[-1] == (2 if 'long' in name else 1), name
         assert scale.patch_size == (32 if name.startswith('128') else 16), name
