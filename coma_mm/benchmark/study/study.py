@@ -58,7 +58,7 @@ TEMPLATE = """# Does pre-training pay?
 
 The tiny DyViT, fine-tuned on the {level} level of CoMA-Shapes from weights that CoMA pre-trained on the unlabelled images,
 and from scratch, with equal fine-tuning budget. Written by `python tools/study.py --level {level} --seeds {seeds}
---pretrainings {pretrainings}`.
+--pretrainings {pretrainings} --complement {complement}`.
 
 | task | metric, % | from CoMA | from scratch | difference, paired | CoMA by seed | scratch by seed |
 |---|---|---:|---:|---:|---|---|
