@@ -324,8 +324,9 @@ def _what(facts: dict[str, Any]) -> str:
 
 def draw(scales: dict[str, Results], path: Path) -> None:
     """The figure: an effect with its 95 % and 90 % intervals for each comparison."""
-    rows = [(f'{first} - {second}, {name}', found, first + second == 'CB')
-            for name, results in scales.items() for (first, second), found, _ in _claims(results)]
+    rows = [row for name, results in scales.items() for row in [
+        *((f'{first} - {second}, {name}', found, first + second == 'CB') for (first, second), found, _ in _claims(results)),
+        *((f'{arm} - A, {name}, fresh seeds', found, True) for arm, found in results.confirmed().items())]]
     figure, axes = plt.subplots(figsize=(7, 1.2 + .4 * len(rows)), layout='constrained')
     axes.axvspan(-.5, .5, color='0.92', label='±0.5 points')
     axes.axvline(0, color='0.4', linewidth=1)
