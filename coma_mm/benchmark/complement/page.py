@@ -337,7 +337,7 @@ def draw(scales: dict[str, Results], path: Path) -> None:
         axes.plot(found.mean, place, 'o', color='white', markeredgecolor=colour, markersize=6)
     axes.set_yticks(range(len(rows)), [f'{name} ({found.pairs} pairs)' for name, found, _ in rows])
     axes.set_ylim(len(rows) - .5, -.5)
-    axes.set_xlabel('difference of the linear probe, points of top-1; 95 % (thin) and 90 % (thick)')
+    axes.set_xlabel('difference of the linear probe, points of top-1\n95 % (thin) and 90 % (thick)')
     axes.legend(loc='best', frameon=False)
     axes.spines[['top', 'right']].set_visible(False)
     figure.savefig(path, dpi=150)
