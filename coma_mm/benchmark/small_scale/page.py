@@ -183,6 +183,7 @@ def _what(results: Results) -> str:
 def draw(results: Results, path: Path, columns: int = 5) -> None:
     """The figure: for each arm the probe of each stage along training, the mean and the range of its runs."""
     arms = results.shown()
+    columns = min(columns, len(arms))
     rows = -(-len(arms) // columns)
     figure, grid = plt.subplots(rows, columns, figsize=(2.3 * columns, .5 + 2 * rows), layout='constrained', squeeze=False)
     for axes in grid.flat[len(arms):]:

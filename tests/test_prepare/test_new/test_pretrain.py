@@ -21,6 +21,7 @@ def test_a_folder_of_200_images_is_pre_trained_on(folder, written, runs, capsys)
         '200 images, every 20th held out: DyViT-tiny at 128 px, patches of 16 px, from scratch; update 32, lr 5e-4 by the '
         "linear rule (1e-3 × 32/64), 400 epochs (more than the paper's 300, as there are fewer than 100 000 images).")
     assert len(text.splitlines()) < 16 and cfg.auto_scale_lr.base_batch_size == 32
+    assert cfg.model.backbone.out_indices == (3, )  # alone, as small data want it
     assert cfg.optim_wrapper.optimizer.lr == 5e-4 and cfg.train_cfg.max_epochs == cfg.param_scheduler[1].end == 400
     runs(cfg)
     assert 'reconstruction/' in capsys.readouterr().out
@@ -36,7 +37,7 @@ def test_batch_and_update_follow_the_number_of_images(monkeypatch, tmp_path, wri
     cfg, _, summary = written('pretrain', images=str(tmp_path / 'photos'), arch='small', gpus=gpus)
     batch, update = cfg.train_dataloader.batch_size, cfg.auto_scale_lr.base_batch_size
     assert (batch, update) == expected and cfg.optim_wrapper.optimizer.lr == 1.5e-4 * update / 256
-    assert cfg.train_cfg.max_epochs == (300 if number == 100_000 else 400)
+    assert cfg.train_cfg.max_epochs == (300 if number == 100_000 else 400) and len(cfg.model.backbone.out_indices) == 4
     assert cfg.param_scheduler[0].end == 40 and 'DyViT-small at 224 px, patches of 32 px' in summary
 
 
