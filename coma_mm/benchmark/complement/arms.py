@@ -121,7 +121,7 @@ SCALES = {
 
 
 def build(scale: Scale, arm: Arm, seed: int) -> CoMA:
-    """An arm's model with the initial weights of a seed, which all arms have in common, on the CPU."""
+    """An arm's model with the initial weights of a seed, which arms with the same layers have in common, on the CPU."""
     with initialising(seed):
         model = MODELS.build(scale.model(arm))
         model.init_weights()

@@ -136,7 +136,7 @@ def weights(results: Results, arms: Sequence[str]) -> list[str]:
 
 
 def from_scratch(results: Results, arms: Sequence[str]) -> list[str]:
-    """What fine-tuning gives from the weights that all arms start with, a sentence where it was measured."""
+    """What fine-tuning gives from the weights that an arm starts with, a sentence where it was measured."""
     found = [np.array([points['0']['finetuned'] for points in results.runs(arm)]) for arm in arms
              if all('finetuned' in points['0'] for points in results.runs(arm))]
     return [f'Fine-tuned is top-1 in per cent; the weights that pre-training starts from have {spread(one)} %.\n'
