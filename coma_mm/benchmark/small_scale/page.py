@@ -1,14 +1,12 @@
 """The study's part of its page, with a figure: all of it follows from the file of facts."""
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 
-from coma_mm.benchmark.complement.page import read_facts_and_page, within
-from coma_mm.benchmark.complement.verdicts import difference
+from coma_mm.benchmark.complement.page import paired, read_facts_and_page, within
 from coma_mm.files import write_whole
 from coma_mm.markdown import fill, markdown_table
 
@@ -114,12 +112,11 @@ def differences(results: Results, arms: Sequence[str]) -> list[str]:
     rows = []
     for arm in arms:
         base = AGAINST.get(arm, '')
-        ours, theirs = results.by_seed(arm), results.by_seed(base)
-        pairs = [(_end(ours[seed]), _end(theirs[seed])) for seed in ours.keys() & theirs.keys()]
-        if len(pairs) > 1:
-            rows.append([f'`{arm}` - `{base}`', str(len(pairs)), *(
-                within(difference(*zip(*values, strict=True)), 1) if None not in chain(*values) else ''
-                for values in ([(value(one), value(other)) for one, other in pairs] for value in OUTCOMES.values()))])
+        found = [paired(*({seed: number for seed, points in results.by_seed(name).items()
+                           if (number := value(_end(points))) is not None} for name in (arm, base)))
+                 for value in OUTCOMES.values()]
+        if found[0]:
+            rows.append([f'`{arm}` - `{base}`', str(found[0].pairs), *(within(one, 1) if one else '' for one in found)])
     header = ['paired by seed, 95 % intervals', 'pairs', *OUTCOMES]
     return [markdown_table(header, rows, len(header) - 1)] if rows else []
 
