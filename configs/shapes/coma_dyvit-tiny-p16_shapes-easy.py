@@ -1,10 +1,6 @@
 _base_ = './coma_dyvit-tiny_shapes.py'
 # 64 px have 16 patches of 16 px. Most of a scene is flat, so pixels as they are say more than those of a normalised patch.
-# The decoder sees the last stage alone: given all four, the finer ones reconstruct and the last learns nothing that
-# fine-tuning gains by (docs/results/small_scale.md).
-model = dict(
-    backbone=dict(patch_size=16, pos_scale=0.25, out_indices=(3, ), mask_before_stem=True),
-    head=dict(norm_pix=False))
+model = dict(backbone=dict(patch_size=16, pos_scale=0.25), head=dict(norm_pix=False))
 size = 64
 train_pipeline = [
     dict(type='LoadImageFromFile'),

@@ -55,8 +55,6 @@ def draft(images: str, *, arch: str, backbone: dict, size: int | None, epochs: i
 
     def write(epochs: int) -> str:
         own = backbone_settings(backbone, patch, pretrained, has_init=False)
-        if arch == 'tiny' and not pretrained:  # on small data the last stage learns little beside finer ones
-            own.append('out_indices=(3, )')
         every = max(1, epochs // 20)
         return lines([
             *beginning(f'CoMA pre-training of DyViT-{arch} at {size} px on a folder of {len(paths)} images', BASES[arch],
