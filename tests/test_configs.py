@@ -55,7 +55,7 @@ PARAMETERS = {
     'detection/dino-4scale_dyvit-base_*': (91_445_900, 70_290_752),
     'detection/mask2former_dyvit-base_*_coco.py': (90_253_361, 70_290_976),
     'detection/mask2former_dyvit-base_*_coco-panoptic.py': (90_266_982, 70_290_976),
-    'shapes/coma_dyvit-tiny_shapes.py': (2_502_624, 1_504_032),
+    'shapes/coma_dyvit-tiny_shapes.py': (2_329_696, 1_503_584),
     'shapes/dyvit-tiny_*_shapes.py': (1_506_154, 1_503_584),
     'shapes/mask-rcnn_dyvit-tiny_*_shapes.py': (2_693_548, 1_504_032),
     'shapes/upernet_dyvit-tiny_*_shapes.py': (2_213_556, 1_504_032),
@@ -74,7 +74,7 @@ PARAMETERS = {
     'small/dyvit-tiny-p16_*_shapes-4bands.py': (1_502_629, 1_500_224),
     'small/mask-rcnn_dyvit-tiny-p16_*_shapes-4bands.py': (2_637_550, 1_499_968),
     'small/upernet_dyvit-tiny-p16_*_shapes-4bands.py': (2_209_098, 1_500_224),
-    'small/coma_dyvit-tiny_*': (2_502_624, 1_504_032),
+    'small/coma_dyvit-tiny_*': (2_329_696, 1_503_584),
     'small/mask-rcnn_dyvit-tiny_*': (2_788_048, 1_504_032),
     'small/upernet_dyvit-tiny_*': (2_222_656, 1_504_032),
 }

@@ -62,7 +62,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.data_preprocessor = model.data_preprocessor
         self.backbone = all_stages(model.backbone.state_dict(), scale, 'avg_featmap')
-        self.head = nn.Linear(sum(scale.arch['dims']), classes)
+        self.head = nn.Linear(sum(self.backbone.out_channels), classes)
         nn.init.normal_(self.head.weight, std=0.01, generator=torch.Generator().manual_seed(seed))
         nn.init.zeros_(self.head.bias)
 
@@ -132,7 +132,7 @@ def scenes(split: str, size: int) -> tuple[torch.Tensor, torch.Tensor]:
 def maps(model: CoMA, scale: Scale, split: str) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Every stage's features of the scenes, float32 (n, C, h, w), with the scenes' classes, (n, S, S)."""
     device = next(model.parameters()).device
-    backbone = all_stages(model.backbone.state_dict(), scale, 'featmap').to(device).eval()
+    backbone = all_stages(model.backbone.state_dict(), scale, 'featmap').to(device)
     images, classes = scenes(split, scale.size)
     parts = [[one.float().nan_to_num(0, 0, 0).cpu() for one in backbone(normalise(model, part.to(device).float()))]
              for part in images.split(200)]

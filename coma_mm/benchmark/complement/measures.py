@@ -49,10 +49,11 @@ def measure(model: CoMA, scale: Scale, pack: Pack, batch: int = 200) -> dict[str
 
 
 def all_stages(weights: dict[str, torch.Tensor], scale: Scale, out_type: str) -> nn.Module:
-    """The backbone with those weights and the outputs of all stages, see DyViT's `out_type`, on the CPU."""
+    """The backbone with those weights and the outputs of all stages, see DyViT's `out_type`, on the CPU, to evaluate."""
     with DefaultScope.overwrite_default_scope('mmpretrain'), torch.random.fork_rng(devices=[]):
         backbone = MODELS.build(scale.encoder((0, 1, 2, 3), out_type))
     backbone.load_state_dict(weights, strict=False)
+    backbone.eval()  # mmpretrain's give nothing back
     return backbone
 
 
@@ -62,7 +63,7 @@ def stage_features(model: CoMA, scale: Scale, pack: Pack, batch: int = 200) -> l
     A stage that the decoder does not see has a norm that was not trained, which scales every channel alike.
     """
     device = next(model.parameters()).device
-    backbone = all_stages(model.backbone.state_dict(), scale, 'avg_featmap').to(device).eval()
+    backbone = all_stages(model.backbone.state_dict(), scale, 'avg_featmap').to(device)
     parts = []
     for images in pack.images.split(batch):
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == 'cuda'):

@@ -25,7 +25,7 @@ def noise(count=24):
 
 @pytest.fixture
 def tiny(monkeypatch, tmp_path):
-    """A function that makes a study of four arms and one seed."""
+    """A function that makes a study of five arms and one seed."""
     monkeypatch.setattr(images, 'read_pack', lambda path, fit: noise())
     monkeypatch.setattr(complement.Trainer, 'save', lambda self, path: None)  # which waits for the disk
     monkeypatch.setattr(complement, 'environment', lambda: dict(Processor='one'))
@@ -33,7 +33,7 @@ def tiny(monkeypatch, tmp_path):
     monkeypatch.setattr(study, 'FINE_TUNING', dict(photographs=dict(epochs=1, batch=3)))
     arms = {name: replace(ARMS[name], changes={**TINY, **{key: value for key, value in ARMS[name].changes.items()
                                                           if key not in TINY}})
-            for name in ('last', 'open-all', 'weighted', 'last-long')}
+            for name in ('last', 'open-all', 'weighted', 'vit', 'last-long')}
 
     def make(**options):
         return study.SmallStudy('photographs', tmp_path, tmp_path / 'facts.json', arms=arms, seeds=(0, ), **options)
@@ -49,7 +49,7 @@ def test_a_study_runs_to_its_end_and_its_facts_make_the_page(tiny, tmp_path, cap
     assert set(runs) == {'last-0-x1', 'open-all-0-x1'}
     assert tiny().run()
     facts = json.loads((tmp_path / 'facts.json').read_text())['pretraining']
-    assert len(facts['runs']) == 4 and facts['arms']['last']['updates'] == 2 and facts['arms']['last-long']['updates'] == 4
+    assert len(facts['runs']) == 5 and facts['arms']['last']['updates'] == 2 and facts['arms']['last-long']['updates'] == 4
     for run in facts['runs'].values():
         arm = run['settings']['arm']
         assert list(run['points']) == ['0', '1', *(['2'] if arm == 'last-long' else [])]
@@ -57,7 +57,7 @@ def test_a_study_runs_to_its_end_and_its_facts_make_the_page(tiny, tmp_path, cap
             assert len(point['linear']) == 4 and point['seen'] > 0
             assert ('closed' in point, 'stage_weights' in point) == (arm == 'open-all', arm == 'weighted')
         tuned = [budget for budget, point in run['points'].items() if 'finetuned' in point]
-        assert tuned == {'last': ['0', '1'], 'open-all': ['1'], 'weighted': ['1']}.get(arm, [])
+        assert tuned == {'last': ['0', '1'], 'last-long': []}.get(arm, ['1'])
     points = {name: run['points'] for name, run in facts['runs'].items()}
     assert points['last-0-x1'].keys() < points['last-long-0-x1'].keys()
     assert points['last-0-x1']['1']['linear'] == points['last-long-0-x1']['1']['linear']
