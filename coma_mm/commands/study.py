@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--work-dir', default='work_dirs/study', help='default: %(default)s')
     parser.add_argument('--out', type=out_file, help='Markdown file to write (default: study.md in the work dir)')
     parser.add_argument('--level', choices=('easy', 'hard'), default='easy',
-                        help="of the scenes: easy, with the demo's recipe, or hard, some four times as long (default: "
+                        help="of the scenes: easy, with the demo's recipe, or hard, some three times as long (default: "
                              '%(default)s)')
     parser.add_argument('--seeds', type=whole(1), default=3, help='fine-tunings per arm (default: %(default)s)')
     parser.add_argument('--pretrainings', type=whole(1), help='shared out among the seeds (default: one for each)')

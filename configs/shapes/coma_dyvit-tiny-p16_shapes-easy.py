@@ -15,8 +15,7 @@ val_pipeline = [
     dict(type='CenterCrop', crop_size=size),
     *_base_.masking,
 ]
-train_dataloader = dict(batch_size=32, dataset=dict(pipeline=train_pipeline))
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=val_pipeline))
 test_dataloader = val_dataloader
 default_hooks = dict(logger=dict(interval=50))
-optim_wrapper = dict(optimizer=dict(lr=7.5e-4))

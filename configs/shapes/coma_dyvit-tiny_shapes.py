@@ -1,5 +1,6 @@
 _base_ = ['../_base_/small/coma_dyvit-tiny.py', '../_base_/datasets/shapes.py']
 data_root = {{_base_.unlabelled_root}}
-train_dataloader = dict(dataset=dict(data_root=data_root))
+train_dataloader = dict(batch_size=32, dataset=dict(data_root=data_root))
 val_dataloader = dict(dataset=dict(data_root=data_root))
 test_dataloader = val_dataloader
+optim_wrapper = dict(optimizer=dict(lr=7.5e-4))

@@ -368,6 +368,6 @@ RECIPES = {
         '{}-p16_{}_shapes-easy', 'coma_dyvit-tiny-p16_shapes-easy'),
     'hard': Recipe(
         'hard', 128, dict(unlabelled=3000, train=500, val=200, test=500),
-        {'Pre-training': 60, 'Classification': 20, 'UperNet': 6, 'Mask R-CNN': 4},
+        {'Pre-training': 30, 'Classification': 20, 'UperNet': 6, 'Mask R-CNN': 4},
         '{}_{}_shapes', 'coma_dyvit-tiny_shapes'),
 }
