@@ -1,5 +1,4 @@
 """The results of the study as a part of a page, with a figure: all of it follows from the file of facts."""
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from coma_mm.errors import UserError
 from coma_mm.files import read_text, write_whole
 from coma_mm.markdown import fill, markdown_table
 
-from .study import CONTROL_BUDGET, MORE_CONTROL, SCRATCH, SECOND_LOOK
+from .study import CONTROL_BUDGET, MORE_CONTROL, SCRATCH, SECOND_LOOK, read_facts
 from .verdicts import Difference, difference, holm, interval, verdict
 
 MARK = 'complement-study'
@@ -124,11 +123,7 @@ def read_facts_and_page(facts: str | Path, page: str | Path, mark: str) -> tuple
     Raises:
         UserError: The facts cannot be read, or the page has no part of that mark (`fill`).
     """
-    try:
-        found = json.loads(read_text(facts))
-    except (OSError, ValueError) as error:
-        raise UserError(f'{facts}: cannot read the facts ({error}); run the study first, or give its file by '
-                        '--out') from error
+    found = read_facts(facts)
     text = read_text(page)
     if f'<!-- {mark}:' not in text:
         raise UserError(f'{page}: expected <!-- {mark}:results --> and <!-- /{mark} -->, which hold the results')

@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 import torch
 
 from coma_mm.errors import EXIT_STOPPED, Stopped, UserError
-from coma_mm.files import PACKAGE, write_metrics, write_whole
+from coma_mm.files import PACKAGE, read_text, write_metrics, write_whole
 from coma_mm.locks import locked
 from coma_mm.processes import end_with_parent, listen
+from coma_mm.progress import duration
 from coma_mm.visualization.logs import environment
 
 from . import downstream
@@ -170,6 +171,7 @@ class Study:
         self._pack: Pack | None = None
         self._told = False
         self._end = float('inf')
+        self._left = 0
 
     @property
     def pack(self) -> Pack:
@@ -199,6 +201,7 @@ class Study:
         listen(tell)
         self._end = float('inf') if minutes is None else time.monotonic() + 60 * minutes
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._take_over()
         while job := self._next():
             if self.stops():
                 raise Stopped(f'the study is stopped before {job.name}; the same command goes on with it')
@@ -206,12 +209,27 @@ class Study:
                 time.sleep(1)  # others have all that can be run now
         return True
 
+    def _take_over(self) -> None:
+        """Take the runs that the file of facts has and the folder has not for done, as in a fresh clone with its results."""
+        with locked(self.folder, wait=True):
+            facts = self._facts().get(self.name, {})
+            results = {f'{name}/result.json': dict(one, done=True) for name, one in facts.get('runs', {}).items()}
+            for name, content in {**results, 'decisions.json': facts.get('decisions')}.items():
+                path = self.folder / name
+                if content and not path.exists():
+                    path.parent.mkdir(exist_ok=True)
+                    write_metrics(content, str(path))
+
+    def _facts(self) -> dict[str, Any]:
+        return read_facts(self.out) if self.out.exists() else {}
+
     def _next(self) -> Job | bool:
         """The next run that is not done and nobody else does; True if all there is to do is being done, False at the end."""
         decisions = self._decide()
         for jobs in self.phases(decisions):
             left = [job for job in jobs if not self._done(job)]
             if left:
+                self._left = len(left)
                 return next((job for job in left if not (self.folder / job.name / '.lock').exists()), left[0])
         return False
 
@@ -288,9 +306,12 @@ class Study:
             facts.update(done=True, commit_at_end=commit(), finished=time.strftime('%Y-%m-%d %H:%M:%S'))
             write_metrics(facts, str(folder / 'result.json'))
             (folder / 'checkpoint.pth').unlink(missing_ok=True)
-            print(f'{time.strftime("%H:%M:%S")} {job.name} is done: {facts["seconds"] / 60:.1f} min of training', flush=True)
+            self._tell(f'{job.name} is done: {facts["seconds"] / 60:.1f} min of training')
         self.write_facts()
         return True
+
+    def _tell(self, line: str) -> None:
+        print(time.strftime('%H:%M:%S'), line, flush=True)
 
     def _train(self, job: Job, facts: dict[str, Any]) -> None:
         """Do a pre-training, or go on with it; its measures and, from the whole budget on, its weights are written."""
@@ -309,16 +330,26 @@ class Study:
                 write_whole(folder / f'weights-{fraction:g}.pth', content.getbuffer())
             write_metrics(facts, str(folder / 'result.json'))
 
-        print(f'{time.strftime("%H:%M:%S")} {job.phase}: {job.name}, update {trainer.step}', flush=True)
-        trainer.run(measured, checkpoint, self.stops)
+        begun, ahead = time.monotonic(), trainer.left
+
+        def saved() -> None:
+            each = (time.monotonic() - begun) / (ahead - trainer.left)
+            self._tell(f'{job.name}: {trainer.left} updates are left, about {duration(each * trainer.left)}')
+
+        self._tell(f'{job.phase}: {job.name}, update {trainer.step}; runs of this phase that are left: {self._left}')
+        trainer.run(measured, checkpoint, self.stops, saved)
 
     def _tune(self, job: Job, facts: dict[str, Any]) -> None:
         """Fine-tune what an arm has at the whole budget, or the weights that it starts from."""
-        print(f'{time.strftime("%H:%M:%S")} {job.phase}: {job.name}', flush=True)
+        self._tell(f'{job.phase}: {job.name}; runs of this phase that are left: {self._left}')
         model = build(self.scale, ARMS['A' if job.arm == SCRATCH else job.arm], job.seed)
         if job.arm != SCRATCH:
             own = Job('main', 'P' if job.arm == 'A' else job.arm, job.seed, job.factor).name
-            weights = torch.load(self.folder / own / 'weights-1.pth', map_location='cpu', weights_only=True)
+            path = self.folder / own / 'weights-1.pth'
+            if not path.exists():
+                raise UserError(f'{path} is missing: {self.out} has the results of {own} from another folder; go on in that '
+                                'one (--work-dir), or with another --out, for which all is run anew')
+            weights = torch.load(path, map_location='cpu', weights_only=True)
             model.load_state_dict(weights['state_dict'])
         begun = time.monotonic()
         facts['points']['1'] = downstream.measure_downstream(
@@ -340,11 +371,24 @@ class Study:
     def write_facts(self) -> None:
         """Write this scale's part of the file of facts."""
         with locked(self.folder, wait=True):
-            facts = json.loads(self.out.read_text()) if self.out.exists() else {}
+            facts = self._facts()
             runs = {name: {key: value for key, value in one.items() if key != 'done'}
                     for name, one in self.results().items()}
             facts[self.name] = dict(self.described(), machine=environment(), runs=runs)
             write_metrics(facts, str(self.out))
+
+
+def read_facts(path: str | Path) -> dict[str, Any]:
+    """A study's file of facts.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    try:
+        return json.loads(read_text(path))
+    except (OSError, ValueError) as error:
+        raise UserError(f'{path}: cannot read the facts ({error}); run the study first, or give its file by '
+                        '--out') from error
 
 
 def commit() -> str:

@@ -136,20 +136,27 @@ class Trainer:
         self.optimizer.zero_grad()
         self.step += 1
 
+    @property
+    def left(self) -> int:
+        """int: Updates that are still to be made, those of each decay included."""
+        ahead = self.segments[self.segment:]
+        return sum(segment.end - segment.begin for segment in ahead) - (self.step - ahead[0].begin if ahead else 0)
+
     def run(self, measured: Callable[[float], None], path: Path, stops: Callable[[], bool] = lambda: False,
-            every: float = 60.) -> None:
+            saved: Callable[[], None] = lambda: None, every: float = 60.) -> None:
         """Go on to the end.
 
         Args:
             measured (Callable): Called with the fraction at each decay's end; what it does survives a stop.
             path (Path): The checkpoint: written every so often, read by `resume`.
             stops (Callable): Whether to stop now; asked after each update. Defaults to never.
+            saved (Callable): Called after each checkpoint between them. Defaults to nothing.
             every (float): Seconds between checkpoints. Defaults to 60.
 
         Raises:
             Stopped: If it was to stop; all is saved.
         """
-        saved = time.monotonic()
+        last = time.monotonic()
         while self.segment < len(self.segments):
             segment = self.segments[self.segment]
             if segment.fraction is not None and self.course is None:
@@ -158,9 +165,10 @@ class Trainer:
                 begun = time.monotonic()
                 self.update()
                 self.seconds += time.monotonic() - begun
-                if stop := stops() or time.monotonic() > saved + every:
+                if stop := stops() or time.monotonic() > last + every:
                     self.save(path)
-                    saved = time.monotonic()
+                    last = time.monotonic()
+                    saved()
                 if stop and stops():
                     raise Stopped(f'stopped at update {self.step}; {path} has all of it')
             if segment.fraction is not None:
@@ -169,7 +177,7 @@ class Trainer:
                 self.course, self.step = None, segment.begin
             self.segment += 1
             self.save(path)
-            saved = time.monotonic()
+            last = time.monotonic()
 
     def _state(self) -> dict[str, Any]:
         return dict(model=self.model.state_dict(), optimizer=self.optimizer.state_dict())

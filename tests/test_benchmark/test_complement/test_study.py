@@ -150,6 +150,7 @@ def test_a_study_runs_to_its_end_and_its_facts_make_the_page(short, tmp_path, ca
     with pytest.raises(Stopped):
         stopped.run(minutes=0.)
     assert short(tmp_path).run()
+    assert 'fresh: C-3-x1, update 0; runs of this phase that are left: 1\n' in capsys.readouterr().out
     facts = json.loads((tmp_path / 'facts.json').read_text())['cpu']
     assert facts['decisions']['candidates'] == ['B', 'C']  # which are measured later, and so made up to be better
     pretrained = {*(f'P-{seed}-x1' for seed in range(4)),
@@ -200,6 +201,9 @@ def test_processes_side_by_side_end_as_one():
 def test_a_page_without_its_place_or_facts_is_one_clear_line(tmp_path):
     with pytest.raises(UserError, match='run the study first'):
         page.write_page(tmp_path / 'none.json', tmp_path / 'page.md')
+    (tmp_path / 'facts.json').write_text('{')
+    with pytest.raises(UserError, match='facts.json: cannot read the facts'):
+        Study('cpu', 'photographs', tmp_path, tmp_path / 'facts.json').run()
     (tmp_path / 'facts.json').write_text('{}')
     (tmp_path / 'page.md').write_text('nothing')
     with pytest.raises(UserError, match='expected <!--'):
@@ -221,6 +225,8 @@ def test_fine_tuning_begins_with_the_weights_that_an_arm_ended_with(short, tmp_p
     fresh = build(one.scale, ARMS['A'], 0).state_dict()
     assert all(torch.equal(begun[0][key], ended[key]) and torch.equal(begun[1][key], fresh[key]) for key in fresh)
     assert not torch.equal(ended['backbone.stem.weight'], fresh['backbone.stem.weight'])
+    with pytest.raises(UserError, match='C-1-x1.weights-1.pth is missing: .* from another folder; go on in that'):
+        one._do(Job('downstream', 'C', 1, 1.))
 
 
 def test_the_settings_of_the_studys_runs_are_those_that_it_began_with(tmp_path):

@@ -38,10 +38,11 @@ def test_a_run_alternates_between_its_course_and_decays():
 
 
 def test_the_rate_rises_stays_and_falls_to_zero_at_each_budget(pack, tmp_path):
-    one, rates = trainer(pack), []
+    one, rates, left = trainer(pack), [], []
     update = one.update
-    one.update = lambda: (rates.append((one.step, round(one.rate(), 6))), update())
+    one.update = lambda: (rates.append((one.step, round(one.rate(), 6))), left.append(one.left), update())
     course(one, tmp_path / 'a.pth')
+    assert left == list(range(10, 0, -1)) and one.left == 0
     assert rates == [(0, .005), (1, .01), (2, .006667), (3, .003333), (2, .01), (3, .01),
                      (4, .008), (5, .006), (6, .004), (7, .002)]
 

@@ -35,8 +35,8 @@ def tiny(monkeypatch, tmp_path):
                                                           if key not in TINY}})
             for name in ('last', 'open-all', 'weighted', 'vit', 'last-long')}
 
-    def make(**options):
-        return study.SmallStudy('photographs', tmp_path, tmp_path / 'facts.json', arms=arms, seeds=(0, ), **options)
+    def make(folder=tmp_path, **options):
+        return study.SmallStudy('photographs', folder, tmp_path / 'facts.json', arms=arms, seeds=(0, ), **options)
 
     return make
 
@@ -47,7 +47,11 @@ def test_a_study_runs_to_its_end_and_its_facts_make_the_page(tiny, tmp_path, cap
     assert tiny(only=['leak']).run()
     runs = json.loads((tmp_path / 'facts.json').read_text())['pretraining']['runs']
     assert set(runs) == {'last-0-x1', 'open-all-0-x1'}
-    assert tiny().run()
+    elsewhere = tiny(tmp_path / 'elsewhere')  # with the file of facts, without its runs
+    assert elsewhere.run()
+    assert not (elsewhere.folder / 'last-0-x1/weights-1.pth').exists()
+    assert (elsewhere.folder / 'weighted-0-x1/weights-1.pth').exists()
+    assert json.loads((tmp_path / 'facts.json').read_text())['pretraining']['runs'].items() > runs.items()
     facts = json.loads((tmp_path / 'facts.json').read_text())['pretraining']
     assert len(facts['runs']) == 5 and facts['arms']['last']['updates'] == 2 and facts['arms']['last-long']['updates'] == 4
     for run in facts['runs'].values():
