@@ -61,6 +61,7 @@ PARAMETERS = {
     'shapes/upernet_dyvit-tiny_*_shapes.py': (2_213_556, 1_504_032),
     'shapes/coma_dyvit-tiny-p16_shapes-easy.py': (2_027_104, 1_498_208),
     'shapes/coma_dyvit-tiny-p16_latent_shapes-easy.py': (2_060_128, 1_498_208),
+    'shapes/coma_dyvit-tiny-p16_all-stages_shapes-easy.py': (2_101_728, 1_498_656),
     'shapes/dyvit-tiny-p16_*_shapes-easy.py': (1_501_061, 1_498_656),
     'shapes/mask-rcnn_dyvit-tiny-p16_*_shapes-easy.py': (2_635_982, 1_498_400),
     'shapes/upernet_dyvit-tiny-p16_*_shapes-easy.py': (2_207_530, 1_498_656),

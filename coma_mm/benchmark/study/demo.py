@@ -13,7 +13,7 @@ from coma_mm.files import CONFIGS
 from coma_mm.markdown import markdown_table
 
 from . import experiments
-from .experiments import AGAIN, METRICS, RECIPES, Experiment, Recipe, Run
+from .experiments import AGAIN, METRICS, RECIPES, Experiment, Recipe, Run, pretrainings_of
 
 MINUTES = 10  # as measured on two cores of an AMD EPYC; see docs/shapes.md
 NOTES = [
@@ -33,15 +33,15 @@ def run_demo(work_dir: str, budget: float = 1.) -> None:
     out = folder / 'report.html'
     out.unlink(missing_ok=True)  # of an earlier start: it would look as if this one had come to its end
     recipe = RECIPES['easy'].scaled(budget, test=0)
-    pretraining = recipe.pretrain()
-    runs = recipe.fine_tunings(pretraining)
+    runs = recipe.fine_tunings(recipe.pretrain())
+    pretrainings = pretrainings_of(runs.values())
 
     print(_plan(recipe, max(1, round(MINUTES * budget))), flush=True)
     experiments.make_shapes(folder / 'data', recipe.level, recipe.size, **recipe.images)
     print(f'Twelve of the scenes: {folder / "data/preview.png"}', flush=True)
     experiment = Experiment(folder, folder / 'data')
     with experiment.progress:
-        experiment.all([pretraining, *runs.values()])
+        experiment.all([*pretrainings, *runs.values()])
 
     collected = collect(folder)
     _check_results(experiment, runs, collected[0])
@@ -49,7 +49,7 @@ def run_demo(work_dir: str, budget: float = 1.) -> None:
     shown = [table.columns.index(name) for name in ('Task', 'Metric, %', 'pre-trained', 'from scratch', 'difference')]
     lines = [[line[i] for i in shown] for line in (table.columns, *table.rows)]
     print(f'\n{markdown_table(lines[0], lines[1:], numbers=3, aligned=True)}\n' + '\n'.join(NOTES))
-    os.environ.update(SHAPES_ROOT=str(folder / 'data'), PRETRAINED=str(pretraining.checkpoint(folder)))
+    os.environ.update(SHAPES_ROOT=str(folder / 'data'), PRETRAINED=str(pretrainings[0].checkpoint(folder)))
     small, *others = report.sections(*collected, folder, folder, models=())
     small.notes = NOTES
     sections = [*_predictions(folder, runs), small, *others]
@@ -79,17 +79,19 @@ def _check_results(experiment: Experiment, runs: dict[tuple[str, str], Run], fra
 def _plan(recipe: Recipe, minutes: int) -> str:
     images = recipe.images
     return (f'The demo draws scenes of {recipe.size} px and pre-trains a small DyViT with CoMA on {images["unlabelled"]} of '
-            'them, without labels.\nThen it trains a classifier, UperNet and Mask R-CNN, each from those weights and from '
-            f'scratch, on {images["train"]} others.\nThat takes about {minutes} min without a GPU. Interrupted and started '
-            'again, it goes on where it was.')
+            'them, without labels:\nonce with its last stage for the decoder, and once with all stages, for Mask R-CNN.\n'
+            'Then it trains a classifier, UperNet and Mask R-CNN, each from those weights and from scratch, on '
+            f'{images["train"]} others.\nThat takes about {minutes} min without a GPU. Interrupted and started again, it '
+            'goes on where it was.')
 
 
 def _summary(recipe: Recipe) -> str:
     images = recipe.images
     return (f'A DyViT of 1.5 million parameters was pre-trained with CoMA on {images["unlabelled"]} unlabelled images of '
-            f'{recipe.size} px for {recipe.epochs["Pre-training"]} epochs, then fine-tuned on {images["train"]} labelled '
-            'ones as a classifier, as UperNet and as Mask R-CNN; each also from scratch, for as many epochs. The numbers '
-            f'are of the last epoch, on {images["val"]} validation images.')
+            f'{recipe.size} px for {recipe.epochs["Pre-training"]} epochs, and once more for Mask R-CNN, with all stages '
+            f'for the decoder. Then it was fine-tuned on {images["train"]} labelled ones as a classifier, as UperNet and as '
+            'Mask R-CNN; each also from scratch, for as many epochs. The numbers are of the last epoch, on '
+            f'{images["val"]} validation images.')
 
 
 def _predictions(folder: Path, runs: dict[tuple[str, str], Run]) -> list[visualization.Section]:

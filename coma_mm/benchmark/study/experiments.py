@@ -326,6 +326,8 @@ class Recipe:
         epochs (dict[str, int]): Of each task.
         name (str): Of the fine-tunings' configs, with places for the task's prefix and the arm.
         pretraining (str): Name of the pre-training's config.
+        own_pretraining (dict[str, str]): Name of the config by task, where a task has a pre-training of its own. Defaults
+            to none.
     """
     level: str
     size: int
@@ -333,6 +335,7 @@ class Recipe:
     epochs: dict[str, int]
     name: str
     pretraining: str
+    own_pretraining: dict[str, str] = field(default_factory=dict)
 
     def scaled(self, factor: float, **images: int) -> 'Recipe':
         """The recipe with a factor on images and epochs, of which there are at least 16 and 2, after `images` is set."""
@@ -340,32 +343,44 @@ class Recipe:
         return replace(self, images={split: count and max(16, int(count * factor)) for split, count in images.items()},
                        epochs={task: max(2, round(count * factor)) for task, count in self.epochs.items()})
 
-    def pretrain(self, seed: int = 0, options: dict | None = None) -> Run:
-        """The pre-training of a seed, with more `--cfg-options`."""
-        return Run(f'pretrain_seed{seed}', f'Pre-training with CoMA, seed {seed}', self.pretraining,
-                   self.epochs['Pre-training'], seed, options or {})
+    def pretrain(self, seed: int = 0, options: dict | None = None) -> dict[str, Run]:
+        """The pre-training of each task, with a seed and more `--cfg-options`; most tasks share one."""
+        epochs, options = self.epochs['Pre-training'], options or {}
+        shared = Run(f'pretrain_seed{seed}', f'Pre-training with CoMA, seed {seed}', self.pretraining, epochs, seed, options)
+        return {
+            task: Run(f'pretrain_{prefix}_seed{seed}', f'Pre-training with CoMA for {task}, seed {seed}',
+                      self.own_pretraining[task], epochs, seed, options) if task in self.own_pretraining else shared
+            for task, prefix in TASKS
+        }
 
-    def fine_tunings(self, base: Run, seed: int = 0, options: dict | None = None) -> dict[tuple[str, str], Run]:
+    def fine_tunings(self, bases: dict[str, Run], seed: int = 0,
+                     options: dict | None = None) -> dict[tuple[str, str], Run]:
         """Runs by (task, arm), with the same budget for both arms; those from scratch first, which need not wait.
 
         Args:
-            base (Run): The pre-training from which one arm starts.
+            bases (dict[str, Run]): The pre-training from which one arm starts, by task.
             seed (int): Defaults to 0.
             options (dict, optional): More `--cfg-options` of all of them.
         """
         return {
             (task, arm): Run(f'{prefix}_{arm}_seed{seed}', f'{task} {how}, seed {seed}', self.name.format(prefix, arm),
-                             self.epochs[task], seed, options or {}, base if arm == 'coma' else None)
+                             self.epochs[task], seed, options or {}, bases[task] if arm == 'coma' else None)
             for arm, how in reversed(ARMS.items())
             for task, prefix in TASKS
         }
 
 
+def pretrainings_of(runs: Iterable[Run]) -> list[Run]:
+    """The pre-trainings from which runs start, each once, in the order of the runs."""
+    return list({run.base.name: run.base for run in runs if run.base}.values())
+
+
 RECIPES = {
     'easy': Recipe(
         'easy', 64, dict(unlabelled=4000, train=1000, val=200, test=1000),
-        {'Pre-training': 20, 'Classification': 6, 'UperNet': 4, 'Mask R-CNN': 2},
-        '{}-p16_{}_shapes-easy', 'coma_dyvit-tiny-p16_shapes-easy'),
+        {'Pre-training': 20, 'Classification': 4, 'UperNet': 3, 'Mask R-CNN': 2},
+        '{}-p16_{}_shapes-easy', 'coma_dyvit-tiny-p16_shapes-easy',
+        {'Mask R-CNN': 'coma_dyvit-tiny-p16_all-stages_shapes-easy'}),
     'hard': Recipe(
         'hard', 128, dict(unlabelled=3000, train=500, val=200, test=500),
         {'Pre-training': 30, 'Classification': 20, 'UperNet': 6, 'Mask R-CNN': 4},

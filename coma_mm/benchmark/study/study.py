@@ -8,7 +8,7 @@ from coma_mm.models import CoMA
 from coma_mm.visualization.logs import environment
 
 from . import experiments
-from .experiments import ARMS, METRICS, RECIPES, Experiment, Recipe, Run
+from .experiments import ARMS, METRICS, RECIPES, Experiment, Recipe, Run, pretrainings_of
 
 # Checkpoints now and then: the numbers are those of the last one, on the test split.
 OPTIONS = {'default_hooks.checkpoint.interval': 5}
@@ -34,8 +34,10 @@ def run_study(work_dir: str, out: str | None = None, level: str = 'easy', seeds:
     choice('--complement', complement, CoMA.COPIES)
     recipe = RECIPES[level]
     experiments.make_shapes(folder / 'data', recipe.level, recipe.size, **recipe.images)
-    bases = [recipe.pretrain(seed, {'model.complement': complement, **OPTIONS}) for seed in range(pretrainings or seeds)]
-    runs = {seed: recipe.fine_tunings(bases[seed % len(bases)], seed, OPTIONS) for seed in range(seeds)}
+    count = min(pretrainings or seeds, seeds)
+    options = {'model.complement': complement, **OPTIONS}
+    runs = {seed: recipe.fine_tunings(recipe.pretrain(seed % count, options), seed, OPTIONS) for seed in range(seeds)}
+    bases = pretrainings_of(run for of in runs.values() for run in of.values())
     experiment = Experiment(folder, folder / 'data', jobs, threads=1)
 
     def do(run: Run) -> tuple[float, dict[str, float]]:
@@ -47,7 +49,7 @@ def run_study(work_dir: str, out: str | None = None, level: str = 'easy', seeds:
         tuned = sorted((run for of in runs.values() for run in of.values()), key=lambda run: run.base is not None)
         results = experiment.all([*bases, *tuned], do)
     text = _report(recipe, runs, [results[run.name][0] for run in bases], results,
-                   dict(level=level, seeds=seeds, pretrainings=len(bases), jobs=experiment.jobs, complement=complement))
+                   dict(level=level, seeds=seeds, pretrainings=count, jobs=experiment.jobs, complement=complement))
     path = Path(out or folder / 'study.md')
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding='utf-8')
@@ -70,7 +72,7 @@ that finds nothing counts as AP 0.
 
 - Images of {size} px: {images}
 - Epochs: {epochs}
-- CoMA: complement={complement}
+- Pre-training: {configs}; complement={complement}
 - Median seconds per run, {jobs} side by side with one thread each: {times}
 {environment}
 """
@@ -101,6 +103,7 @@ def _report(recipe: Recipe, runs: dict, pretraining_seconds: list[float], result
         size=recipe.size,
         images=', '.join(f'{count} {split}' for split, count in recipe.images.items()),
         epochs=', '.join(f'{task} {count}' for task, count in recipe.epochs.items()),
+        configs='; for '.join([recipe.pretraining, *map(' '.join, recipe.own_pretraining.items())]),
         times=', '.join(f'{task} {statistics.median(values):.0f}' for task, values in seconds.items()),
         environment='\n'.join(f'- {key}: {value}' for key, value in environment().items()),
         **settings)

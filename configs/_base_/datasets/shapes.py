@@ -14,3 +14,4 @@ easy_metainfo = dict(classes=easy_classes)
 
 pretrained = '{{$PRETRAINED:work_dirs/coma_dyvit-tiny_shapes/epoch_12.pth}}'
 pretrained_easy = '{{$PRETRAINED:work_dirs/coma_dyvit-tiny-p16_shapes-easy/epoch_12.pth}}'
+pretrained_all_stages = '{{$PRETRAINED:work_dirs/coma_dyvit-tiny-p16_all-stages_shapes-easy/epoch_12.pth}}'

@@ -20,7 +20,7 @@ from coma_mm.benchmark.paper import collect as collect_module
 from coma_mm.benchmark.paper.collect import collect
 from coma_mm.benchmark.study import experiments
 from coma_mm.benchmark.study.demo import _check_results
-from coma_mm.benchmark.study.experiments import ARMS, RECIPES, TASKS, Experiment, Run
+from coma_mm.benchmark.study.experiments import ARMS, RECIPES, TASKS, Experiment, Run, pretrainings_of
 from coma_mm.errors import UserError
 from coma_mm.progress import Progress
 
@@ -42,15 +42,19 @@ def test_a_run_is_a_command_that_resumes():
 @pytest.mark.parametrize('level', RECIPES)
 def test_both_arms_have_the_same_budget_and_seed(level):
     recipe = RECIPES[level]
-    base = recipe.pretrain(2)
-    runs = recipe.fine_tunings(base, seed=4, options={'x': 1})
+    bases = recipe.pretrain(2, {'y': 2})
+    runs = recipe.fine_tunings(bases, seed=4, options={'x': 1})
     assert set(runs) == {(task, arm) for task, _ in TASKS for arm in ARMS}
     for (task, arm), run in runs.items():
         assert (run.epochs, run.seed, run.options) == (recipe.epochs[task], 4, {'x': 1})
-        assert run.base is (base if arm == 'coma' else None)
+        assert run.base is (bases[task] if arm == 'coma' else None)
         assert (ROOT / f'configs/shapes/{run.config}.py').exists() and run.config.endswith('-easy') == (level == 'easy')
-    assert len({run.name for run in (base, *runs.values())}) == len(runs) + 1 and (base.seed, base.epochs) == (
-        2, recipe.epochs['Pre-training'])
+    pretrainings = pretrainings_of(runs.values())
+    assert {run.config for run in pretrainings} == {recipe.pretraining, *recipe.own_pretraining.values()}
+    assert len({run.name for run in (*pretrainings, *runs.values())}) == len(runs) + len(pretrainings)
+    for run in pretrainings:
+        assert (run.seed, run.epochs, run.options) == (2, recipe.epochs['Pre-training'], {'y': 2})
+        assert (ROOT / f'configs/shapes/{run.config}.py').exists()
 
 
 def test_a_recipe_is_scaled():
