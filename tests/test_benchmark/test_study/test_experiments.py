@@ -326,24 +326,27 @@ def test_demo_goes_on_where_it_was_killed_and_reports(tmp_path):
         'top-1 accuracy', 'mIoU', 'box AP', 'mask AP']
     page = Page((folder / 'report.html').read_text())
     files = [link for link in page.links if not link.startswith(('data:image/', '#'))]
-    assert len(files) == 3 * 7 and all((folder / file).is_file() for file in files)  # config, log, checkpoint of each run
-    # Predictions 2, Figures 1, 2 and 5, losses 4, features while training, reconstructions.
-    assert sum(link.startswith('data:image/') for link in page.links) == 11
+    assert len(files) == 3 * 8 and all((folder / file).is_file() for file in files)  # config, log, checkpoint of each run
+    # Predictions 2, Figures 1, 2 and 5, losses 4, of both pre-trainings features while training and reconstructions.
+    assert sum(link.startswith('data:image/') for link in page.links) == 13
     assert page.headings[:3] == ['UperNet: segmentations', 'Mask R-CNN: detections', 'Small scale: CoMA-Shapes']
     assert {'Beside the paper', 'Coverage of patches', 'Reconstructions', 'Loss', 'Runs'} <= set(page.headings)
     assert 'top-1 accuracy' in page.text and 'dyvit-tiny-p16_coma_shapes-easy.py' in page.text
 
-    checkpoint = folder / 'pretrain_seed0' / 'epoch_2.pth'
-    for _, prefix in TASKS:
+    bases = dict.fromkeys((prefix for _, prefix in TASKS), 'pretrain_seed0')
+    bases['mask-rcnn_dyvit-tiny'] = 'pretrain_mask-rcnn_dyvit-tiny_seed0'
+    for prefix, base in bases.items():
+        checkpoint = folder / base / 'epoch_2.pth'
         work_dir = folder / f'{prefix}_coma_seed0'
         facts = json.loads((work_dir / 'provenance.json').read_text())['backbone_from']
         assert {key: facts[key] for key in ('algorithm', 'arch', 'epochs', 'mask_ratio', 'checkpoint')} == dict(
             algorithm='CoMA', arch='tiny', epochs=2, mask_ratio=0.6, checkpoint=str(checkpoint))
         assert facts['sha256'] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
-        # All but the norms of the stages that the decoder did not see.
-        loaded = re.findall(r'loaded (\d+) of (\d+) tensors into DyViT.*; (\d) that it lacks start afresh: norm0.weight',
-                            (work_dir / 'log.txt').read_text())
-        assert loaded and all(int(number) + int(afresh) == int(total) for number, total, afresh in loaded)
+        # All but the norms of the stages that the decoder did not see, of which Mask R-CNN's saw all.
+        log = (work_dir / 'log.txt').read_text()
+        number, total = map(int, re.search(r'loaded (\d+) of (\d+) tensors into DyViT', log).groups())
+        afresh = re.search(r'; (\d) that it lacks start afresh: norm0.weight', log)
+        assert (afresh is None) == (base != 'pretrain_seed0') and number + int(afresh[1] if afresh else 0) == total
         scratch = folder / f'{prefix}_scratch_seed0'
         assert json.loads((scratch / 'provenance.json').read_text())['backbone_from'] is None
         assert 'tensors into DyViT' not in (scratch / 'log.txt').read_text()
@@ -354,7 +357,8 @@ def test_demo_goes_on_where_it_was_killed_and_reports(tmp_path):
     frame = frame.drop_duplicates('run').set_index('run')
     methods = {f'{prefix}_{arm}_seed0': method for _, prefix in TASKS for arm, method in zip(ARMS, ('CoMA', 'scratch'),
                                                                                             strict=True)}
-    assert frame['method'].to_dict() == dict(methods, pretrain_seed0='CoMA')
+    assert frame['method'].to_dict() == dict(methods, **dict.fromkeys(bases.values(), 'CoMA'))
     assert set(frame['dataset']) == {'CoMA-Shapes'} and frame['command'].str.contains('coma-mm train coma_mm::shapes/').all()
     tuned = frame[(frame['method'] == 'CoMA') & (frame['task'] != 'pretraining')]
-    assert (tuned['pretrain_run'] == 'pretrain_seed0').all() and (tuned['decoder_depth'] == 2).all()
+    assert tuned['pretrain_run'].to_dict() == {f'{prefix}_coma_seed0': base for prefix, base in bases.items()}
+    assert (tuned['decoder_depth'] == 2).all()
