@@ -37,7 +37,8 @@ def run_study(work_dir: str, out: str | None = None, level: str = 'easy', seeds:
     count = min(pretrainings or seeds, seeds)
     options = {'model.complement': complement, **OPTIONS}
     runs = {seed: recipe.fine_tunings(recipe.pretrain(seed % count, options), seed, OPTIONS) for seed in range(seeds)}
-    bases = pretrainings_of(run for of in runs.values() for run in of.values())
+    tuned = [run for of in runs.values() for run in of.values()]
+    bases = pretrainings_of(tuned)
     experiment = Experiment(folder, folder / 'data', jobs, threads=1)
 
     def do(run: Run) -> tuple[float, dict[str, float]]:
@@ -46,8 +47,7 @@ def run_study(work_dir: str, out: str | None = None, level: str = 'easy', seeds:
 
     with experiment.progress:
         # Those from scratch first: they need not wait for a pre-training.
-        tuned = sorted((run for of in runs.values() for run in of.values()), key=lambda run: run.base is not None)
-        results = experiment.all([*bases, *tuned], do)
+        results = experiment.all([*bases, *sorted(tuned, key=lambda run: run.base is not None)], do)
     text = _report(recipe, runs, [results[run.name][0] for run in bases], results,
                    dict(level=level, seeds=seeds, pretrainings=count, jobs=experiment.jobs, complement=complement))
     path = Path(out or folder / 'study.md')
