@@ -98,14 +98,15 @@ def _summary(recipe: Recipe) -> str:
 def _predictions(folder: Path, runs: dict[tuple[str, str], Run]) -> list[visualization.Section]:
     """Pictures of what the models predict after fine-tuning."""
     sections = []
-    for task, draw, what, more in (
-            ('UperNet', visualization.segmentation_figure, 'segmentations', ''),
+    for task, draw, what, options, more in (
+            ('UperNet', visualization.segmentation_figure, 'segmentations', {}, ''),
+            # AP counts a box of each class; people look for one around each object.
             ('Mask R-CNN', partial(visualization.detection_figure, max_detections=4), 'detections',
+             {'model.test_cfg.rcnn.nms.class_agnostic': True},
              ' Of boxes with an overlap (IoU) above 0.5 the most certain is drawn alone, whatever their classes.')):
         run = runs[task, 'coma']
         config = Config.fromfile(CONFIGS / f'shapes/{run.config}.py')
-        if task == 'Mask R-CNN':  # AP has a box of each class
-            config.model.test_cfg.rcnn.nms.class_agnostic = True
+        config.merge_from_dict(options)
         picture = visualization.Picture(
             draw(*visualization.load_for_viewing(config, run.checkpoint(folder))),
             f'Validation images: truth and {what} of the run from CoMA’s weights.{more}',
