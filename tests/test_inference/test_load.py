@@ -13,6 +13,7 @@ from coma_mm.weights.export import export_backbone
 from coma_mm.weights.load import load_weights_only
 
 from ..helpers.described import CLASSES, config_path, description, write_checkpoint
+from ..helpers.detections import reordered
 
 TASKS = ('classification', 'segmentation', 'detection')
 
@@ -21,13 +22,17 @@ def image(height=60, width=80, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
-def tensors(found):
-    """What a result predicts, as tensors."""
+def tensors(found, like=None):
+    """What a result predicts, as tensors; objects in the order of another's, if one is given."""
     if 'pred_score' in found:
         return [found.pred_score]
     if 'seg_logits' in found:
         return [found.seg_logits.data, found.pred_sem_seg.data]
-    return [found.pred_instances.bboxes, found.pred_instances.scores, found.pred_instances.masks]
+    objects = found.pred_instances
+    if like is not None:
+        assert len(objects) == len(like.pred_instances)
+        objects = reordered(objects, like.pred_instances)
+    return [objects.bboxes, objects.scores, objects.masks]
 
 
 def model(**changes):
@@ -54,9 +59,9 @@ def test_the_description_and_the_config_give_the_same_results_on_files_and_array
     assert (by_config.classes, by_config.scope, by_config.pipeline) == (CLASSES, alone.scope, alone.pipeline)
     runs = [list(alone.predict(images, 2)), list(by_config.predict(paths)), list(alone.predict(paths, batch_size=3))]
     for found in zip(*runs, strict=True):
-        first, *others = map(tensors, found)
+        first, *others = found
         for other in others:
-            for one, expected in zip(other, first, strict=True):
+            for one, expected in zip(tensors(other, first), tensors(first), strict=True):
                 if one.dtype in (torch.bool, torch.int64):  # a rounding may turn a pixel
                     assert one.shape == expected.shape and (one == expected).float().mean() > .999
                 else:

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.structures import InstanceData
 from mmpretrain.structures import DataSample
 from PIL import Image
 from pycocotools import mask as coco_mask
@@ -18,6 +19,7 @@ from coma_mm.inference.predict import JOURNAL
 from coma_mm.inference.results import CutMask, class_map, scores, shares
 
 from ..helpers.described import CLASSES, config_path, write_checkpoint
+from ..helpers.detections import reordered
 from .test_sources import write_video
 
 
@@ -81,11 +83,15 @@ def test_detection_is_cocos_results(made, run_tool, tmp_path):
     coco = COCO(tmp_path / 'coco.json')
     loaded = coco.loadRes(str(tmp_path / 'predictions.json'))
     assert len(loaded.getAnnIds()) == 12 and [one['name'] for one in coco.dataset['categories']] == CLASSES
-    expected = next(load_described(made.detection).predict(images_of(made)[:1])).pred_instances[:4]
+    boxes = torch.tensor([one['bbox'] for one in found[:4]])
+    boxes[:, 2:] += boxes[:, :2]
+    labels = torch.tensor([one['category_id'] - 1 for one in found[:4]])
+    objects = next(load_described(made.detection).predict(images_of(made)[:1])).pred_instances
+    expected = reordered(objects, InstanceData(bboxes=boxes, labels=labels))
+    assert torch.allclose(expected.scores, objects.scores[:4], atol=1e-4)
+    torch.testing.assert_close(boxes, expected.bboxes, atol=.05, rtol=0)
     for number, one in enumerate(found[:4]):
         assert one['category'] == CLASSES[one['category_id'] - 1] == CLASSES[expected.labels[number]]
-        x, y, w, h = one['bbox']
-        np.testing.assert_allclose((x, y, x + w, y + h), expected.bboxes[number], atol=.05)
         assert (coco_mask.decode(one['segmentation']) == np.asarray(expected.masks[number])).mean() > .999
         assert coco.imgs[one['image_id']]['file_name'] == one['file_name']
 
