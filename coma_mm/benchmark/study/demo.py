@@ -35,14 +35,13 @@ def run_demo(work_dir: str, budget: float = 1.) -> None:
     out.unlink(missing_ok=True)  # of an earlier start: it would look as if this one had come to its end
     recipe = RECIPES['easy'].scaled(budget, test=0)
     runs = recipe.fine_tunings(recipe.pretrain())
-    pretrainings = pretrainings_of(runs.values())
 
     print(_plan(recipe, max(1, round(MINUTES * budget))), flush=True)
     experiments.make_shapes(folder / 'data', recipe.level, recipe.size, **recipe.images)
     print(f'Twelve of the scenes: {folder / "data/preview.png"}', flush=True)
     experiment = Experiment(folder, folder / 'data')
     with experiment.progress:
-        experiment.all([*pretrainings, *reversed(runs.values())])  # Mask R-CNN first: the longest last would run alone
+        experiment.all([*pretrainings_of(runs.values()), *runs.values()])
 
     collected = collect(folder)
     _check_results(experiment, runs, collected[0])
@@ -50,7 +49,8 @@ def run_demo(work_dir: str, budget: float = 1.) -> None:
     shown = [table.columns.index(name) for name in ('Task', 'Metric, %', 'pre-trained', 'from scratch', 'difference')]
     lines = [[line[i] for i in shown] for line in (table.columns, *table.rows)]
     print(f'\n{markdown_table(lines[0], lines[1:], numbers=3, aligned=True)}\n' + '\n'.join(NOTES))
-    os.environ.update(SHAPES_ROOT=str(folder / 'data'), PRETRAINED=str(pretrainings[0].checkpoint(folder)))
+    base = runs['UperNet', 'coma'].base
+    os.environ.update(SHAPES_ROOT=str(folder / 'data'), PRETRAINED=str(base.checkpoint(folder)))
     small, *others = report.sections(*collected, folder, folder, models=())
     small.notes = NOTES
     sections = [*_predictions(folder, runs), small, *others]

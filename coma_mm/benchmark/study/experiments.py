@@ -299,7 +299,7 @@ def make_shapes(out: str | Path, level: str, size: int, **counts: int) -> None:
         raise UserError(f'coma-mm {shlex.join(command)} {how_it_ended(code, ["see above"])}. {AGAIN}')
 
 
-# Task, its config's prefix: what is fine-tuned from CoMA and from scratch.
+# Task, its config's prefix: what is fine-tuned from CoMA and from scratch, the shortest first.
 TASKS = (
     ('Classification', 'dyvit-tiny'),
     ('UperNet', 'upernet_dyvit-tiny'),
@@ -355,7 +355,9 @@ class Recipe:
 
     def fine_tunings(self, bases: dict[str, Run], seed: int = 0,
                      options: dict | None = None) -> dict[tuple[str, str], Run]:
-        """Runs by (task, arm), with the same budget for both arms; those from scratch first, which need not wait.
+        """Runs by (task, arm), with the same budget for both arms.
+
+        Those from scratch come first, which need not wait, and in each arm the longest: started last it would run alone.
 
         Args:
             bases (dict[str, Run]): The pre-training from which one arm starts, by task.
@@ -366,7 +368,7 @@ class Recipe:
             (task, arm): Run(f'{prefix}_{arm}_seed{seed}', f'{task} {how}, seed {seed}', self.name.format(prefix, arm),
                              self.epochs[task], seed, options or {}, bases[task] if arm == 'coma' else None)
             for arm, how in reversed(ARMS.items())
-            for task, prefix in TASKS
+            for task, prefix in reversed(TASKS)
         }
 
 

@@ -45,6 +45,7 @@ def test_both_arms_have_the_same_budget_and_seed(level):
     bases = recipe.pretrain(2, {'y': 2})
     runs = recipe.fine_tunings(bases, seed=4, options={'x': 1})
     assert set(runs) == {(task, arm) for task, _ in TASKS for arm in ARMS}
+    assert list(runs)[:2] == [('Mask R-CNN', 'scratch'), ('UperNet', 'scratch')]  # the longest of those that need not wait
     for (task, arm), run in runs.items():
         assert (run.epochs, run.seed, run.options) == (recipe.epochs[task], 4, {'x': 1})
         assert run.base is (bases[task] if arm == 'coma' else None)
