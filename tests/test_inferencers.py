@@ -137,5 +137,6 @@ def test_detection(trained):
         torch.testing.assert_close(found.bboxes, expected.bboxes, atol=1e-3, rtol=1e-4)
         assert inferencer.model.dataset_meta['classes'] == CLASSES
     for found in by_itself(run):
+        assert len(found.pred_instances) == len(expected)
         found = reordered(found.pred_instances, expected)
         torch.testing.assert_close(found.bboxes, expected.bboxes, atol=1e-3, rtol=1e-4)

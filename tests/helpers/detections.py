@@ -4,7 +4,7 @@ from scipy.optimize import linear_sum_assignment
 
 
 def reordered(found, like):
-    """Each of the objects `like` another's, in their order: those of the same label whose boxes lie nearest, in one-to-one.
+    """The objects that match those of another result, in their order: one to one, by label and by the nearest boxes.
 
     Args:
         found (InstanceData): With boxes and labels, as many objects as `like` has or more.
