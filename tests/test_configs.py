@@ -315,6 +315,13 @@ def test_branches_errors_are_logged_as_the_loss_is(config):
         assert all(pattern.search(name) for name in ('loss', 'mse_adaptive', 'mse_evaluation', 'time', 'data_time'))
 
 
+def test_a_branch_is_left_out_only_where_it_teaches_nothing(config):
+    _, cfg, _ = config
+    intervals = [hook.interval for hook in cfg.get('custom_hooks') or [] if hook.type == 'EvaluationModelHook']
+    assert len(intervals) == (cfg.model.type == 'CoMA')
+    assert intervals in ([], [1]) or cfg.model.complement == 'frozen'
+
+
 def test_pretraining_is_found_by_default(config):
     """What fine-tuning takes unless PRETRAINED is set is what a config of ours writes into its default work_dir."""
     name, cfg, model = config

@@ -36,6 +36,8 @@ def run_study(work_dir: str, out: str | None = None, level: str = 'easy', seeds:
     experiments.make_shapes(folder / 'data', recipe.level, recipe.size, **recipe.images)
     count = min(pretrainings or seeds, seeds)
     options = {'model.complement': complement, **OPTIONS}
+    if complement != 'frozen':
+        options['custom_hooks.0.interval'] = 1  # a branch that teaches does so in every update
     runs = {seed: recipe.fine_tunings(recipe.pretrain(seed % count, options), seed, OPTIONS) for seed in range(seeds)}
     tuned = [run for of in runs.values() for run in of.values()]
     bases = pretrainings_of(tuned)

@@ -18,7 +18,8 @@ class EvaluationModelHook(Hook):
             left out of the loss in the others. With `accumulative_counts='auto'` iterations are updates; with a
             number they are batches, of which several make an update. The logged loss is a mean over iterations of both
             kinds, so compare runs by 'mse_adaptive'; 'mse_evaluation' is logged from the iterations that have it.
-            Defaults to 1: in all of them (the paper).
+            Defaults to 1: in all of them (the paper). More than that is meant for 'frozen', which learns the same to the
+            last bit; a warning says so where the branch teaches.
 
     Raises:
         UserError: `interval` is no positive integer, or the model is not CoMA.
@@ -35,6 +36,10 @@ class EvaluationModelHook(Hook):
         if not hasattr(model, 'follow'):
             raise UserError(f'EvaluationModelHook is for CoMA, the model is {type(model).__name__}: leave the hook out of '
                             "custom_hooks (or take CoMA with complement='none')")
+        if self.interval > 1 and model.complement not in ('frozen', 'none'):
+            runner.logger.warning(
+                f'EvaluationModelHook: complement={model.complement!r} teaches in one of {self.interval} iterations only, '
+                'since interval is not 1; to have it teach in all of them set custom_hooks.0.interval=1')
         if runner.iter == 0:
             model.sync_evaluation()
         model.follow(runner.optim_wrapper.optimizer, getattr(runner.optim_wrapper, 'cast_dtype', None))

@@ -21,6 +21,8 @@ from coma_mm.benchmark.paper.collect import collect
 from coma_mm.benchmark.study import experiments
 from coma_mm.benchmark.study.demo import _check_results
 from coma_mm.benchmark.study.experiments import ARMS, RECIPES, TASKS, Experiment, Run, pretrainings_of
+from coma_mm.benchmark.study.study import run_study
+from coma_mm.config.read import parse_options, read_config
 from coma_mm.errors import UserError
 from coma_mm.progress import Progress
 
@@ -56,6 +58,22 @@ def test_both_arms_have_the_same_budget_and_seed(level):
     for run in pretrainings:
         assert (run.seed, run.epochs, run.options) == (2, recipe.epochs['Pre-training'], {'y': 2})
         assert (ROOT / f'configs/shapes/{run.config}.py').exists()
+
+
+@pytest.mark.parametrize(('complement', 'interval'), [('frozen', 10), ('latent', 1), ('full', 1)])
+def test_a_complement_that_teaches_does_so_in_every_update_of_a_study(monkeypatch, tmp_path, complement, interval):
+    runs = []
+    monkeypatch.setattr(experiments, 'make_shapes', lambda *args, **kwargs: None)
+    monkeypatch.setattr(Experiment, 'all', lambda self, all_of_them, do: runs.extend(all_of_them) or {})
+    with pytest.raises(KeyError):  # there is no result to report
+        run_study(str(tmp_path), seeds=1, complement=complement)
+    for run in runs:
+        if run.base is None and run.name.startswith('pretrain'):
+            config = read_config(str(ROOT / f'configs/shapes/{run.config}.py'),
+                                 parse_options([f'{key}={value}' for key, value in run.options.items()]))
+            hook, = config.custom_hooks
+            assert (config.model.complement, hook.type, hook.interval) == (complement, 'EvaluationModelHook', interval)
+    assert sum(run.name.startswith('pretrain') for run in runs) == 2
 
 
 def test_a_recipe_is_scaled():

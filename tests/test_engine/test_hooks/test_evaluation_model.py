@@ -189,6 +189,16 @@ def test_a_run_that_would_not_update_the_evaluation_model_is_refused(tmp_path, q
     assert not list(tmp_path.rglob('*.pth')) and not list(tmp_path.rglob('scalars.json'))  # no iteration was done
 
 
+@pytest.mark.parametrize(('complement', 'interval', 'warned'), [
+    ('frozen', 3, False), ('full', 1, False), ('full', 3, True), ('decoder', 3, True)])
+def test_a_complement_that_teaches_is_not_left_out_silently(tmp_path, quiet, complement, interval, warned):
+    run(tmp_path, interval, complement, model=dict(type='CoMA', complement=complement, **model_settings()))
+    log, = (tmp_path / complement).rglob('*.log')
+    said = [line for line in log.read_text().splitlines() if 'EvaluationModelHook: complement=' in line]
+    assert len(said) == warned
+    assert all(f"complement={complement!r} teaches in one of {interval} iterations only" in line for line in said)
+
+
 @pytest.mark.parametrize('interval', [0, -1, 1.5, '2'])
 def test_no_interval(interval):
     with pytest.raises(UserError, match='expected a number of iterations, 1 or more'):
