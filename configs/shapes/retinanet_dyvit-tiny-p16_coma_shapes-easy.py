@@ -17,7 +17,7 @@ optim_wrapper = dict(
     _delete_=True,
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.95), weight_decay=0.05, fused=True),
-    paramwise_cfg=dict(norm_decay_mult=0., bias_decay_mult=0., flat_decay_mult=0.))
+    constructor='LayerDecayOptimWrapperConstructor')
 train_cfg = dict(_base_.easy_loop, _delete_=True)
 param_scheduler = _base_.easy_schedule
 default_hooks = _base_.easy_hooks
