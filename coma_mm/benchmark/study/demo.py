@@ -16,7 +16,7 @@ from coma_mm.markdown import markdown_table
 from . import experiments
 from .experiments import AGAIN, METRICS, RECIPES, Experiment, Recipe, Run, pretrainings_of
 
-MINUTES = 25  # as measured on two slow cores of an AMD EPYC, others may take half of it; see docs/shapes.md
+MINUTES = 21  # as measured on two slow cores of an AMD EPYC, others may take half of it; see docs/shapes.md
 NOTES = [
     'One seed and a budget of minutes: make study repeats it with three seeds, a pre-training for each, and an untouched '
     'test split; its answer is in docs/results/study.md.',
