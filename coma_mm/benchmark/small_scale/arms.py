@@ -91,7 +91,7 @@ END, START_AND_END = (1., ), (0., 1.)
 def _changed(base: str, group: str, stages: tuple[int, ...]) -> dict[str, SmallArm]:
     """What is tried with all stages and with the last one alike."""
     def arm(title: str, budget: float = 1., **changes: Any) -> SmallArm:
-        return SmallArm(title, budget=budget, group=group, changes=dict(stages=stages, **changes))
+        return SmallArm(title, budget=budget, group=group, changes=dict(stages=stages, **changes), finetuned=(budget, ))
 
     return {
         f'{base}-lr-half': arm('half the learning rate', lr=5e-4),

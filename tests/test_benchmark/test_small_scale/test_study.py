@@ -61,7 +61,7 @@ def test_a_study_runs_to_its_end_and_its_facts_make_the_page(tiny, tmp_path, cap
             assert len(point['linear']) == 4 and point['seen'] > 0
             assert ('closed' in point, 'stage_weights' in point) == (arm == 'open-all', arm == 'weighted')
         tuned = [budget for budget, point in run['points'].items() if 'finetuned' in point]
-        assert tuned == {'last': ['0', '1'], 'last-long': []}.get(arm, ['1'])
+        assert tuned == {'last': ['0', '1'], 'last-long': ['2']}.get(arm, ['1'])
     points = {name: run['points'] for name, run in facts['runs'].items()}
     assert points['last-0-x1'].keys() < points['last-long-0-x1'].keys()
     assert points['last-0-x1']['1']['linear'] == points['last-long-0-x1']['1']['linear']
