@@ -223,7 +223,7 @@ def test_optimiser_and_schedules(config):
         name for name, value in model.named_parameters() if value.requires_grad}
     assert max(group['lr'] for group in groups) == pytest.approx(cfg.optim_wrapper.optimizer.lr)
     # mmdetection and mmsegmentation decay biases of DINO and Mask2Former.
-    ours = 'layer_decay_rate' in (cfg.optim_wrapper.get('paramwise_cfg') or {})
+    ours = {'flat_decay_mult', 'layer_decay_rate'} & (cfg.optim_wrapper.get('paramwise_cfg') or {}).keys()
     if cfg.optim_wrapper.optimizer.weight_decay and (ours or 'constructor' in cfg.optim_wrapper):
         for group in groups:
             for value in group['params']:

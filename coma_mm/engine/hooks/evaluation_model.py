@@ -38,8 +38,8 @@ class EvaluationModelHook(Hook):
                             "custom_hooks (or take CoMA with complement='none')")
         if self.interval > 1 and model.complement not in ('frozen', 'none'):
             runner.logger.warning(
-                f'EvaluationModelHook: complement={model.complement!r} teaches in one of {self.interval} iterations only, '
-                'since interval is not 1; to have it teach in all of them set custom_hooks.0.interval=1')
+                f'EvaluationModelHook: complement={model.complement!r} teaches in one of {self.interval} iterations only; '
+                'to have it teach in all of them set the interval of this hook, in custom_hooks, to 1')
         if runner.iter == 0:
             model.sync_evaluation()
         model.follow(runner.optim_wrapper.optimizer, getattr(runner.optim_wrapper, 'cast_dtype', None))
