@@ -79,29 +79,13 @@ GROUPS = {
     'fusion': 'Remedies for the fusion of all stages',
     'methods': 'Ways to pre-train, at equal images',
     'leak-128': 'The leak in the stem and what the decoder sees, scenes of 128 px with patches of 32 px',
-    'last-stage': 'The same changes with the last stage alone',
+    'patches': 'The same scenes in 64 patches of 16 px',
 }
 """In the order in which they are run, with their titles."""
 
 OPEN = dict(mask_before_stem=False)
 XAVIER = dict(zero_init_residual=False)
 END, START_AND_END = (1., ), (0., 1.)
-
-
-def _changed(base: str, group: str, stages: tuple[int, ...]) -> dict[str, SmallArm]:
-    """What is tried with all stages and with the last one alike."""
-    def arm(title: str, budget: float = 1., **changes: Any) -> SmallArm:
-        return SmallArm(title, budget=budget, group=group, changes=dict(stages=stages, **changes), finetuned=(budget, ))
-
-    return {
-        f'{base}-lr-half': arm('half the learning rate', lr=5e-4),
-        f'{base}-lr-double': arm('twice the learning rate', lr=2e-3),
-        f'{base}-xavier': arm('blocks start from Xavier', backbone=XAVIER),
-        f'{base}-depth-2': arm('decoder of 2 blocks', decoder=dict(DECODER, depth=2)),
-        f'{base}-depth-4': arm('decoder of 4 blocks', decoder=dict(DECODER, depth=4)),
-        f'{base}-long': arm('twice the length', budget=2),
-    }
-
 
 ARMS = {
     'last': SmallArm('leak closed, last stage', changes=dict(stages=LAST), finetuned=START_AND_END),
@@ -115,18 +99,22 @@ ARMS = {
                          changes=dict(stages=ALL, neck=dict(weighted=True)), finetuned=END),
     'zero': SmallArm('convolutions of the fusion start at 0', group='fusion',
                      changes=dict(stages=ALL, neck=dict(zero_init=True)), finetuned=END),
-    **_changed('all', 'fusion', ALL),
+    **{name: SmallArm(title, budget=budget, group='fusion', changes=dict(dict(stages=ALL), **changes), finetuned=(budget, ))
+       for name, title, budget, changes in (
+           ('all-lr-half', 'half the learning rate', 1., dict(lr=5e-4)),
+           ('last-lr-half', 'half the learning rate, last stage', 1., dict(stages=LAST, lr=5e-4)),
+           ('all-lr-double', 'twice the learning rate', 1., dict(lr=2e-3)),
+           ('all-xavier', 'blocks start from Xavier', 1., dict(backbone=XAVIER)),
+           ('all-depth-4', 'decoder of 4 blocks', 1., dict(decoder=dict(DECODER, depth=4))),
+           ('all-long', 'twice the length', 2., dict()))},
 
     **{name: SmallArm(title, complement, seen=seen, group='methods', finetuned=END,
-                      changes=dict(stages=stages, vit=name == 'vit'))
-       for name, title, complement, seen, stages in (
-           ('vit', "MAE with mmpretrain's ViT", 'none', .5, LAST),
-           ('latent', "CoMA, 'latent', last stage", 'latent', .5, LAST),
-           ('latent-all', "CoMA, 'latent', all stages", 'latent', .5, ALL),
-           ('full', "CoMA, 'full', 50 % and 50 %, last stage", 'full', .5, LAST),
-           ('frozen', "CoMA, 'frozen', 60 % masked, last stage", 'frozen', .4, LAST),
-           ('full-all', "CoMA, 'full', 50 % and 50 %, all stages", 'full', .5, ALL),
-           ('frozen-all', "CoMA, 'frozen', 60 % masked, all stages", 'frozen', .4, ALL))},
+                      changes=dict(stages=LAST, vit=name == 'vit'))
+       for name, title, complement, seen in (
+           ('vit', "MAE with mmpretrain's ViT", 'none', .5),
+           ('latent', "CoMA, 'latent', last stage", 'latent', .5),
+           ('full', "CoMA, 'full', 50 % and 50 %, last stage", 'full', .5),
+           ('frozen', "CoMA, 'frozen', 60 % masked, last stage", 'frozen', .4))},
 
     '128-last': SmallArm('leak closed, last stage', group='leak-128', data='scenes', changes=dict(stages=LAST),
                          finetuned=START_AND_END),
@@ -136,14 +124,19 @@ ARMS = {
     '128-open-all': SmallArm('leak open, all stages', group='leak-128', data='scenes',
                              changes=dict(stages=ALL, backbone=OPEN), finetuned=END),
 
-    **_changed('last', 'last-stage', LAST),
+    '128-p16-last': SmallArm('64 patches, last stage', group='patches', data='scenes',
+                             changes=dict(stages=LAST, patch_size=16), finetuned=END),
+    '128-p16-all': SmallArm('64 patches, all stages', group='patches', data='scenes',
+                            changes=dict(stages=ALL, patch_size=16), finetuned=END),
 }
 """All are MAE at 50 % with the leak closed, unless they say otherwise."""
 
-BASES = dict(leak=(), fusion=('all', 'last'), methods=('last', 'all'), **{'leak-128': (), 'last-stage': ('last', )})
+BASES = dict(leak=(), fusion=('all', 'last'), methods=('last', 'all'), patches=('128-last', '128-all'), **{'leak-128': ()})
 """The arms of other groups that belong into a group's table."""
 
 AGAINST = {'all': 'last', 'open-last': 'last', 'open-all': 'all',
            '128-all': '128-last', '128-open-last': '128-last', '128-open-all': '128-all',
-           **{name: 'all' if arm.changes['stages'] == ALL else 'last' for name, arm in ARMS.items() if BASES[arm.group]}}
+           '128-p16-last': '128-last', '128-p16-all': '128-all',
+           **{name: 'all' if arm.changes['stages'] == ALL else 'last' for name, arm in ARMS.items()
+              if arm.group in ('fusion', 'methods')}}
 """The arm that each is compared with, pair by pair: what its title names is the difference."""

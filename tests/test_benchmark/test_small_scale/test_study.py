@@ -33,7 +33,8 @@ def tiny(monkeypatch, tmp_path):
     monkeypatch.setattr(study, 'FINE_TUNING', dict(photographs=dict(epochs=1, batch=3)))
     arms = {name: replace(ARMS[name], changes={**TINY, **{key: value for key, value in ARMS[name].changes.items()
                                                           if key not in TINY}})
-            for name in ('last', 'open-all', 'weighted', 'vit', 'last-long')}
+            for name in ('last', 'open-all', 'weighted', 'vit')}
+    arms['last-long'] = replace(arms['last'], group='fusion', budget=2., finetuned=(2., ))
 
     def make(folder=tmp_path, **options):
         return study.SmallStudy('photographs', folder, tmp_path / 'facts.json', arms=arms, seeds=(0, ), **options)
@@ -83,8 +84,8 @@ def test_a_study_runs_to_its_end_and_its_facts_make_the_page(tiny, tmp_path, cap
 
 
 def test_only_takes_the_names_of_arms_and_groups(tiny):
-    assert [job.name for job in next(tiny(only=['last-long', 'fusion']).phases({}))] == [
-        'weighted-0-x1', 'last-long-0-x1']
+    assert [job.name for job in next(tiny(only=['vit', 'leak']).phases({}))] == [
+        'last-0-x1', 'open-all-0-x1', 'vit-0-x1']
     with pytest.raises(UserError, match='--only.*lost'):
         tiny(only=['lost'])
 
