@@ -79,7 +79,6 @@ GROUPS = {
     'fusion': 'Remedies for the fusion of all stages',
     'methods': 'Ways to pre-train, at equal images',
     'leak-128': 'The leak in the stem and what the decoder sees, scenes of 128 px with patches of 32 px',
-    'patches': 'The same scenes in 64 patches of 16 px',
 }
 """In the order in which they are run, with their titles."""
 
@@ -106,7 +105,8 @@ ARMS = {
            ('all-lr-double', 'twice the learning rate', 1., dict(lr=2e-3)),
            ('all-xavier', 'blocks start from Xavier', 1., dict(backbone=XAVIER)),
            ('all-depth-4', 'decoder of 4 blocks', 1., dict(decoder=dict(DECODER, depth=4))),
-           ('all-long', 'twice the length', 2., dict()))},
+           ('all-long', 'twice the length', 2., dict()),
+           ('all-25', 'enlarged to 80 px, 25 patches', 1., dict(size=80)))},
 
     **{name: SmallArm(title, complement, seen=seen, group='methods', finetuned=END,
                       changes=dict(stages=LAST, vit=name == 'vit'))
@@ -123,20 +123,14 @@ ARMS = {
                               changes=dict(stages=LAST, backbone=OPEN), finetuned=END),
     '128-open-all': SmallArm('leak open, all stages', group='leak-128', data='scenes',
                              changes=dict(stages=ALL, backbone=OPEN), finetuned=END),
-
-    '128-p16-last': SmallArm('64 patches, last stage', group='patches', data='scenes',
-                             changes=dict(stages=LAST, patch_size=16), finetuned=END),
-    '128-p16-all': SmallArm('64 patches, all stages', group='patches', data='scenes',
-                            changes=dict(stages=ALL, patch_size=16), finetuned=END),
 }
 """All are MAE at 50 % with the leak closed, unless they say otherwise."""
 
-BASES = dict(leak=(), fusion=('all', 'last'), methods=('last', 'all'), patches=('128-last', '128-all'), **{'leak-128': ()})
+BASES = dict(leak=(), fusion=('all', 'last'), methods=('last', 'all'), **{'leak-128': ()})
 """The arms of other groups that belong into a group's table."""
 
 AGAINST = {'all': 'last', 'open-last': 'last', 'open-all': 'all',
            '128-all': '128-last', '128-open-last': '128-last', '128-open-all': '128-all',
-           '128-p16-last': '128-last', '128-p16-all': '128-all',
            **{name: 'all' if arm.changes['stages'] == ALL else 'last' for name, arm in ARMS.items()
               if arm.group in ('fusion', 'methods')}}
 """The arm that each is compared with, pair by pair: what its title names is the difference."""

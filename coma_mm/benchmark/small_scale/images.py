@@ -1,10 +1,11 @@
 """The images of the study in memory: photographs, and scenes that it draws itself."""
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+from torchvision.transforms.v2.functional import InterpolationMode, resize
 
 from coma_mm.benchmark.complement.images import Pack, read_pack
 from coma_mm.locks import locked
@@ -35,9 +36,11 @@ class Data:
                     held_out=len(self.probes.held_out), digest=self.train.digest)
 
 
-def photographs(path: str | Path) -> Data:
-    """The pack tiny-imagenet-100; see `read_pack`."""
+def photographs(path: str | Path, size: int = 64) -> Data:
+    """The pack tiny-imagenet-100, enlarged if it is smaller than `size` px; see `read_pack`."""
     pack = read_pack(path, FIT_PER_CLASS)
+    if pack.images.shape[-1] != size:
+        pack = replace(pack, images=resize(pack.images, [size, size], InterpolationMode.BICUBIC))
     others = torch.ones(len(pack.labels), dtype=torch.bool)
     others[torch.cat([pack.fit, pack.held_out])] = False
     others = others.nonzero()[:, 0]

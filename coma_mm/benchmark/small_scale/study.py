@@ -39,7 +39,7 @@ class SmallStudy(Study):
         for name in only:
             choice('--only', name, (*GROUPS, 'scratch', *self.arms))
         self.only = set(only)
-        self._data: dict[str, Data] = {}
+        self._data: dict[tuple[str, int], Data] = {}
 
     def phases(self, decisions: dict[str, Any]) -> Iterator[list[Job]]:
         """All runs, group by group and seed by seed."""
@@ -49,18 +49,19 @@ class SmallStudy(Study):
     def _decide(self) -> dict[str, Any]:
         return {}  # nothing depends on results
 
-    def images(self, scale: SmallScale) -> Data:
-        """Data: Those of a scale, read at first use."""
-        if scale.size not in self._data:
-            self._data[scale.size] = (photographs(self.data) if scale.size == SCALES['photographs'].size
-                                      else scenes(self.folder.parent / f'scenes-{scale.size}', scale.size))
-        return self._data[scale.size]
+    def images(self, arm: SmallArm) -> Data:
+        """Data: Those of an arm, read at first use."""
+        size = arm.scale.size
+        if (arm.data, size) not in self._data:
+            self._data[arm.data, size] = (photographs(self.data, size) if arm.data == 'photographs'
+                                          else scenes(self.folder.parent / f'scenes-{size}', size))
+        return self._data[arm.data, size]
 
     def trainer(self, job: Job) -> Trainer:
         """Trainer: Of a run, at its start."""
         arm = self.arms[job.arm]
         scale = arm.scale
-        return Trainer(scale, arm, job.seed, self.images(scale).train, scale.updates, scale.fractions, self.device)
+        return Trainer(scale, arm, job.seed, self.images(arm).train, scale.updates, scale.fractions, self.device)
 
     @torch.no_grad()
     def measure(self, trainer: Trainer) -> dict[str, Any]:
@@ -74,7 +75,7 @@ class SmallStudy(Study):
         Raises:
             Stopped: If it was to stop while fine-tuning.
         """
-        begun, model, data, arm = time.monotonic(), trainer.model, self.images(trainer.scale), trainer.arm
+        begun, model, data, arm = time.monotonic(), trainer.model, self.images(trainer.arm), trainer.arm
         found = measure(model, trainer.scale, data.probes)
         found['seen'] = reconstruction(model, trainer.scale, data.seen)
         if not getattr(model.backbone, 'mask_before_stem', True):
@@ -94,7 +95,7 @@ class SmallStudy(Study):
         arm = self.arms[job.arm]
         return dict(scale=arm.scale.settings(), arm=job.arm, complement=arm.complement, seen=arm.seen, seed=job.seed,
                     finetuned=dict(FINE_TUNING[arm.data], at=arm.finetuned) if arm.finetuned else None,
-                    images=self.images(arm.scale).counts(), macs_per_image=operations(arm.scale, arm), device=self.device)
+                    images=self.images(arm).counts(), macs_per_image=operations(arm.scale, arm), device=self.device)
 
     def described(self) -> dict[str, Any]:
         """dict: What is compared."""

@@ -48,10 +48,10 @@ def test_arms_have_what_their_titles_say():
         assert config['decoder']['depth'] == int(name[-1] if 'depth' in name else 1), name
         assert scale.lr == (5e-4 if 'half' in name else 2e-3 if 'double' in name else 1e-3), name
         assert config['complement'] == next((mode for mode in ('full', 'frozen', 'latent') if mode in name), 'none'), name
-        assert scale.patches == (64 if 'p16' in name else 16), name
-        assert scale.keep(arm) == scale.patches // 2 - 2 * ('frozen' in name), name
+        assert scale.patches == (25 if '25' in name else 16), name
+        assert scale.keep(arm) == (6 if 'frozen' in name else scale.patches // 2), name
         assert scale.fractions[-1] == (2 if 'long' in name else 1), name
-        assert scale.size == (128 if name.startswith('128') else 64), name
+        assert scale.size == (128 if name.startswith('128') else 80 if '25' in name else 64), name
     assert {arm.group for arm in ARMS.values()} == set(GROUPS) == set(BASES)
     assert set(AGAINST) == set(ARMS) - {'last', '128-last'}
     assert all(ARMS[name].data == ARMS[base].data for name, base in AGAINST.items())

@@ -91,10 +91,18 @@ def test_only_takes_the_names_of_arms_and_groups(tiny):
 
 
 def test_probes_are_tested_on_images_that_they_are_not_fitted_on(tiny):
-    data = tiny().images(ARMS['last'].scale)
+    data = tiny().images(ARMS['last'])
     assert data.counts() == dict(pretraining=20, fit=6, test=18, held_out=4, digest='noise')
     parts = [{bytes(one.numpy()) for one in data.probes.images[ids]} for ids in (data.probes.fit, data.probes.test)]
     assert not parts[0] & parts[1] and data.seen.held_out.numel() == 20
+
+
+def test_photographs_are_enlarged_for_an_arm_of_more_patches(tiny):
+    plain, large = (tiny().images(ARMS[name]) for name in ('all', 'all-25'))
+    assert large.train.images.shape == (20, 3, 80, 80) and large.train.images.dtype == torch.uint8
+    assert large.counts() == plain.counts()
+    means = [one.probes.images.float().mean((2, 3)) for one in (plain, large)]
+    assert (means[0] - means[1]).abs().max() < 3
 
 
 def test_scenes_are_drawn_once_and_unlabelled_ones_are_trained_on(monkeypatch, tmp_path):
