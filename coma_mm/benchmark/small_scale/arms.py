@@ -98,7 +98,7 @@ ARMS = {
                          changes=dict(stages=ALL, neck=dict(weighted=True)), finetuned=END),
     'zero': SmallArm('convolutions of the fusion start at 0', group='fusion',
                      changes=dict(stages=ALL, neck=dict(zero_init=True)), finetuned=END),
-    **{name: SmallArm(title, budget=budget, group='fusion', changes=dict(dict(stages=ALL), **changes), finetuned=(budget, ))
+    **{name: SmallArm(title, budget=budget, group='fusion', changes={'stages': ALL, **changes}, finetuned=(budget, ))
        for name, title, budget, changes in (
            ('all-lr-half', 'half the learning rate', 1., dict(lr=5e-4)),
            ('last-lr-half', 'half the learning rate, last stage', 1., dict(stages=LAST, lr=5e-4)),

@@ -37,7 +37,7 @@ class Data:
 
 
 def photographs(path: str | Path, size: int = 64) -> Data:
-    """The pack tiny-imagenet-100, enlarged if it is smaller than `size` px; see `read_pack`."""
+    """The pack tiny-imagenet-100, resized where its 64 px are not `size`; see `read_pack`."""
     pack = read_pack(path, FIT_PER_CLASS)
     if pack.images.shape[-1] != size:
         pack = replace(pack, images=resize(pack.images, [size, size], InterpolationMode.BICUBIC))
