@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--out', type=out_file, default='work_dirs/small_study/small_study.json', metavar='FILE.json',
                         help='the file of facts (default: %(default)s)')
     parser.add_argument('--only', nargs='+', metavar='NAME',
-                        help='arms or groups of arms (leak, fusion, methods, leak-128), or scratch, the '
+                        help='arms or groups of arms (leak, fusion, patches, methods, leak-128), or scratch, the '
                              'classifiers from scratch (default: all)')
     parser.add_argument('--minutes', type=above(0), help='stop after so many (default: at the end)')
     parser.add_argument('--jobs', type=workers(name='--jobs'), default=1,

@@ -77,6 +77,7 @@ class SmallArm(Arm):
 GROUPS = {
     'leak': 'The leak in the stem and what the decoder sees, photographs of 64 px',
     'fusion': 'Remedies for the fusion of all stages',
+    'patches': 'More patches: the photographs enlarged to 80 px',
     'methods': 'Ways to pre-train, at equal images',
     'leak-128': 'The leak in the stem and what the decoder sees, scenes of 128 px with patches of 32 px',
 }
@@ -105,8 +106,11 @@ ARMS = {
            ('all-lr-double', 'twice the learning rate', 1., dict(lr=2e-3)),
            ('all-xavier', 'blocks start from Xavier', 1., dict(backbone=XAVIER)),
            ('all-depth-4', 'decoder of 4 blocks', 1., dict(decoder=dict(DECODER, depth=4))),
-           ('all-long', 'twice the length', 2., dict()),
-           ('all-25', 'enlarged to 80 px, 25 patches', 1., dict(size=80)))},
+           ('all-long', 'twice the length', 2., dict()))},
+
+    'last-25': SmallArm('25 patches, last stage', group='patches', changes=dict(stages=LAST, size=80),
+                        finetuned=START_AND_END),
+    'all-25': SmallArm('25 patches, all stages', group='patches', changes=dict(stages=ALL, size=80), finetuned=END),
 
     **{name: SmallArm(title, complement, seen=seen, group='methods', finetuned=END,
                       changes=dict(stages=LAST, vit=name == 'vit'))
@@ -126,10 +130,10 @@ ARMS = {
 }
 """All are MAE at 50 % with the leak closed, unless they say otherwise."""
 
-BASES = dict(leak=(), fusion=('all', 'last'), methods=('last', 'all'), **{'leak-128': ()})
+BASES = dict(leak=(), fusion=('all', 'last'), patches=('last', 'all'), methods=('last', 'all'), **{'leak-128': ()})
 """The arms of other groups that belong into a group's table."""
 
-AGAINST = {'all': 'last', 'open-last': 'last', 'open-all': 'all',
+AGAINST = {'all': 'last', 'open-last': 'last', 'open-all': 'all', 'all-25': 'last-25',
            '128-all': '128-last', '128-open-last': '128-last', '128-open-all': '128-all',
            **{name: 'all' if arm.changes['stages'] == ALL else 'last' for name, arm in ARMS.items()
               if arm.group in ('fusion', 'methods')}}
