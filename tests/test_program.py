@@ -103,7 +103,6 @@ def test_importing_collects_no_garbage_and_leaves_the_collector_as_it_was():
 
 
 def test_a_program_that_only_uses_the_package_keeps_its_garbage_collector():
-    lists, before = [[] for _ in range(1000)], gc.get_freeze_count()
+    gc.unfreeze()  # what an earlier test froze: some of it may go meanwhile, which lowers the count
     program.keep_what_is_imported()
-    assert gc.get_freeze_count() <= before  # what an earlier test froze may have gone meanwhile
-    del lists  # until here, so that a freeze would have raised the count
+    assert gc.get_freeze_count() == 0

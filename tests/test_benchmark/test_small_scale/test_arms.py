@@ -51,6 +51,7 @@ def test_arms_have_what_their_titles_say():
         assert scale.patches == (25 if '25' in name else 16), name
         assert scale.keep(arm) == (6 if 'frozen' in name else scale.patches // 2), name
         assert scale.fractions[-1] == (2 if 'long' in name else 1), name
+        assert scale.patch_size == (32 if name.startswith('128') else 16), name
         assert scale.size == (128 if name.startswith('128') else 80 if '25' in name else 64), name
     assert {arm.group for arm in ARMS.values()} == set(GROUPS) == set(BASES)
     assert set(AGAINST) == set(ARMS) - {'last', 'last-25', '128-last'}
