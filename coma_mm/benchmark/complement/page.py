@@ -1,5 +1,7 @@
 """The results of the study as a part of a page, with a figure: all of it follows from the file of facts."""
 import math
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ OUTCOMES = dict(linear='linear probe, top-1 %', knn='k-NN, top-1 %', rankme='Ran
 STAGED = ('linear', 'knn', 'rankme')
 """The outcomes that each stage has."""
 FIGURE = 'complement_effects.png'
+NOT_RECORDED = dict(Processor='not recorded')
+"""Where runs of earlier versions were made."""
 
 
 class Results:
@@ -314,7 +318,13 @@ def _what(facts: dict[str, Any]) -> str:
     return (f'{len(runs)} runs, pilots and fine-tunings included, {minutes:.0f} minutes of training; '
             f'{images["pretraining"]} images to pre-train, {images["fit"]} to fit probes, {images["test"]} to test them, '
             f'{images["held_out"]} held out for reconstruction. Commits {", ".join(commits)}. '
-            f'{"; ".join(map(": ".join, facts["machine"].items()))}.')
+            f'{machines(runs)}')
+
+
+def machines(runs: Iterable[dict[str, Any]]) -> str:
+    """A sentence for each machine that runs ended on, with the number of its runs where there are several machines."""
+    counts = Counter('; '.join(map(': '.join, one.get('machine', NOT_RECORDED).items())) for one in runs)
+    return ' '.join(f'{machine}; runs: {count}.' if len(counts) > 1 else f'{machine}.' for machine, count in counts.items())
 
 
 def draw(scales: dict[str, Results], path: Path) -> None:

@@ -303,7 +303,7 @@ class Study:
                                 '--work-dir, or remove that folder')
             facts = before or dict(phase=job.phase, settings=settings, settings_hash=digest, commit=commit(), points={})
             (self._tune if job.phase == 'downstream' else self._train)(job, facts)
-            facts.update(done=True, commit_at_end=commit(), finished=time.strftime('%Y-%m-%d %H:%M:%S'))
+            facts.update(done=True, machine=environment(), commit_at_end=commit(), finished=time.strftime('%Y-%m-%d %H:%M:%S'))
             write_metrics(facts, str(folder / 'result.json'))
             (folder / 'checkpoint.pth').unlink(missing_ok=True)
             self._tell(f'{job.name} is done: {facts["seconds"] / 60:.1f} min of training')
@@ -374,7 +374,7 @@ class Study:
             facts = self._facts()
             runs = {name: {key: value for key, value in one.items() if key != 'done'}
                     for name, one in self.results().items()}
-            facts[self.name] = dict(self.described(), machine=environment(), runs=runs)
+            facts[self.name] = dict(self.described(), runs=runs)
             write_metrics(facts, str(self.out))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from coma_mm.benchmark.complement.page import paired, read_facts_and_page, within
+from coma_mm.benchmark.complement.page import machines, paired, read_facts_and_page, within
 from coma_mm.files import write_whole
 from coma_mm.markdown import fill, markdown_table
 
@@ -165,7 +165,7 @@ def spread(values: np.ndarray) -> str:
 
 
 def _what(results: Results) -> str:
-    facts, runs = results.facts, list(results.facts['runs'].values())
+    runs = list(results.facts['runs'].values())
     minutes = sum(one.get('seconds', 0) for one in runs) / 60
     commits = sorted({one['commit'][:9] for one in runs})
     images = {one['settings']['images']['digest']: one['settings']['images'] for one in runs}.values()
@@ -174,7 +174,7 @@ def _what(results: Results) -> str:
     return (f'Cells of stages: top-1 of a linear probe in per cent at the end, mean ± standard deviation over the runs, and '
             f'in brackets what training has added to the same model at its start; k-NN likewise. {sets}. {len(runs)} runs, '
             f'{minutes:.0f} minutes of training. Commits {", ".join(commits)}. '
-            f'{"; ".join(map(": ".join, facts["machine"].items()))}.\n')
+            f'{machines(runs)}\n')
 
 
 def draw(results: Results, path: Path, columns: int = 5) -> None:

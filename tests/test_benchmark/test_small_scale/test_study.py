@@ -42,12 +42,13 @@ def tiny(monkeypatch, tmp_path):
     return make
 
 
-def test_a_study_runs_to_its_end_and_its_facts_make_the_page(tiny, tmp_path, capsys):
+def test_a_study_runs_to_its_end_and_its_facts_make_the_page(tiny, monkeypatch, tmp_path, capsys):
     with pytest.raises(Stopped):
         tiny().run(minutes=0.)
     assert tiny(only=['leak']).run()
     runs = json.loads((tmp_path / 'facts.json').read_text())['pretraining']['runs']
     assert set(runs) == {'last-0-x1', 'open-all-0-x1'}
+    monkeypatch.setattr(complement, 'environment', lambda: dict(Processor='another', GPU='none'))
     elsewhere = tiny(tmp_path / 'elsewhere')  # with the file of facts, without its runs
     assert elsewhere.run()
     assert not (elsewhere.folder / 'last-0-x1/weights-1.pth').exists()
@@ -78,6 +79,7 @@ def test_a_study_runs_to_its_end_and_its_facts_make_the_page(tiny, tmp_path, cap
     assert 'error, trained on | held out, leak closed afterwards | fine-tuned |' in text
     assert re.search(r'the weights that pre-training starts from have \d+\.\d %', text)
     assert re.search(r'`weighted` has learned, seed by seed \(1 at the start\): (\d\.\d\d(, |; |\.)){4}', text)
+    assert text.count('Processor') == 2 and 'Processor: one; runs: 2. Processor: another; GPU: none; runs: 3.' in text
     assert (tmp_path / page.FIGURE).stat().st_size > 1000
     page.write_page(tmp_path / 'facts.json', target)
     assert target.read_text() == text
