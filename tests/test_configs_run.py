@@ -132,14 +132,13 @@ def run(name, work_dir, options=None):
     shrink(cfg)
     found.append(list(types(cfg)))
     cfg.merge_from_dict(options or {})
-    cfg.experiment_name = f'{work_dir} training'  # in one process mmengine tells runs apart by name and second
     cfg.custom_hooks = [*cfg.get('custom_hooks', ()), dict(type='Recorder')]
     for_test = deepcopy(cfg)
     model = train(cfg)
     checkpoint = Path(work_dir, 'last_checkpoint').read_text()
     notes = dict(Recorder.notes, cfg=for_test.to_dict(), types=found, checkpoint=checkpoint, after=on_cpu(model))
     if cfg.get('test_dataloader'):
-        for_test.update(load_from=checkpoint, experiment_name=f'{work_dir} test')
+        for_test.load_from = checkpoint
         notes['test'] = run_test(for_test)
     return notes
 
@@ -349,7 +348,6 @@ def segment(work_dir, options=None, tta=False):
     cfg.merge_from_dict(options or {})
     if tta:
         use_tta(cfg)
-    cfg.experiment_name = work_dir
     return run_test(cfg)
 
 

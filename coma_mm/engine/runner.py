@@ -53,7 +53,8 @@ class ComaRunner(Runner):
     - a run that was stopped, in the middle of an epoch too, ends with the same weights as one that was not: see
       `docs/reliability.md`;
     - checkpoints are written whole or not at all;
-    - the folder of a run's logs is its own, also if another run starts in the same second;
+    - the folder of a run's logs is its own, also if another run starts in the same second, and so are its log and its
+      values where one process has several runs;
     - several processes work without a GPU too (gloo);
     - on a GPU products of float32 matrices are computed in TF32, unless `env_cfg` says `tf32=False`, or
       `randomness.deterministic` is set;
@@ -74,6 +75,7 @@ class ComaRunner(Runner):
     trained_on = None
     _loaded = {}  # of a checkpoint, while a run is resumed
     _logs = None  # the folder of logs that this run has made
+    _seconds = set()  # those in which this process has begun runs
     _dumped = None  # the file of the config if this run has made it, and the time when
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -216,15 +218,23 @@ class ComaRunner(Runner):
         self._make_logs()
 
     def _make_logs(self) -> None:
-        """Make the folder of the run's logs; while there is one of the same second, the second is moved on."""
+        """Make the folder of the run's logs; the second is moved on while the work_dir or this process has a run of it.
+
+        mmengine looks a run's logger and its message hub up in the process, by the run's name and second: another run of
+        both would write into this one's log, and log this one's last values as its own.
+        """
         if is_main_process():
             while not self._logs:
+                folder = Path(self.work_dir, self._timestamp)
                 try:
-                    os.mkdir(Path(self.work_dir, self._timestamp))
-                    self._logs = Path(self.work_dir, self._timestamp)
+                    if self._timestamp in self._seconds:
+                        raise FileExistsError
+                    os.mkdir(folder)
+                    self._logs = folder
                 except FileExistsError:
                     following = time.mktime(time.strptime(self._timestamp, '%Y%m%d_%H%M%S')) + 1
                     self._timestamp = time.strftime('%Y%m%d_%H%M%S', time.localtime(following))
+            self._seconds.add(self._timestamp)
         timestamps = [self._timestamp]
         broadcast_object_list(timestamps)
         self._timestamp, = timestamps

@@ -1,6 +1,7 @@
 """The runner, its hooks and the optimiser wrapper, in small runs in this process."""
 import logging
 import os
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -74,6 +75,16 @@ def test_a_run_can_start_in_the_process_of_one_that_failed_at_its_start(tmp_path
         runner = ComaRunner.from_cfg(cfg)
         assert Path(runner.log_dir, 'vis_data/config.py').is_file()
         runner.remove_logs()
+
+
+def test_runs_of_one_process_in_one_second_keep_their_logs_and_values_apart(tmp_path, monkeypatch):
+    frozen = SimpleNamespace(**dict(vars(time), time=lambda: 1.8e9))
+    monkeypatch.setattr('mmengine.runner.runner.time', frozen)
+    first, second = (ComaRunner.from_cfg(make_cfg(tmp_path / name, experiment_name='same')) for name in 'ab')
+    first.message_hub.update_scalar('val/coco/segm_mAP', 0.5)
+    assert not second.message_hub.log_scalars
+    second.logger.info('a line of the second')
+    assert 'a line of the second' in log_of(second) and 'a line of the second' not in log_of(first)
 
 
 def test_samples_of_a_run_do_not_depend_on_workers(tmp_path):

@@ -303,7 +303,8 @@ class Study:
                                 '--work-dir, or remove that folder')
             facts = before or dict(phase=job.phase, settings=settings, settings_hash=digest, commit=commit(), points={})
             (self._tune if job.phase == 'downstream' else self._train)(job, facts)
-            facts.update(done=True, machine=environment(), commit_at_end=commit(), finished=time.strftime('%Y-%m-%d %H:%M:%S'))
+            facts.update(done=True, machine=environment(), commit_at_end=commit(),
+                         finished=time.strftime('%Y-%m-%d %H:%M:%S'))
             write_metrics(facts, str(folder / 'result.json'))
             (folder / 'checkpoint.pth').unlink(missing_ok=True)
             self._tell(f'{job.name} is done: {facts["seconds"] / 60:.1f} min of training')
