@@ -16,6 +16,7 @@ from coma_mm.engine.hooks.checkpoint import saver_of
 from coma_mm.engine.models import unwrap
 from coma_mm.engine.sharing import from_main_process
 from coma_mm.errors import BadImageError, SharedError, UserError, first_names, printable
+from coma_mm.models.dyvit import DyViT
 from coma_mm.models.masked_autoencoder import MaskedAutoencoder
 from coma_mm.ranges import SEED, above, number, whole
 
@@ -36,6 +37,8 @@ NUMBERS = dict(rankme=(PART, 100, 1000), train=(PART, 300, 1000), test=(PART / 2
 """For RankMe, to learn the classes from, and to ask for: that part of those images, at least, and at most."""
 MEMORY = 2**28
 """Bytes of images for RankMe alone."""
+COLLAPSED = 0.5
+"""Of RankMe before training: below it the last stage is called collapsed (docs/transfer.md has the evidence)."""
 
 
 @HOOKS.register_module()
@@ -47,6 +50,9 @@ class OnlineProbeHook(Hook):
     they are in the log, in scalars.json, in every tracker, and can choose the best checkpoint. The images are a fixed
     choice, are prepared as those of the validation, and stay in memory as 8-bit numbers (150 KB each at 224 px). A new run
     is probed before it trains as well: random weights are no chance level. The main process computes, others wait.
+
+    Where RankMe of the last stage falls below half of what it was before training, a warning says so, once: the loss alone
+    does not tell that features collapse to few directions.
 
     Nothing of the training changes. The accuracies are to be compared with each other: `coma-mm linear_probe`, on all
     images, finds more. Without labels nothing stops the run: what stands in the way of RankMe is said, and it goes on.
@@ -85,7 +91,7 @@ class OnlineProbeHook(Hook):
         self.folders: ClassFolders | None = None
         self.images: torch.Tensor | None = None  # on the main process: those to learn from, then those to ask for
         self.of_rank_me: list[int] = []  # their indices
-        self.probes, self.chooses, self.time = False, False, TimeShare()
+        self.probes, self.chooses, self.time, self.warned = False, False, TimeShare(), False
 
     def metric_names(self, model: nn.Module) -> list[str]:
         """The metrics that it adds, which a checkpoint may be chosen by."""
@@ -245,6 +251,7 @@ class OnlineProbeHook(Hook):
         with self._going_on(runner), self.time.timed(whole), kept_generators():
             found = self._measure(runner, whole)
             self._tell(runner, found)
+            self._warn_of_collapse(runner, found)
         return found
 
     def _measure(self, runner: Runner, whole: bool) -> dict[str, float]:
@@ -297,3 +304,22 @@ class OnlineProbeHook(Hook):
         alone = ' (more would take too long this time)' if self.folders and not chance else ''
         when = '' if runner.iter else '; before training'
         runner.logger.info(f'Probe, by stage{chance}: {"; ".join(parts)}{alone}{when}')
+
+    def _warn_of_collapse(self, runner: Runner, found: dict[str, float]) -> None:
+        """Compare the last stage with what it was before training, in a run that was resumed too."""
+        model = unwrap(runner.model)
+        *_, name = self.metric_names(model)
+        now, said = found.get(name), runner.message_hub
+        if not runner.iter:
+            said.update_info('rankme_before', now)
+        before = said.runtime_info.get('rankme_before')
+        if self.warned or now is None or not isinstance(before, float) or now >= COLLAPSED * before:
+            return
+        self.warned = True
+        last = ''
+        if isinstance(model.backbone, DyViT) and len(model.backbone.out_indices) > 1:
+            last = ', or give the decoder the last stage alone (model.backbone.out_indices=(3,))'
+        runner.logger.warning(
+            f'RankMe of the last stage is {now:.1f}, and was {before:.1f} before training: its features collapse to few '
+            f'directions, which transferred badly in our studies, whatever the loss. Try a lower learning rate{last}; '
+            'docs/transfer.md has more')

@@ -113,7 +113,7 @@ def test_every_stage_is_probed_before_training_and_at_each_validation(probed, fo
         assert all(1 <= entry[f'probe/rankme_stage{stage}'] <= 8 for stage in (1, 2, 3, 4))
     text = Path(probed.log_dir, f'{probed.timestamp}.log').read_text()
     assert '4 images of 2 classes by 8 others of ' in text and '% of the time of this run' in text
-    assert text.count('Probe, by stage (guessing: 50.0): k-NN top-1 ') == 2 and 'before training' not in text
+    assert text.count('Probe, by stage (guessing: 50.0): k-NN top-1 ') == 2 and '; before training' not in text
 
 
 def test_a_run_with_it_that_was_stopped_too_has_the_last_bits_of_one_without(folder, probed):
@@ -131,6 +131,27 @@ def test_the_best_checkpoint_may_be_chosen_by_each_of_its_metrics(probed):
     with pytest.raises(UserError, match="save_best='probe/knn_stage1' is no metric .* which gives .* probe/rankme_stage4"):
         check_metric_names(replace(parts, hooks=[saver, OnlineProbeHook()]))
     assert OnlineProbeHook().metric_names(torch.nn.Identity()) == []
+
+
+def test_a_collapse_of_the_last_stage_is_said_once_and_after_a_resume_too(folder, monkeypatch):
+    """Against the features before training, which a run that goes on has not seen."""
+    def with_values(*of_last_stage):
+        values = iter([value for last in of_last_stage for value in (9., 9., 1., last)])
+        monkeypatch.setattr('coma_mm.evaluation.online_probe.rank_me', lambda features: next(values))
+
+    def warnings(runner):
+        log = Path(runner.log_dir, f'{runner.timestamp}.log').read_text()
+        return [line.split(' - WARNING - ')[1] for line in log.splitlines() if 'WARNING - RankMe' in line]
+
+    with_values(8., 4., 3.9, 1.)  # half of it is not below
+    line, = warnings(train(make_cfg(folder, folder / 'collapsed', dict(SMALL))))
+    assert line.startswith('RankMe of the last stage is 3.9, and was 8.0 before training: ') and '=(3,)); docs/' in line
+    with_values(8., 4.)
+    with pytest.raises(Stopped):
+        train(make_cfg(folder, folder / 'resumed', dict(SMALL)), stop_after=6)
+    with_values(9., 3.9)
+    line, = warnings(resume(folder, folder / 'resumed', dict(SMALL)))
+    assert 'is 3.9, and was 8.0 ' in line
 
 
 def test_each_validation_has_its_picture(probed, folder):
