@@ -119,6 +119,8 @@ ARMS = {
            ('latent', "CoMA, 'latent', last stage", 'latent', .5),
            ('full', "CoMA, 'full', 50 % and 50 %, last stage", 'full', .5),
            ('frozen', "CoMA, 'frozen', 60 % masked, last stage", 'frozen', .4))},
+    'vit-lr-half': SmallArm("MAE with mmpretrain's ViT, half the learning rate", group='methods',
+                            changes=dict(stages=LAST, vit=True, lr=5e-4), finetuned=START_AND_END),
 
     '128-last': SmallArm('leak closed, last stage', group='leak-128', data='scenes', changes=dict(stages=LAST),
                          finetuned=START_AND_END),
@@ -136,5 +138,5 @@ BASES = dict(leak=(), fusion=('all', 'last'), patches=('last', 'all'), methods=(
 AGAINST = {'all': 'last', 'open-last': 'last', 'open-all': 'all', 'all-25': 'last-25',
            '128-all': '128-last', '128-open-last': '128-last', '128-open-all': '128-all',
            **{name: 'all' if arm.changes['stages'] == ALL else 'last' for name, arm in ARMS.items()
-              if arm.group in ('fusion', 'methods')}}
+              if arm.group in ('fusion', 'methods')}, 'vit-lr-half': 'last-lr-half'}
 """The arm that each is compared with, pair by pair: what its title names is the difference."""
