@@ -134,10 +134,10 @@ def weights(results: Results, arms: Sequence[str]) -> list[str]:
 
 def from_scratch(results: Results, arms: Sequence[str]) -> list[str]:
     """What fine-tuning gives from the weights that an arm starts with, a sentence where it was measured."""
-    found = [np.array([points['0']['finetuned'] for points in results.runs(arm)]) for arm in arms
-             if all('finetuned' in points['0'] for points in results.runs(arm))]
-    return [f'Fine-tuned is top-1 in per cent; the weights that pre-training starts from have {spread(one)} %.\n'
-            for one in found]
+    found = {arm: np.array([points['0']['finetuned'] for points in results.runs(arm)]) for arm in arms
+             if all('finetuned' in points['0'] for points in results.runs(arm))}
+    return [f'Fine-tuned is top-1 in per cent; the weights that `{arm}` starts from have {spread(one)} %.\n'
+            for arm, one in found.items()]
 
 
 def supervised(facts: dict[str, Any]) -> str:
@@ -156,7 +156,8 @@ def supervised(facts: dict[str, Any]) -> str:
     return '\n'.join(['### From scratch, each model at its own rate', '', markdown_table(header, rows, len(header) - 1),
                       'Top-1 in per cent on 1 000 easy scenes of 64 px: of each learning rate on the validation split, seed '
                       '0, and of the one chosen by it on the test split, mean ± standard deviation over the runs. '
-                      f'{len(facts["runs"])} runs, {minutes:.0f} minutes of training.\n'])
+                      f'{len(facts["runs"])} runs, {minutes:.0f} minutes of training. '
+                      f'{machines(facts["runs"].values())}\n'])
 
 
 def spread(values: np.ndarray) -> str:

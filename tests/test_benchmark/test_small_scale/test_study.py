@@ -77,7 +77,7 @@ def test_a_study_runs_to_its_end_and_its_facts_make_the_page(tiny, monkeypatch, 
     assert text.startswith('# Title') and text.endswith('## More\n') and 'old' not in text
     assert '| `open-all` | leak open, all stages | 1 |' in text and 'leak closed, last stage, as above' in text
     assert 'error, trained on | held out, leak closed afterwards | fine-tuned |' in text
-    assert re.search(r'the weights that pre-training starts from have \d+\.\d %', text)
+    assert re.search(r'the weights that `last` starts from have \d+\.\d %', text)
     assert re.search(r'`weighted` has learned, seed by seed \(1 at the start\): (\d\.\d\d(, |; |\.)){4}', text)
     assert text.count('Processor') == 2 and 'Processor: one; runs: 2. Processor: another; GPU: none; runs: 3.' in text
     assert (tmp_path / page.FIGURE).stat().st_size > 1000
