@@ -51,8 +51,8 @@ class OnlineProbeHook(Hook):
     choice, are prepared as those of the validation, and stay in memory as 8-bit numbers (150 KB each at 224 px). A new run
     is probed before it trains as well: random weights are no chance level. The main process computes, others wait.
 
-    Where RankMe of the last stage falls below half of what it was before training, a warning says so, once: the loss alone
-    does not tell that features collapse to few directions.
+    Where RankMe of the last stage of a DyViT falls below half of what it was before training, a warning says so, once: the
+    loss alone does not tell that features collapse to few directions. That of a ViT falls in runs that learn, too.
 
     Nothing of the training changes. The accuracies are to be compared with each other: `coma-mm linear_probe`, on all
     images, finds more. Without labels nothing stops the run: what stands in the way of RankMe is said, and it goes on.
@@ -306,19 +306,20 @@ class OnlineProbeHook(Hook):
         runner.logger.info(f'Probe, by stage{chance}: {"; ".join(parts)}{alone}{when}')
 
     def _warn_of_collapse(self, runner: Runner, found: dict[str, float]) -> None:
-        """Compare the last stage with what it was before training, in a run that was resumed too."""
-        model = unwrap(runner.model)
+        """Compare the last stage of a DyViT with what it was before training, in a run that was resumed too."""
+        model, said = unwrap(runner.model), runner.message_hub
+        if self.warned or not isinstance(model.backbone, DyViT):
+            return
         *_, name = self.metric_names(model)
-        now, said = found.get(name), runner.message_hub
+        now = found.get(name)
         if not runner.iter:
             said.update_info('rankme_before', now)
         before = said.runtime_info.get('rankme_before')
-        if self.warned or now is None or not isinstance(before, float) or now >= COLLAPSED * before:
+        if now is None or not isinstance(before, float) or now >= COLLAPSED * before:
             return
         self.warned = True
-        last = ''
-        if isinstance(model.backbone, DyViT) and len(model.backbone.out_indices) > 1:
-            last = ', or give the decoder the last stage alone (model.backbone.out_indices=(3,))'
+        several = len(model.backbone.out_indices) > 1
+        last = ', or give the decoder the last stage alone (model.backbone.out_indices=(3,))' if several else ''
         runner.logger.warning(
             f'RankMe of the last stage is {now:.1f}, and was {before:.1f} before training: its features collapse to few '
             f'directions, which transferred badly in our studies, whatever the loss. Try a lower learning rate{last}; '

@@ -152,6 +152,8 @@ def test_a_collapse_of_the_last_stage_is_said_once_and_after_a_resume_too(folder
     with_values(9., 3.9)
     line, = warnings(resume(folder, folder / 'resumed', dict(SMALL)))
     assert 'is 3.9, and was 8.0 ' in line
+    foreign = SimpleNamespace(model=SimpleNamespace(backbone=torch.nn.Identity()), message_hub=None, iter=8)
+    OnlineProbeHook()._warn_of_collapse(foreign, {'probe/rankme_stage4': 1.})  # that of a ViT falls in runs that learn
 
 
 def test_each_validation_has_its_picture(probed, folder):
