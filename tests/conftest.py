@@ -34,6 +34,9 @@ from coma_mm.processes import STOP_SIGNALS  # noqa: E402
 # For every `mmseg::…` in a config mmengine reads all of the library's metafiles, which takes a quarter of a second.
 config_utils.load = cache(config_utils.load)
 torch.set_num_threads(int(os.environ['OMP_NUM_THREADS']))
+# Autograd starts once in a process. If that is after a FakeTensorMode, it takes a GPU to be there and starts threads for it,
+# and what is forked from the process later cannot train.
+torch.zeros((), requires_grad=True).backward()
 # Speed varies on shared machines: no test may fail because it was slow.
 settings.register_profile('coma_mm', deadline=None, derandomize=True, max_examples=50)
 settings.load_profile('coma_mm')
