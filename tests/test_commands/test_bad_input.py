@@ -62,7 +62,7 @@ def forget():
     """Let go of what mmengine keeps for a whole process."""
     for name in list(MMLogger._instance_dict):
         logging.getLogger(name).handlers.clear()
-    kinds = [MMLogger, Visualizer, DefaultScope, MessageHub]  # those of a run in the same second have the same name
+    kinds = [MMLogger, Visualizer, DefaultScope, MessageHub]
     while kinds:
         kind = kinds.pop()
         kinds += kind.__subclasses__()
