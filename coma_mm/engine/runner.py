@@ -4,6 +4,7 @@ import re
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -224,16 +225,14 @@ class ComaRunner(Runner):
         both would write into this one's log, and log this one's last values as its own.
         """
         if is_main_process():
-            while not self._logs:
-                folder = Path(self.work_dir, self._timestamp)
-                try:
-                    if self._timestamp in self._seconds:
-                        raise FileExistsError
-                    os.mkdir(folder)
-                    self._logs = folder
-                except FileExistsError:
-                    following = time.mktime(time.strptime(self._timestamp, '%Y%m%d_%H%M%S')) + 1
-                    self._timestamp = time.strftime('%Y%m%d_%H%M%S', time.localtime(following))
+            while True:
+                if self._timestamp not in self._seconds:
+                    with suppress(FileExistsError):
+                        os.mkdir(Path(self.work_dir, self._timestamp))
+                        self._logs = Path(self.work_dir, self._timestamp)
+                        break
+                following = time.mktime(time.strptime(self._timestamp, '%Y%m%d_%H%M%S')) + 1
+                self._timestamp = time.strftime('%Y%m%d_%H%M%S', time.localtime(following))
             self._seconds.add(self._timestamp)
         timestamps = [self._timestamp]
         broadcast_object_list(timestamps)

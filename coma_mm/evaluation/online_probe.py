@@ -321,6 +321,6 @@ class OnlineProbeHook(Hook):
         several = len(model.backbone.out_indices) > 1
         last = ', or give the decoder the last stage alone (model.backbone.out_indices=(3,))' if several else ''
         runner.logger.warning(
-            f'RankMe of the last stage is {now:.1f}, and was {before:.1f} before training: its features collapse to few '
+            f'RankMe of the last stage is {now:.1f}, and was {before:.1f} at the start: its features collapse to few '
             f'directions, which transferred badly in our studies, whatever the loss. Try a lower learning rate{last}; '
             'docs/transfer.md has more')

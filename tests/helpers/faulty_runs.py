@@ -1,5 +1,4 @@
 """Short runs of a model to which numbers that are not finite, or a spike of the loss, happen at given times."""
-import itertools
 import math
 
 import torch
@@ -13,8 +12,6 @@ from torch.utils.data import Dataset
 
 from coma_mm.engine import ComaRunner
 from coma_mm.engine.hooks import RUN_HOOKS
-
-NUMBER = itertools.count()  # mmengine keeps one logger per name
 
 
 def sample(index):
@@ -99,7 +96,7 @@ def make_cfg(work_dir, faults=None, optimizer=ADAMW, accumulation=1, iterations=
     hooks = [dict(hook) for hook in hooks]
     present = {hook['type'] for hook in hooks}
     return Config(dict(dict(
-        model=dict(type='Fragile', faults=faults), work_dir=str(work_dir), experiment_name=f'watch_{next(NUMBER)}',
+        model=dict(type='Fragile', faults=faults), work_dir=str(work_dir),
         train_dataloader=dict(dataset=dict(type='NamedNoise'), batch_size=2, sampler=dict(type='InfiniteSampler')),
         train_cfg=dict(by_epoch=False, max_iters=iterations), randomness=dict(seed=3),
         custom_hooks=[dict(type='Count', kill=kill), *hooks, *[dict(h) for h in RUN_HOOKS if h['type'] not in present]],

@@ -60,7 +60,6 @@ def train(folder, model, compile=None):
     evaluators = [dict(type='mmpretrain.Accuracy' if labels else 'ReconstructionError')]
     runner = ComaRunner.from_cfg(Config(dict(
         model=model, work_dir=str(folder), default_scope='mmpretrain', randomness=dict(seed=3),
-        experiment_name='-'.join(folder.parts[-2:]),
         compile=compile, train_dataloader=loader, train_cfg=dict(by_epoch=True, max_epochs=2),
         val_dataloader=dict(loader, batch_size=2), val_cfg={}, val_evaluator=evaluators,
         optim_wrapper=dict(optimizer=dict(type='AdamW', lr=0.01)),

@@ -27,7 +27,7 @@ def run(folder, **changes):
     loader = dict(dataset=dict(type='FourMaskedImages'), batch_size=2, collate_fn=dict(type='default_collate'),
                   sampler=dict(type='DefaultSampler', shuffle=False))
     runner = ComaRunner.from_cfg(Config(dict(dict(
-        default_scope='mmpretrain', experiment_name=f'{folder.parent.name}_{folder.name}', work_dir=str(folder),
+        default_scope='mmpretrain', work_dir=str(folder),
         model=dict(type='CoMA', **model_settings()), randomness=dict(seed=0), train_dataloader=loader,
         val_dataloader=loader, val_evaluator=dict(type='ReconstructionError'), val_cfg=dict(),
         train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=1), custom_hooks=[dict(type='EvaluationModelHook')],

@@ -1,6 +1,5 @@
 """A run that was stopped and resumed ends with the same bits as one that was not."""
 import errno
-import itertools
 import os
 import shutil
 import signal
@@ -25,7 +24,6 @@ from coma_mm.weights import load_weights_only
 from coma_mm.weights.load import latest_checkpoint
 
 ITERATIONS = 12  # three epochs of four
-NUMBER = itertools.count()  # mmengine keeps one logger per name
 
 
 @DATASETS.register_module()
@@ -62,7 +60,7 @@ class Stochastic(BaseModel):
 def make_cfg(work_dir, by_epoch=True, accumulation=1, **changes):
     length = dict(by_epoch=True, max_epochs=3) if by_epoch else dict(by_epoch=False, max_iters=ITERATIONS)
     return Config(dict(dict(
-        model=dict(type='Stochastic'), work_dir=str(work_dir), experiment_name=f'resume_{next(NUMBER)}',
+        model=dict(type='Stochastic'), work_dir=str(work_dir),
         train_dataloader=dict(
             dataset=dict(type='NoisySamples', size=16 if accumulation == 'auto' else 8), batch_size=2,
             sampler=dict(type='DefaultSampler' if by_epoch else 'InfiniteSampler', shuffle=True)),

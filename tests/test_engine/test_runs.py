@@ -53,8 +53,7 @@ def make_cfg(tmp_path, bad=(), **changes):
         train_dataloader=dict(dataset=dict(type='Squares', bad=bad), batch_size=2,
                               sampler=dict(type='DefaultSampler', shuffle=True)),
         train_cfg=dict(by_epoch=True, max_epochs=2), optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)),
-        custom_hooks=[dict(hook) for hook in RUN_HOOKS], randomness=dict(seed=3),
-        experiment_name=tmp_path.name), **changes))
+        custom_hooks=[dict(hook) for hook in RUN_HOOKS], randomness=dict(seed=3)), **changes))
 
 
 def train(cfg):
@@ -71,7 +70,7 @@ def log_of(runner):
 def test_a_run_can_start_in_the_process_of_one_that_failed_at_its_start(tmp_path):
     visualizer = dict(type='Visualizer', name=tmp_path.name, vis_backends=[dict(type='LocalVisBackend')])
     for name in 'ab':
-        cfg = make_cfg(tmp_path / name, experiment_name=f'{tmp_path.name}{name}', visualizer=dict(visualizer))
+        cfg = make_cfg(tmp_path / name, visualizer=dict(visualizer))
         runner = ComaRunner.from_cfg(cfg)
         assert Path(runner.log_dir, 'vis_data/config.py').is_file()
         runner.remove_logs()
@@ -90,7 +89,7 @@ def test_runs_of_one_process_in_one_second_keep_their_logs_and_values_apart(tmp_
 def test_samples_of_a_run_do_not_depend_on_workers(tmp_path):
     seen = []
     for workers in (0, 2):
-        cfg = make_cfg(tmp_path / str(workers), experiment_name=f'{tmp_path.name}{workers}')
+        cfg = make_cfg(tmp_path / str(workers))
         cfg.train_dataloader.num_workers = workers
         cfg.train_dataloader.persistent_workers = workers > 0
         runner = train(cfg)
@@ -108,7 +107,6 @@ def test_unreadable_images_are_counted(tmp_path):
     with pytest.raises(BadImageError):
         train(cfg)
     cfg.train_dataloader['on_bad_image'] = 'skip'
-    cfg.experiment_name += 'skip'
     assert log_of(train(cfg)).count('2 unreadable images skipped so far, of 6') == 1
 
 
@@ -210,7 +208,7 @@ def test_position_embeddings_that_are_resized_count_as_loaded(tmp_path):
         embed_dims=8, num_layers=1, num_heads=1, feedforward_channels=8))
     head = dict(type='mmpretrain.LinearClsHead', in_channels=8)
     runners = [ComaRunner(dict(type='mmpretrain.ImageClassifier', backbone=dict(vit, img_size=size), head=dict(
-        head, num_classes=size)), str(tmp_path), experiment_name=f'resized_{size}', default_scope='mmpretrain')
+        head, num_classes=size)), str(tmp_path), default_scope='mmpretrain')
         for size in (16, 32)]
     torch.save(dict(state_dict=runners[0].model.state_dict(), meta={}), tmp_path / 'a.pth')
     lines = []

@@ -53,7 +53,7 @@ def make_cfg(folder, work_dir, *hooks, model='CoMA', **changes):
                       dict(type='LoadImage'), dict(type='PatchMask'), dict(type='PackMaskedImage')]))
     own = [dict(type='EvaluationModelHook')] if model == 'CoMA' else []
     return Config(dict(dict(
-        default_scope='mmpretrain', work_dir=str(work_dir), experiment_name=Path(work_dir).name, randomness=dict(seed=3),
+        default_scope='mmpretrain', work_dir=str(work_dir), randomness=dict(seed=3),
         model=dict(type=model, **model_settings(drop_path_rate=.2)), train_dataloader=loader,
         val_dataloader=dict(loader, sampler=dict(type='DefaultSampler', shuffle=False)), val_cfg=dict(),
         val_evaluator=dict(type='ReconstructionError'), train_cfg=dict(by_epoch=True, max_epochs=3),
@@ -113,7 +113,7 @@ def test_every_stage_is_probed_before_training_and_at_each_validation(probed, fo
         assert all(1 <= entry[f'probe/rankme_stage{stage}'] <= 8 for stage in (1, 2, 3, 4))
     text = Path(probed.log_dir, f'{probed.timestamp}.log').read_text()
     assert '4 images of 2 classes by 8 others of ' in text and '% of the time of this run' in text
-    assert text.count('Probe, by stage (guessing: 50.0): k-NN top-1 ') == 2 and '; before training' not in text
+    assert text.count('Probe, by stage (guessing: 50.0): k-NN top-1 ') == 2 and 'before training' not in text
 
 
 def test_a_run_with_it_that_was_stopped_too_has_the_last_bits_of_one_without(folder, probed):
@@ -145,7 +145,7 @@ def test_a_collapse_of_the_last_stage_is_said_once_and_after_a_resume_too(folder
 
     with_values(8., 4., 3.9, 1.)  # half of it is not below
     line, = warnings(train(make_cfg(folder, folder / 'collapsed', dict(SMALL))))
-    assert line.startswith('RankMe of the last stage is 3.9, and was 8.0 before training: ') and '=(3,)); docs/' in line
+    assert line.startswith('RankMe of the last stage is 3.9, and was 8.0 at the start: ') and '=(3,)); docs/' in line
     with_values(8., 4.)
     with pytest.raises(Stopped):
         train(make_cfg(folder, folder / 'resumed', dict(SMALL)), stop_after=6)

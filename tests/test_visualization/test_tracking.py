@@ -87,7 +87,7 @@ def pretraining(tmp_path_factory):
                   collate_fn=dict(type='default_collate'),
                   dataset=dict(type='ImageFolder', data_root=str(tmp_path / 'images'), pipeline=pipeline))
     return Config(dict(
-        default_scope='mmpretrain', work_dir=str(tmp_path / 'run'), experiment_name=tmp_path.name, randomness=dict(seed=0),
+        default_scope='mmpretrain', work_dir=str(tmp_path / 'run'), randomness=dict(seed=0),
         model=dict(type='CoMA', data_preprocessor=dict(type='MaskedImagePreprocessor'), **model_settings()),
         train_dataloader=loader, val_dataloader=loader, val_cfg=dict(), val_evaluator=dict(type='ReconstructionError'),
         train_cfg=dict(by_epoch=True, max_epochs=2), optim_wrapper=dict(optimizer=dict(type='SGD', lr=.01)),
@@ -123,7 +123,7 @@ def test_tensorboard_has_curves_and_pictures_over_iterations(tracked):
 
 
 def test_what_is_drawn_changes_nothing_of_the_run(pretraining, tracked):
-    cfg = Config(dict(pretraining.to_dict(), experiment_name='bare', work_dir=f'{pretraining.work_dir}-bare'))
+    cfg = Config(dict(pretraining.to_dict(), work_dir=f'{pretraining.work_dir}-bare'))
     cfg.merge_from_dict(dict(custom_hooks=cfg.custom_hooks[:2], visualizer=dict(vis_backends=[])))
     runner = ComaRunner.from_cfg(cfg)
     runner.train()

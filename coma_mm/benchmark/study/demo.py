@@ -36,7 +36,7 @@ def run_demo(work_dir: str, budget: float = 1.) -> None:
     recipe = RECIPES['easy'].scaled(budget, test=0)
     runs = recipe.fine_tunings(recipe.pretrain())
 
-    print(_plan(recipe, *(max(1, round(time * budget)) for time in (MINUTES, ON_SLOW_CORES))), flush=True)
+    print(_plan(recipe, budget), flush=True)
     experiments.make_shapes(folder / 'data', recipe.level, recipe.size, **recipe.images)
     print(f'Twelve of the scenes: {folder / "data/preview.png"}', flush=True)
     experiment = Experiment(folder, folder / 'data')
@@ -77,8 +77,9 @@ def _check_results(experiment: Experiment, runs: dict[tuple[str, str], Run], fra
                         'should that not help, remove the folder of that run')
 
 
-def _plan(recipe: Recipe, minutes: int, on_slow_cores: int) -> str:
+def _plan(recipe: Recipe, budget: float) -> str:
     images = recipe.images
+    minutes, on_slow_cores = (max(1, round(time * budget)) for time in (MINUTES, ON_SLOW_CORES))
     return (f'The demo draws scenes of {recipe.size} px and pre-trains a small DyViT with CoMA on {images["unlabelled"]} of '
             'them, without labels:\nonce with its last stage for the decoder, and once with all stages, for Mask R-CNN.\n'
             'Then it trains a classifier, UperNet and Mask R-CNN, each from those weights and from scratch, on '

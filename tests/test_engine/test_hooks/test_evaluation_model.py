@@ -87,7 +87,7 @@ class Losses(Hook):
 def run(tmp_path, interval, name, **changes):
     """Two epochs of four iterations of two images, with a checkpoint after each epoch; returns the hook."""
     cfg = Config(dict(dict(
-        default_scope='mmpretrain', experiment_name=f'{tmp_path.name}_{name}', work_dir=str(tmp_path / name),
+        default_scope='mmpretrain', work_dir=str(tmp_path / name),
         model=dict(type='CoMA', **model_settings()), randomness=dict(seed=0),
         train_dataloader=dict(dataset=dict(type='MaskedNoise'), batch_size=2, collate_fn=dict(type='default_collate'),
                               sampler=dict(type='DefaultSampler', shuffle=False)),

@@ -13,7 +13,7 @@ from coma_mm.files import write_whole
 from coma_mm.weights import load_weights_only
 from coma_mm.weights.load import latest_checkpoint
 
-from ...helpers.faulty_runs import ADAMW, NUMBER, Count, hook_of, make_cfg, run, same, state_of, warnings_of
+from ...helpers.faulty_runs import ADAMW, Count, hook_of, make_cfg, run, same, state_of, warnings_of
 
 SPIKE = dict(type='LossSpikeHook', factor=2, window=8, interval=4, action='rollback')
 
@@ -116,7 +116,7 @@ def test_what_is_a_spike():
         losses = rng.lognormal(0, 1, 30)
         losses[rng.random(30) < 0.1] = rng.choice([np.nan, np.inf, 50.])
         losses[rng.integers(15, 30):] *= rng.choice([1, 5, 100])
-        hub = MessageHub(f'spikes_{next(NUMBER)}')
+        hub = MessageHub('spikes')
         hook = LossSpikeHook(factor=4, window=10, interval=5)
         hook.go_back = hook.action = None
         for iteration, loss in enumerate(losses):

@@ -92,7 +92,6 @@ def run(folder, batch_size, schedule='iterations', size=24, drop_last=False, **c
     torch.manual_seed(5)
     runner = ComaRunner.from_cfg(Config(settings | dict(
         model=dict(type='Distance'), work_dir=str(folder), randomness=dict(seed=3),
-        experiment_name='-'.join(folder.parts[-2:]),
         train_dataloader=dict(dataset=dict(type='Points', size=size), batch_size=batch_size, sampler=sampler,
                               drop_last=drop_last),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9), accumulative_counts='auto'),
